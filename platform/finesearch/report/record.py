@@ -50,8 +50,8 @@ class ObjectiveRow(Frozen):
 class StepRow(Frozen):
     """One evaluation of one trial.
 
-    ``step`` counts evaluations from 1; ``value`` is the quality metric on validation; ``seconds`` is training time since
-    the trial's first step, accumulated over resumes.
+    ``step`` counts evaluations from 1; ``value`` is the quality metric on validation; ``seconds`` is training time
+    since the trial's first step, accumulated over resumes.
     """
 
     step: int = Field(ge=1)
@@ -97,9 +97,9 @@ class ScoredRow(Frozen):
     """One checkpoint or baseline as it was scored after the search.
 
     ``validation`` is what the trial reported, ``revalidated`` what the reloaded checkpoint scored on the same split,
-    ``test_interval`` a 95 % bootstrap interval. ``gain_interval`` is optional: the 95 % interval of the paired difference
-    on test to the ordinary recipe, positive where this row is better whichever way the goal points. A row with an
-    ``error`` is shown with it and never counts as ranked.
+    ``test_interval`` a 95 % bootstrap interval. ``gain_interval`` is optional: the 95 % interval of the paired
+    difference on test to the ordinary recipe, positive where this row is better whichever way the goal points. A row
+    with an ``error`` is shown with it and never counts as ranked.
     """
 
     name: str
@@ -121,10 +121,11 @@ class ScoredRow(Frozen):
 class RunRecord(Frozen):
     """Everything that the report of one search says.
 
-    ``ranked`` is in rank order. ``front`` lists the trial numbers of the Pareto front, none with one objective. ``cost``
-    holds ``seconds`` (wall clock, over resumes), ``device_seconds``, ``trials`` (a count by state) and ``resumes``;
-    ``reproduction`` holds ``command``, ``versions``, ``seeds``, ``data_fingerprints``, ``model_sha256`` and ``hardware``.
-    Both are shown in full, whatever else they hold. ``started`` and ``updated`` are Unix times in seconds.
+    ``ranked`` is in rank order. ``front`` lists the trial numbers of the Pareto front, none with one objective.
+    ``cost`` holds ``seconds`` (wall clock, over resumes), ``device_seconds``, ``trials`` (a count by state) and
+    ``resumes``; ``reproduction`` holds ``command``, ``versions``, ``seeds``, ``data_fingerprints``, ``model_sha256``
+    and ``hardware``. Both are shown in full, whatever else they hold. ``started`` and ``updated`` are Unix times in
+    seconds.
     """
 
     name: str
@@ -148,7 +149,7 @@ class RunRecord(Frozen):
     @model_validator(mode="after")
     def _objectives_match(self) -> "RunRecord":
         width = max(1, len(self.objectives))
-        for trial in self.trials:
-            if trial.values is not None and len(trial.values) != width:
-                raise ValueError(f"trial {trial.trial}: expected {width} values, one an objective, got {len(trial.values)}")
+        for row in self.trials:
+            if row.values is not None and len(row.values) != width:
+                raise ValueError(f"trial {row.trial}: expected {width} values, one an objective, got {len(row.values)}")
         return self

@@ -1,0 +1,132 @@
+"""finesearch search · report · export · schema. Heavy imports wait until a command needs them: --help must not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from finesearch import __version__
+from finesearch.errors import FinesearchError, InputError
+
+QUICKSTART = Path(__file__).resolve().parents[2] / "search_spaces" / "quickstart.yaml"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code (0 ranked, 1 search failed, 2 bad input, 3 storage, 130/143 interrupted)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
+    try:
+        return int(options.act(options))
+    except FinesearchError as error:
+        print(f"finesearch: {error.message}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and flag."""
+    top = argparse.ArgumentParser(prog="finesearch", description="Find how to fine-tune a transformer.")
+    top.add_argument("--version", action="version", version=f"finesearch {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    search = commands.add_parser("search", help="search, or go on with a search; writes a report")
+    add_search_options(search)
+
+    report = commands.add_parser("report", help="write the report of a run again, from its journal")
+    report.add_argument("run", type=Path, help="run folder, such as runs/quickstart")
+    report.add_argument("--reports", type=Path, default=Path("reports"), help="where reports go (default: reports)")
+    report.set_defaults(act=_report)
+
+    export = commands.add_parser("export", help="write a ranked checkpoint as a plain transformers folder")
+    export.add_argument("run", type=Path, help="run folder, such as runs/quickstart")
+    export.add_argument("folder", type=Path, help="new folder for weights, config and tokenizer")
+    export.add_argument("--rank", type=int, default=1, help="place in the report's ranking (default: 1)")
+    export.set_defaults(act=_export)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of plan files, for editors")
+    schema.set_defaults(act=_schema)
+    return top
+
+
+def add_search_options(search: argparse.ArgumentParser) -> None:
+    """The options of ``search``, which ``platform/search.py`` shares."""
+    search.add_argument("space", nargs="?", type=Path, help="plan file (default: search_spaces/quickstart.yaml)")
+    search.add_argument("--name", help="name of the run, instead of the plan's")
+    search.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the plan; repeatable")
+    search.add_argument("--storage", metavar="URI", help="where runs are kept, instead of the plan's `storage`")
+    search.add_argument("--reports", type=Path, default=Path("reports"), help="where reports go (default: reports)")
+    search.add_argument("--dry-run", action="store_true", help="check plan, data, model and disk; start nothing")
+    search.add_argument("--fresh", action="store_true", help="start over; an existing run of that name is set aside")
+    search.set_defaults(act=_search)
+
+
+def search_main(arguments: Sequence[str] | None = None) -> int:
+    """``platform/search.py``: the command ``search`` without its name."""
+    return main(["search", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def _search(options: argparse.Namespace) -> int:
+    from finesearch.plan import load_plan
+
+    overrides = list(options.set)
+    if options.storage is not None:
+        overrides.append(f"storage={options.storage}")
+    plan = load_plan(options.space or QUICKSTART, overrides, options.name)
+    if options.dry_run:
+        from finesearch.dry_run import describe
+
+        print(describe(plan))
+        return 0
+    from finesearch.run import Request, run_search
+
+    command = shlex.join(["python", "platform/search.py", *_as_typed(options)])
+    run_search(Request(plan, options.reports.absolute(), options.fresh, command))
+    return 0
+
+
+def _as_typed(options: argparse.Namespace) -> list[str]:
+    words = [str(options.space)] if options.space else []
+    for flag in ("name", "storage"):
+        if getattr(options, flag) is not None:
+            words += [f"--{flag}", getattr(options, flag)]
+    for override in options.set:
+        words += ["--set", override]
+    return words
+
+
+def _report(options: argparse.Namespace) -> int:
+    from finesearch.rereport import rewrite_report
+
+    print(rewrite_report(options.run, options.reports.absolute()))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from finesearch.ranking_file import ranked_checkpoint
+    from finesearch.training import export_checkpoint
+
+    checkpoint = ranked_checkpoint(options.run, options.rank)
+    if options.folder.exists() and any(options.folder.iterdir()):
+        raise InputError(f"{options.folder}: exists and is not empty. Expected a new folder; nothing was overwritten.")
+    export_checkpoint(checkpoint, options.folder)
+    print(options.folder)
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    import json
+
+    from finesearch.plan import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,52 @@
+"""Splits from a folder that ``datasets`` wrote with ``save_to_disk``, and the names that people give to splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+_ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+
+
+def read_folder(folder: str, base: Path) -> dict[str, datasets.Dataset]:
+    """Split name as in the folder -> rows, mapped from the folder's Arrow files; one lone data set is ``train``.
+
+    Raises:
+        DataError: there is no such folder, or it is not a data set.
+    """
+    import datasets
+
+    path = base / Path(folder).expanduser()
+    if not path.is_dir():
+        raise DataError(f"{folder}: no such folder (`data.folder`, looked for at {path}).")
+    try:
+        loaded = datasets.load_from_disk(path)
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{folder}: not a data set that `datasets` wrote with save_to_disk ({error}).\n"
+            "  Files of other formats go under `data.train`, `data.validation` and `data.test`."
+        ) from error
+    return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
+
+
+def named_splits(present: Mapping[str, datasets.Dataset], source: str) -> tuple[dict[str, str], list[str]]:
+    """Our split -> the source's name for it, and a note where splits stay unused.
+
+    Raises:
+        DataError: there is no train split.
+    """
+    names = {ours: found for ours in _ALIASES if (found := _first(_ALIASES[ours], present)) is not None}
+    if "train" not in names:
+        raise DataError(f"{source}: no train split, expected one. Splits here: {', '.join(present) or 'none'}.")
+    unused = [name for name in present if name not in names.values()]
+    return names, [f"{source}: unused splits: {', '.join(unused)}."] if unused else []
+
+
+def _first(names: Iterable[str], present: Mapping[str, object]) -> str | None:
+    return next((name for name in names if name in present), None)

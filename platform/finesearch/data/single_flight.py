@@ -1,0 +1,86 @@
+"""A folder that many processes want and one builds.
+
+The others wait on a file lock (``flock``). The kernel drops it with the process that holds it, so a builder that is killed
+blocks nobody: the next in line finds no finished folder and builds. A folder is finished when its name is there, since it is
+built under a temporary name, synced to disk and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finesearch.errors import DiskFullError, StorageError
+
+
+def build_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> bool:
+    """Make ``folder`` by ``build(temporary folder)`` unless it is there; True where this process built it.
+
+    is_whole: whether a folder that is there can be used; one that cannot is removed and built again.
+
+    Raises:
+        DiskFullError, StorageError: the folder cannot be written.
+    """
+    if is_whole(folder):
+        return False
+    with storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(folder.parent / f"{folder.name}.lock"):
+        if is_whole(folder):
+            return False
+        # Only the holder of the lock builds here: whatever temporary folder is left belongs to a builder that died.
+        for left_over in folder.parent.glob(f"{folder.name}.building-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        temporary = folder.parent / f"{folder.name}.building-{os.getpid()}"
+        try:
+            with storage_errors(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                temporary.mkdir()
+                build(temporary)
+                sync_folder(temporary)
+                os.rename(temporary, folder)
+                sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors into ours.
+
+    Raises:
+        DiskFullError: no space is left; StorageError: any other.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"{path}: no space left on the disk.\n  Free some, or choose another `storage`.") from error
+        raise StorageError(f"{path}: cannot be written ({error}).\n  Correct its rights, or choose another `storage`.") from error
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with storage_errors(path):
+        # Never removed: a process may be waiting on the very file.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

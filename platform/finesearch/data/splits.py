@@ -1,0 +1,111 @@
+"""Train, validation and test for a plan: read, completed where one is missing, and looked over for shared rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+
+from finesearch.data.content import fingerprint, identities
+from finesearch.data.cuts import cut
+from finesearch.data.sources import Source, read_source
+from finesearch.errors import DataError
+from finesearch.tasks import SPLITS, Origin, RawSplits, Task, make_task
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+    from finesearch.plan import TaskPlan
+
+
+def load_splits(task: TaskPlan, base: Path, cache: Path | None = None) -> RawSplits:
+    """The three splits of a plan's data, with the plan's columns.
+
+    base: folder that relative paths are relative to; cache: where the hub's converted files stay (None: nowhere).
+
+    A split that the source lacks is cut out of train and a note says so, as it does of rows that two splits share.
+
+    Raises:
+        DataError: anything missing, empty or unreadable; it says where, what was expected, what came and what to do.
+    """
+    known = make_task(task)
+    source = _without_unlabelled(read_source(task, base, cache), known)
+    identity = {split: identities(table, known.identity_columns) for split, table in source.tables.items()}
+    overlaps = _overlap_notes(identity)
+    tables, origins, cut_notes = _complete(source, identity["train"], known)
+    rows = {split: _dataset(tables[split]) for split in SPLITS}
+    prints = {split: fingerprint(tables[split], _class_names(rows[split])) for split in SPLITS}
+    notes = (*source.notes, *cut_notes, *overlaps)
+    return RawSplits(rows["train"], rows["validation"], rows["test"], notes, prints, origins)
+
+
+def _complete(
+    source: Source, identity: list[bytes], task: Task
+) -> tuple[dict[str, pa.Table], dict[str, Origin], list[str]]:
+    """Every split, with those that the source lacks cut out of its train rows."""
+    plan = task.plan.data
+    shares = {"validation": plan.validation_fraction, "test": plan.test_fraction}
+    missing = {split: share for split, share in shares.items() if split not in source.tables}
+    if not missing:
+        return source.tables, source.origins, []
+    train, origin = source.tables["train"], source.origins["train"]
+    by = task.stratify_column
+    strata = None if by is None else train.column(by).to_pylist()
+    parts = cut(identity, strata, missing, plan.split_seed)
+    tables, origins, notes = dict(source.tables), dict(source.origins), []
+    for split, rows in parts.items():
+        if not len(rows):
+            raise DataError(
+                f"{origin}: {len(train)} rows are too few to cut a {split} split out of them.\n"
+                f"  Name a file under `data.{split}`, or add rows: a class needs at least two different examples."
+            )
+        tables[split], origins[split] = train.take(rows), Origin(origin.parts, picked=rows)
+        if split != "train":
+            how = f", in the shares of {by!r}" if by else ""
+            notes.append(
+                f"No {split} split was given: {len(rows)} of the {len(train)} rows of {origin} were cut for it"
+                f" (share {missing[split]:g}, seed {plan.split_seed}{how})."
+            )
+    return tables, origins, notes
+
+
+def _without_unlabelled(source: Source, task: Task) -> Source:
+    """The source without splits whose labels are withheld, as in many hub data sets' test split (null or -1 throughout)."""
+    by = task.stratify_column
+    if source.chosen or by is None:
+        return source
+    tables, notes = {}, list(source.notes)
+    for split, table in source.tables.items():
+        if split != "train" and set(table.column(by).unique().to_pylist()) <= {None, -1}:
+            notes.append(f"{source.origins[split]}: no row has a label in {by!r}, so it cannot be scored and is left out.")
+        else:
+            tables[split] = table
+    return Source(tables, source.origins, source.chosen, notes)
+
+
+def _overlap_notes(identity: dict[str, list[bytes]]) -> list[str]:
+    """A note for each pair of given splits that share examples: scores on shared rows say less than they seem to."""
+    notes = []
+    for seen, scored in (("train", "test"), ("train", "validation"), ("validation", "test")):
+        if seen in identity and scored in identity:
+            known = set(identity[seen])
+            shared = sum(row in known for row in identity[scored])
+            if shared:
+                share = shared / len(identity[scored])
+                total = len(identity[scored])
+                notes.append(f"{shared} of the {total} {scored} rows ({share:.1%}) stand in {seen} too, word for word.")
+    return notes
+
+
+def _dataset(table: pa.Table) -> datasets.Dataset:
+    import datasets
+
+    # A fingerprint of any kind spares a hash over all rows; ours is computed from the content.
+    return datasets.Dataset(table, fingerprint="finesearch")
+
+
+def _class_names(rows: datasets.Dataset) -> dict[str, list[str]]:
+    return {name: list(feature.names) for name, feature in rows.features.items() if hasattr(feature, "names")}
+
+

@@ -1,0 +1,93 @@
+"""The token rows of one split, mapped from its Arrow file: workers of a node share the pages, none holds a copy."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class TokenSplit:
+    """Rows of one token file, read only. Columns are what the task's ``encode`` returned."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+
+        self.path = path
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)]).tolist()
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self._reader.schema.names)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row before padding, int32 (n,)."""
+        if not self._batches:
+            return np.zeros(0, dtype=np.int32)
+        index = self._reader.schema.get_field_index("input_ids")
+        return np.concatenate([np.diff(_offsets(batch.column(index))) for batch in self._batches]).astype(np.int32)
+
+    def rows(self, indices: Iterable[int] | None = None) -> list[dict[str, Any]]:
+        """Some rows, or all, in the order asked: lists of numbers as read-only arrays (t,) over the mapped file, the rest plain.
+
+        >>> [row["labels"] for row in split.rows([2, 0])]  # doctest: +SKIP
+        [1, 0]
+        """
+        wanted = range(len(self)) if indices is None else indices
+        return [self._row(int(i)) for i in wanted]
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one column in the split's order."""
+        index = self._reader.schema.get_field_index(name)
+        assert index >= 0, f"no column {name!r} among {self.column_names}"
+        return [value for batch in self._batches for value in batch.column(index).to_pylist()]
+
+    def _row(self, i: int) -> dict[str, Any]:
+        if not 0 <= i < len(self):
+            raise IndexError(f"row {i} of {len(self)} in {self.path}")
+        number = bisect_right(self._starts, i) - 1
+        inside = i - self._starts[number]
+        return {name: read(inside) for name, read in self._readers[number].items()}
+
+    @cached_property
+    def _readers(self) -> list[dict[str, Any]]:
+        """For each record batch, column -> function from a row's number in the batch to its value."""
+        names = self.column_names
+        return [{name: _reader_of(batch.column(i)) for i, name in enumerate(names)} for batch in self._batches]
+
+
+def _offsets(column: pa.ListArray) -> np.ndarray:
+    return column.offsets.to_numpy(zero_copy_only=True)
+
+
+def _reader_of(column: pa.Array) -> Any:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_list(kind) and _is_number(kind.value_type):
+        # `.values` ignores the offsets' start, which is what the offsets themselves index into.
+        offsets, values = _offsets(column), column.values.to_numpy(zero_copy_only=True)
+        return lambda i: values[offsets[i] : offsets[i + 1]]
+    if _is_number(kind) and not column.null_count:
+        numbers = column.to_numpy(zero_copy_only=True)
+        return lambda i: numbers[i].item()
+    return lambda i: column[i].as_py()
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

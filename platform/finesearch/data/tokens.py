@@ -1,0 +1,129 @@
+"""Tokenised once, used by every worker: splits to Arrow files under a key of everything that they depend on.
+
+    <cache>/tokens/<key>/train.arrow  validation.arrow  test.arrow  manifest.json
+    <cache>/tokens/<key>.lock         who builds; others wait (see ``single_flight``)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from finesearch.data.single_flight import build_once
+from finesearch.data.token_split import TokenSplit
+from finesearch.tasks import SPLITS, Facts, RawSplits, Task
+
+# Raised whenever the files themselves change: their names, their types, their batches.
+_LAYOUT = 1
+_MANIFEST = "manifest.json"
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class TokenisedSplits:
+    """Train, validation and test as token rows.
+
+    built: True where this process made the files, False where it found them.
+    """
+
+    train: TokenSplit
+    validation: TokenSplit
+    test: TokenSplit
+    key: str
+    built: bool
+
+    def __getitem__(self, split: str) -> TokenSplit:
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
+
+
+def tokenise(
+    splits: RawSplits, task: Task, facts: Facts, tokenizer: Any, tokenizer_key: str, cache: Path
+) -> TokenisedSplits:
+    """Token files of all three splits, built by the first process that needs them and mapped by all.
+
+    tokenizer_key: changes whenever the tokeniser would cut a text otherwise, e.g. a hash of its files.
+    cache: the run's cache folder; the files go below ``tokens`` in it.
+
+    Raises:
+        DiskFullError, StorageError: the cache cannot be written.
+    """
+    key = token_key(splits, task, facts, tokenizer_key)
+    folder = cache / "tokens" / key
+    built = build_once(folder, partial(_build, splits, task, facts, tokenizer), _is_whole)
+    train, validation, test = (TokenSplit(folder / f"{split}.arrow") for split in SPLITS)
+    return TokenisedSplits(train, validation, test, key, built)
+
+
+def token_key(splits: RawSplits, task: Task, facts: Facts, tokenizer_key: str) -> str:
+    """SHA-256 over all that the token files depend on, the first 32 hex digits."""
+    depends_on = {
+        "layout": _LAYOUT,
+        "tokenizer": tokenizer_key,
+        "libraries": [version("transformers"), version("tokenizers")],
+        "content": splits.fingerprints,
+        "columns": task.plan.columns,
+        "max_length": task.plan.max_length,
+        "task": [task.kind, task.version],
+        "facts": facts.encoding,
+    }
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _build(splits: RawSplits, task: Task, facts: Facts, tokenizer: Any, folder: Path) -> None:
+    sizes = {}
+    for split in SPLITS:
+        path = folder / f"{split}.arrow"
+        _write(path, splits, split, task, facts, tokenizer)
+        sizes[path.name] = path.stat().st_size
+    _write_synced(folder / _MANIFEST, json.dumps({"sizes": sizes}).encode())
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file is there in its full size."""
+    try:
+        sizes = json.loads((folder / _MANIFEST).read_bytes())["sizes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return False
+
+
+def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: Facts, tokenizer: Any) -> None:
+    """Encode a split and write it, a record batch at a time, so that memory does not grow with the data."""
+    import pyarrow as pa
+
+    writer = None
+    # Python's own file object, because it can be synced; Arrow's cannot.
+    with path.open("wb") as file:
+        for start in range(0, len(splits[split]), _ROWS_AT_ONCE):
+            stop = min(start + _ROWS_AT_ONCE, len(splits[split]))
+            encoded = task.encode(splits.plain_rows(split, start, stop), tokenizer, facts)
+            if writer is None:
+                schema = pa.schema([(name, _narrow(pa.infer_type(values))) for name, values in encoded.items()])
+                writer = pa.ipc.new_file(file, schema)
+            writer.write_batch(pa.record_batch([pa.array(encoded[f.name], f.type) for f in schema], schema=schema))
+        assert writer is not None, f"{split} has no rows"
+        writer.close()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _narrow(kind: Any) -> Any:
+    """The type in half the bytes: token ids, positions and class numbers fit into 32 bits."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return pa.list_(_narrow(kind.value_type))
+    return {pa.int64(): pa.int32(), pa.float64(): pa.float32()}.get(kind, kind)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,78 @@
+"""The choices whose branches have parameters of their own: how the model is adapted, which optimizer trains it."""
+
+from dataclasses import dataclass
+
+from finesearch.plan.parameters import HIDDEN_DROPOUTS, PARAMETERS, Searchable
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One branch of a choice.
+
+    A branch may also carry any root parameter (``learning_rate``, say); inside it that one replaces the root's.
+    ``required`` names own parameters without a default; ``without_effect`` names root parameters that do nothing here.
+    """
+
+    name: str
+    doc: str
+    parameters: dict[str, Searchable]
+    defaults: dict[str, float | bool]
+    without_effect: frozenset[str] = frozenset()
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        return tuple(name for name in self.parameters if name not in self.defaults)
+
+    @property
+    def known(self) -> dict[str, Searchable]:
+        """Everything that may stand in this branch: its own parameters, then the root's that have an effect."""
+        shared = {name: item for name, item in PARAMETERS.items() if name not in self.without_effect}
+        return self.parameters | shared
+
+
+def _branch(
+    name: str,
+    doc: str,
+    *parameters: tuple[Searchable, float | bool | None],
+    without_effect: frozenset[str] = frozenset(),
+) -> Branch:
+    own = {parameter.name: parameter for parameter, _ in parameters}
+    defaults = {parameter.name: default for parameter, default in parameters if default is not None}
+    return Branch(name, doc, own, defaults, without_effect)
+
+
+_LAYERS = Searchable("layers", "integer", "How many of the bottom layers stay frozen, beside the embeddings.", low=0)
+
+ADAPTATIONS: dict[str, Branch] = {
+    branch.name: branch
+    for branch in (
+        _branch("full", "Every parameter trains."),
+        _branch("freeze_embeddings", "The embeddings stay as they are; every layer trains."),
+        _branch("freeze_bottom", "The embeddings and the bottom layers stay as they are.", (_LAYERS, None)),
+        _branch("head_only", "The output layer alone trains.", without_effect=HIDDEN_DROPOUTS),
+    )
+}
+
+OPTIMIZERS: dict[str, Branch] = {
+    branch.name: branch
+    for branch in (
+        _branch(
+            "adamw",
+            "AdamW (Loshchilov and Hutter, 2019).",
+            (Searchable("beta1", "float", "Decay of the mean of gradients.", 0.0, 1.0, open_high=True), 0.9),
+            (Searchable("beta2", "float", "Decay of the mean of squared gradients.", 0.0, 1.0, open_high=True), 0.999),
+            (Searchable("epsilon", "float", "Added to the divisor.", low=0.0, open_low=True), 1e-8),
+        ),
+        _branch(
+            "sgd",
+            "Stochastic gradient descent with momentum.",
+            (Searchable("momentum", "float", "Decay of the running gradient.", 0.0, 1.0, open_high=True), 0.9),
+            (Searchable("nesterov", "boolean", "Nesterov's momentum; needs momentum above 0."), False),
+        ),
+    )
+}
+
+SELECTORS: dict[str, dict[str, Branch]] = {"adaptation": ADAPTATIONS, "optimizer": OPTIMIZERS}
+"""The choices with branches, in the order in which they are drawn: before every parameter that depends on them."""
+
+DEFAULT_BRANCHES: dict[str, str] = {"adaptation": "full", "optimizer": "adamw"}

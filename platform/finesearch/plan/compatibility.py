@@ -1,0 +1,128 @@
+"""Which samplers, pruners, objectives and spaces go together."""
+
+from finesearch.plan.configurations import read_configuration
+from finesearch.plan.domains import Choice, Domain, Range
+from finesearch.plan.problems import Problems, did_you_mean
+from finesearch.plan.sections import Objective, SearchPlan, TrainingPlan
+from finesearch.plan.space import Space
+from finesearch.plan.task_kinds import COSTS, TASK_KINDS, Goal
+from finesearch.plan.task_section import TaskPlan
+
+
+def plan_problems(
+    task: TaskPlan | None,
+    space: Space | None,
+    training: TrainingPlan | None,
+    search: SearchPlan | None,
+    problems: Problems,
+) -> None:
+    """Add what does not go together; a section that is None is wrong in itself, and checks on it are left out."""
+    if task is not None and search is not None:
+        _check_objectives(task, search, problems)
+    if search is not None:
+        _check_several_objectives(search, problems)
+    if space is not None and search is not None:
+        _check_sampler(space, search, problems)
+        for index, configuration in enumerate(search.first):
+            read_configuration(space, configuration, problems, ("search", "first", index))
+    if space is not None and training is not None:
+        _check_batch_sizes(space, training, problems)
+
+
+def objectives_of(task: TaskPlan, search: SearchPlan) -> tuple[Objective, ...]:
+    """The objectives with their goals; the task's metric alone unless the plan lists them."""
+    goals = _goals(task)
+    names = [objective.metric for objective in search.objectives] or [task.metric]
+    return tuple(Objective(name=name, goal=goals[name]) for name in names)
+
+
+def _goals(task: TaskPlan) -> dict[str, Goal]:
+    costs: dict[str, Goal] = {name: "min" for name in COSTS}
+    return TASK_KINDS[task.kind].metrics | costs
+
+
+def _check_objectives(task: TaskPlan, search: SearchPlan, problems: Problems) -> None:
+    goals = _goals(task)
+    seen: set[str] = set()
+    for index, objective in enumerate(search.objectives):
+        path, name = ("search", "objectives", index), objective.metric
+        if name not in goals:
+            problems.add(path, f"search.objectives.{index}: unknown metric '{name}'", did_you_mean(name, goals))
+        elif name in seen:
+            problems.add(path, f"search.objectives.{index}: '{name}' stands twice", "Keep one of them.")
+        elif objective.goal not in (None, goals[name]):
+            text = f"search.objectives.{index}: {name} is better as {goals[name]}, got goal {objective.goal}"
+            problems.add(path, text, "Leave the goal out.")
+        elif index == 0 and name != task.metric:
+            text = f"search.objectives.0: expected the task's metric '{task.metric}' first, got '{name}'"
+            problems.add(path, text, f"Ranking goes by it: list {task.metric} first, or set task.metric to '{name}'.")
+        seen.add(name)
+
+
+def _check_several_objectives(search: SearchPlan, problems: Problems) -> None:
+    if len(search.objectives) < 2:
+        return
+    if search.pruner != "none":
+        text = f"search.pruner: several objectives need the pruner none, got {search.pruner}"
+        advice = "Write 'pruner: none': no one number says which trial is weak."
+        problems.add(("search", "pruner"), text, advice)
+    if search.sampler == "cmaes":
+        text = "search.sampler: cmaes optimises one objective, got several"
+        problems.add(("search", "sampler"), text, "Use tpe, gp, random, qmc or grid.")
+
+
+def _check_sampler(space: Space, search: SearchPlan, problems: Problems) -> None:
+    sampler, path = search.sampler, ("search", "sampler")
+    conditional = [parameter.name for parameter in space.parameters if parameter.conditions]
+    if sampler in ("cmaes", "gp", "qmc", "grid") and conditional:
+        text = f"search.sampler: {sampler} takes no conditional parameters, got {', '.join(conditional)}"
+        problems.add(path, text, "Use tpe or random, or keep one branch of adaptation and optimizer.")
+    choices = [parameter.name for parameter in space.parameters if isinstance(parameter.domain, Choice)]
+    if sampler in ("cmaes", "qmc") and choices:
+        text = f"search.sampler: {sampler} takes no choices, got {', '.join(choices)}"
+        problems.add(path, text, "Use tpe, random or gp, or make each choice a range or one value.")
+    if sampler == "cmaes" and len(space) < 2:
+        text = f"search.sampler: cmaes needs at least 2 searched parameters, got {len(space)}"
+        problems.add(path, text, "Use tpe or gp, or search another parameter.")
+    continuous = [
+        parameter.name
+        for parameter in space.parameters
+        if isinstance(parameter.domain, Range) and parameter.domain.is_continuous
+    ]
+    if sampler == "grid" and continuous:
+        text = f"search.sampler: grid needs lists or ranges with a step, got plain ranges: {', '.join(continuous)}"
+        problems.add(path, text, "Give each a list of values or a step, or use another sampler.")
+
+
+def _check_batch_sizes(space: Space, training: TrainingPlan, problems: Problems) -> None:
+    for entry in space.entries:
+        if entry.key != "batch_size":
+            continue
+        wrong = _not_multiple(entry.domain, training.divisor)
+        if wrong is not None:
+            text = (
+                f"space.{entry.name}: expected multiples of {training.divisor} (training.workers_per_trial × "
+                f"gradient_accumulation_steps), got {wrong}"
+            )
+            path = _address(entry.name)
+            problems.add(path, text, "Choose among multiples, or give the range such a min and step.")
+
+
+def _not_multiple(domain: Domain, divisor: int) -> int | None:
+    """The first value that ``divisor`` does not divide."""
+    if isinstance(domain, Range):
+        # Two neighbours tell for all; a range may hold millions.
+        values = [int(domain.low), int(domain.low) + int(domain.step or 1)]
+    else:
+        values = [int(value) for value in domain.grid if isinstance(value, int)]
+    return next((value for value in values if value % divisor), None)
+
+
+def _address(name: str) -> tuple[str, ...]:
+    """Where the parameter of a flat name stands in the plan file.
+
+    >>> _address("adaptation.full.batch_size")
+    ('space', 'adaptation', 'one_of', 'full', 'batch_size')
+    """
+    selector, *rest = name.split(".")
+    return ("space", selector, "one_of", *rest) if rest else ("space", selector)

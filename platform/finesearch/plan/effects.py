@@ -1,0 +1,86 @@
+"""Options of a plan that have no effect, each said once."""
+
+from finesearch.plan.sections import BudgetPlan, ReportPlan, SearchPlan, TrainingPlan
+from finesearch.plan.space import Space
+from finesearch.plan.task_section import DataPlan, TaskPlan
+
+
+def warnings_of(
+    task: TaskPlan,
+    space: Space,
+    training: TrainingPlan,
+    search: SearchPlan,
+    budget: BudgetPlan,
+    report: ReportPlan,
+) -> tuple[str, ...]:
+    """Sentences that name an option and why it does nothing; an option at its default is never named."""
+    evaluations = space.largest("epochs", training.epochs) * training.evaluations_per_epoch
+    return (
+        *_task(task),
+        *_data(task.data),
+        *_space(space, training, budget),
+        *_training(training),
+        *_search(search, budget, evaluations),
+        *([f"report.top: {report.top} is more than budget.trials ({budget.trials})."] if report.top > budget.trials else []),
+    )
+
+
+def _task(task: TaskPlan) -> list[str]:
+    if task.revision is not None and task.model.startswith("package://"):
+        return ["task.revision has no effect: a model in a package has no revisions."]
+    return []
+
+
+def _data(data: DataPlan) -> list[str]:
+    found = []
+    if data.format != "auto" and data.source != "files":
+        found.append(f"task.data.format has no effect: the rows come from {data.source}.")
+    defaults = {name: field.default for name, field in DataPlan.model_fields.items()}
+    for split in ("validation", "test"):
+        name = f"{split}_fraction"
+        if split in data.files and getattr(data, name) != defaults[name]:
+            found.append(f"task.data.{name} has no effect: the {split} split is given.")
+    if {"validation", "test"} <= data.files.keys() and data.split_seed != defaults["split_seed"]:
+        found.append("task.data.split_seed has no effect: every split is given.")
+    return found
+
+
+def _space(space: Space, training: TrainingPlan, budget: BudgetPlan) -> list[str]:
+    found = [f"space.{name} has no effect under any branch of this space." for name in space.without_effect]
+    if not len(space) and budget.trials > 1:
+        found.append("space: it holds one configuration; further trials only repeat it with other seeds.")
+    for key in ("epochs", "batch_size"):
+        if key in space.values and getattr(training, key) != TrainingPlan.model_fields[key].default:
+            found.append(f"training.{key} has no effect on the trials: space.{key} decides.")
+    return found
+
+
+def _training(training: TrainingPlan) -> list[str]:
+    if training.zero_stage and training.workers_per_trial == 1:
+        return [f"training.zero_stage {training.zero_stage} saves no memory: one worker has nobody to share with."]
+    return []
+
+
+def _search(search: SearchPlan, budget: BudgetPlan, evaluations: int) -> list[str]:
+    found = []
+    defaults = {name: field.default for name, field in SearchPlan.model_fields.items()}
+    if search.reduction_factor != defaults["reduction_factor"] and search.pruner in ("none", "median"):
+        found.append(f"search.reduction_factor has no effect: the pruner is {search.pruner}.")
+    if search.min_evaluations != defaults["min_evaluations"] and search.pruner == "none":
+        found.append("search.min_evaluations has no effect: the pruner is none.")
+    if search.pruner != "none" and search.min_evaluations >= evaluations:
+        found.append(
+            f"search.pruner has no effect: a trial is evaluated {evaluations} time(s), and {search.pruner} waits for "
+            f"{search.min_evaluations}; raise training.evaluations_per_epoch or epochs."
+        )
+    is_modelled = search.sampler in ("tpe", "gp", "cmaes")
+    if search.startup_trials != defaults["startup_trials"] and not is_modelled and search.pruner != "median":
+        found.append(f"search.startup_trials has no effect with {search.sampler} and {search.pruner}.")
+    if is_modelled and search.startup_trials >= budget.trials:
+        found.append(
+            f"search.sampler has no effect: {search.sampler} starts after {search.startup_trials} random trials, and "
+            f"budget.trials is {budget.trials}; lower search.startup_trials."
+        )
+    if search.sampler == "grid" and search.seed != defaults["seed"]:
+        found.append("search.seed decides only the order of a grid.")
+    return found

@@ -1,0 +1,122 @@
+"""The registry of searchable parameters: what a plan may write under ``space``, and where it has an effect."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Scalar = float | int | bool | str | None
+Kind = Literal["float", "integer", "boolean", "word"]
+
+HIDDEN_DROPOUTS = frozenset({"dropout", "attention_dropout"})
+"""Dropouts inside the encoder; frozen layers run without dropout, so these need a layer that trains."""
+
+
+@dataclass(frozen=True)
+class Searchable:
+    """A parameter that a plan may fix, choose or draw from a range.
+
+    ``low`` and ``high`` bound its values; each belongs to them unless it is said to be open.
+    """
+
+    name: str
+    kind: Kind
+    doc: str
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    words: tuple[str, ...] = ()
+    nullable: bool = False
+
+    @property
+    def is_numeric(self) -> bool:
+        return self.kind in ("float", "integer")
+
+    @property
+    def expected(self) -> str:
+        """A value of this parameter in words.
+
+        >>> PARAMETERS["dropout"].expected
+        'a number of at least 0 and below 1, or null'
+        """
+        if self.kind == "word":
+            return f"one of {', '.join(self.words)}"
+        if self.kind == "boolean":
+            return "true or false"
+        bounds = []
+        if math.isfinite(self.low):
+            bounds.append(f"{'above' if self.open_low else 'of at least'} {self.low:g}")
+        if math.isfinite(self.high):
+            bounds.append(f"{'below' if self.open_high else 'of at most'} {self.high:g}")
+        noun = "a whole number" if self.kind == "integer" else "a number"
+        return " ".join([noun, " and ".join(bounds)]).strip() + (", or null" if self.nullable else "")
+
+    def accepts(self, value: object) -> bool:
+        """Whether ``value`` is one of this parameter's values.
+
+        >>> PARAMETERS["dropout"].accepts(1.0), PARAMETERS["dropout"].accepts(0), PARAMETERS["epochs"].accepts(2.0)
+        (False, True, False)
+        """
+        if value is None:
+            return self.nullable
+        if self.kind == "word":
+            return isinstance(value, str) and value in self.words
+        if isinstance(value, bool) or self.kind == "boolean":
+            return isinstance(value, bool) and self.kind == "boolean"
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        if self.kind == "integer" and not isinstance(value, int):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def normal(self, value: Scalar) -> Scalar:
+        """An accepted value in its one spelling: ``0`` is ``0.0`` where a number is meant."""
+        return float(value) if self.kind == "float" and isinstance(value, int) else value
+
+
+def _rate(name: str, doc: str) -> Searchable:
+    return Searchable(name, "float", doc, low=0.0, high=1.0, open_high=True)
+
+
+def _dropout(name: str, doc: str) -> Searchable:
+    return Searchable(name, "float", doc, low=0.0, high=1.0, open_high=True, nullable=True)
+
+
+PARAMETERS: dict[str, Searchable] = {
+    parameter.name: parameter
+    for parameter in (
+        Searchable("learning_rate", "float", "Peak learning rate; 5e-5 unless given.", low=0.0, open_low=True),
+        Searchable(
+            "schedule",
+            "word",
+            "How the learning rate moves after the warm-up: it stays, falls in a line to 0, or in half a cosine to 0.",
+            words=("constant", "linear", "cosine"),
+        ),
+        Searchable("warmup_fraction", "float", "Share of all steps over which the rate rises from 0.", low=0.0, high=1.0),
+        Searchable("weight_decay", "float", "Decoupled weight decay; biases and norms are spared.", low=0.0),
+        _dropout("dropout", "Dropout of the layers that train; null keeps the model's own."),
+        _dropout("attention_dropout", "Dropout of attention weights in the layers that train; null keeps the model's own."),
+        _dropout("head_dropout", "Dropout before the output layer; null keeps the model's own."),
+        _rate("label_smoothing", "Share of a label's weight that is spread over all labels."),
+        Searchable(
+            "gradient_clipping",
+            "float",
+            "Largest norm of the gradient; null clips nothing.",
+            low=0.0,
+            open_low=True,
+            nullable=True,
+        ),
+        Searchable(
+            "early_stopping_patience",
+            "integer",
+            "Evaluations without a better metric after which the trial ends; null never ends it.",
+            low=1,
+            nullable=True,
+        ),
+        Searchable("epochs", "integer", "Passes over the training split, instead of training.epochs.", low=1),
+        Searchable("batch_size", "integer", "Examples a step over all workers, instead of training.batch_size.", low=1),
+    )
+}
+"""Parameters of every configuration, in the order in which they are drawn."""

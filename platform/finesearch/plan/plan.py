@@ -1,0 +1,137 @@
+"""A whole plan: what to search, how, and within which limits."""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, field_validator, model_validator
+
+from finesearch.plan.compatibility import objectives_of, plan_problems
+from finesearch.plan.effects import warnings_of
+from finesearch.plan.problems import Places, Problem, Problems, problem_error, shown
+from finesearch.plan.sections import BudgetPlan, Objective, ReportPlan, SearchPlan, TrainingPlan
+from finesearch.plan.space import Space
+from finesearch.plan.space_reading import parse_space
+from finesearch.plan.task_section import TaskPlan
+from finesearch.plan.yaml_text import write_yaml
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+_ELSEWHERE = ("budget", "report", "storage", "base", "source")
+
+
+class Plan(BaseModel):
+    """Everything that a search is told; two plans are equal when they say the same, wherever they were read.
+
+    ``base`` is the folder that relative paths of data and model start from (the plan file's, unless the plan says
+    otherwise). ``source`` is the file it was read from. ``storage`` is a folder or a URI.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    task: TaskPlan
+    space: Annotated[InstanceOf[Space], BeforeValidator(lambda raw: parse_space(raw) if isinstance(raw, dict) else raw)]
+    training: TrainingPlan = Field(default_factory=TrainingPlan)
+    search: SearchPlan = Field(default_factory=SearchPlan)
+    budget: BudgetPlan = Field(default_factory=BudgetPlan)
+    report: ReportPlan = Field(default_factory=ReportPlan)
+    storage: str = "runs"
+    base: Path = Field(default_factory=Path.cwd)
+    source: Path | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_folder_name(cls, name: str) -> str:
+        problem = name_problem(name)
+        if problem is not None:
+            raise problem_error(problem)
+        return name
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Plan":
+        problems = Problems()
+        plan_problems(self.task, self.space, self.training, self.search, problems)
+        problems.raise_if_any(Places(str(self.source or "plan")))
+        return self
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is optimised; the first is the task's metric."""
+        return objectives_of(self.task, self.search)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """Options that have no effect as the plan stands."""
+        return warnings_of(self.task, self.space, self.training, self.search, self.budget, self.report)
+
+    @property
+    def max_evaluations(self) -> int:
+        """Evaluations of the longest trial."""
+        return self.space.largest("epochs", self.training.epochs) * self.training.evaluations_per_epoch
+
+    def to_plain(self) -> dict[str, Any]:
+        """The resolved plan as plain data: every default spelled out, ``base`` absolute, ``source`` left out."""
+        sections = self.model_dump(mode="json", exclude={"space", "source", "base", "name", "storage"})
+        data = sections["task"]["data"]
+        sections["task"]["data"] = {key: value for key, value in data.items() if value not in (None, [])}
+        return {
+            "name": self.name,
+            "task": sections["task"],
+            "space": self.space.to_plain(),
+            **{key: section for key, section in sections.items() if key != "task"},
+            "storage": self.storage,
+            "base": str(self.base),
+        }
+
+    def to_yaml(self) -> str:
+        """The resolved plan as YAML; ``parse_plan`` reads it back to an equal plan, whatever the folder."""
+        return write_yaml(self.to_plain())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides what the trials are: all but budget, report, storage and base."""
+        text = json.dumps(self._decisive(), sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, older: "Plan") -> list[str]:
+        """What ``fingerprint`` sees differently in ``older``, one dotted key an entry: ``training.epochs: 5, was 3``."""
+        ours, theirs = _flat(self._decisive()), _flat(older._decisive())
+        keys = [*ours, *(key for key in theirs if key not in ours)]
+        return [
+            f"{key}: {_said(ours, key)}, was {_said(theirs, key)}"
+            for key in keys
+            # repr sees that 1 is not 1.0 and true is not 1; the order of keys was settled above.
+            if repr(ours.get(key)) != repr(theirs.get(key))
+        ]
+
+    def _decisive(self) -> dict[str, Any]:
+        return {key: value for key, value in self.to_plain().items() if key not in _ELSEWHERE}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.to_plain() == other.to_plain()
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+
+def name_problem(name: object) -> Problem | None:
+    """What is wrong with a plan's name, which becomes the name of folders."""
+    import re
+
+    if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
+        return None
+    text = f"name: expected letters, digits, '.', '_' and '-', starting with a letter or digit, got {shown(name)}"
+    return Problem(("name",), text, "The name becomes a folder below storage and reports; at most 100 characters.")
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to values; lists and empty mappings are values."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {key: item for name, inner in value.items() for key, item in _flat(inner, f"{prefix}.{name}" if prefix else name).items()}
+
+
+def _said(flat: dict[str, Any], key: str) -> str:
+    return json.dumps(flat[key], ensure_ascii=False) if key in flat else "not there"

@@ -1,0 +1,124 @@
+"""Problems found in a plan: where, what was expected, what came, what to do."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic_core import PydanticCustomError
+
+from finesearch.errors import PlanError
+
+KeyPath = tuple[str | int, ...]
+"""Keys and list positions from the top of the plan down to a value; ``()`` is the whole plan."""
+
+PROBLEMS = "plan_problems"
+"""The type of the pydantic errors that carry ``Problem`` objects."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong; ``text`` says what, ``advice`` says what to do about it."""
+
+    path: KeyPath
+    text: str
+    advice: str = ""
+
+    def below(self, prefix: KeyPath) -> "Problem":
+        """The same problem, its path read from higher up."""
+        return Problem((*prefix, *self.path), self.text, self.advice)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each value of a plan was written, for a reader: ``plan.yaml, line 9`` or ``--set training.epochs=x``."""
+
+    source: str
+    labels: Mapping[KeyPath, str] = field(default_factory=dict)
+
+    def of(self, path: KeyPath) -> str:
+        """The place of ``path``, or of the nearest thing around it that was written down.
+
+        >>> Places("plan.yaml", {("task",): "plan.yaml, line 3"}).of(("task", "model"))
+        'plan.yaml, line 3'
+        """
+        while path and path not in self.labels:
+            path = path[:-1]
+        return self.labels.get(path, self.source)
+
+
+@dataclass
+class Problems:
+    """Collects problems, so that a reader gets all of them at once."""
+
+    found: list[Problem] = field(default_factory=list)
+
+    def add(self, path: KeyPath, text: str, advice: str = "") -> None:
+        problem = Problem(path, text, advice)
+        if problem not in self.found:
+            self.found.append(problem)
+
+    def raise_if_any(self, places: Places) -> None:
+        """Raises:
+        PlanError: something was added; the message holds every problem, one a paragraph, in the order of adding.
+        """
+        if self.found:
+            raise PlanError("\n".join(render(problem, places) for problem in self.found))
+
+
+def render(problem: Problem, places: Places) -> str:
+    """The problem as a paragraph.
+
+    >>> print(render(Problem(("space", "lr"), "unknown parameter 'lr'", "Known here: dropout."), Places("plan.yaml")))
+    plan.yaml: unknown parameter 'lr'.
+      Known here: dropout.
+    """
+    advice = f"\n  {problem.advice}" if problem.advice else ""
+    return f"{places.of(problem.path)}: {problem.text}.{advice}"
+
+
+def problem_error(*problems: Problem) -> PydanticCustomError:
+    """What a pydantic validator raises; paths count from the model that holds the validated field."""
+    text = " ".join(f"{problem.text}. {problem.advice}".strip() for problem in problems)
+    return PydanticCustomError(PROBLEMS, "{text}", {"text": text, "problems": problems})
+
+
+def dotted(path: KeyPath) -> str:
+    """The path as a user writes it after ``--set``.
+
+    >>> dotted(("search", "first", 0))
+    'search.first.0'
+    """
+    return ".".join(str(part) for part in path)
+
+
+def shown(value: object) -> str:
+    """A value that came in, short and as YAML would show it.
+
+    >>> shown(None), shown(True), shown("many"), shown(1e-05), shown({"min": 1})
+    ('null', 'true', "'many'", '1e-05', 'a mapping (min)')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    if isinstance(value, Mapping):
+        return f"a mapping ({', '.join(str(key) for key in value)})" if value else "an empty mapping"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}" if value else "an empty list"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]}..."
+
+
+def did_you_mean(wrong: object, known: Iterable[str], what: str = "Known here") -> str:
+    """Advice for a word that is not known: the nearest one that is, then all of them.
+
+    >>> did_you_mean("learning_rte", ["dropout", "learning_rate"])
+    "Did you mean 'learning_rate'? Known here: dropout, learning_rate."
+    """
+    names = list(known)
+    nearest = difflib.get_close_matches(str(wrong).lower(), names, n=1, cutoff=0.6)
+    question = f"Did you mean '{nearest[0]}'? " if nearest else ""
+    return f"{question}{what}: {', '.join(names)}." if names else question.strip()

@@ -1,0 +1,49 @@
+"""The kinds of task a plan may name, with their columns and metrics. A new kind is one more entry."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Goal = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """What a plan can say about one kind of task.
+
+    ``required_columns`` and ``optional_columns`` are roles; the plan maps a role to a column of the data.
+    ``metrics`` maps the name of each quality metric to the direction that is better.
+    """
+
+    kind: str
+    doc: str
+    required_columns: tuple[str, ...]
+    optional_columns: tuple[str, ...]
+    metrics: dict[str, Goal]
+    default_metric: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every role, required ones first."""
+        return self.required_columns + self.optional_columns
+
+
+TASK_KINDS: dict[str, TaskKind] = {
+    kind.kind: kind
+    for kind in (
+        TaskKind(
+            kind="text-classification",
+            doc="One label for a text, or for a pair of texts.",
+            required_columns=("text", "label"),
+            optional_columns=("text_pair",),
+            metrics={"accuracy": "max", "macro_f1": "max", "mcc": "max"},
+            default_metric="accuracy",
+        ),
+    )
+}
+
+COSTS: dict[str, str] = {
+    "seconds": "training time of the trial, in seconds",
+    "trainable_parameters": "number of parameters that were trained",
+    "checkpoint_bytes": "size of the trial's checkpoint, in bytes",
+}
+"""Costs that can be a second objective; less is better."""

@@ -1,0 +1,184 @@
+"""The ``task`` section of a plan: the model, the data, and what is learned from them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from finesearch.plan.problems import Problem, did_you_mean, problem_error, shown
+from finesearch.plan.task_kinds import TASK_KINDS
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys refused, ``"3"`` is not 3."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Text = Annotated[str, Field(min_length=1)]
+_PATH_SCHEMA = {
+    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+}
+Paths = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), WithJsonSchema(_PATH_SCHEMA)]
+Builtin = Literal["standard-library-docstrings"]
+Format = Literal["auto", "csv", "jsonl", "json", "parquet", "arrow"]
+
+
+class DataPlan(Section):
+    """Where the rows come from: exactly one of files (``train`` …), ``folder``, ``hub`` and ``builtin``.
+
+    Paths are relative to the plan's ``base``. An empty tuple of files means that the split is not given.
+    """
+
+    train: Annotated[Paths, Field(description="File or files with the training rows.")] = ()
+    validation: Annotated[Paths, Field(description="File or files with the validation rows; cut from train if absent.")] = ()
+    test: Annotated[Paths, Field(description="File or files with the test rows; cut from train if absent.")] = ()
+    folder: Annotated[Text | None, Field(description="A folder that datasets' save_to_disk wrote.")] = None
+    hub: Annotated[Text | None, Field(description="Id of a data set on the hub.")] = None
+    config: Annotated[Text | None, Field(description="Configuration of the hub's data set.")] = None
+    revision: Annotated[Text | None, Field(description="Revision of the hub's data set.")] = None
+    builtin: Annotated[Builtin | None, Field(description="Data that needs no file.")] = None
+    format: Annotated[Format, Field(description="Format of the files; auto goes by their names.")] = "auto"
+    validation_fraction: Annotated[
+        float, Field(gt=0.0, lt=1.0, description="Share of the rows cut off for validation where no split is given.")
+    ] = 0.1
+    test_fraction: Annotated[
+        float,
+        Field(
+            gt=0.0,
+            lt=1.0,
+            validate_default=True,
+            description="Share of the rows cut off for test where no split is given.",
+        ),
+    ] = 0.1
+    # The last field carries the check over all sources: by then every other one has been looked at.
+    split_seed: Annotated[int, Field(ge=0, validate_default=True, description="Seed of the cuts.")] = 0
+
+    @field_validator("train", "validation", "test", mode="after")
+    @classmethod
+    def _not_empty(cls, files: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not files:
+            text = f"task.data.{info.field_name}: expected a path or a list of paths, got an empty list"
+            raise problem_error(Problem((str(info.field_name),), text, "Name a file, or leave the key out."))
+        return files
+
+    @field_validator("test_fraction")
+    @classmethod
+    def _fractions_leave_rows(cls, test_fraction: float, info: ValidationInfo) -> float:
+        validation_fraction = info.data.get("validation_fraction", 0.0)
+        if validation_fraction + test_fraction >= 1.0:
+            text = (
+                f"task.data: validation_fraction {validation_fraction:g} and test_fraction {test_fraction:g} "
+                "leave no rows to train on"
+            )
+            raise problem_error(Problem(("test_fraction",), text, "Together they must stay below 1."))
+        return test_fraction
+
+    @field_validator("split_seed")
+    @classmethod
+    def _one_source(cls, split_seed: int, info: ValidationInfo) -> int:
+        wrong = [name for name in ("train", "validation", "test", "folder", "hub", "builtin") if name not in info.data]
+        given = [name for name in ("train", "folder", "hub", "builtin") if info.data.get(name)]
+        problems: list[Problem] = []
+        if len(given) > 1:
+            text = f"task.data: expected one source, got {' and '.join(given)}"
+            problems.append(Problem((given[1],), text, "Keep one of train, folder, hub and builtin."))
+        for name in ("validation", "test"):
+            if info.data.get(name) and "train" not in given and "train" not in wrong:
+                problems.append(Problem((name,), f"task.data: '{name}' is given without 'train'", "Give 'train' too."))
+        if not given and not wrong and not problems:
+            advice = "Give train (a file), folder, hub, or 'builtin: standard-library-docstrings'."
+            problems.append(Problem((), "task.data: expected a source of rows, got none", advice))
+        for name in ("config", "revision"):
+            if info.data.get(name) and not info.data.get("hub") and "hub" not in wrong:
+                text = f"task.data: '{name}' belongs to a hub data set, and no 'hub' is given"
+                problems.append(Problem((name,), text, f"Remove '{name}', or give 'hub'."))
+        if problems:
+            raise problem_error(*problems)
+        return split_seed
+
+    @property
+    def source(self) -> Literal["files", "folder", "hub", "builtin"]:
+        """Which of the four sources this is."""
+        if self.train:
+            return "files"
+        return "folder" if self.folder else "hub" if self.hub else "builtin"
+
+    @property
+    def files(self) -> dict[str, tuple[str, ...]]:
+        """Split name to its files, for the splits that are given."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: files for split, files in splits.items() if files}
+
+
+_METRICS = sorted({metric for kind in TASK_KINDS.values() for metric in kind.metrics})
+_ROLES = {role: {"type": "string", "minLength": 1} for kind in TASK_KINDS.values() for role in kind.columns}
+_COLUMNS_SCHEMA = {"type": "object", "properties": _ROLES, "additionalProperties": False}
+
+
+class TaskPlan(Section):
+    """What is fine-tuned, on what, and which metric decides.
+
+    ``columns`` maps a role of the task's kind (``text``) to the column of the data that holds it.
+    """
+
+    kind: Annotated[str, Field(description="Kind of task.", json_schema_extra={"enum": sorted(TASK_KINDS)})]
+    model: Annotated[Text, Field(description="Hub id, folder, or package://NAME/FOLDER of an installed package.")]
+    revision: Annotated[Text | None, Field(description="Revision of the hub's model.")] = None
+    data: Annotated[DataPlan, Field(description="Where the rows come from.")]
+    columns: Annotated[
+        dict[str, Text], WithJsonSchema(_COLUMNS_SCHEMA), Field(description="Which column of the data holds what.")
+    ]
+    metric: Annotated[
+        str,
+        Field(
+            validate_default=True,
+            description="Metric that ranks; default: the kind's (accuracy).",
+            json_schema_extra={"enum": _METRICS},
+        ),
+    ] = ""
+    max_length: Annotated[int, Field(ge=4, description="Longest input in tokens; longer ones are cut.")] = 128
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        if kind not in TASK_KINDS:
+            text = f"task.kind: unknown kind of task {shown(kind)}"
+            raise problem_error(Problem(("kind",), text, did_you_mean(kind, TASK_KINDS)))
+        return kind
+
+    @field_validator("columns")
+    @classmethod
+    def _known_roles(cls, columns: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        kind = TASK_KINDS.get(info.data.get("kind", ""))
+        if kind is None:
+            return columns
+        problems = [
+            Problem(("columns", role), f"unknown column role '{role}' of {kind.kind}", did_you_mean(role, kind.columns))
+            for role in columns
+            if role not in kind.columns
+        ]
+        for role in kind.required_columns:
+            if role not in columns:
+                text = f"task.columns: {kind.kind} needs '{role}': the name of a column of the data"
+                problems.append(Problem(("columns",), text, f"Write '{role}: NAME'."))
+        if problems:
+            raise problem_error(*problems)
+        return columns
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str, info: ValidationInfo) -> str:
+        kind = TASK_KINDS.get(info.data.get("kind", ""))
+        if kind is None:
+            return metric
+        if metric == "":
+            return kind.default_metric
+        if metric not in kind.metrics:
+            text = f"task.metric: unknown metric '{metric}' of {kind.kind}"
+            raise problem_error(Problem(("metric",), text, did_you_mean(metric, kind.metrics)))
+        return metric

@@ -1,0 +1,114 @@
+"""Plain data against a section's model, with pydantic's complaints turned into problems for a reader."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from finesearch.plan.problems import PROBLEMS, KeyPath, Problems, did_you_mean, dotted, shown
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(model: type[Model], raw: Any, problems: Problems, path: KeyPath) -> Model | None:
+    """The section, or None when something was added to ``problems``."""
+    if isinstance(raw, model):
+        return raw
+    if not isinstance(raw, Mapping):
+        advice = f"Known here: {', '.join(model.model_fields)}."
+        problems.add(path, f"{dotted(path)}: expected a mapping, got {shown(raw)}", advice)
+        return None
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        for detail in error.errors():
+            location = detail["loc"]
+            if detail["type"] == PROBLEMS:
+                # A field's own check counts its paths from the model that the field is in.
+                for problem in detail["ctx"]["problems"]:
+                    found = problem.below((*path, *location[:-1]))
+                    problems.add(found.path, found.text, found.advice)
+            else:
+                _translate(model, raw, location, detail["type"], problems, path)
+        return None
+
+
+def _translate(
+    model: type[BaseModel], raw: Mapping[str, Any], location: KeyPath, kind: str, problems: Problems, path: KeyPath
+) -> None:
+    """Add the problem of one pydantic error, said by what the model's JSON Schema expects there."""
+    whole = model.model_json_schema()
+    schema, keys = _at(whole, location)
+    known = list(schema.get("properties", {}))
+    value, at = _value(raw, location)
+    where = (*path, *at)
+    if kind == "extra_forbidden":
+        text = f"unknown key '{location[-1]}' in {dotted((*path, *location[:-1]))}"
+        problems.add(where, text, did_you_mean(location[-1], keys))
+    elif kind == "missing":
+        text = f"'{location[-1]}' is missing in {dotted((*path, *location[:-1]))}: expected {phrase(schema)}"
+        problems.add(where, text, str(schema.get("description", "")))
+    else:
+        expected = "a mapping" if known else phrase(schema)
+        advice = f"Known here: {', '.join(known)}." if known else str(schema.get("description", ""))
+        problems.add(where, f"{dotted(where)}: expected {expected}, got {shown(value)}", advice)
+
+
+def _at(whole: dict[str, Any], location: KeyPath) -> tuple[dict[str, Any], list[str]]:
+    """The schema of the deepest property on the way to ``location``, and the properties beside its last key."""
+    schema, beside = whole, list(whole.get("properties", {}))
+    for part in location:
+        schema = _resolved(schema, whole)
+        if part in schema.get("properties", {}):
+            schema = schema["properties"][part]
+        elif isinstance(part, int) and "items" in schema and "properties" in _resolved(schema["items"], whole):
+            schema = schema["items"]
+        beside = list(_resolved(schema, whole).get("properties", {})) or beside
+    return _resolved(schema, whole), beside
+
+
+def _resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in schema:
+        return schema
+    target: dict[str, Any] = whole["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+    return target | {key: value for key, value in schema.items() if key != "$ref"}
+
+
+def _value(raw: Any, location: KeyPath) -> tuple[Any, KeyPath]:
+    """What stands at ``location``, and the part of ``location`` that exists (pydantic appends names of union members)."""
+    at: list[str | int] = []
+    for part in location:
+        is_there = part in raw if isinstance(raw, Mapping) else isinstance(raw, list) and part in range(len(raw))
+        if not is_there:
+            break
+        raw = raw[part]
+        at.append(part)
+    return raw, tuple(at)
+
+
+def phrase(schema: Mapping[str, Any]) -> str:
+    """What a JSON Schema accepts, in words.
+
+    >>> phrase({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]})
+    'a whole number of at least 1, or null'
+    """
+    if "anyOf" in schema:
+        *first, last = (phrase(item) for item in schema["anyOf"])
+        return f"{', '.join(first)}, or {last}"
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    if "const" in schema:
+        return f"'{schema['const']}'"
+    if schema.get("type") == "array":
+        return f"a list, each {phrase(schema.get('items', {}))}"
+    nouns = {
+        "integer": "a whole number",
+        "number": "a number",
+        "string": "text",
+        "boolean": "true or false",
+        "null": "null",
+        "object": "a mapping",
+    }
+    words = {"minimum": "of at least", "exclusiveMinimum": "above", "maximum": "of at most", "exclusiveMaximum": "below"}
+    bounds = " and ".join(f"{word} {schema[key]:g}" for key, word in words.items() if key in schema)
+    return f"{nouns.get(schema.get('type', ''), 'a value')} {bounds}".strip()

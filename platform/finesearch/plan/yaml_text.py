@@ -1,0 +1,171 @@
+"""YAML to plain data with the line of every value, and back.
+
+Scalars follow YAML 1.2's core schema, where PyYAML follows 1.1: ``1e-5`` is a float, ``no`` and ``2020-01-01`` are text.
+A key that stands twice in one mapping is a problem instead of a silent overwrite.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+
+from finesearch.errors import PlanError
+from finesearch.plan.problems import KeyPath, Problems, dotted
+
+_TAG = "tag:yaml.org,2002:"
+_FLOAT = r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+_PATTERNS: tuple[tuple[str, str, str], ...] = (  # type, pattern, first characters
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9][0-9_]*|0x[0-9a-fA-F]+|0o[0-7]+", "-+0123456789"),
+    ("float", _FLOAT, "-+.0123456789"),
+    ("merge", r"<<", "<"),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes under the core schema."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either schema, 1.1 or 1.2, would read as something else."""
+
+    yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _kind, _pattern, _first in _PATTERNS:
+    _compiled = re.compile(f"(?:{_pattern})\\Z")
+    for _character in [*_first, *([""] if _kind == "null" else [])]:
+        _Loader.yaml_implicit_resolvers.setdefault(_character, []).append((f"{_TAG}{_kind}", _compiled))
+        _Dumper.yaml_implicit_resolvers.setdefault(_character, []).append((f"{_TAG}{_kind}", _compiled))
+
+
+def _integer(text: str) -> int:
+    plain = text.replace("_", "")
+    # A leading zero is decimal in YAML 1.2, so base 0, which refuses it, serves the prefixed forms only.
+    return int(plain, 0) if plain[:2] in ("0x", "0o") else int(plain)
+
+
+def _float(text: str) -> float:
+    return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_SCALARS: dict[str, Callable[[str], Any]] = {
+    f"{_TAG}null": lambda text: None,
+    f"{_TAG}bool": lambda text: text.lower() == "true",
+    f"{_TAG}int": _integer,
+    f"{_TAG}float": _float,
+    f"{_TAG}str": str,
+}
+
+
+def read_yaml(text: str, source: str, problems: Problems, *, lines: bool = True) -> tuple[Any, dict[KeyPath, str]]:
+    """The data of one YAML document and the place of every value, as ``source, line N`` (or ``source`` without lines).
+
+    >>> read_yaml("rate: 1e-5", "plan.yaml", Problems())
+    ({'rate': 1e-05}, {(): 'plan.yaml, line 1', ('rate',): 'plan.yaml, line 1'})
+
+    Raises:
+        PlanError: the text is not YAML. Lesser problems (a key twice, a tag) are added to ``problems``.
+    """
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        reader = _Reader(source, problems, lines)
+        return (None if node is None else reader.value(node, ())), reader.places
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{source}, line {mark.line + 1}" if mark is not None and lines else source
+        came = " ".join(part for part in (error.problem, error.context) if part)
+        raise PlanError(
+            f"{where}: this is not YAML: {came}.\n  Look at this line and the one above it: indentation (spaces, no tabs),"
+            " a missing ':' or an open quote or bracket."
+        ) from None
+    except yaml.YAMLError as error:
+        raise PlanError(f"{source}: this is not YAML text: {' '.join(str(error).split())}.\n  Save it as UTF-8.") from None
+    except RecursionError:
+        raise PlanError(f"{source}: nested too deep to be a plan.\n  A plan is at most a dozen levels deep.") from None
+
+
+class _Reader:
+    """Walks composed nodes, noting where each value stands."""
+
+    def __init__(self, source: str, problems: Problems, lines: bool) -> None:
+        self.source = source
+        self.problems = problems
+        self.lines = lines
+        self.places: dict[KeyPath, str] = {}
+        self._open: list[yaml.Node] = []
+
+    def value(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.places.setdefault(path, self._place(node))
+        if any(node is other for other in self._open):
+            return self._refuse(path, "an alias refers to what it stands in", "Write the value out.")
+        self._open.append(node)
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, path)
+            if isinstance(node, yaml.SequenceNode):
+                return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+            return self._scalar(node, path)
+        finally:
+            self._open.pop()
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self.source}, line {node.start_mark.line + 1}" if self.lines else self.source
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == f"{_TAG}merge":
+                merged |= self._merged(value_node, path)
+                continue
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            below = (*path, str(key))
+            if key is None:
+                self._refuse(path, "a key is itself a list or a mapping", "Keys are words.")
+            elif key in result:
+                text = f"the key '{key}' stands twice (first: {self.places[below]})"
+                # Reported where it stands the second time; the first place keeps the value.
+                self.places[(*below, "")] = self._place(key_node)
+                self.problems.add((*below, ""), text, "Keep one of them.")
+            else:
+                self.places[below] = self._place(key_node)
+                result[key] = self.value(value_node, below)
+        return merged | result
+
+    def _merged(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
+        value = self.value(node, path)
+        parts = value if isinstance(value, list) else [value]
+        if not all(isinstance(part, Mapping) for part in parts):
+            self._refuse(path, "'<<' expects a mapping or a list of mappings", "Write the keys out.")
+            return {}
+        # The first of several wins, as YAML's merge keys have it.
+        return {key: item for part in reversed(parts) for key, item in part.items()}
+
+    def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
+        construct = _SCALARS.get(node.tag)
+        if construct is None:
+            return self._refuse(path, f"{dotted(path)}: the tag '{node.tag}' is not read", "Write plain YAML.")
+        try:
+            return construct(node.value)
+        except ValueError:
+            return self._refuse(path, f"{dotted(path)}: '{node.value}' is not of its tag '{node.tag}'", "Drop the tag.")
+
+    def _refuse(self, path: KeyPath, text: str, advice: str) -> None:
+        self.problems.add(path, text, advice)
+
+
+def write_yaml(data: Mapping[str, Any]) -> str:
+    """YAML text that ``read_yaml`` reads back to equal data; keys keep their order.
+
+    >>> write_yaml({"rate": 1e-05, "revision": "1e3"})
+    "rate: 1.0e-05\\nrevision: '1e3'\\n"
+    """
+    return yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

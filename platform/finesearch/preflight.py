@@ -1,0 +1,114 @@
+"""All that can be found wrong before anything is started: data, model, space against model, disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.errors import DiskFullError, InputError, StorageError
+from finesearch.plan import Plan
+
+if TYPE_CHECKING:
+    from finesearch.tasks import Facts, RawSplits, Task
+    from finesearch.training import ModelFacts
+
+RESUMABLE_COPIES = 7  # of a running trial: best (1), last with two moments (3), the next one being written (3)
+SLACK_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found out about a plan's data and model."""
+
+    task: Task
+    splits: RawSplits
+    facts: Facts
+    model: ModelFacts
+    warnings: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.splits.notes, *self.facts.notes)
+
+
+def inspect(plan: Plan, cache: Path) -> Preflight:
+    """Read data and model.
+
+    Raises:
+        InputError: the first thing that cannot work, with where, expected, got and what to do.
+    """
+    from finesearch.data import load_splits
+    from finesearch.tasks import make_task
+    from finesearch.training import check_recipe_space, inspect_model
+
+    model = inspect_model(plan.task, plan.base)
+    warnings = check_recipe_space(plan, model) or ()
+    splits = load_splits(plan.task, plan.base, cache)
+    task = make_task(plan.task)
+    return Preflight(task, splits, task.read(splits), model, (*plan.warnings, *warnings))
+
+
+def run_folder(plan: Plan) -> Path:
+    """Where the run lives; relative to the working directory.
+
+    Raises:
+        InputError: ``storage`` is a URI of a kind that is not supported.
+    """
+    storage = plan.storage.removeprefix("file://")
+    if "://" in storage:
+        raise InputError(
+            f"storage: {plan.storage!r} is not supported yet. Expected a folder (or file://), on the local disk or on one "
+            "that every node mounts. Give such a folder with --storage."
+        )
+    return Path(storage).absolute() / plan.name
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the run folder and try it.
+
+    Raises:
+        StorageError: it cannot be made or written.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"finesearch")
+        probe.unlink()
+    except OSError as error:
+        raise StorageError(
+            f"storage {folder}: cannot be written: {error.strerror or error}. Expected a folder that this user may write. "
+            "Choose another with --storage or `storage:` in the plan."
+        ) from error
+
+
+def disk_need(plan: Plan, weight_bytes: int, concurrent_trials: int) -> int:
+    """Bytes that checkpoints take at most: running trials, the ranked ones and one baseline."""
+    kept = plan.report.top + 1 + len(plan.objectives)
+    return concurrent_trials * RESUMABLE_COPIES * weight_bytes + kept * weight_bytes + SLACK_BYTES
+
+
+def check_disk(plan: Plan, folder: Path, weight_bytes: int, concurrent_trials: int) -> int:
+    """Refuse before the disk fills; the bytes needed.
+
+    Raises:
+        DiskFullError: what is free, or ``budget.disk_gib``, is less than checkpoints may take.
+    """
+    need, gib = disk_need(plan, weight_bytes, concurrent_trials), 1 << 30
+    where = folder
+    while not where.exists():
+        where = where.parent
+    free = shutil.disk_usage(where).free
+    held = sum(path.stat().st_size for path in (folder / "checkpoints").rglob("*") if path.is_file())
+    limit, name = free + held, "the disk has free"
+    if plan.budget.disk_gib is not None and plan.budget.disk_gib * gib < limit:
+        limit, name = int(plan.budget.disk_gib * gib), "budget.disk_gib allows"
+    if need > limit:
+        raise DiskFullError(
+            f"{folder}: checkpoints of {concurrent_trials} running and {plan.report.top} ranked trials may take "
+            f"{need / gib:.2f} GiB; {name} {limit / gib:.2f} GiB. Free space, choose another --storage, or lower "
+            "search.concurrent_trials or report.top."
+        )
+    return need

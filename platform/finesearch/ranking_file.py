@@ -1,0 +1,40 @@
+"""ranked.json in the run folder: what the report ranked, for commands that act on a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from finesearch.errors import InputError
+from finesearch.report import RunRecord
+
+NAME = "ranked.json"
+
+
+def write_ranking(folder: Path, record: RunRecord) -> None:
+    """Keep the verified ranking with the run; checkpoints are named relative to it, so that a run can be moved."""
+    rows = []
+    for row in record.ranked:
+        if row.error is None and row.checkpoint is not None:
+            path = Path(row.checkpoint)
+            inside = path.relative_to(folder) if path.is_relative_to(folder) else path
+            rows.append({"rank": len(rows) + 1, "trial": row.trial, "test": row.test, "checkpoint": str(inside)})
+    temporary = folder / f"{NAME}.tmp"
+    temporary.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / NAME)
+
+
+def ranked_checkpoint(run: Path, rank: int) -> Path:
+    """Checkpoint folder of a rank, counted from 1.
+
+    Raises:
+        InputError: there is no such run, it has not ended, or it ranks fewer checkpoints.
+    """
+    path = run / NAME
+    if not path.exists():
+        what = "this run has no ranking yet; let its search end" if (run / "plan.yaml").exists() else "this is no run folder"
+        raise InputError(f"{run}: {what}. Expected a folder such as runs/quickstart with {NAME} in it.")
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    if not 1 <= rank <= len(rows):
+        raise InputError(f"--rank {rank}: {run} ranks {len(rows)} checkpoint(s). Expected 1 to {len(rows)}.")
+    return run / rows[rank - 1]["checkpoint"]

@@ -1,0 +1,33 @@
+"""WHAT was learned: ranking, statistics, figures, files. Imports neither torch nor ray nor optuna.
+
+``record``      what a search hands over: every trial, every score, every cost
+``statistics``  intervals, the order of trials, the Pareto front
+``standing``    ranked, refused or not ranked, and why
+``verdict``     the sentence on top
+``figures``     Plotly JSON, one figure a file
+``page``        report.html, from ``sections``, ``table`` and ``markup``, with ``assets``
+``markdown``, ``summary``, ``trials``   report.md, report.json, trials.parquet
+``write``       all four, atomically by ``files``; ``wording`` says numbers alike everywhere
+"""
+
+from finesearch.report.record import Goal, ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
+from finesearch.report.statistics import bootstrap_interval, gain_interval, pareto_front, rank
+from finesearch.report.verdict import Verdict, verdict
+from finesearch.report.write import write_report
+
+__all__ = [
+    "Goal",
+    "ObjectiveRow",
+    "RunRecord",
+    "ScoredRow",
+    "State",
+    "StepRow",
+    "TrialRow",
+    "Verdict",
+    "bootstrap_interval",
+    "gain_interval",
+    "pareto_front",
+    "rank",
+    "verdict",
+    "write_report",
+]

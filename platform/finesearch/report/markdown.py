@@ -1,0 +1,127 @@
+"""report.md: the page as text, for a terminal, a pull request or a mail."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from finesearch.report.record import RunRecord, ScoredRow
+from finesearch.report.sections import all_warnings, facts, flattened, partial_notice, reasons
+from finesearch.report.standing import refused, ties, unranked, verified
+from finesearch.report.table import ranking_rule
+from finesearch.report.verdict import verdict
+from finesearch.report.wording import count, duration, moment, parameter, score, scored, shortened
+
+MOST_ROWS = 100
+
+
+def markdown(record: RunRecord) -> str:
+    """The whole text of report.md."""
+    parts = [f"# {plain(record.name)}"]
+    if record.partial:
+        notice = partial_notice(record).split("; this page")[0] + "."
+        parts.append(f"> **{plain(notice)}**")
+    parts.append(f"**{plain(verdict(record).sentence)}**")
+    parts.append("\n".join(f"- {plain(value)}: {plain(label)}" for value, label in facts(record)))
+    if record.updated is not None:
+        parts.append(f"As of {moment(record.updated)}.")
+    parts += _ranking(record)
+    parts += _importances(record)
+    parts += _bullets("Warnings", all_warnings(record))
+    parts += _bullets("Notes", record.notes)
+    parts += _others(record)
+    parts += _repeating(record)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text in which nothing is markup: one line, Markdown's and HTML's own characters escaped.
+
+    >>> plain("a|b <i> *c*")
+    'a\\\\|b \\\\<i\\\\> \\\\*c\\\\*'
+    """
+    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", " ".join(text.split()))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([plain(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _ranking(record: RunRecord) -> list[str]:
+    if not record.ranked and not record.baselines:
+        return ["## Ranking", "Nothing is ranked."]
+    rows = [_scored(str(place), row) for place, row in enumerate(verified(record), start=1)]
+    rows += [_scored("refused", row) for row in refused(record)]
+    rows += [_scored("baseline", row) for row in record.baselines]
+    head = ("", "", "validation", "revalidated", "test (95 % interval)", "trainable", "time", "hyperparameters", "checkpoint")
+    errors = [f"- {plain(row.name)}: {plain(row.error)}" for row in (*record.ranked, *record.baselines) if row.error]
+    rule = " ".join([ranking_rule(record), *ties(record)])
+    return ["## Ranking", plain(rule), table(head, rows), "\n".join(errors)]
+
+
+def _scored(place: str, row: ScoredRow) -> list[str]:
+    return [
+        place,
+        row.name,
+        score(row.validation),
+        score(row.revalidated),
+        scored(row.test, row.test_interval),
+        count(row.trainable_parameters),
+        duration(row.seconds),
+        ", ".join(f"{name} {parameter(value)}" for name, value in row.parameters.items()),
+        row.checkpoint or "",
+    ]
+
+
+def _importances(record: RunRecord) -> list[str]:
+    known = sorted(((v, name) for name, v in record.importances.items() if v is not None), reverse=True)
+    if not known:
+        return []
+    rows = [(name, f"{value:.3f}") for value, name in known]
+    return ["## Parameter importances (PED-ANOVA)", table(("parameter", "importance"), rows)]
+
+
+def _bullets(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"## {title}", "\n".join(f"- {plain(line)}" for line in lines)] if lines else []
+
+
+def _others(record: RunRecord) -> list[str]:
+    entries = unranked(record)
+    if not entries:
+        return []
+    rows = [
+        (
+            str(entry.row.trial),
+            entry.row.state,
+            score(entry.row.value),
+            duration(entry.row.seconds),
+            shortened(entry.reason, 200),
+        )
+        for entry in entries[:MOST_ROWS]
+    ]
+    more = len(entries) - len(rows)
+    return [
+        "## Trials without a rank",
+        "\n".join(f"- {plain(line)}" for line in reasons(entries)),
+        table(("trial", "state", "value", "time", "reason"), rows),
+        f"{more:,} more stand in report.json and trials.parquet." if more else "",
+    ]
+
+
+def _repeating(record: RunRecord) -> list[str]:
+    parts: list[str] = []
+    command = record.reproduction.get("command")
+    if isinstance(command, str):
+        parts.append(_fenced(command, "sh"))
+    lines = [(key, value) for key, value in flattened(record.reproduction) if key != "command"]
+    if lines:
+        parts.append("\n".join(f"- {plain(key)}: {plain(value)}" for key, value in lines))
+    if record.plan_yaml:
+        parts.append(_fenced(record.plan_yaml, "yaml"))
+    return ["## To repeat this", *parts] if parts else []
+
+
+def _fenced(text: str, language: str) -> str:
+    """Text as it is, in a fence longer than any that it holds."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"

@@ -1,0 +1,40 @@
+"""HTML in which text is escaped unless it was built here: the page cannot be broken by what a trial says."""
+
+from html import escape
+
+VOID = frozenset({"meta", "br", "hr"})
+
+
+class Html(str):
+    """Text that is HTML already; everything else is escaped by ``tag``."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *children: str, **attributes: str | bool | None) -> Html:
+    """An element with escaped text and attributes; ``class_`` and ``data_x`` stand for ``class`` and ``data-x``.
+
+    An attribute of True stands alone; one that is None or False is left out.
+
+    >>> tag("p", "a < b", tag("b", "c"), class_="note", data_trial='"7"', hidden=None)
+    '<p class="note" data-trial="&quot;7&quot;">a &lt; b<b>c</b></p>'
+    """
+    written = ""
+    for key, value in attributes.items():
+        attribute = key.rstrip("_").replace("_", "-")
+        if value is True:
+            written += f" {attribute}"
+        elif value is not None and value is not False:
+            written += f' {attribute}="{escape(value)}"'
+    if name in VOID:
+        return Html(f"<{name}{written}>")
+    return Html(f"<{name}{written}>{joined(*children)}</{name}>")
+
+
+def joined(*children: str) -> Html:
+    """Children one after the other, those that are not HTML escaped.
+
+    >>> joined(Html("<br>"), "<br>")
+    '<br>&lt;br&gt;'
+    """
+    return Html("".join(child if isinstance(child, Html) else escape(child) for child in children))

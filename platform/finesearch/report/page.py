@@ -1,0 +1,95 @@
+"""report.html: one file that draws itself without a network.
+
+The content policy in its head forbids every connection and every script but the two written here, named by their
+SHA-256; so nothing that a trial says could run or be fetched even if escaping it failed.
+"""
+
+import base64
+import hashlib
+import json
+from functools import cache
+from importlib import resources
+
+from finesearch.report.figures import Figure, all_figures
+from finesearch.report.figures.spec import trial_labels
+from finesearch.report.markup import Html, joined, tag
+from finesearch.report.record import RunRecord
+from finesearch.report.sections import opening, others, remarks, repeating
+from finesearch.report.table import ranking
+
+REFRESH_S = 30
+WIDE = frozenset({"parallel", "timeline"})
+
+
+def html_page(record: RunRecord) -> str:
+    """The whole page; it asks to be loaded again every ``REFRESH_S`` seconds while the record is partial."""
+    figures = all_figures(record)
+    scripts = [_plotly(), _asset("page.js")]
+    policy = (
+        f"default-src 'none'; script-src {' '.join(_hash(script) for script in scripts)}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; form-action 'none'; base-uri 'none'"
+    )
+    refresh = [tag("meta", http_equiv="refresh", content=str(REFRESH_S))] if record.partial else []
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        *refresh,
+        tag("title", f"{'Partial: ' if record.partial else ''}{record.name} · finesearch"),
+        tag("style", Html(_asset("page.css"))),
+    )
+    main = tag(
+        "main",
+        opening(record),
+        ranking(record),
+        tag("div", *(_place(figure) for figure in figures), class_="figures"),
+        remarks(record),
+        others(record),
+        repeating(record),
+        tag("footer", "Written by finesearch. The same in machine-readable form: report.json, trials.parquet."),
+    )
+    data = tag("script", Html(_embedded(record, figures)), type="application/json", id="figures")
+    body = tag("body", main, data, *(tag("script", Html(script)) for script in scripts))
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _place(figure: Figure) -> Html:
+    wide = "wide" if figure.key in WIDE else None
+    if not figure.traces:
+        return tag("section", tag("h2", figure.title), tag("p", figure.caption, class_="empty"), class_=wide)
+    # The height is reserved before anything is drawn, so that the page does not jump.
+    drawing = tag("div", id=f"figure-{figure.key}", style=f"min-height:{figure.height}px")
+    caption = tag("p", figure.caption, class_="caption")
+    return tag("section", tag("h2", figure.title), caption, tag("div", drawing, class_="scroll"), class_=wide)
+
+
+def _embedded(record: RunRecord, figures: list[Figure]) -> str:
+    """Figures as JSON that cannot end the script element it stands in."""
+    content = {
+        "labels": trial_labels(record),
+        "figures": [
+            {"key": figure.key, "traces": list(figure.traces), "layout": figure.layout, "height": figure.height}
+            for figure in figures
+            if figure.traces
+        ],
+    }
+    written = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    return written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+@cache
+def _plotly() -> str:
+    """Plotly's script, out of its Python package without importing the rest of it."""
+    script = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    assert "</script" not in script.lower() and "<!--" not in script
+    return script
+
+
+@cache
+def _asset(name: str) -> str:
+    return resources.files("finesearch.report").joinpath("assets", name).read_text(encoding="utf-8")

@@ -1,0 +1,147 @@
+"""What every task answers, so that the floors above never ask which task it is.
+
+A task is a set of pure functions between six stages:
+
+    rows as read ──read──▶ Facts ──model_settings──▶ the model's config
+         └──encode──▶ token rows ──collate──▶ batch ──model──▶ outputs ──loss──▶ one number to descend
+                          │                                       └──predict──▶ one prediction a token row
+                          └──references──▶ one reference an example   ──combine──▶ one prediction an example
+                                                    └────────────score────────────┘
+
+**Token rows hold all that comes later.** ``encode`` puts whatever scoring needs beside the token ids (class number, gold
+spans, answer strings, the reference translation), since Arrow holds strings and lists as well as numbers. Workers map the
+token file and never read the raw rows again; ``references`` and ``combine`` get token rows only.
+
+**A token row is not always an example.** Classification makes one row an example. A long context in question answering
+makes several: ``encode`` then repeats the example and adds a column with its number in the split. ``predict`` answers for token rows,
+``combine`` joins those answers (in the split's order) to one prediction an example. The default of ``combine`` is "they are the same".
+
+**Predictions and references are whatever the metric takes**, JSON-able: a class number, a list of tags, ``{"id", "text"}``, a string.
+Only ``score`` looks inside. Tasks whose prediction is generated (translation, summaries, dialogue) will add one method,
+``generate(model, batch) -> list``, with a class attribute that says so; ``predict`` stays for those that need one forward pass.
+
+**The loss composes over micro-batches.** ``loss`` is the mean over the batch's units and ``weight`` is the number of those units:
+examples for classification, target tokens for token-level tasks. The loss of the global batch is therefore
+``sum(weight_i * loss_i) / sum(weight_i)`` over every micro-batch i of every worker, whatever their sizes. A plain mean of the
+``loss_i`` is the same thing only while all weights are equal, and the last batch of an epoch breaks that.
+
+How the tasks to come fit:
+
+    token classification   labels (T,) a row, -100 on special and continuation pieces; predict gives tag lists; weight counts real labels
+    relation extraction    encode marks the two spans; from there on it is classification
+    question answering     several token rows an example; predict gives scored spans, combine the best one as text; references are lists of strings
+    translation, summary   labels are target ids; weight counts them; generate; references are strings
+    dialogue               one token row a conversation, labels only on the assistant's turns; as translation from there on
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from finesearch.tasks.splits import RawSplits
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from finesearch.plan import TaskPlan
+
+
+class Facts(BaseModel):
+    """What a task learned by reading its rows; frozen, JSON-able, kept in every checkpoint.
+
+    label_names: class number -> name, () for a task without classes.
+    rows: split -> number of rows.
+    notes: what a reader of the report must know about the rows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    label_names: tuple[str, ...] = ()
+    rows: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """The part that changes what ``encode`` returns; token files are keyed by it."""
+        return {"kind": self.kind, "label_names": list(self.label_names)}
+
+
+class Task(ABC):
+    """How one kind of task reads, encodes, learns and scores. Stateless but for its plan."""
+
+    kind: ClassVar[str]
+    """The plan's ``task.kind``."""
+    version: ClassVar[int]
+    """Raised whenever ``encode`` returns something else for the same rows; part of the token files' key."""
+    auto_class: ClassVar[str]
+    """Name of the class in ``transformers`` that builds the model with its output layer."""
+
+    def __init__(self, plan: TaskPlan) -> None:
+        self.plan = plan
+
+    @property
+    def stratify_column(self) -> str | None:
+        """The column whose shares every cut split keeps; None where no column says."""
+        return None
+
+    @property
+    @abstractmethod
+    def identity_columns(self) -> tuple[str, ...]:
+        """Columns whose equal values make two rows the same example: such rows never stand on two sides of a cut."""
+
+    @abstractmethod
+    def read(self, splits: RawSplits) -> Facts:
+        """Look at every row once.
+
+        Raises:
+            DataError: a row that the task cannot learn from or score, named by file and row.
+        """
+
+    @abstractmethod
+    def model_settings(self, facts: Facts) -> dict[str, Any]:
+        """Fields of the model's config that the task fixes."""
+
+    @abstractmethod
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+        """Token rows of some rows (column -> values, class names not numbers); ``input_ids`` (t,) each, nothing padded."""
+
+    @abstractmethod
+    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
+        """One batch from token rows: int64 (B, T) padded to the longest, plus what ``loss`` reads."""
+
+    def model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What of a batch goes into the model's forward: all but the labels, whose loss is the task's own."""
+        return {name: tensor for name, tensor in batch.items() if name != "labels"}
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
+        """Mean loss over the batch's units, a scalar in float32 with a gradient."""
+
+    @abstractmethod
+    def weight(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of units that ``loss`` is the mean over; see the module's note on micro-batches."""
+
+    @abstractmethod
+    def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
+        """One JSON-able prediction a token row of the batch."""
+
+    def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """One prediction an example from one a token row, both in the split's order."""
+        return list(predictions)
+
+    @abstractmethod
+    def references(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """One reference an example, from token rows in the split's order."""
+
+    @abstractmethod
+    def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+        """Every metric of the kind, from one prediction and one reference an example."""
+
+    @abstractmethod
+    def majority(self, references: Sequence[Any], n: int) -> list[Any]:
+        """``n`` predictions of the baseline that only looked at how often each answer stands in train."""

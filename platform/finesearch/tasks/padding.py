@@ -1,0 +1,70 @@
+"""Rows of different lengths to one block, in numpy, with a single hand-over to torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finesearch.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Matrix kernels on GPUs and the AMX units of CPUs work in tiles of 8: a width that is a multiple of it costs nothing more.
+MULTIPLE = 8
+
+
+def padded_width(longest: int, limit: int, multiple: int = MULTIPLE) -> int:
+    """``longest`` rounded up to the multiple, but not above ``limit``: positions beyond it may not exist in the model.
+
+    >>> padded_width(19, limit=128), padded_width(99, limit=100), padded_width(64, limit=64)
+    (24, 100, 64)
+    """
+    return max(longest, min(-(-longest // multiple) * multiple, limit))
+
+
+def pad_token_id(tokenizer: Any) -> int:
+    """The id that fills a row's end; tokenisers of decoders often have no padding token, their end token serves as well.
+
+    Raises:
+        ModelError: the tokeniser has neither.
+    """
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token_id is not None:
+            return int(token_id)
+    name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+    raise ModelError(
+        f"{name}: the tokeniser has neither a padding token nor an end token, expected one to pad batches with.\n"
+        "  Set `pad_token` in the model folder's tokenizer_config.json."
+    )
+
+
+def pad_rows(rows: Sequence[Mapping[str, Any]], tokenizer: Any, limit: int) -> dict[str, Tensor]:
+    """``input_ids``, ``attention_mask`` and, where the rows have them, ``token_type_ids``: int64 (B, T) each.
+
+    rows: token rows; each column an int sequence (t,), t >= 1.
+    limit: the plan's max_length; see ``padded_width``.
+
+    The three are slices of one block, so that one allocation and one ``torch.from_numpy`` serve a batch.
+    """
+    import torch
+
+    lengths = np.fromiter((len(row["input_ids"]) for row in rows), dtype=np.int64, count=len(rows))
+    width = padded_width(int(lengths.max()), limit)
+    positions = np.arange(width)
+    if getattr(tokenizer, "padding_side", "right") == "left":
+        real = positions >= (width - lengths)[:, None]
+    else:
+        real = positions < lengths[:, None]
+    has_types = "token_type_ids" in rows[0]
+    block = np.zeros((3 if has_types else 2, len(rows), width), dtype=np.int64)
+    block[0] = pad_token_id(tokenizer)
+    block[0][real] = np.concatenate([row["input_ids"] for row in rows])
+    block[1] = real
+    if has_types:
+        block[2][real] = np.concatenate([row["token_type_ids"] for row in rows])
+    tensors = torch.from_numpy(block)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return {name: tensors[i] for i, name in enumerate(names[: len(block)])}

@@ -1,0 +1,135 @@
+"""Text classification: one class for a sentence or for a pair of sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from finesearch.errors import DataError
+from finesearch.tasks.base import Facts, Task
+from finesearch.tasks.labels import label_name, ordered_names, read_labels, refuse_unknown
+from finesearch.tasks.metrics import classification_scores
+from finesearch.tasks.padding import pad_rows
+from finesearch.tasks.splits import SPLITS, Origin, RawSplits
+from finesearch.tasks.texts import count_blank, read_texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import Tensor
+
+# From this many rows on, more classes than half of the rows means that some other column was given as the label.
+SUSPICIOUS_ROWS = 50
+
+
+class TextClassification(Task):
+    """Columns: ``text``, ``label`` and, for pairs, ``text_pair``. Predictions and references are class numbers."""
+
+    kind: ClassVar[str] = "text-classification"
+    version: ClassVar[int] = 1
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+
+    @property
+    def stratify_column(self) -> str | None:
+        return self.plan.columns["label"]
+
+    @property
+    def identity_columns(self) -> tuple[str, ...]:
+        return tuple(self.plan.columns[role] for role in ("text", "text_pair") if role in self.plan.columns)
+
+    def read(self, splits: RawSplits) -> Facts:
+        """Check texts and labels of every split; the classes are those of train.
+
+        Raises:
+            DataError: a text or label that is missing or of the wrong type, a label that train lacks, a single class.
+        """
+        label = self.plan.columns["label"]
+        notes: list[str] = []
+        labels: dict[str, pa.ChunkedArray] = {}
+        for split in SPLITS:
+            table, origin = splits.table(split), splits.origins[split]
+            for name in self.identity_columns:
+                blank = count_blank(read_texts(table.column(name), name, origin))
+                if blank:
+                    notes.append(f"{blank} of {len(table)} {split} rows have an empty {name!r}; they are kept as they are.")
+            labels[split] = read_labels(table.column(label), splits[split].features[label], label, origin)
+        shown = ordered_names(set(labels["train"].unique().to_pylist()))
+        self._refuse_odd_classes(shown, len(splits.train), splits.origins["train"])
+        for split in ("validation", "test"):
+            refuse_unknown(labels[split], shown, label, splits.origins[split], split)
+        # A declared ClassLabel keeps its own numbering, and its classes without a row, so that ids agree with the source.
+        declared = getattr(splits.train.features[label], "names", None)
+        names = tuple(declared) if declared else shown
+        rows = {split: len(splits[split]) for split in SPLITS}
+        return Facts(kind=self.kind, label_names=names, rows=rows, notes=tuple(notes))
+
+    def model_settings(self, facts: Facts) -> dict[str, Any]:
+        """``num_labels``, the names both ways, and the loss that ``transformers`` would pick by itself."""
+        return {
+            "num_labels": len(facts.label_names),
+            "id2label": dict(enumerate(facts.label_names)),
+            "label2id": {name: number for number, name in enumerate(facts.label_names)},
+            "problem_type": "single_label_classification",
+        }
+
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+        """``input_ids`` and, where the tokeniser has them, ``token_type_ids``: (t,) each, t <= max_length; ``labels``: int.
+
+        Rows whose label is None or absent, as in prediction, get no ``labels`` column.
+        """
+        texts = [list(rows[name]) for name in self.identity_columns]
+        tokens = tokenizer(*texts, truncation=True, max_length=self.plan.max_length, return_attention_mask=False)
+        encoded = {name: list(tokens[name]) for name in ("input_ids", "token_type_ids") if name in tokens}
+        label = self.plan.columns["label"]
+        if label in rows:
+            number = {name: i for i, name in enumerate(facts.label_names)}
+            encoded["labels"] = [number[label_name(value)] for value in rows[label]]
+        return encoded
+
+    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
+        """``input_ids``, ``attention_mask``[, ``token_type_ids``] int64 (B, T), ``labels`` int64 (B,) where the rows have them."""
+        import torch
+
+        batch = pad_rows(rows, tokenizer, limit=self.plan.max_length)
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([int(row["labels"]) for row in rows], dtype=torch.int64)
+        return batch
+
+    def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
+        """Cross-entropy, mean over the batch's examples, in float32 whatever the model computes in."""
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(outputs.logits.float(), batch["labels"], label_smoothing=label_smoothing)
+
+    def weight(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of examples."""
+        return int(batch["labels"].shape[0])
+
+    def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[int]:
+        """The likeliest class of each example."""
+        return outputs.logits.argmax(dim=-1).tolist()
+
+    def references(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        return [int(row["labels"]) for row in rows]
+
+    def score(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+        return classification_scores(predictions, references)
+
+    def majority(self, references: Sequence[int], n: int) -> list[int]:
+        """The class that stands most often in ``references``, the lowest number among equals, ``n`` times."""
+        counts = Counter(references)
+        return [min(counts, key=lambda number: (-counts[number], number))] * n
+
+    def _refuse_odd_classes(self, names: tuple[str, ...], rows: int, origin: Origin) -> None:
+        column = self.plan.columns["label"]
+        if len(names) < 2:
+            raise DataError(
+                f"{origin}: every one of the {rows} train rows has the label {names[0]!r} in column {column!r},"
+                " expected at least two classes.\n  Point `columns.label` at another column, or add rows of another class."
+            )
+        if rows >= SUSPICIOUS_ROWS and len(names) > rows // 2:
+            raise DataError(
+                f"{origin}: the label column {column!r} has {len(names)} different values in {rows} train rows,"
+                f" expected a few classes with many rows each (first values: {', '.join(map(repr, names[:3]))}).\n"
+                "  Point `columns.label` at the column with the classes."
+            )

@@ -1,0 +1,73 @@
+"""What goes into one trial and what comes out of it, as frozen data that crosses processes as JSON."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from finesearch.plan import Recipe
+
+
+class Frozen(BaseModel):
+    """Immutable, complete, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrialSpec(Frozen):
+    """One trial to run: everything that a warm worker needs beyond its workbench.
+
+    ``attempt`` counts the hand-outs of this trial from 1. It fences checkpoints: an attempt never deletes what a later
+    one wrote, and a superseded attempt stops at its next checkpoint.
+    """
+
+    number: int = Field(ge=0)
+    attempt: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+    recipe: Recipe
+    directory: str
+
+
+class Evaluation(Frozen):
+    """The model's quality at one point of its training.
+
+    ``step`` is the 1-based number of the evaluation, ``epoch`` the passes over the training split so far (0.5 is half
+    of the first), ``train_loss`` the mean loss of the examples since the previous evaluation (``nan`` never passes:
+    a trial that diverges raises instead), ``seconds`` and ``tokens`` what training has cost so far, accumulated over
+    resumes. ``seconds`` counts optimizer steps and evaluations, not loading and not writing checkpoints. ``tokens``
+    counts the training tokens of all ranks, padding left out.
+    """
+
+    step: int = Field(ge=1)
+    epoch: float
+    metrics: dict[str, float]
+    train_loss: float
+    seconds: float
+    tokens: int
+
+
+class TrialResult(Frozen):
+    """What one call of ``Workbench.run`` came to.
+
+    ``stopped`` says that the caller asked for the end (``report`` returned False); a trial that used up its epochs or
+    its early-stopping patience is not stopped. ``checkpoint`` is the folder of ``best``; ``checkpoint_bytes`` is the
+    size of what can be loaded from it (optimizer state not counted).
+    """
+
+    stopped: bool
+    best: Evaluation | None
+    history: tuple[Evaluation, ...]
+    checkpoint: str | None
+    trainable_parameters: int
+    total_parameters: int
+    seconds: float
+    tokens: int
+    checkpoint_bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+class Scored(Frozen):
+    """A checkpoint scored on one split: every metric of the task, and what they were computed from."""
+
+    metrics: dict[str, float]
+    predictions: list
+    references: list

@@ -1,0 +1,27 @@
+"""The training floor as a warm worker sees it: jobs in and out as plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from finesearch.plan import TaskPlan, TrainingPlan
+from finesearch.training import Evaluation, TrialSpec, Workbench
+
+
+class TrainingBench:
+    """Runs trials on a :class:`~finesearch.training.Workbench`, made lazily in the worker that uses it."""
+
+    def __init__(self, task: TaskPlan, training: TrainingPlan, base: str, cache: str, metric: str, goal: str) -> None:
+        self._workbench = Workbench(task, training, base, cache, metric, goal)
+
+    def run(self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]) -> dict[str, Any]:
+        spec = TrialSpec.model_validate(
+            {key: job[key] for key in ("number", "attempt", "seed", "recipe", "directory")}
+        )
+
+        def report_evaluation(evaluation: Evaluation) -> bool:
+            return report(evaluation.model_dump(mode="json"))
+
+        result = self._workbench.run(spec, report_evaluation, beat)
+        return result.model_dump(mode="json", exclude={"history"})

@@ -1,0 +1,117 @@
+"""Ray, started here or joined; what it holds, and how many trials fit at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from finesearch.errors import PlacementError
+from finesearch.plan import Plan
+
+GROUP_BYTES = 1_200_000_000  # measured: helper actors and interpreters of one group, before any model
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_THRESHOLD_S": "10",
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+FORWARDED = (
+    "DS_BUILD_OPS", "HF_HUB_OFFLINE", "HF_HOME", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "TOKENIZERS_PARALLELISM", "DS_ACCELERATOR",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a cluster holds in all."""
+
+    nodes: int
+    cpus: float
+    gpus: float
+    memory_bytes: int
+
+    def describe(self) -> str:
+        gpus = f"{self.gpus:g} GPUs" if self.gpus else "no GPU"
+        nodes = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
+        return f"{nodes}, {self.cpus:g} CPUs, {gpus}, {self.memory_bytes / 1e9:.0f} GB of memory"
+
+
+def connect() -> None:
+    """Join the cluster of this job, or of ``RAY_ADDRESS``; else start Ray here."""
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    os.environ.setdefault("DS_BUILD_OPS", "0")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import ray
+
+    environment = {"env_vars": {key: os.environ[key] for key in FORWARDED if key in os.environ}}
+    arguments: dict[str, Any] = {"runtime_env": environment, "log_to_driver": False, "logging_level": logging.ERROR}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**arguments)
+        return
+    ray.init(address="local", include_dashboard=os.environ.get("FINESEARCH_DASHBOARD") == "1", **arguments)
+
+
+def leave() -> None:
+    """Disconnect; a Ray that :func:`connect` started ends with it."""
+    import ray
+
+    ray.shutdown()
+
+
+def measure() -> Capacity:
+    """What the joined cluster holds."""
+    import ray
+
+    resources = ray.cluster_resources()
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    memory = psutil.virtual_memory().available if len(nodes) == 1 else int(resources.get("memory", 0))
+    return Capacity(len(nodes), resources.get("CPU", 0.0), resources.get("GPU", 0.0), memory)
+
+
+def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
+    """Trials that run at once: as many as devices and memory hold, never more than the plan wants.
+
+    A worker holds base weights, the trained copy, gradients and two moments: five times the weights.
+
+    Raises:
+        PlacementError: not even one trial fits.
+    """
+    training, search = plan.training, plan.search
+    workers = training.workers_per_trial
+    limits = {"CPUs": capacity.cpus / (workers * training.cpus_per_worker)}
+    if training.gpus_per_worker:
+        limits["GPUs"] = capacity.gpus / (workers * training.gpus_per_worker)
+    asked = f"{workers} worker(s) with {training.cpus_per_worker:g} CPU(s) and {training.gpus_per_worker:g} GPU(s) each"
+    short = [name for name, fits in limits.items() if fits < 1]
+    if short:
+        raise PlacementError(
+            f"{plan.name}: one trial asks for {asked}; the cluster has {capacity.describe()}: too few {' and '.join(short)}. "
+            "Lower training.workers_per_trial, cpus_per_worker or gpus_per_worker, or join a larger cluster."
+        )
+    most = math.floor(min(limits.values()) + 1e-9)
+    if search.concurrent_trials != "auto":
+        wanted = int(search.concurrent_trials)
+        if wanted > most:
+            raise PlacementError(
+                f"{plan.name}: search.concurrent_trials is {wanted}, each with {asked}; the cluster has "
+                f"{capacity.describe()}, which holds {most}. Use `auto` or at most {most}."
+            )
+        return wanted
+    by_memory = int(capacity.memory_bytes * 0.9 // (GROUP_BYTES + workers * 5 * model_bytes))
+    return max(1, min(most, by_memory, plan.budget.trials))

@@ -1,0 +1,271 @@
+"""Decides what runs next, what goes on and what a trial's end means. Knows the journal, knows no Ray."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from finesearch.errors import FinesearchError, StorageError, TrialError
+from finesearch.plan import ORDINARY, Plan, Recipe
+from finesearch.tuning.budget import Spending
+from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
+from finesearch.tuning.retention import Retention
+from finesearch.tuning.samplers import make_sampler, trial_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SEARCH, BASELINES = "search", "baselines"
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Which trial of which study a Tune trial is running."""
+
+    study: str
+    number: int
+
+
+class Conductor:
+    """The policy of one search; every method is called by the driver, from one thread at a time.
+
+    Args:
+        plan: what to search.
+        search: journal of the trials that the sampler suggests.
+        baselines: journal of the fixed recipes that are run for comparison.
+        folder: run folder; checkpoints go below ``checkpoints/``.
+        concurrent_trials: worker groups at once.
+        spending: clock and device-seconds, over all resumes.
+        on_change: called after each event (progress, report refresh).
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        search: Journal,
+        baselines: Journal,
+        folder: Path,
+        concurrent_trials: int,
+        spending: Spending,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.plan = plan
+        self.journals: Mapping[str, Journal] = {SEARCH: search, BASELINES: baselines}
+        self.folder = folder
+        self.concurrent_trials = concurrent_trials
+        self.spending = spending
+        self.fatal: FinesearchError | None = None
+        self.closing: str | None = None
+        self._retention = Retention(plan, search, folder)
+        self._on_change = on_change
+        self._seats: dict[str, Seat] = {}
+        self._waiting = self._left_running()
+        self._lock = threading.RLock()
+        self._check_budget()
+
+    # -- what runs next ----------------------------------------------------------------------------------------------
+
+    def next_job(self, trial_id: str) -> dict[str, Any] | None:
+        """The job for a new Tune trial; None when nothing is to be started now (see :attr:`is_finished`)."""
+        with self._lock:
+            self._check_budget()
+            if self.closing:
+                return None
+            if "ordinary" in self.plan.report.baselines and not self.journals[BASELINES].trials():
+                self._ask_ordinary()
+            seat = self._waiting.pop(0) if self._waiting else self._ask()
+            if seat is None:
+                return None
+            self._seats[trial_id] = seat
+            return self._job(seat)
+
+    @property
+    def is_finished(self) -> bool:
+        """No trial will be asked for any more, not even in place of one that may still fail."""
+        if self.closing:
+            return True
+        counts = self.journals[SEARCH].counts()
+        return not self._waiting and counts["complete"] + counts["pruned"] >= self._wanted()
+
+    def _wanted(self) -> int:
+        wanted = self.plan.budget.trials
+        if self.plan.search.sampler == "grid":
+            cells = math.prod(len(values) for values in self.plan.space.grid().values())
+            wanted = min(wanted, max(0, cells - self.journals[SEARCH].counts()["failed"]))
+        return wanted
+
+    def _ask(self) -> Seat | None:
+        journal = self.journals[SEARCH]
+        counts = journal.counts()
+        if counts["complete"] + counts["pruned"] + counts["running"] >= self._wanted():
+            return None
+        number = sum(counts.values())
+        first = self.plan.search.first
+        trial = journal.ask(
+            self.plan.space.suggest,
+            make_sampler(self.plan, number, self.concurrent_trials),
+            self.plan.space.first_configuration(first[number]) if number < len(first) else None,
+        )
+        self._on_change()
+        return Seat(SEARCH, trial.number)
+
+    def _ask_ordinary(self) -> None:
+        recipe = ORDINARY.model_dump(mode="json")
+        sampler = optuna.samplers.RandomSampler(seed=0)
+        trial = self.journals[BASELINES].ask(lambda _: {}, sampler, note={"recipe": recipe, "label": "ordinary"})
+        self._waiting.insert(0, Seat(BASELINES, trial.number))
+
+    def _left_running(self) -> list[Seat]:
+        """Trials to go on with; those whose verdict was journaled but not acted on are ended first."""
+        seats = []
+        for study in (BASELINES, SEARCH):
+            for trial in self.journals[study].running():
+                steps = decisions(trial)
+                if steps and not steps[max(steps)]["go_on"]:
+                    self._finish(Seat(study, trial.number), self._pruned(trial))
+                else:
+                    seats.append(Seat(study, trial.number))
+        return seats
+
+    def _job(self, seat: Seat) -> dict[str, Any]:
+        trial = self.journals[seat.study].get(seat.number)
+        steps = decisions(trial)
+        return {
+            "study": seat.study,
+            "number": seat.number,
+            "decided": max(steps, default=0),
+            "seed": trial_seed(self.plan.training.seed, seat.number if seat.study == SEARCH else -1),
+            "recipe": self.recipe(seat.study, trial).model_dump(mode="json"),
+            "directory": str(self.directory(seat)),
+        }
+
+    def recipe(self, study: str, trial: FrozenTrial) -> Recipe:
+        """The recipe of a journaled trial."""
+        asked = trial.user_attrs[ASKED]
+        if study == BASELINES:
+            return Recipe.model_validate(asked["recipe"])
+        return self.plan.space.recipe(asked["parameters"], self.plan.training)
+
+    def directory(self, seat: Seat) -> Path:
+        """Checkpoint folder of a trial."""
+        name = f"trial-{seat.number:04d}" if seat.study == SEARCH else f"baseline-{seat.number}"
+        return self.folder / "checkpoints" / name
+
+    # -- what goes on ------------------------------------------------------------------------------------------------
+
+    def evaluation(self, trial_id: str, payload: dict[str, Any]) -> bool:
+        """Journal one evaluation; True when the trial goes on."""
+        with self._lock:
+            seat = self._seats[trial_id]
+            value = payload["metrics"][self.plan.task.metric]
+            self.spending.trained((seat.study, seat.number), payload["seconds"])
+            go_on = self.journals[seat.study].report(seat.number, payload["step"], value, payload)
+            self._check_budget()
+            self._on_change()
+            return go_on and self.closing is None
+
+    def trial_ended(self, trial_id: str, payload: dict[str, Any] | None, error: bool) -> None:
+        """A trial's last word. Idempotent, since Tune repeats the call when it fails."""
+        with self._lock:
+            seat = self._seats.get(trial_id)
+            if seat is None:
+                return
+            trial = self.journals[seat.study].get(seat.number)
+            outcome = self._outcome(seat, trial, payload, error)
+            if outcome is not None:
+                self._finish(seat, outcome)
+            del self._seats[trial_id]
+            self._check_budget()
+            self._on_change()
+
+    def _outcome(
+        self, seat: Seat, trial: FrozenTrial, payload: dict[str, Any] | None, error: bool
+    ) -> Outcome | None:
+        """None leaves the trial running in the journal: it is gone on with by the next driver."""
+        if error or payload is None:
+            return Outcome("failed", "its Ray Tune actor died three times; see the log of the node it ran on")
+        if "state" not in payload:
+            return self._pruned(trial)
+        detail = payload.get("detail") or {}
+        self.spending.trained((seat.study, seat.number), detail.get("seconds") or 0.0)
+        if payload["state"] == "fatal":
+            self.fatal = payload_error(payload)
+            self.closing = self.fatal.message
+            return None
+        if payload["state"] == "failed":
+            return Outcome("failed", payload["reason"], detail=detail)
+        try:
+            values = tuple(float(self._objective(name, detail)) for name in self._objective_names)
+        except KeyError as missing:
+            return Outcome("failed", f"the trial reported no {missing}", detail=detail)
+        if not all(map(math.isfinite, values)):
+            return Outcome("failed", f"an objective is not finite: {dict(zip(self._objective_names, values, strict=True))}", detail=detail)
+        return Outcome("complete", None, values, detail)
+
+    @property
+    def _objective_names(self) -> list[str]:
+        return [objective.name for objective in self.plan.objectives]
+
+    def _objective(self, name: str, detail: dict[str, Any]) -> float:
+        if name in detail:  # a cost: seconds, trainable_parameters, checkpoint_bytes
+            return float(detail[name])
+        return float(detail["best"]["metrics"][name])
+
+    def _pruned(self, trial: FrozenTrial) -> Outcome:
+        steps = decisions(trial)
+        last = steps[max(steps)] if steps else {}
+        name = self.plan.task.metric
+        if not last or not last.get("go_on", True):
+            reason = f"pruned by {self.plan.search.pruner} at evaluation {max(steps, default=0)} with {name} {last.get('value', math.nan):.4f}"
+        else:
+            reason = f"stopped at evaluation {max(steps)}: {self.closing or 'the search was stopped'}"
+        kept = ("seconds", "trainable_parameters", "total_parameters", "group", "began")
+        return Outcome("pruned", reason, detail={key: last[key] for key in kept if key in last})
+
+    def _finish(self, seat: Seat, outcome: Outcome) -> None:
+        self.journals[seat.study].finish(seat.number, outcome)
+        if seat.study == SEARCH:
+            self._retention.trial_ended(seat.number)
+
+    # -- budgets -----------------------------------------------------------------------------------------------------
+
+    def _check_budget(self) -> None:
+        if self.closing:
+            return
+        budget = self.plan.budget
+        failed = self.journals[SEARCH].counts()["failed"]
+        if failed >= budget.failed_trials:
+            reasons = [t.user_attrs["outcome"]["reason"] for t in self.journals[SEARCH].trials() if t.state is TrialState.FAIL]
+            self.closing = f"{failed} trials failed (budget.failed_trials is {budget.failed_trials}); the last: {reasons[-1]}"
+        elif budget.hours is not None and self.spending.hours >= budget.hours:
+            self.closing = f"the budget of {budget.hours:g} hours is spent"
+        elif budget.device_hours is not None and self.spending.device_hours >= budget.device_hours:
+            self.closing = f"the budget of {budget.device_hours:g} device-hours is spent"
+
+    @property
+    def is_stopped(self) -> bool:
+        """Running trials, too, are to be ended now: nothing that they could still report would be used."""
+        return self.fatal is not None or bool(self.closing and "trials failed" in self.closing)
+
+    def tick(self) -> None:
+        """Let time pass: called between events, so that a budget of hours ends a search in which nothing reports."""
+        with self._lock:
+            self.spending.keep()
+            self._check_budget()
+
+
+def payload_error(payload: dict[str, Any]) -> FinesearchError:
+    """The exception that a worker met, remade by name; what is not of our tree is a trial error."""
+    import finesearch.errors
+
+    kind = getattr(finesearch.errors, str(payload.get("error")), None)
+    if isinstance(kind, type) and issubclass(kind, FinesearchError) and kind is not finesearch.errors.Interrupted:
+        return kind(payload["reason"])
+    return StorageError(payload["reason"]) if payload.get("error") == "OSError" else TrialError(payload["reason"])

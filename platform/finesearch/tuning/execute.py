@@ -1,0 +1,77 @@
+"""Runs the conductor's decisions on Ray Tune."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from typing import Any
+
+from ray import tune
+from ray.tune import Stopper
+
+from finesearch.tuning.conductor import Conductor
+from finesearch.tuning.group import GroupSettings
+from finesearch.tuning.scheduler import StudyScheduler
+from finesearch.tuning.searcher import StudySearcher
+from finesearch.tuning.trainable import WarmTrial
+
+ACTOR_DEATHS = 2  # a trial whose Tune actor died is run again this often
+
+
+class _StopAll(Stopper):
+    """Ends running trials when the conductor says that nothing they report would be used."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor: Conductor | None = conductor
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if self._conductor is None:
+            return False
+        self._conductor.tick()
+        return self._conductor.is_stopped
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_conductor": None}
+
+
+def execute(conductor: Conductor, settings: GroupSettings) -> None:
+    """Run trials until the conductor has had enough.
+
+    Raises:
+        FinesearchError: what a worker met that would end every trial (bad data, a full disk).
+    """
+    if conductor.is_finished:
+        return
+    for name in ("ray.tune", "ray.train", "ray.air"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="finesearch-tune-") as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(
+                tune.with_parameters(WarmTrial, settings=settings),
+                # Not CPUs: the workers hold those. A share of the head keeps trial actors beside the driver.
+                {"node:__internal_head__": 0.001},
+            ),
+            tune_config=tune.TuneConfig(
+                search_alg=StudySearcher(conductor),
+                scheduler=StudyScheduler(conductor),
+                num_samples=-1,
+                max_concurrent_trials=conductor.concurrent_trials,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=scratch,  # Tune's own files are never read again
+                stop=_StopAll(conductor),
+                failure_config=tune.FailureConfig(max_failures=ACTOR_DEATHS),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        )
+        assert threading.current_thread() is threading.main_thread(), "Tune handles signals in the main thread"
+        tuner.fit()
+    if conductor.fatal is not None:
+        raise conductor.fatal

@@ -1,0 +1,114 @@
+"""One warm worker group: a Ray Train run whose workers serve trial after trial, and the mailbox that feeds it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from finesearch.tuning.mailbox import Mailbox
+from finesearch.tuning.serve import Bench, Service, serve
+
+CONDEMNED_GRACE_S = 20.0
+CONTROLLER_FAILURES = 20  # a group that cannot start would be retried for ever
+
+
+@dataclass(frozen=True)
+class GroupSettings:
+    """How every group of a search is built."""
+
+    make_bench: Callable[[], Bench]
+    workers: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+    hang_timeout_s: float
+    fresh: bool
+    scratch: str
+    run_name: str
+
+
+class GroupLost(Exception):  # noqa: N818
+    """The group ended and will not come back; the trial actor that owns it has to be replaced."""
+
+
+class WarmGroup:
+    """Owned by one trial actor; when that dies, Ray ends the mailbox, and the workers end themselves."""
+
+    def __init__(self, settings: GroupSettings, name: str) -> None:
+        self._settings, self._name = settings, name
+        # max_concurrency: each rank may hold one question open, besides heartbeats and watchers.
+        self._mailbox: Any = (
+            ray.remote(Mailbox).options(num_cpus=0, max_concurrency=100 + 4 * settings.workers).remote()  # type: ignore[attr-defined]
+        )
+        self._failure: BaseException | None = None
+        self._fit = threading.Thread(target=self._run, daemon=True, name=f"fit-{name}")
+        self._fit.start()
+
+    def _run(self) -> None:
+        settings = self._settings
+        per_worker: dict[str, float] = {"CPU": settings.cpus_per_worker}
+        if settings.gpus_per_worker:
+            per_worker["GPU"] = settings.gpus_per_worker
+        try:
+            TorchTrainer(
+                serve,
+                train_loop_config={
+                    "service": Service(self._mailbox, settings.make_bench, settings.fresh, self._name)
+                },
+                torch_config=TorchConfig(backend="nccl" if settings.gpus_per_worker else "gloo"),
+                scaling_config=ScalingConfig(
+                    num_workers=settings.workers,
+                    use_gpu=settings.gpus_per_worker > 0,
+                    resources_per_worker=per_worker,
+                ),
+                run_config=RunConfig(
+                    # No time stamp in the name: the workers' folders would differ.
+                    name=f"{settings.run_name}-{self._name}",
+                    storage_path=settings.scratch,
+                    failure_config=FailureConfig(max_failures=-1, controller_failure_limit=CONTROLLER_FAILURES),
+                ),
+            ).fit()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
+            self._failure = error
+
+    def post(self, job: dict[str, Any]) -> int:
+        """Give the group its next trial; the generation to ask events with."""
+        return int(ray.get(self._mailbox.post.remote(job)))
+
+    def answer(self, generation: int, step: int, go_on: bool) -> None:
+        """The verdict on an evaluation."""
+        ray.get(self._mailbox.answer.remote(generation, step, go_on))
+
+    def wait(self, generation: int) -> dict[str, Any]:
+        """The next event of the trial.
+
+        Raises:
+            GroupLost: the Ray Train run ended, or a hanging worker could not be ended from within.
+        """
+        condemned_at: float | None = None
+        while True:
+            event: dict[str, Any] | None = ray.get(self._mailbox.next_event.remote(generation))
+            if event is not None:
+                return event
+            if not self._fit.is_alive():
+                raise GroupLost(f"{self._name}: its Ray Train run ended: {self._failure}")
+            silence_s = ray.get(self._mailbox.silence_s.remote())
+            if silence_s > self._settings.hang_timeout_s:
+                ray.get(self._mailbox.condemn.remote())
+                condemned_at = time.monotonic()
+            elif condemned_at is not None:
+                if silence_s > 0:  # another incarnation has taken the trial
+                    condemned_at = None
+                elif time.monotonic() - condemned_at > CONDEMNED_GRACE_S:
+                    raise GroupLost(f"{self._name}: a worker hangs and does not end when told to")
+
+    def close(self, timeout_s: float = 15.0) -> None:
+        """Let the workers return and the run end."""
+        ray.get(self._mailbox.close.remote())
+        self._fit.join(timeout_s)

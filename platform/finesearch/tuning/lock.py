@@ -1,0 +1,57 @@
+"""One driver a run: a lock that the kernel gives back when its holder dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+
+from finesearch.errors import RunConflictError
+
+
+class RunLock:
+    """Held while a driver works on the run in ``folder``.
+
+    Raises:
+        RunConflictError: another driver holds it; the message names host, process and since when.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "driver.lock"
+        self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - held until release
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            holder = self._file.read()
+            self._file.close()
+            raise RunConflictError(
+                f"{folder}: another driver is working on this run: {_describe(holder)}. Wait for it or end it first, or "
+                "search under another name with --name."
+            ) from None
+        self._file.truncate(0)
+        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}, self._file)
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let another driver in."""
+        self._file.close()
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
+
+
+def _describe(holder: str) -> str:
+    try:
+        known = json.loads(holder)
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known["since"]))
+        return f"process {known['pid']} on {known['host']}, since {since}"
+    except (ValueError, KeyError):
+        return "it left no name"
