@@ -105,17 +105,12 @@ def open_conductor(plan: Plan, folder: Path, concurrent: int) -> Conductor:
     """The journal on disk, loaded, and the policy over it."""
     storage = open_storage(folder / "study.db")
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
-    search = Journal(storage, plan.name, directions, make_pruner(plan, max_evaluations(plan)))
+    search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations))
     baselines = Journal(storage, f"{plan.name} (baselines)", directions[:1])
     training = plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
     spending = Spending({SEARCH: search, BASELINES: baselines}, devices)
     return Conductor(plan, search, baselines, folder, concurrent, spending)
-
-
-def max_evaluations(plan: Plan) -> int:
-    """Evaluations of the longest trial that the space holds."""
-    return plan.space.most("epochs", plan.training.epochs) * plan.training.evaluations_per_epoch
 
 
 def _execute(conductor: Conductor, folder: Path, progress: Progress) -> None:
@@ -138,6 +133,7 @@ def _execute(conductor: Conductor, folder: Path, progress: Progress) -> None:
             hang_timeout_s=plan.training.hang_timeout_s,
             fresh=plan.training.isolation == "fresh",
             run_name=plan.name,
+            scratch=str(folder / "scratch"),
         ),
     )
 
@@ -205,7 +201,7 @@ def settle_plan(plan: Plan, folder: Path) -> None:
     """
     path = folder / "plan.yaml"
     if path.exists():
-        differences = parse_plan(path.read_text(encoding="utf-8"), str(path)).differences(plan)
+        differences = plan.differences(parse_plan(path.read_text(encoding="utf-8"), str(path)))
         if differences:
             listed = "\n  ".join(differences)
             raise RunConflictError(

@@ -26,7 +26,9 @@ def read_parquet(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
         file = parquet.ParquetFile(path)
         return plain_table(file.read(require_columns(file.schema_arrow.names, columns, name)))
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{name}: not a whole Parquet file ({error}).\n  Write it again, or name its `format`.") from error
+        raise DataError(
+            f"{name}: not a whole Parquet file ({error}).\n  Write it again, or name its `format`."
+        ) from error
 
 
 def read_arrow(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:

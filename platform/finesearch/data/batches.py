@@ -1,8 +1,8 @@
 """Which rows go into which batch: rows of like length together, so that padding is almost never computed.
 
-Lengths are sorted inside windows of a shuffled order, not over the whole split: a batch stays a random draw among rows of
-its length, and every epoch draws others. A window is at most 50 batches and at least a quarter of what there is, so that
-small data sets are not simply sorted.
+Lengths are sorted inside windows of a shuffled order, not over the whole split: a batch stays a random draw among rows
+of its length, and every epoch draws others. A window is at most 50 batches and at most a quarter of what there is, so
+that small data sets are not simply sorted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ _MIN_WINDOWS = 4
 def training_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The batches of one epoch: every row once, the same for the same arguments.
 
-    lengths: (n,) tokens a row. Returns ceil(n / batch_size) arrays of row numbers, int64 (batch_size,); the last may be shorter.
+    lengths: (n,) tokens a row.
+    Returns ceil(n / batch_size) arrays of row numbers, int64 (batch_size,); the last may be shorter.
 
     >>> batches = training_batches(np.array([3, 9, 3, 9, 3]), batch_size=2, seed=0, epoch=0)
     >>> sorted(len(batch) for batch in batches), sorted(np.concatenate(batches).tolist())

@@ -61,8 +61,8 @@ def as_array(values: Sequence[Any], column: str, name: str) -> pa.Array:
         for row, value in enumerate(values):
             if value is not None and type(value) is not type(first[1]):
                 raise DataError(
-                    f"{name}, row {row + 1}: the column {column!r} holds {_kind(value)} ({value!r}), but row {first[0] + 1}"
-                    f" holds {_kind(first[1])} ({first[1]!r}).\n  Write the column in one type."
+                    f"{name}, row {row + 1}: the column {column!r} holds {_kind(value)} ({value!r}), but row"
+                    f" {first[0] + 1} holds {_kind(first[1])} ({first[1]!r}).\n  Write the column in one type."
                 ) from error
         raise DataError(f"{name}: the column {column!r} cannot be read: {error}\n  Write it in one type.") from error
 
@@ -88,7 +88,7 @@ def joined(tables: Iterable[pa.Table], names: Sequence[str]) -> pa.Table:
 
 
 def _kind(value: Any) -> str:
-    words = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "a list", dict: "an object"}
+    words = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", dict: "an object"}
     return words.get(type(value), f"a {type(value).__name__}")
 
 
@@ -96,10 +96,10 @@ def _delimiter_hint(present: Sequence[str]) -> str:
     """A header that came out as one column usually has another delimiter.
 
     >>> _delimiter_hint(["text;label"])
-    " The header is one column: is the delimiter ';'? Commas are expected, tabs in .tsv files."
+    " Only one column: is the delimiter ';'? Expected commas, or tabs in a .tsv file."
     """
     if len(present) == 1:
         for mark, spelled in ((";", "';'"), ("\t", "a tab"), ("|", "'|'")):
             if mark in present[0]:
-                return f" The header is one column: is the delimiter {spelled}? Commas are expected, tabs in .tsv files."
+                return f" Only one column: is the delimiter {spelled}? Expected commas, or tabs in a .tsv file."
     return ""

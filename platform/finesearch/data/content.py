@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 10_000
 
 
-def fingerprint(table: pa.Table, class_names: dict[str, Sequence[str]] | None = None) -> str:
+def fingerprint(table: pa.Table, class_names: Mapping[str, Sequence[str]] | None = None) -> str:
     """SHA-256 (hex) over column names, values and row order; file format and Arrow's chunks make no difference.
 
     class_names: column -> names, for columns that keep class numbers.

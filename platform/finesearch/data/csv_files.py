@@ -1,7 +1,8 @@
 """CSV and TSV: every cell a string, an unquoted empty cell a missing value, a quoted one an empty string.
 
-Two passes. The first, by the standard library in strict mode, only looks: it alone knows the line of a quote that is never
-closed or of a row with a cell too many. The second, by Arrow, reads. The first costs about half a second a million rows.
+Two passes. The first, by the standard library in strict mode, only looks: it alone knows the line of a quote that is
+never closed or of a row with a cell too many. The second, by Arrow, reads. The first costs about half a second a
+million rows.
 """
 
 from __future__ import annotations
@@ -85,6 +86,6 @@ def not_utf8(path: Path, name: str) -> DataError:
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
-                where, byte = f"{name}, line {number}", line[error.start]
-                return DataError(f"{where}: byte 0x{byte:02x} is not UTF-8, expected UTF-8 text.\n  Save the file as UTF-8.")
+                what = f"byte 0x{line[error.start]:02x} is not UTF-8, expected UTF-8 text"
+                return DataError(f"{name}, line {number}: {what}.\n  Save the file as UTF-8.")
     return DataError(f"{name}: not UTF-8, expected UTF-8 text.\n  Save the file as UTF-8.")

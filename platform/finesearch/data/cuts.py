@@ -1,7 +1,8 @@
 """Validation and test cut out of train: repeatable, in the shares of the classes, no example on two sides of a cut.
 
-The order in which rows are taken comes from a hash of the seed and the example's content, not from a random generator: the
-same rows give the same cut on every machine and with every version of every library, in whatever order the file has them.
+The order in which rows are taken comes from a hash of the seed and the example's content, not from a random generator:
+the same rows give the same cut on every machine and with every version of every library, in whatever order the file has
+them.
 """
 
 from __future__ import annotations

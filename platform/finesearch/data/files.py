@@ -78,4 +78,5 @@ def _require_file(path: Path, name: str, split: str) -> None:
     close = difflib.get_close_matches(path.name, present, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     listed = ", ".join(present[:10]) or "no file"
-    raise DataError(f"{name}: no such file (the {split} split, looked for at {path}).\n  {hint}The folder holds {listed}.")
+    where = f"{name}: no such file (the {split} split, looked for at {path})"
+    raise DataError(f"{where}.\n  {hint}The folder holds {listed}.")

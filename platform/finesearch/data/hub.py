@@ -1,6 +1,7 @@
 """A data set from the Hugging Face hub: data files only, in formats that hold no code.
 
-Downloaded files go to the hub's own cache (``HF_HOME``, shared with models); what ``datasets`` makes of them goes below ours.
+Downloaded files go to the hub's own cache (``HF_HOME``, shared with models); what ``datasets`` makes of them goes below
+ours.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ def _revision_notes(hub: str, revision: str | None, commit: str | None) -> list[
     """
     if revision is not None:
         return []
-    known = commit if commit and _COMMIT.fullmatch(commit) else None
-    advice = f"this run read commit {known}; `revision: {known}` makes it repeatable" if known else "add one to repeat this run"
+    advice = "add one to repeat this run"
+    if commit and _COMMIT.fullmatch(commit):
+        advice = f"this run read commit {commit}; `revision: {commit}` makes it repeatable"
     return [f"The hub data set {hub!r} has no `revision` in the plan: {advice}."]
 
 
@@ -98,5 +100,6 @@ def _refuse_unsafe(builder: datasets.DatasetBuilder, where: str) -> None:
 
 def _refuse_other_revision(builder: datasets.DatasetBuilder, revision: str | None, where: str) -> None:
     # Without a connection, datasets takes whatever revision its cache has.
-    if revision and _COMMIT.fullmatch(revision) and _COMMIT.fullmatch(builder.hash or "") and builder.hash != revision:
-        raise DataError(f"{where}: the cache holds revision {builder.hash}, the plan asks for {revision}.\n  Connect once.")
+    found = builder.hash or ""
+    if revision and revision != found and _COMMIT.fullmatch(revision) and _COMMIT.fullmatch(found):
+        raise DataError(f"{where}: the cache holds revision {found}, the plan asks for {revision}.\n  Connect once.")

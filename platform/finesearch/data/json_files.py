@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.data.columns import as_array, require_columns
+from finesearch.data.csv_files import not_utf8
 from finesearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def read_json(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
             return read_jsonl(path, name, columns)
         raise DataError(f"{name}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno}).") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}: not UTF-8 (byte {error.start}), expected UTF-8 text.\n  Save the file as UTF-8.") from error
+        raise not_utf8(path, name) from error
     if isinstance(content, dict) and all(column in content for column in columns.values()):
         content = [content]
     if not isinstance(content, list):
@@ -59,10 +60,10 @@ def _lines(path: Path, name: str) -> Iterator[tuple[int, Any]]:
                     f"{name}, line {number}: not valid JSON ({error.msg}, column {error.colno}), {_SHAPE}."
                 ) from error
             except UnicodeDecodeError as error:
-                raise DataError(f"{name}, line {number}: not UTF-8, expected UTF-8 text.\n  Save the file as UTF-8.") from error
+                raise not_utf8(path, name) from error
 
 
-def _table(rows: Iterator[tuple[int, Any]] | enumerate[Any], name: str, columns: Mapping[str, str], unit: str = "line") -> pa.Table:
+def _table(rows: Iterable[tuple[int, Any]], name: str, columns: Mapping[str, str], unit: str = "line") -> pa.Table:
     import pyarrow as pa
 
     wanted = list(dict.fromkeys(columns.values()))

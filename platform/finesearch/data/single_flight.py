@@ -1,8 +1,8 @@
 """A folder that many processes want and one builds.
 
-The others wait on a file lock (``flock``). The kernel drops it with the process that holds it, so a builder that is killed
-blocks nobody: the next in line finds no finished folder and builds. A folder is finished when its name is there, since it is
-built under a temporary name, synced to disk and renamed.
+The others wait on a file lock (``flock``). The kernel drops it with the process that holds it, so a builder that is
+killed blocks nobody: the next in line finds no finished folder and builds. A folder is finished when its name is there,
+since it is built under a temporary name, synced to disk and renamed.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(f"{path}: no space left on the disk.\n  Free some, or choose another `storage`.") from error
-        raise StorageError(f"{path}: cannot be written ({error}).\n  Correct its rights, or choose another `storage`.") from error
+            raise DiskFullError(f"{path}: no space left on the disk.\n  Free some, or move `storage`.") from error
+        raise StorageError(f"{path}: cannot be written ({error}).\n  Correct its rights, or move `storage`.") from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from finesearch.data.files import read_files
 from finesearch.data.folders import named_splits, read_folder
 from finesearch.data.hub import read_hub
 from finesearch.errors import DataError
-from finesearch.tasks import SPLITS, Origin
+from finesearch.tasks import Origin
 
 if TYPE_CHECKING:
     import datasets
@@ -55,11 +55,8 @@ def read_source(task: TaskPlan, base: Path, cache: Path | None) -> Source:
 
 def _from_files(plan: DataPlan, base: Path, task: TaskPlan) -> Source:
     tables, origins = {}, {}
-    for split in SPLITS:
-        given = getattr(plan, split)
-        if given:
-            paths = [given] if isinstance(given, str | Path) else list(given)
-            tables[split], origins[split] = read_files([str(p) for p in paths], base, task.columns, plan.format, split)
+    for split, paths in plan.files.items():
+        tables[split], origins[split] = read_files(paths, base, task.columns, plan.format, split)
     return Source(tables, origins, chosen=True)
 
 

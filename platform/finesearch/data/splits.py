@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
 from finesearch.data.content import fingerprint, identities
 from finesearch.data.cuts import cut
 from finesearch.data.sources import Source, read_source
@@ -34,10 +33,10 @@ def load_splits(task: TaskPlan, base: Path, cache: Path | None = None) -> RawSpl
     identity = {split: identities(table, known.identity_columns) for split, table in source.tables.items()}
     overlaps = _overlap_notes(identity)
     tables, origins, cut_notes = _complete(source, identity["train"], known)
-    rows = {split: _dataset(tables[split]) for split in SPLITS}
-    prints = {split: fingerprint(tables[split], _class_names(rows[split])) for split in SPLITS}
+    prints = {split: fingerprint(tables[split], _class_names(tables[split])) for split in SPLITS}
+    train, validation, test = (_dataset(tables[split], prints[split]) for split in SPLITS)
     notes = (*source.notes, *cut_notes, *overlaps)
-    return RawSplits(rows["train"], rows["validation"], rows["test"], notes, prints, origins)
+    return RawSplits(train, validation, test, notes, prints, origins)
 
 
 def _complete(
@@ -71,14 +70,14 @@ def _complete(
 
 
 def _without_unlabelled(source: Source, task: Task) -> Source:
-    """The source without splits whose labels are withheld, as in many hub data sets' test split (null or -1 throughout)."""
+    """The source without splits whose labels are all null or -1, as in many test splits on the hub."""
     by = task.stratify_column
     if source.chosen or by is None:
         return source
     tables, notes = {}, list(source.notes)
     for split, table in source.tables.items():
         if split != "train" and set(table.column(by).unique().to_pylist()) <= {None, -1}:
-            notes.append(f"{source.origins[split]}: no row has a label in {by!r}, so it cannot be scored and is left out.")
+            notes.append(f"{source.origins[split]}: no row has a label in {by!r}; it cannot be scored and is left out.")
         else:
             tables[split] = table
     return Source(tables, source.origins, source.chosen, notes)
@@ -91,21 +90,22 @@ def _overlap_notes(identity: dict[str, list[bytes]]) -> list[str]:
         if seen in identity and scored in identity:
             known = set(identity[seen])
             shared = sum(row in known for row in identity[scored])
+            total = len(identity[scored])
             if shared:
-                share = shared / len(identity[scored])
-                total = len(identity[scored])
-                notes.append(f"{shared} of the {total} {scored} rows ({share:.1%}) stand in {seen} too, word for word.")
+                share = f"{shared / total:.1%}"
+                notes.append(f"{shared} of the {total} {scored} rows ({share}) stand in {seen} too, word for word.")
     return notes
 
 
-def _dataset(table: pa.Table) -> datasets.Dataset:
+def _dataset(table: pa.Table, content: str) -> datasets.Dataset:
     import datasets
 
-    # A fingerprint of any kind spares a hash over all rows; ours is computed from the content.
-    return datasets.Dataset(table, fingerprint="finesearch")
+    # Given a fingerprint, datasets does not hash all rows once more.
+    return datasets.Dataset(table, fingerprint=content[:16])
 
 
-def _class_names(rows: datasets.Dataset) -> dict[str, list[str]]:
-    return {name: list(feature.names) for name, feature in rows.features.items() if hasattr(feature, "names")}
+def _class_names(table: pa.Table) -> dict[str, list[str]]:
+    import datasets
 
-
+    features = datasets.Features.from_arrow_schema(table.schema)
+    return {name: list(feature.names) for name, feature in features.items() if hasattr(feature, "names")}

@@ -2,6 +2,8 @@
 
     <cache>/tokens/<key>/train.arrow  validation.arrow  test.arrow  manifest.json
     <cache>/tokens/<key>.lock         who builds; others wait (see ``single_flight``)
+
+Nothing is removed here: a cache folder belongs to a run and goes with it.
 """
 
 from __future__ import annotations

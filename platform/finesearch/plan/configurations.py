@@ -46,7 +46,7 @@ def _read_choices(
         if selector not in raw:
             continue
         value, below = raw[selector], (*path, selector)
-        branch, inner = value, {}
+        branch, inner = value, None
         if isinstance(value, Mapping) and len(value) == 1:
             ((branch, inner),) = value.items()
         if not isinstance(branch, str) or not isinstance(inner, Mapping | None):
@@ -72,8 +72,9 @@ def _read_own(
         text = f"'{key}' is not in the branch '{branch}' of the space"
         problems.add(path, text, did_you_mean(key, own) or "The space gives this branch no parameters.")
         return
-    _read_value(Parameter(".".join(address), key, own[key]), SELECTORS[selector][branch].known[key], value, flat,
-                problems, path)
+    _read_value(
+        Parameter(".".join(address), key, own[key]), SELECTORS[selector][branch].known[key], value, flat, problems, path
+    )
 
 
 def _read_root(
@@ -91,7 +92,9 @@ def _read_root(
             problems.add(path, text, f"Write '{selector}: {{{branch}: {{{key}: {shown(value)}}}}}'.")
             return
         if key in SELECTORS[selector][branch].without_effect:
-            problems.add(path, f"{dotted(path)}: has no effect under {selector} {branch}", "Leave it out of this entry.")
+            problems.add(
+                path, f"{dotted(path)}: has no effect under {selector} {branch}", "Leave it out of this entry."
+            )
             return
     _read_value(Parameter(key, key, space.values[key]), PARAMETERS[key], value, flat, problems, path)
 

@@ -111,9 +111,7 @@ def _is_step(searchable: Searchable, step: Any) -> bool:
     return isinstance(step, int) or searchable.kind == "float"
 
 
-def _check_together(
-    low: float, high: float, log: bool, step: float | None, problems: Problems, path: KeyPath
-) -> None:
+def _check_together(low: float, high: float, log: bool, step: float | None, problems: Problems, path: KeyPath) -> None:
     key = dotted(path)
     if low >= high:
         advice = "Swap them." if low > high else f"Write '{path[-1]}: {low!r}' for one value."

@@ -69,7 +69,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """A number from ``low`` to ``high``, both included; ``log`` draws its logarithm evenly, ``step`` counts from low."""
+    """A number from ``low`` to ``high``, both included.
+
+    ``log`` draws its logarithm evenly; ``step`` counts from ``low``.
+    """
 
     low: float
     high: float

@@ -21,8 +21,14 @@ def warnings_of(
         *_space(space, training, budget),
         *_training(training),
         *_search(search, budget, evaluations),
-        *([f"report.top: {report.top} is more than budget.trials ({budget.trials})."] if report.top > budget.trials else []),
+        *_report(report, budget),
     )
+
+
+def _report(report: ReportPlan, budget: BudgetPlan) -> list[str]:
+    if report.top > budget.trials:
+        return [f"report.top: {report.top} is more than budget.trials ({budget.trials}); all are ranked."]
+    return []
 
 
 def _task(task: TaskPlan) -> list[str]:

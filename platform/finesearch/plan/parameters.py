@@ -94,10 +94,14 @@ PARAMETERS: dict[str, Searchable] = {
             "How the learning rate moves after the warm-up: it stays, falls in a line to 0, or in half a cosine to 0.",
             words=("constant", "linear", "cosine"),
         ),
-        Searchable("warmup_fraction", "float", "Share of all steps over which the rate rises from 0.", low=0.0, high=1.0),
+        Searchable(
+            "warmup_fraction", "float", "Share of all steps over which the rate rises from 0.", low=0.0, high=1.0
+        ),
         Searchable("weight_decay", "float", "Decoupled weight decay; biases and norms are spared.", low=0.0),
         _dropout("dropout", "Dropout of the layers that train; null keeps the model's own."),
-        _dropout("attention_dropout", "Dropout of attention weights in the layers that train; null keeps the model's own."),
+        _dropout(
+            "attention_dropout", "Dropout of attention weights in the layers that train; null keeps the model's own."
+        ),
         _dropout("head_dropout", "Dropout before the output layer; null keeps the model's own."),
         _rate("label_smoothing", "Share of a label's weight that is spread over all labels."),
         Searchable(

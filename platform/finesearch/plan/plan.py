@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from functools import cached_property
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,12 +56,12 @@ class Plan(BaseModel):
         problems.raise_if_any(Places(str(self.source or "plan")))
         return self
 
-    @cached_property
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """What is optimised; the first is the task's metric."""
         return objectives_of(self.task, self.search)
 
-    @cached_property
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Options that have no effect as the plan stands."""
         return warnings_of(self.task, self.space, self.training, self.search, self.budget, self.report)
@@ -96,7 +96,7 @@ class Plan(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def differences(self, older: "Plan") -> list[str]:
-        """What ``fingerprint`` sees differently in ``older``, one dotted key an entry: ``training.epochs: 5, was 3``."""
+        """What ``fingerprint`` sees differently in ``older``, an entry a key: ``training.epochs: 5, was 3``."""
         ours, theirs = _flat(self._decisive()), _flat(older._decisive())
         keys = [*ours, *(key for key in theirs if key not in ours)]
         return [
@@ -118,8 +118,6 @@ class Plan(BaseModel):
 
 def name_problem(name: object) -> Problem | None:
     """What is wrong with a plan's name, which becomes the name of folders."""
-    import re
-
     if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
         return None
     text = f"name: expected letters, digits, '.', '_' and '-', starting with a letter or digit, got {shown(name)}"
@@ -130,7 +128,10 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted keys to values; lists and empty mappings are values."""
     if not isinstance(value, dict) or not value:
         return {prefix: value}
-    return {key: item for name, inner in value.items() for key, item in _flat(inner, f"{prefix}.{name}" if prefix else name).items()}
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= _flat(inner, f"{prefix}.{name}" if prefix else name)
+    return flat
 
 
 def _said(flat: dict[str, Any], key: str) -> str:

@@ -42,9 +42,17 @@ class Places:
         >>> Places("plan.yaml", {("task",): "plan.yaml, line 3"}).of(("task", "model"))
         'plan.yaml, line 3'
         """
+        return self.labels.get(self._written(path), self.source)
+
+    def order(self, problem: Problem) -> int:
+        """Position in the file; what was written beside the file comes after it."""
+        path = self._written(problem.path)
+        return next((index for index, other in enumerate(self.labels) if other == path), 0)
+
+    def _written(self, path: KeyPath) -> KeyPath:
         while path and path not in self.labels:
             path = path[:-1]
-        return self.labels.get(path, self.source)
+        return path
 
 
 @dataclass
@@ -60,10 +68,11 @@ class Problems:
 
     def raise_if_any(self, places: Places) -> None:
         """Raises:
-        PlanError: something was added; the message holds every problem, one a paragraph, in the order of adding.
+        PlanError: something was added; the message holds every problem, one a paragraph, in the file's order.
         """
         if self.found:
-            raise PlanError("\n".join(render(problem, places) for problem in self.found))
+            rendered = [render(problem, places) for problem in sorted(self.found, key=places.order)]
+            raise PlanError("\n".join(rendered))
 
 
 def render(problem: Problem, places: Places) -> str:

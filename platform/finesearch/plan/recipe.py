@@ -15,7 +15,7 @@ class Recipe(BaseModel):
 
     ``dropout``, ``attention_dropout``, ``head_dropout``: None keeps the model's own. ``gradient_clipping``: None clips
     nothing. ``early_stopping_patience`` counts evaluations; None never stops early. ``batch_size`` counts examples over
-    all workers and accumulation steps. ``optimizer_parameters`` holds every parameter of the optimizer, defaults included.
+    all workers and accumulation steps. ``optimizer_parameters`` is complete: what is not given has its default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -18,11 +18,16 @@ def _as_tuple(value: Any) -> Any:
 
 
 class TrainingPlan(Section):
-    """How each trial trains, and the devices it holds. ``batch_size`` counts over all workers and accumulation steps."""
+    """How each trial trains, and the devices it holds.
+
+    ``batch_size`` counts examples over all workers and accumulation steps.
+    """
 
     epochs: Annotated[Positive, Field(description="Passes over the training split.")] = 3
     workers_per_trial: Annotated[Positive, Field(description="Workers that train one trial together.")] = 1
-    gradient_accumulation_steps: Annotated[Positive, Field(description="Pieces that each worker cuts a batch into.")] = 1
+    gradient_accumulation_steps: Annotated[
+        Positive, Field(description="Pieces that each worker cuts a batch into.")
+    ] = 1
     batch_size: Annotated[
         Positive, Field(validate_default=True, description="Examples a step, over all workers and pieces.")
     ] = 32
@@ -36,7 +41,9 @@ class TrainingPlan(Section):
     isolation: Annotated[
         Literal["warm", "fresh"], Field(description="fresh starts new worker processes for every trial.")
     ] = "warm"
-    hang_timeout_s: Annotated[float, Field(gt=0.0, description="Seconds without progress that count as a hang.")] = 600.0
+    hang_timeout_s: Annotated[float, Field(gt=0.0, description="Seconds without progress that count as a hang.")] = (
+        600.0
+    )
     seed: Annotated[Seed, Field(description="Seed of initial weights, order of rows and dropout.")] = 0
 
     @property
@@ -54,7 +61,10 @@ class TrainingPlan(Section):
                 f"training.batch_size: expected a multiple of {workers * pieces} "
                 f"(workers_per_trial {workers} × gradient_accumulation_steps {pieces}), got {batch_size}"
             )
-            raise problem_error(Problem(("batch_size",), text, "batch_size is the size over all workers."))
+            below = batch_size - batch_size % (workers * pieces)
+            near = f"{below} or {below + workers * pieces}" if below else str(workers * pieces)
+            advice = f"It counts over all workers: take {near}."
+            raise problem_error(Problem(("batch_size",), text, advice))
         return batch_size
 
 
@@ -86,7 +96,7 @@ class SearchPlan(Section):
         int, Field(ge=2, description="One in this many trials goes on (successive_halving, hyperband).")
     ] = 3
     startup_trials: Annotated[
-        int, Field(ge=0, description="Random trials before tpe, gp and cmaes, and complete ones before median stops any.")
+        int, Field(ge=0, description="Random trials before tpe, gp and cmaes; complete ones before median stops any.")
     ] = 10
     seed: Annotated[Seed, Field(description="Seed of the sampler.")] = 0
     first: Annotated[

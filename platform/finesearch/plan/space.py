@@ -53,8 +53,8 @@ class Space:
         """Everything given, fixed values included and what never has an effect left out, in drawing order."""
         choices, own = [], []
         for selector, branches in self.selectors.items():
-            domain = Choice(tuple(branches)) if len(branches) > 1 else Fixed(next(iter(branches)))
-            choices.append(Parameter(selector, selector, domain))
+            names = tuple(branches)
+            choices.append(Parameter(selector, selector, Choice(names) if len(names) > 1 else Fixed(names[0])))
             for branch, domains in branches.items():
                 for key, inner in domains.items():
                     conditions = self._conditions(key, {selector: (branch,)})
@@ -136,7 +136,6 @@ class Space:
         """
         chosen = self._fixed_branches() | {name: assignment[name] for name in self.selectors if name in assignment}
         settings: dict[str, Any] = {"epochs": training.epochs, "batch_size": training.batch_size}
-        own: dict[str, dict[str, Scalar]] = {f"{name}_parameters": {} for name in self.selectors}
         for entry in self.entries:
             if not entry.is_active(chosen):
                 continue
@@ -144,8 +143,9 @@ class Space:
             if entry.key in PARAMETERS or entry.key in SELECTORS:
                 settings[entry.key] = value
             else:
-                own[f"{entry.name.split('.')[0]}_parameters"][entry.key] = value
-        return Recipe(**settings, **own)
+                selector = entry.name.split(".")[0]
+                settings.setdefault(f"{selector}_parameters", {})[entry.key] = value
+        return Recipe(**settings)
 
     def grid(self) -> dict[str, list[Scalar]]:
         """Every value of every drawn parameter, for a search over all combinations.

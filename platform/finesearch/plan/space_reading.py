@@ -117,7 +117,7 @@ def _read_branch(selector: str, branch: Branch, raw: Any, problems: Problems, pa
             problems.add(
                 path,
                 f"the branch '{branch.name}' needs '{key}': {branch.parameters[key].expected}",
-                f"Write '{selector}: {{one_of: {{{branch.name}: {{{key}: {{min: 1, max: 5}}}}}}}}', a list or one value.",
+                f"Write '{selector}: {{one_of: {{{branch.name}: {{{key}: {{min: 1, max: 5}}}}}}}}'.",
             )
         elif key in branch.without_effect:
             problems.add(below, f"'{key}' has no effect under {selector} {branch.name}", "Remove it from this branch.")

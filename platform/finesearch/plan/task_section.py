@@ -34,9 +34,9 @@ class DataPlan(Section):
     Paths are relative to the plan's ``base``. An empty tuple of files means that the split is not given.
     """
 
-    train: Annotated[Paths, Field(description="File or files with the training rows.")] = ()
-    validation: Annotated[Paths, Field(description="File or files with the validation rows; cut from train if absent.")] = ()
-    test: Annotated[Paths, Field(description="File or files with the test rows; cut from train if absent.")] = ()
+    train: Annotated[Paths, Field(description="A file, or a list of files, with the training rows.")] = ()
+    validation: Annotated[Paths, Field(description="Files with the validation rows; cut from train if absent.")] = ()
+    test: Annotated[Paths, Field(description="Files with the test rows; cut from train if absent.")] = ()
     folder: Annotated[Text | None, Field(description="A folder that datasets' save_to_disk wrote.")] = None
     hub: Annotated[Text | None, Field(description="Id of a data set on the hub.")] = None
     config: Annotated[Text | None, Field(description="Configuration of the hub's data set.")] = None
@@ -57,14 +57,6 @@ class DataPlan(Section):
     ] = 0.1
     # The last field carries the check over all sources: by then every other one has been looked at.
     split_seed: Annotated[int, Field(ge=0, validate_default=True, description="Seed of the cuts.")] = 0
-
-    @field_validator("train", "validation", "test", mode="after")
-    @classmethod
-    def _not_empty(cls, files: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if not files:
-            text = f"task.data.{info.field_name}: expected a path or a list of paths, got an empty list"
-            raise problem_error(Problem((str(info.field_name),), text, "Name a file, or leave the key out."))
-        return files
 
     @field_validator("test_fraction")
     @classmethod
@@ -116,7 +108,11 @@ class DataPlan(Section):
 
 
 _METRICS = sorted({metric for kind in TASK_KINDS.values() for metric in kind.metrics})
-_ROLES = {role: {"type": "string", "minLength": 1} for kind in TASK_KINDS.values() for role in kind.columns}
+_ROLES = {
+    role: {"type": "string", "minLength": 1, "description": f"Name of the column that holds the {role}."}
+    for kind in TASK_KINDS.values()
+    for role in kind.columns
+}
 _COLUMNS_SCHEMA = {"type": "object", "properties": _ROLES, "additionalProperties": False}
 
 
@@ -166,6 +162,11 @@ class TaskPlan(Section):
             if role not in columns:
                 text = f"task.columns: {kind.kind} needs '{role}': the name of a column of the data"
                 problems.append(Problem(("columns",), text, f"Write '{role}: NAME'."))
+        first: dict[str, str] = {}
+        for role, column in columns.items():
+            if first.setdefault(column, role) != role:
+                text = f"task.columns: '{first[column]}' and '{role}' are both the column '{column}'"
+                problems.append(Problem(("columns", role), text, "Give each role a column of its own."))
         if problems:
             raise problem_error(*problems)
         return columns

@@ -42,16 +42,29 @@ def _translate(
     known = list(schema.get("properties", {}))
     value, at = _value(raw, location)
     where = (*path, *at)
+    about = str(schema.get("description", ""))
     if kind == "extra_forbidden":
         text = f"unknown key '{location[-1]}' in {dotted((*path, *location[:-1]))}"
         problems.add(where, text, did_you_mean(location[-1], keys))
     elif kind == "missing":
         text = f"'{location[-1]}' is missing in {dotted((*path, *location[:-1]))}: expected {phrase(schema)}"
-        problems.add(where, text, str(schema.get("description", "")))
+        problems.add(where, text, f"Write '{location[-1]}: …'. {about}".strip())
     else:
         expected = "a mapping" if known else phrase(schema)
-        advice = f"Known here: {', '.join(known)}." if known else str(schema.get("description", ""))
-        problems.add(where, f"{dotted(where)}: expected {expected}, got {shown(value)}", advice)
+        problems.add(where, f"{dotted(where)}: expected {expected}, got {shown(value)}", _advice(schema, value, known))
+
+
+def _advice(schema: Mapping[str, Any], value: Any, known: list[str]) -> str:
+    if known:
+        return f"Known here: {', '.join(known)}."
+    words = schema.get("enum", [])
+    nearest = did_you_mean(value, words) if isinstance(value, str) else ""
+    if nearest.startswith("Did you mean"):
+        return nearest
+    # An empty text stands for "not given", which is no value to fall back on.
+    default = schema.get("default")
+    fallback = f" Leave it out for {shown(default)}." if default not in (None, "") and not isinstance(default, list) else ""
+    return f"{schema.get('description', '')}{fallback}".strip()
 
 
 def _at(whole: dict[str, Any], location: KeyPath) -> tuple[dict[str, Any], list[str]]:
@@ -61,10 +74,15 @@ def _at(whole: dict[str, Any], location: KeyPath) -> tuple[dict[str, Any], list[
         schema = _resolved(schema, whole)
         if part in schema.get("properties", {}):
             schema = schema["properties"][part]
-        elif isinstance(part, int) and "items" in schema and "properties" in _resolved(schema["items"], whole):
-            schema = schema["items"]
+        elif isinstance(part, int) and (lists := [one for one in _forms(schema) if "items" in one]):
+            about = schema.get("description", "")
+            schema = {"description": about} | _resolved(lists[0]["items"], whole)
         beside = list(_resolved(schema, whole).get("properties", {})) or beside
     return _resolved(schema, whole), beside
+
+
+def _forms(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return [schema, *schema.get("anyOf", [])]
 
 
 def _resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +93,7 @@ def _resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(raw: Any, location: KeyPath) -> tuple[Any, KeyPath]:
-    """What stands at ``location``, and the part of ``location`` that exists (pydantic appends names of union members)."""
+    """What stands at ``location``, and the part of it that exists: pydantic appends names of union members."""
     at: list[str | int] = []
     for part in location:
         is_there = part in raw if isinstance(raw, Mapping) else isinstance(raw, list) and part in range(len(raw))
@@ -109,6 +127,11 @@ def phrase(schema: Mapping[str, Any]) -> str:
         "null": "null",
         "object": "a mapping",
     }
-    words = {"minimum": "of at least", "exclusiveMinimum": "above", "maximum": "of at most", "exclusiveMaximum": "below"}
+    words = {
+        "minimum": "of at least",
+        "exclusiveMinimum": "above",
+        "maximum": "of at most",
+        "exclusiveMaximum": "below",
+    }
     bounds = " and ".join(f"{word} {schema[key]:g}" for key, word in words.items() if key in schema)
     return f"{nouns.get(schema.get('type', ''), 'a value')} {bounds}".strip()

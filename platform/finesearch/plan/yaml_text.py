@@ -1,6 +1,6 @@
 """YAML to plain data with the line of every value, and back.
 
-Scalars follow YAML 1.2's core schema, where PyYAML follows 1.1: ``1e-5`` is a float, ``no`` and ``2020-01-01`` are text.
+Scalars follow YAML 1.2's core schema, where PyYAML follows 1.1: ``1e-5`` is a float, ``no`` is text.
 A key that stands twice in one mapping is a problem instead of a silent overwrite.
 """
 
@@ -38,7 +38,13 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # PyYAML folds these line breaks away unless they are escaped.
+        style = '"' if re.search("[\x85\u2028\u2029]", data) else None
+        return self.represent_scalar(f"{_TAG}str", data, style=style)
 
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 for _kind, _pattern, _first in _PATTERNS:
     _compiled = re.compile(f"(?:{_pattern})\\Z")
     for _character in [*_first, *([""] if _kind == "null" else [])]:
@@ -83,11 +89,12 @@ def read_yaml(text: str, source: str, problems: Problems, *, lines: bool = True)
         where = f"{source}, line {mark.line + 1}" if mark is not None and lines else source
         came = " ".join(part for part in (error.problem, error.context) if part)
         raise PlanError(
-            f"{where}: this is not YAML: {came}.\n  Look at this line and the one above it: indentation (spaces, no tabs),"
-            " a missing ':' or an open quote or bracket."
+            f"{where}: this is not YAML: {came}.\n"
+            "  Look at this line and the one above it: indentation (spaces, no tabs), a missing ':', an open quote."
         ) from None
     except yaml.YAMLError as error:
-        raise PlanError(f"{source}: this is not YAML text: {' '.join(str(error).split())}.\n  Save it as UTF-8.") from None
+        came = " ".join(str(error).split())
+        raise PlanError(f"{source}: this is not YAML text: {came}.\n  Save it as UTF-8.") from None
     except RecursionError:
         raise PlanError(f"{source}: nested too deep to be a plan.\n  A plan is at most a dozen levels deep.") from None
 

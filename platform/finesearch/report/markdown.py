@@ -11,6 +11,17 @@ from finesearch.report.verdict import verdict
 from finesearch.report.wording import count, duration, moment, parameter, score, scored, shortened
 
 MOST_ROWS = 100
+COLUMNS = (
+    "",
+    "",
+    "validation",
+    "revalidated",
+    "test (95 % interval)",
+    "trainable",
+    "time",
+    "hyperparameters",
+    "checkpoint",
+)
 
 
 def markdown(record: RunRecord) -> str:
@@ -35,10 +46,11 @@ def markdown(record: RunRecord) -> str:
 def plain(text: str) -> str:
     """Text in which nothing is markup: one line, Markdown's and HTML's own characters escaped.
 
-    >>> plain("a|b <i> *c*")
-    'a\\\\|b \\\\<i\\\\> \\\\*c\\\\*'
+    >>> print(plain("a|b <i> *c* _d_ e_f"))
+    a\\|b \\<i\\> \\*c\\* \\_d\\_ e_f
     """
-    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", " ".join(text.split()))
+    # An underscore inside a word is no markup, and names of parameters are full of them.
+    return re.sub(r"([\\`*\[\]<>|#~&]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -52,10 +64,9 @@ def _ranking(record: RunRecord) -> list[str]:
     rows = [_scored(str(place), row) for place, row in enumerate(verified(record), start=1)]
     rows += [_scored("refused", row) for row in refused(record)]
     rows += [_scored("baseline", row) for row in record.baselines]
-    head = ("", "", "validation", "revalidated", "test (95 % interval)", "trainable", "time", "hyperparameters", "checkpoint")
     errors = [f"- {plain(row.name)}: {plain(row.error)}" for row in (*record.ranked, *record.baselines) if row.error]
     rule = " ".join([ranking_rule(record), *ties(record)])
-    return ["## Ranking", plain(rule), table(head, rows), "\n".join(errors)]
+    return ["## Ranking", plain(rule), table(COLUMNS, rows), "\n".join(errors)]
 
 
 def _scored(place: str, row: ScoredRow) -> list[str]:

@@ -12,7 +12,7 @@ from importlib import resources
 
 from finesearch.report.figures import Figure, all_figures
 from finesearch.report.figures.spec import trial_labels
-from finesearch.report.markup import Html, joined, tag
+from finesearch.report.markup import Html, tag
 from finesearch.report.record import RunRecord
 from finesearch.report.sections import opening, others, remarks, repeating
 from finesearch.report.table import ranking
@@ -24,6 +24,9 @@ WIDE = frozenset({"parallel", "timeline"})
 def html_page(record: RunRecord) -> str:
     """The whole page; it asks to be loaded again every ``REFRESH_S`` seconds while the record is partial."""
     figures = all_figures(record)
+    narrow = [figure.key for figure in figures if figure.key not in WIDE]
+    # The last of an odd number takes the whole width rather than leave a hole beside it.
+    wide = WIDE | set(narrow[-1:] if len(narrow) % 2 else [])
     scripts = [_plotly(), _asset("page.js")]
     policy = (
         f"default-src 'none'; script-src {' '.join(_hash(script) for script in scripts)}; style-src 'unsafe-inline'; "
@@ -43,7 +46,7 @@ def html_page(record: RunRecord) -> str:
         "main",
         opening(record),
         ranking(record),
-        tag("div", *(_place(figure) for figure in figures), class_="figures"),
+        tag("div", *(_place(figure, figure.key in wide) for figure in figures), class_="figures"),
         remarks(record),
         others(record),
         repeating(record),
@@ -54,8 +57,8 @@ def html_page(record: RunRecord) -> str:
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _place(figure: Figure) -> Html:
-    wide = "wide" if figure.key in WIDE else None
+def _place(figure: Figure, is_wide: bool) -> Html:
+    wide = "wide" if is_wide else None
     if not figure.traces:
         return tag("section", tag("h2", figure.title), tag("p", figure.caption, class_="empty"), class_=wide)
     # The height is reserved before anything is drawn, so that the page does not jump.
@@ -86,7 +89,8 @@ def _hash(script: str) -> str:
 def _plotly() -> str:
     """Plotly's script, out of its Python package without importing the rest of it."""
     script = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
-    assert "</script" not in script.lower() and "<!--" not in script
+    assert "</script" not in script.lower()
+    assert "<!--" not in script
     return script
 
 

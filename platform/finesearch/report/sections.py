@@ -9,7 +9,7 @@ from finesearch.report.markup import Html, joined, tag
 from finesearch.report.record import RunRecord
 from finesearch.report.standing import Unranked, states, unranked, verified
 from finesearch.report.verdict import verdict
-from finesearch.report.wording import count, counted, duration, moment, parameter, score, scored, shortened
+from finesearch.report.wording import count, counted, duration, moment, parameter, score, shortened
 
 OPEN_UP_TO = 30
 MOST_ROWS = 2000
@@ -56,7 +56,8 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
 
 def _tiles(record: RunRecord) -> Html:
     return tag(
-        "div", *(tag("div", tag("b", value), tag("span", label), class_="tile") for value, label in facts(record)),
+        "div",
+        *(tag("div", tag("b", value), tag("span", label), class_="tile") for value, label in facts(record)),
         class_="tiles",
     )
 
@@ -158,9 +159,3 @@ def flattened(value: Mapping[str, JsonValue], prefix: str = "") -> list[tuple[st
         else:
             lines.append((f"{prefix}{key}", parameter(inner)))
     return lines
-
-
-def winner_line(record: RunRecord) -> str:
-    """The winner's test score with its interval, for places that have one line."""
-    ranked = verified(record)
-    return scored(ranked[0].test, ranked[0].test_interval, "95 % interval ") if ranked else "nothing is ranked"

@@ -7,6 +7,7 @@ from finesearch.report.record import Interval, RunRecord, ScoredRow
 from finesearch.report.standing import ordinary, refused, ties, verified
 from finesearch.report.wording import NOTHING, count, duration, interval_decimals, parameter, score
 
+COLUMNS = ("", "", "validation", "revalidated", "test, 95 % interval", "trainable", "time", "settings, checkpoint")
 FOREST_WIDTH, FOREST_HEIGHT, FOREST_EDGE = 150, 18, 6
 
 
@@ -23,32 +24,29 @@ def ranking(record: RunRecord) -> Html:
     ]
     rows += [_row(record, row, "refused", "refused", bounds, line) for row in refused(record)]
     rows += [_row(record, row, "baseline", "baseline", bounds, line) for row in record.baselines]
-    names = ("", "", "validation", "revalidated", "test, 95 % interval", "trainable", "time", "hyperparameters, checkpoint")
-    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in names)))
+    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in COLUMNS)))
     table = tag("table", head, tag("tbody", *rows), class_="ranking")
     explained = tag("p", ranking_rule(record), class_="caption")
     tied = [tag("p", sentence, class_="caption") for sentence in ties(record)]
-    return tag("section", tag("h2", "Ranking"), explained, *tied, tag("div", table, class_="scroll"))
+    return tag("section", tag("h2", "Ranking"), explained, *tied, tag("div", table, class_="scroll"), class_="long")
 
 
 def ranking_rule(record: RunRecord) -> str:
     """How the order came about, in words."""
     better = "higher" if record.goal == "max" else "lower"
     return (
-        f"Ordered by validation {record.metric} ({better} is better); ties go to fewer trainable parameters, then to the "
-        "lower trial number. Each checkpoint was reloaded and scored again on validation (revalidated) before it was "
+        f"Ordered by validation {record.metric} ({better} is better); ties go to fewer trainable parameters, then to "
+        "the lower trial number. Each checkpoint is reloaded and scored again on validation (revalidated) before it is "
         "scored on test, once."
     )
 
 
-def _row(
-    record: RunRecord, row: ScoredRow, place: str, kind: str, bounds: Interval | None, line: float | None
-) -> Html:
+def _row(record: RunRecord, row: ScoredRow, place: str, kind: str, bounds: Interval | None, line: float | None) -> Html:
     name = joined(tag("b", row.name), *([tag("small", row.error, class_="error")] if row.error else []))
     return tag(
         "tr",
-        _cell("", place),
-        _cell("", name),
+        _title(place),
+        _title(name),
         _cell("validation", score(row.validation), number=True),
         _cell("revalidated", score(row.revalidated), number=True),
         _cell(f"test {record.metric}", _test(row, record.metric, bounds, line), number=True),
@@ -57,6 +55,10 @@ def _row(
         _cell("settings", _settings(row)),
         class_=kind or None,
     )
+
+
+def _title(content: str) -> Html:
+    return tag("td", tag("div", content), class_="title")
 
 
 def _cell(label: str, content: str, number: bool = False) -> Html:
@@ -91,7 +93,8 @@ def _bounds(rows: Sequence[ScoredRow]) -> Interval | None:
 
     A row that does not fit shows its numbers and no drawing.
     """
-    ranges = [row.test_interval or (row.test, row.test) for row in rows if row.test is not None and row.name != "majority"]
+    trained = [row for row in rows if row.name != "majority"]
+    ranges = [row.test_interval or (row.test, row.test) for row in trained if row.test is not None]
     if not ranges:
         return None
     low, high = min(bounds[0] for bounds in ranges), max(bounds[1] for bounds in ranges)
@@ -109,8 +112,9 @@ def _forest(row: ScoredRow, bounds: Interval, line: float | None) -> Html:
         return f"{FOREST_EDGE + (value - bounds[0]) / (bounds[1] - bounds[0]) * (FOREST_WIDTH - 2 * FOREST_EDGE):.1f}"
 
     middle = str(FOREST_HEIGHT // 2)
-    guide = [tag("line", x1=x(line), x2=x(line), y1="0", y2=str(FOREST_HEIGHT), class_="guide")] if line else []
+    guide = []
+    if line is not None:
+        guide = [tag("line", x1=x(line), x2=x(line), y1="0", y2=str(FOREST_HEIGHT), class_="guide")]
     whisker = tag("line", x1=x(low), x2=x(high), y1=middle, y2=middle, class_="span")
     dot = tag("circle", cx=x(row.test), cy=middle, r="4", class_="dot")
-    # Named without hyphens in Python, so the one camel-case attribute of SVG is written as it is.
     return tag("svg", *guide, whisker, dot, class_="forest", viewBox=f"0 0 {FOREST_WIDTH} {FOREST_HEIGHT}", role="img")

@@ -33,7 +33,8 @@ def verdict(record: RunRecord) -> Verdict:
 
 
 def _compared(record: RunRecord, winner: ScoredRow, baseline: ScoredRow) -> Verdict:
-    assert winner.test is not None and baseline.test is not None
+    assert winner.test is not None
+    assert baseline.test is not None
     gain = (winner.test - baseline.test) * (1 if record.goal == "max" else -1)
     figures = (
         f"{record.metric} {scored(winner.test, winner.test_interval, '95 % interval ')} against "

@@ -13,8 +13,8 @@ from finesearch.report.trials import trials_parquet
 def write_report(record: RunRecord, folder: Path) -> Path:
     """Write report.json, report.md, trials.parquet and report.html into ``folder``; returns the path of the page.
 
-    Each file is replaced as a whole, so that a reader never sees half of one. The page comes last: who sees it finds the
-    other three as new.
+    Each file is replaced as a whole, so that a reader never sees half of one. The page comes last: who sees it finds
+    the other three as new.
 
     Raises:
         DiskFullError: no space is left; the files that were not reached are as they were.

@@ -1,37 +1,42 @@
 """What every task answers, so that the floors above never ask which task it is.
 
-A task is a set of pure functions between six stages:
+A task is a set of pure functions between these stages:
 
     rows as read ──read──▶ Facts ──model_settings──▶ the model's config
-         └──encode──▶ token rows ──collate──▶ batch ──model──▶ outputs ──loss──▶ one number to descend
-                          │                                       └──predict──▶ one prediction a token row
-                          └──references──▶ one reference an example   ──combine──▶ one prediction an example
-                                                    └────────────score────────────┘
+         ├──encode──▶ token rows ──collate──▶ batch ──model──▶ outputs ──loss──▶ one number to descend
+         │                │                                       └──predict──▶ a prediction for each token row
+         │                │                                                            └──combine──▶ … for each example
+         │                └──references──▶ a reference for each example ──────────score─────────────────┘
+         └──answers──▶ the same references, without a tokeniser
 
-**Token rows hold all that comes later.** ``encode`` puts whatever scoring needs beside the token ids (class number, gold
-spans, answer strings, the reference translation), since Arrow holds strings and lists as well as numbers. Workers map the
-token file and never read the raw rows again; ``references`` and ``combine`` get token rows only.
+**Token rows hold all that comes later.** ``encode`` puts whatever scoring needs beside the token ids (class number,
+gold spans, answer strings, the reference translation), since Arrow holds strings and lists as well as numbers. Workers
+map the token file and never read the raw rows again; ``references`` and ``combine`` get token rows only.
 
 **A token row is not always an example.** Classification makes one row an example. A long context in question answering
-makes several: ``encode`` then repeats the example and adds a column with its number in the split. ``predict`` answers for token rows,
-``combine`` joins those answers (in the split's order) to one prediction an example. The default of ``combine`` is "they are the same".
+makes several: ``encode`` then repeats the example and adds a column with its number in the split. ``predict`` answers
+for token rows, ``combine`` joins those answers, in the split's order, to one prediction an example. As long as nothing
+else is said, the two are the same.
 
-**Predictions and references are whatever the metric takes**, JSON-able: a class number, a list of tags, ``{"id", "text"}``, a string.
-Only ``score`` looks inside. Tasks whose prediction is generated (translation, summaries, dialogue) will add one method,
-``generate(model, batch) -> list``, with a class attribute that says so; ``predict`` stays for those that need one forward pass.
+**Predictions and references are whatever the metric takes**, JSON-able: a class number, a list of tags, ``{"id",
+"text"}``, a string. Only ``score`` looks inside. Tasks whose prediction is generated (translation, summaries, dialogue)
+will add one method, ``generate(model, batch) -> list``, and a class attribute that says so; ``predict`` stays for those
+that need one forward pass.
 
-**The loss composes over micro-batches.** ``loss`` is the mean over the batch's units and ``weight`` is the number of those units:
-examples for classification, target tokens for token-level tasks. The loss of the global batch is therefore
-``sum(weight_i * loss_i) / sum(weight_i)`` over every micro-batch i of every worker, whatever their sizes. A plain mean of the
-``loss_i`` is the same thing only while all weights are equal, and the last batch of an epoch breaks that.
+**The loss composes over micro-batches.** ``loss`` is the mean over the batch's units and ``weight`` is the number of
+those units: examples for classification, target tokens for token-level tasks. The loss of the global batch is
+therefore ``sum(weight_i * loss_i) / sum(weight_i)`` over every micro-batch i of every worker, whatever their sizes. A
+plain mean of the ``loss_i`` is the same only while all weights are equal, and the last batch of an epoch breaks that.
 
 How the tasks to come fit:
 
-    token classification   labels (T,) a row, -100 on special and continuation pieces; predict gives tag lists; weight counts real labels
-    relation extraction    encode marks the two spans; from there on it is classification
-    question answering     several token rows an example; predict gives scored spans, combine the best one as text; references are lists of strings
-    translation, summary   labels are target ids; weight counts them; generate; references are strings
-    dialogue               one token row a conversation, labels only on the assistant's turns; as translation from there on
+    token classification  labels (t,) a row, -100 on special and continuation pieces; predict gives lists of tags;
+                          weight counts the real labels
+    relation extraction   encode marks the two spans; from there on it is classification
+    question answering    several token rows an example; predict gives scored spans, combine the best one as text;
+                          references are lists of strings
+    translation, summary  labels are target ids and weight counts them; generated; references are strings
+    dialogue              a conversation a row, labels only on the assistant's turns; from there on as translation
 """
 
 from __future__ import annotations
@@ -108,7 +113,11 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
-        """Token rows of some rows (column -> values, class names not numbers); ``input_ids`` (t,) each, nothing padded."""
+        """Token rows of some rows (column -> values, class names for numbers): ``input_ids`` (t,) each, not padded."""
+
+    @abstractmethod
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
+        """The references of rows that were never tokenised, column -> values as for ``encode``: what baselines need."""
 
     @abstractmethod
     def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
@@ -136,7 +145,7 @@ class Task(ABC):
 
     @abstractmethod
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """One reference an example, from token rows in the split's order."""
+        """One reference an example, from token rows in the split's order; equal to ``answers`` of their source."""
 
     @abstractmethod
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:

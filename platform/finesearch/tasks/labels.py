@@ -64,7 +64,9 @@ def read_labels(column: pa.ChunkedArray, feature: Any, name: str, origin: Origin
         low, high = pc.less(column, 0), pc.greater_equal(column, len(names))
         advice = "-1 marks rows without a label. Remove them, or name a split that has labels."
         _refuse(pc.or_(low, high), f"has a class number outside 0..{len(names) - 1}", name, origin, advice, column)
-        return pa.chunked_array([pa.array(names, pa.string()).take(column.combine_chunks().cast(pa.int64()))], pa.string())
+        return pa.chunked_array(
+            [pa.array(names, pa.string()).take(column.combine_chunks().cast(pa.int64()))], pa.string()
+        )
     if pa.types.is_boolean(kind):
         return pc.if_else(column, label_name(True), label_name(False))
     column = column.cast(pa.string())

@@ -12,12 +12,12 @@ from finesearch.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Matrix kernels on GPUs and the AMX units of CPUs work in tiles of 8: a width that is a multiple of it costs nothing more.
+# Matrix kernels on GPUs and the tile units of CPUs work on multiples of 8: rounding up to one costs nothing more.
 MULTIPLE = 8
 
 
 def padded_width(longest: int, limit: int, multiple: int = MULTIPLE) -> int:
-    """``longest`` rounded up to the multiple, but not above ``limit``: positions beyond it may not exist in the model.
+    """``longest`` rounded up to the multiple, but not above ``limit``: the model may have no positions beyond it.
 
     >>> padded_width(19, limit=128), padded_width(99, limit=100), padded_width(64, limit=64)
     (24, 100, 64)
@@ -26,7 +26,7 @@ def padded_width(longest: int, limit: int, multiple: int = MULTIPLE) -> int:
 
 
 def pad_token_id(tokenizer: Any) -> int:
-    """The id that fills a row's end; tokenisers of decoders often have no padding token, their end token serves as well.
+    """The id that fills a row up; tokenisers of decoders often have no padding token, their end token serves as well.
 
     Raises:
         ModelError: the tokeniser has neither.

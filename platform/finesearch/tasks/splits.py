@@ -25,7 +25,7 @@ class Origin:
     """Where the rows of one split came from.
 
     parts: the files (or hub splits) in order, each with its number of rows.
-    picked: where the split was cut out of those parts: the row of the parts together, one a row of the split, int64 (n,).
+    picked: where the split was cut out of those parts, the row of the parts together for each row, int64 (n,).
 
     >>> print(Origin((("a.csv", 2), ("b.csv", 5))))
     a.csv + b.csv
@@ -59,7 +59,7 @@ class RawSplits:
     """Train, validation and test rows as read, with the plan's columns and no others.
 
     notes: what a reader of the report must know: splits that were cut, rows that two splits share, a floating revision.
-    fingerprints: split -> SHA-256 (hex) of its content, independent of file format, chunks and row order of nothing else.
+    fingerprints: split -> SHA-256 (hex) of its columns, values and order, whatever format the file has.
     origins: split -> where its rows came from.
     """
 

@@ -51,13 +51,13 @@ class TextClassification(Task):
             for name in self.identity_columns:
                 blank = count_blank(read_texts(table.column(name), name, origin))
                 if blank:
-                    notes.append(f"{blank} of {len(table)} {split} rows have an empty {name!r}; they are kept as they are.")
+                    notes.append(f"{blank} of {len(table)} {split} rows have an empty {name!r}; they are kept.")
             labels[split] = read_labels(table.column(label), splits[split].features[label], label, origin)
         shown = ordered_names(set(labels["train"].unique().to_pylist()))
         self._refuse_odd_classes(shown, len(splits.train), splits.origins["train"])
         for split in ("validation", "test"):
             refuse_unknown(labels[split], shown, label, splits.origins[split], split)
-        # A declared ClassLabel keeps its own numbering, and its classes without a row, so that ids agree with the source.
+        # A declared ClassLabel keeps its numbering, and its classes without a row, so that ids agree with the source.
         declared = getattr(splits.train.features[label], "names", None)
         names = tuple(declared) if declared else shown
         rows = {split: len(splits[split]) for split in SPLITS}
@@ -73,21 +73,23 @@ class TextClassification(Task):
         }
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
-        """``input_ids`` and, where the tokeniser has them, ``token_type_ids``: (t,) each, t <= max_length; ``labels``: int.
+        """``input_ids`` and, where the tokeniser has them, ``token_type_ids``: (t,) each, t <= max_length; ``labels``.
 
-        Rows whose label is None or absent, as in prediction, get no ``labels`` column.
+        Rows without a label column, as in prediction, get no ``labels``.
         """
         texts = [list(rows[name]) for name in self.identity_columns]
         tokens = tokenizer(*texts, truncation=True, max_length=self.plan.max_length, return_attention_mask=False)
         encoded = {name: list(tokens[name]) for name in ("input_ids", "token_type_ids") if name in tokens}
-        label = self.plan.columns["label"]
-        if label in rows:
-            number = {name: i for i, name in enumerate(facts.label_names)}
-            encoded["labels"] = [number[label_name(value)] for value in rows[label]]
+        if self.plan.columns["label"] in rows:
+            encoded["labels"] = self.answers(rows, facts)
         return encoded
 
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[int]:
+        number = {name: i for i, name in enumerate(facts.label_names)}
+        return [number[label_name(value)] for value in rows[self.plan.columns["label"]]]
+
     def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
-        """``input_ids``, ``attention_mask``[, ``token_type_ids``] int64 (B, T), ``labels`` int64 (B,) where the rows have them."""
+        """``input_ids``, ``attention_mask``[, ``token_type_ids``] int64 (B, T); ``labels`` int64 (B,) if any."""
         import torch
 
         batch = pad_rows(rows, tokenizer, limit=self.plan.max_length)
@@ -107,7 +109,8 @@ class TextClassification(Task):
 
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[int]:
         """The likeliest class of each example."""
-        return outputs.logits.argmax(dim=-1).tolist()
+        classes: list[int] = outputs.logits.argmax(dim=-1).tolist()
+        return classes
 
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
         return [int(row["labels"]) for row in rows]
@@ -125,7 +128,7 @@ class TextClassification(Task):
         if len(names) < 2:
             raise DataError(
                 f"{origin}: every one of the {rows} train rows has the label {names[0]!r} in column {column!r},"
-                " expected at least two classes.\n  Point `columns.label` at another column, or add rows of another class."
+                " expected at least two classes.\n  Point `columns.label` at another column, or add other rows."
             )
         if rows >= SUSPICIOUS_ROWS and len(names) > rows // 2:
             raise DataError(

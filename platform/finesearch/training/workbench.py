@@ -1,24 +1,87 @@
-"""One worker's workbench: what stays loaded between trials, and the trials themselves (being built)."""
+"""One worker's workbench: what stays loaded between trials, and the trials that run on it one after another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finesearch.plan import TaskPlan, TrainingPlan
+from finesearch.training.history import Yardstick
 from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    from finesearch.training.materials import Materials
 
 
 class Workbench:
-    """Runs trial after trial of one task in one process; arguments are plain and picklable."""
+    """Runs trial after trial of one task in one process; made of plain, picklable arguments.
 
-    def __init__(
-        self, task: TaskPlan, training: TrainingPlan, base: str, cache: str, metric: str, goal: str
-    ) -> None:
-        self.task_plan, self.training = task, training
-        self.base, self.cache, self.metric, self.goal = base, cache, metric, goal
+    Data, tokens, tokenizer and base weights are read when the first trial needs them, and once. A trial leaves nothing
+    behind that the next one could notice: neither random numbers nor modules nor memory.
 
-    def run(
-        self, spec: TrialSpec, report: Callable[[Evaluation], bool], beat: Callable[[], None]
-    ) -> TrialResult:
-        """Train one trial."""
-        raise NotImplementedError
+    base: folder that relative paths of ``task`` are relative to. cache: folder for tokens, shared by a node's workers.
+    metric, goal (``max`` or ``min``): what "best" means.
+    """
+
+    def __init__(self, task: TaskPlan, training: TrainingPlan, base: str, cache: str, metric: str, goal: str) -> None:
+        self.task_plan = task
+        self.training = training
+        self.base = base
+        self.cache = cache
+        self.yardstick = Yardstick(metric, goal)
+
+    def run(self, spec: TrialSpec, report: Callable[[Evaluation], bool], beat: Callable[[], None]) -> TrialResult:
+        """Train one trial, or what is left of it, and return what came of it.
+
+        Every rank of the trial's process group calls this with an equal ``spec``; a lone process needs no group. On rank
+        0 ``report`` is called with each evaluation, once its checkpoint is durable, and returns False to stop the trial;
+        evaluations of earlier attempts are reported again first. ``beat`` is called after each optimizer step.
+
+        Raises:
+            DivergedError, DiskFullError, CheckpointError, TrialError: agreed on, so raised by every rank.
+            PlacementError, DataError, ModelError: the plan cannot be carried out here.
+        """
+        # Imported here, because driver processes make workbenches only to send them away.
+        from finesearch.training.attempt import run_attempt
+        from finesearch.training.engine import release_memory
+        from finesearch.training.processes import join
+        from finesearch.training.randomness import isolated_generators
+
+        self._prepare()
+        processes = join(self.training.gpus_per_worker, self.training.workers_per_trial)
+        try:
+            with self._threads(), isolated_generators(spec.seed):
+                return run_attempt(self._materials, self.training, self.yardstick, spec, processes, report, beat)
+        finally:
+            release_memory()
+
+    def _prepare(self) -> None:
+        import torch
+
+        from finesearch.training.engine import prepare_imports
+        from finesearch.training.randomness import compute_repeatably
+
+        device = torch.device("cuda" if self.training.gpus_per_worker > 0 else "cpu")
+        prepare_imports(device)
+        compute_repeatably(device)
+
+    @cached_property
+    def _materials(self) -> Materials:
+        from finesearch.training.materials import load_materials
+
+        return load_materials(self.task_plan, Path(self.base), Path(self.cache))
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """As many threads of torch as the worker holds CPUs."""
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(max(1, int(self.training.cpus_per_worker)))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import tempfile
+import shutil
 import threading
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -48,7 +49,10 @@ def execute(conductor: Conductor, settings: GroupSettings) -> None:
         return
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="finesearch-tune-") as scratch:
+    scratch = Path(settings.scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(WarmTrial, settings=settings),
@@ -64,7 +68,7 @@ def execute(conductor: Conductor, settings: GroupSettings) -> None:
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=scratch,  # Tune's own files are never read again
+                storage_path=str(scratch),  # Tune's own files are never read again
                 stop=_StopAll(conductor),
                 failure_config=tune.FailureConfig(max_failures=ACTOR_DEATHS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -73,5 +77,7 @@ def execute(conductor: Conductor, settings: GroupSettings) -> None:
         )
         assert threading.current_thread() is threading.main_thread(), "Tune handles signals in the main thread"
         tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     if conductor.fatal is not None:
         raise conductor.fatal

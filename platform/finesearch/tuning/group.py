@@ -29,8 +29,8 @@ class GroupSettings:
     gpus_per_worker: float
     hang_timeout_s: float
     fresh: bool
-    scratch: str
     run_name: str
+    scratch: str
 
 
 class GroupLost(Exception):  # noqa: N818
@@ -108,7 +108,7 @@ class WarmGroup:
                 elif time.monotonic() - condemned_at > CONDEMNED_GRACE_S:
                     raise GroupLost(f"{self._name}: a worker hangs and does not end when told to")
 
-    def close(self, timeout_s: float = 15.0) -> None:
+    def close(self, timeout_s: float = 3.0) -> None:
         """Let the workers return and the run end."""
         ray.get(self._mailbox.close.remote())
         self._fit.join(timeout_s)

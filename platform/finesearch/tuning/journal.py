@@ -135,7 +135,8 @@ class Journal:
             trial = self._memory.ask()
             parameters = suggest(trial)
             memory = self._memory._storage
-            asked = {"parameters": parameters, "study": self._memory.system_attrs, "at": time.time(), **(note or {})}
+            thought = memory.get_study_system_attrs(self._memory._study_id)
+            asked = {"parameters": parameters, "study": thought, "at": time.time(), **(note or {})}
             memory.set_trial_user_attr(trial._trial_id, ASKED, asked)
             template = memory.get_trial(trial._trial_id)
             disk_id = self._disk.create_new_trial(self._study_id, template_trial=template)

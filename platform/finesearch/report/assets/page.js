@@ -33,7 +33,7 @@
     const given = coloured(figure.layout);
     const base = {
       height: figure.height,
-      margin: { l: narrow() ? 44 : 56, r: 12, t: 8, b: 40 },
+      margin: { l: narrow() ? 44 : 56, r: 12, t: given.showlegend === false ? 26 : 8, b: 40 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("soft") },
@@ -41,6 +41,7 @@
       hovermode: "closest",
       // A finger that drags means to scroll the page.
       dragmode: touch ? false : "zoom",
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("faint"), activecolor: colour("soft") },
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 } },
       showlegend: true,
     };
@@ -49,6 +50,7 @@
 
   const config = {
     displaylogo: false,
+    displayModeBar: touch ? false : "hover",
     responsive: true,
     modeBarButtons: [["toImage", "resetScale2d"]],
     showTips: false,
@@ -56,17 +58,20 @@
 
   function draw(figure) {
     const place = document.getElementById("figure-" + figure.key);
-    if (figure.layout.meta && figure.layout.meta.scrolls) place.style.minWidth = figure.layout.meta.scrolls + "px";
-    return Plotly.react(place, figure.traces.map((trace) => coloured(labelled(trace))), layout(figure), config);
+    const printed = root.classList.contains("print");
+    const scrolls = figure.layout.meta && figure.layout.meta.scrolls;
+    if (scrolls) place.style.minWidth = printed ? "0" : scrolls + "px";
+    // Paper has the width that the style sheet gives it; Plotly would still know the window's.
+    const size = printed ? { width: place.parentElement.clientWidth } : { autosize: true };
+    const traces = figure.traces.map((trace) => coloured(labelled(trace)));
+    return Plotly.react(place, traces, Object.assign(layout(figure), size), config);
   }
 
+  // Started all at once and not one after the other: a page that is about to be printed does not wait.
   async function drawAll() {
-    let drawn = 0;
-    for (const figure of page.figures) {
-      await draw(figure);
-      drawn += 1;
-    }
-    root.dataset.figuresDrawn = String(drawn);
+    const drawings = page.figures.map(draw);
+    await Promise.all(drawings);
+    root.dataset.figuresDrawn = String(drawings.length);
   }
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);

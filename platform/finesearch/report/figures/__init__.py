@@ -18,7 +18,7 @@ def all_figures(record: RunRecord) -> list[Figure]:
         history(record),
         curves(record),
         importances(record),
-        parallel(record),
         *cost(record),
+        parallel(record),
         timeline(record),
     ]

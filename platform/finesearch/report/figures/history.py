@@ -1,7 +1,9 @@
 """How the best value found grew with the number of trials."""
 
+from collections.abc import Sequence
+
 from finesearch.report.figures.spec import Figure, Trace, axis, markers, small, text
-from finesearch.report.record import RunRecord
+from finesearch.report.record import RunRecord, TrialRow
 from finesearch.report.wording import counted, score
 
 
@@ -16,11 +18,11 @@ def history(record: RunRecord) -> Figure:
         chosen = [row for row in rows if row.state == state]
         if chosen:
             traces.append(markers(chosen, [row.trial for row in chosen], state, colour))
-    traces += _best_so_far(record) + _baselines(record, rows[0].trial, rows[-1].trial)
+    traces += _best_so_far(record) + _baselines(record, rows)
     silent = len(record.trials) - len([row for row in rows if row.state != "failed"])
     left_out = f" {counted(silent, 'trial')} without a result not drawn." if silent else ""
     caption = f"Validation {record.metric} by trial; pruned trials at their last evaluation.{left_out}"
-    layout = {"xaxis": axis("trial", rangemode="tozero"), "yaxis": axis(f"validation {record.metric}")}
+    layout = {"xaxis": axis("trial"), "yaxis": axis(f"validation {record.metric}")}
     return Figure("history", title, caption, traces, layout)
 
 
@@ -48,7 +50,9 @@ def _best_so_far(record: RunRecord) -> list[Trace]:
     ]
 
 
-def _baselines(record: RunRecord, first: int, last: int) -> list[Trace]:
+def _baselines(record: RunRecord, rows: Sequence[TrialRow]) -> list[Trace]:
+    """A line across for each baseline but the majority class, whose distance would flatten everything else."""
+    first, last = rows[0].trial, rows[-1].trial
     return [
         {
             "type": "scatter",
@@ -56,9 +60,9 @@ def _baselines(record: RunRecord, first: int, last: int) -> list[Trace]:
             "name": text(row.name),
             "x": [first, max(last, first + 1)],
             "y": [small(row.validation)] * 2,
-            "line": {"color": "var:orange" if row.name == "ordinary" else "var:faint", "width": 1.5, "dash": "dash"},
+            "line": {"color": "var:orange", "width": 1.5, "dash": "dash"},
             "hovertemplate": f"{text(row.name)} {score(row.validation)}<extra></extra>",
         }
         for row in record.baselines
-        if row.validation is not None
+        if row.validation is not None and row.name != "majority"
     ]

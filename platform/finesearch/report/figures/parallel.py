@@ -12,14 +12,14 @@ from finesearch.report.figures.spec import TRIAL_HOVER, Figure, Trace, small, sp
 from finesearch.report.record import RunRecord, TrialRow
 
 MOST_AXES = 10
-MOST_LINES = 1000
+MOST_LINES = 250
 NOT_DRAWN = -0.16
 # Share of trials, from the best: name, colour, opacity, width of the line.
 CLASSES = (
     (0.1, "best tenth", "var:good", 0.95, 1.8),
     (0.25, "to a quarter", "var:accent", 0.7, 1.2),
     (0.5, "to a half", "var:accent", 0.35, 1.0),
-    (1.0, "the rest", "var:muted", 0.3, 0.8),
+    (1.0, "the rest", "var:muted", 0.5, 0.8),
 )
 
 
@@ -99,17 +99,18 @@ def _layout(titles: Sequence[str], scales: Sequence[Scale]) -> dict[str, Any]:
         for height, word in axis.marks
     ]
     names = [
-        {"x": place, "y": 1.06, "text": _broken(title), "yanchor": "bottom", "font": {"color": "var:ink", "size": 11}}
+        {"x": place, "y": 1.05, "text": _broken(title), "yanchor": "bottom", "font": {"color": "var:ink", "size": 11}}
         for place, title in enumerate(titles)
     ]
     plain = {"showarrow": False, "font": {"color": "var:soft", "size": 10}, "bgcolor": "var:panel", "borderpad": 1}
-    blank = {"showgrid": False, "zeroline": False, "showticklabels": False, "ticks": "", "fixedrange": True}
+    blank = {"showgrid": False, "showline": False, "zeroline": False, "showticklabels": False, "ticks": "", "fixedrange": True}
     return {
-        "xaxis": {"range": [-0.45, len(titles) - 0.8], **blank},
-        "yaxis": {"range": [NOT_DRAWN - 0.04, 1.3], **blank},
+        "xaxis": {"range": [-0.55, len(titles) - 0.7], **blank},
+        "yaxis": {"range": [NOT_DRAWN - 0.03, 1.2], **blank},
         "shapes": [vertical | {"x0": place, "x1": place} for place in range(len(titles))],
         "annotations": [plain | mark for mark in marks] + [plain | name for name in names],
-        "meta": {"scrolls": 92 * len(titles)},
+        "margin": {"l": 6, "r": 6, "t": 8, "b": 6},
+        "meta": {"scrolls": 96 * len(titles)},
     }
 
 

@@ -8,8 +8,10 @@ from finesearch.report.record import Scalar
 from finesearch.report.wording import parameter
 
 MOST_CATEGORIES = 12
-# A range that spans more than this is read by its orders of magnitude.
+# Values that span more than this, many of them far below the greatest, are read by their orders of magnitude; of
+# values drawn evenly only a tenth would lie that low.
 LOG_SPAN = 50.0
+LOG_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def scale(values: Sequence[Scalar]) -> Scale:
     if len(numbers) < len(values):
         return _of_categories(values)
     low, high = min(numbers), max(numbers)
-    if low > 0 and high / low > LOG_SPAN:
+    far_below = sum(number < high / 10 for number in numbers)
+    if low > 0 and high / low > LOG_SPAN and far_below > LOG_SHARE * len(numbers):
         bottom, top = math.log10(low), math.log10(high)
         decades = [10.0**power for power in range(math.ceil(bottom), math.floor(top) + 1)]
         step = max(1, math.ceil(len(decades) / 6))

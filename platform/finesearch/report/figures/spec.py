@@ -18,6 +18,7 @@ Trace = dict[str, Any]
 
 STATE_COLOURS = {"complete": "var:accent", "pruned": "var:muted", "failed": "var:bad", "running": "var:teal"}
 RANK_COLOURS = ("var:good", "var:orange", "var:violet", "var:teal", "var:pink")
+CROWD = 200
 TRIAL_HOVER = "%{customdata[1]}<extra></extra>"
 
 
@@ -80,7 +81,7 @@ def markers(rows: Sequence[TrialRow], x: Sequence[float | None], name: str, colo
         "y": smalls(row.value for row in rows),
         "customdata": [row.trial for row in rows],
         "hovertemplate": TRIAL_HOVER,
-        "marker": {"color": colour, "size": size, "line": {"width": 0}},
+        "marker": {"color": colour, "size": size if len(rows) < CROWD else size - 2, "opacity": 0.85},
     }
 
 

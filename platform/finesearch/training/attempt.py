@@ -1,0 +1,202 @@
+"""Sets up one attempt at a trial, resumes it where there is something to resume from, and takes everything down again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finesearch.errors import CheckpointError
+from finesearch.training import checkpoints, manifest
+from finesearch.training.adaptations import adapt
+from finesearch.training.base_model import overlay
+from finesearch.training.checkpoint_record import CheckpointRecord, read_record
+from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
+from finesearch.training.engine import EngineSettings, running_engine
+from finesearch.training.global_batch import Learner
+from finesearch.training.history import Yardstick
+from finesearch.training.optimizers import build_optimizer
+from finesearch.training.precision import choose_precision, compute_in
+from finesearch.training.processes import Processes
+from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
+from finesearch.training.trial_run import TrialRun
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from finesearch.plan import TrainingPlan
+    from finesearch.training.materials import Materials
+
+Report = Callable[[Evaluation], bool]
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What earlier attempts at a trial have left: the same on every rank.
+
+    ``result`` is there once the trial had ended. ``record`` is that of the checkpoint to go on from; ``kept`` are the
+    intact checkpoints by evaluation number.
+    """
+
+    result: TrialResult | None = None
+    record: CheckpointRecord | None = None
+    kept: dict[int, Path] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def run_attempt(
+    materials: Materials,
+    training: TrainingPlan,
+    yardstick: Yardstick,
+    spec: TrialSpec,
+    processes: Processes,
+    report: Report,
+    beat: Callable[[], None],
+) -> TrialResult:
+    """See ``Workbench.run``."""
+    directory = Path(spec.directory)
+    remains = processes.first_does(lambda: find_remains(spec, directory))
+    history = remains.record.history if remains.record else ()
+    if remains.result is not None:
+        stopped = not processes.first_does(lambda: _replay(remains.result.history, report))  # type: ignore[union-attr]
+        return remains.result.model_copy(update={"stopped": stopped})
+    if history and not processes.first_does(lambda: _replay(history, report)):
+        return _stopped_in_replay(remains, history, yardstick, directory)
+    model, warnings = build_model(materials, training, spec, processes, remains)
+    precision, precision_notes = choose_precision(training.precision, processes.device)
+    compute_in(model, precision, processes.device)
+    totals = _count(model)
+    model.to(processes.device)
+    pieces = processes.world_size * training.gradient_accumulation_steps
+    settings = EngineSettings(
+        zero_stage=training.zero_stage,
+        micro_batch_size=max(1, spec.recipe.batch_size // pieces),
+        accumulation_steps=training.gradient_accumulation_steps,
+        gradient_clipping=spec.recipe.gradient_clipping,
+    )
+    with running_engine(model, build_optimizer(model, spec.recipe), settings, processes) as engine:
+        tokens, steps = materials.tokens.train, settings.accumulation_steps
+        learner = Learner(engine, materials.task, materials.base, tokens, processes, steps, spec.recipe.label_smoothing)
+        writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
+        run = TrialRun(spec, training, materials, yardstick, learner, writer, precision, *totals)
+        if history:
+            run.go_on_from(history, remains.kept)
+        ended = run.train(report, beat)
+        result = _result(run, (*remains.warnings, *warnings, *precision_notes, *run.warnings), stopped=not ended)
+    if ended:
+        processes.first_does(lambda: _finish(directory, result, spec.attempt))
+        stopped = not processes.first_does(lambda: report(result.history[-1]))
+        result = result.model_copy(update={"stopped": stopped})
+    return result
+
+
+def find_remains(spec: TrialSpec, directory: Path) -> Remains:
+    """Look through the trial's folder. Damaged checkpoints are set aside; leftovers of interrupted writes are deleted.
+
+    Raises:
+        CheckpointError: every checkpoint is damaged, or they belong to another trial.
+    """
+    with manifest.disk_full_is_told(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    checkpoints.remove_leftovers(directory, spec.attempt)
+    intact, warnings = checkpoints.intact_checkpoints(directory)
+    kept = {checkpoint.step: checkpoint.path for checkpoint in intact}
+    path = directory / checkpoints.RESULT
+    if path.is_file() and intact:
+        result = TrialResult.model_validate_json(path.read_bytes())
+        if result.checkpoint and Path(result.checkpoint).name in {checkpoint.path.name for checkpoint in intact}:
+            return Remains(result=_at_home(result, directory), warnings=tuple(warnings))
+    resumable = [checkpoint for checkpoint in intact if checkpoint.can_resume]
+    if not resumable:
+        return Remains(kept=kept, warnings=tuple(warnings))
+    record = read_record(resumable[-1].path)
+    if record.recipe != spec.recipe or record.seed != spec.seed:
+        raise CheckpointError(
+            f"{resumable[-1].path}: expected a checkpoint of trial {spec.number} with seed {spec.seed} and recipe "
+            f"{spec.recipe.model_dump()}, got one of trial {record.trial} with seed {record.seed} and recipe "
+            f"{record.recipe.model_dump()}. Give every trial a folder of its own."
+        )
+    kept = {step: path for step, path in kept.items() if step <= record.evaluation.step}
+    return Remains(record=record, kept=kept, warnings=tuple(warnings))
+
+
+def build_model(
+    materials: Materials, training: TrainingPlan, spec: TrialSpec, processes: Processes, remains: Remains
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """The trial's model, adapted, with the weights of the checkpoint to go on from if there is one; and warnings."""
+    from safetensors.torch import load_file
+
+    base, recipe = materials.base, spec.recipe
+    model, warnings = base.build(recipe, spec.seed)
+    adapt(model, base.anatomy, recipe.adaptation, recipe.adaptation_parameters, base.fresh)
+    if remains.record is not None:
+        record = remains.record
+        same = processes.first_does(lambda: record.base.sha256 == materials.base_reference.sha256)
+        if not same:
+            raise CheckpointError(
+                f"{spec.directory}: the checkpoint was trained from a base model with SHA-256 {record.base.sha256[:12]}…, "
+                f"and {materials.base.folder} now holds another. Put the old one back, or start a run under a new name."
+            )
+        overlay(model, load_file(remains.kept[record.evaluation.step] / WEIGHTS))
+    return model, warnings
+
+
+def _replay(history: tuple[Evaluation, ...], report: Report) -> bool:
+    return all(report(evaluation) for evaluation in history)
+
+
+def _stopped_in_replay(
+    remains: Remains, history: tuple[Evaluation, ...], yardstick: Yardstick, directory: Path
+) -> TrialResult:
+    best = yardstick.best(tuple(evaluation for evaluation in history if evaluation.step in remains.kept))
+    return TrialResult(
+        stopped=True,
+        best=best,
+        history=history,
+        checkpoint=str(remains.kept[best.step]) if best else None,
+        trainable_parameters=remains.record.trainable_parameters if remains.record else 0,
+        total_parameters=remains.record.total_parameters if remains.record else 0,
+        seconds=history[-1].seconds,
+        tokens=history[-1].tokens,
+        checkpoint_bytes=manifest.listed_bytes(remains.kept[best.step]) if best else 0,
+        warnings=remains.warnings,
+    )
+
+
+def _result(run: TrialRun, warnings: tuple[str, ...], stopped: bool) -> TrialResult:
+    best = run.best
+    checkpoint = run.kept[best.step] if best else None
+    size = run.writer.processes.first_does(lambda: manifest.listed_bytes(checkpoint) if checkpoint else 0)
+    return TrialResult(
+        stopped=stopped,
+        best=best,
+        history=run.history,
+        checkpoint=str(checkpoint) if checkpoint else None,
+        trainable_parameters=run.trainable_parameters,
+        total_parameters=run.total_parameters,
+        seconds=run.history[-1].seconds,
+        tokens=run.history[-1].tokens,
+        checkpoint_bytes=size,
+        warnings=warnings,
+    )
+
+
+def _finish(directory: Path, result: TrialResult, attempt: int) -> None:
+    """Write down the result, and keep only what can still be wanted of a trial that is over."""
+    with manifest.disk_full_is_told(directory):
+        manifest.replace_synced(directory / checkpoints.RESULT, result.model_dump_json(indent=1).encode())
+    checkpoints.remove_all_but(directory, {Path(result.checkpoint)} if result.checkpoint else set(), attempt)
+    checkpoints.drop_resume_state(directory)
+
+
+def _at_home(result: TrialResult, directory: Path) -> TrialResult:
+    """The result with its checkpoint where the trial's folder is now."""
+    assert result.checkpoint is not None
+    return result.model_copy(update={"checkpoint": str(directory / Path(result.checkpoint).name)})
+
+
+def _count(model: Any) -> tuple[int, int]:
+    """Trained and all parameters of the model, before ZeRO-3 cuts them up."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)

@@ -1,0 +1,112 @@
+"""A checkpoint as a model again: the base's tensors with the trained ones over them, and its score on a split."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.errors import CheckpointError
+from finesearch.plan import TaskPlan, TrainingPlan
+from finesearch.training.trial import Scored
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from finesearch.training.checkpoint_record import CheckpointRecord
+
+
+def load_checkpoint_model(
+    folder: str | Path, base: str | Path | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, CheckpointRecord]:
+    """The whole model in eval mode, its tokenizer, and the record of how it came about.
+
+    base: the base model's folder, where it is no longer where the record says (on another machine, for example).
+
+    Raises:
+        CheckpointError: the checkpoint does not match its manifest, or the base is not the one that it was trained from.
+        ModelError: the base cannot be found.
+    """
+    from safetensors.torch import load_file
+
+    from finesearch.tasks.kinds import KINDS
+    from finesearch.training.base_model import overlay
+    from finesearch.training.checkpoint_record import read_record
+    from finesearch.training.checkpoint_writer import WEIGHTS
+    from finesearch.training.checkpoints import check_intact
+    from finesearch.training.model_facts import auto_class, read_config
+    from finesearch.training.model_files import load_tokenizer, quiet_transformers
+
+    folder = Path(folder)
+    check_intact(folder)
+    record = read_record(folder)
+    assert record.kind in KINDS, record.kind
+    home = _base_folder(record, base, folder)
+    config = read_config(folder)
+    with quiet_transformers():
+        import torch
+
+        model = auto_class(record.kind).from_pretrained(
+            home, config=config, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True
+        )
+    overlay(model, load_file(folder / WEIGHTS))
+    return model.eval(), load_tokenizer(folder), record
+
+
+def evaluate_checkpoint(
+    folder: str | Path, split: str, task: TaskPlan, training: TrainingPlan, base: str | Path, cache: str | Path
+) -> Scored:
+    """Load a checkpoint and score it on ``train``, ``validation`` or ``test``, in the precision in which it was trained.
+
+    base: folder that relative paths of ``task`` are relative to.
+
+    Raises:
+        CheckpointError: see ``load_checkpoint_model``; or the classes of the data are not those of the checkpoint.
+        DataError, ModelError: the data or the base model cannot be read.
+    """
+    import torch
+
+    from finesearch.training.engine import prepare_imports
+    from finesearch.training.evaluation import evaluate
+    from finesearch.training.materials import load_materials
+    from finesearch.training.precision import compute_in
+    from finesearch.training.processes import Processes, choose_device
+    from finesearch.training.randomness import isolated_generators
+
+    device = choose_device(training.gpus_per_worker)
+    prepare_imports(device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(training.cpus_per_worker)))
+    try:
+        with isolated_generators(training.seed):
+            materials = load_materials(task, Path(base), Path(cache))
+            model, _, record = load_checkpoint_model(folder, materials.base.folder)
+            if record.facts.get("label_names") != materials.facts.model_dump(mode="json").get("label_names"):
+                raise CheckpointError(
+                    f"{folder}: expected data with the labels {record.facts.get('label_names')}, got "
+                    f"{list(materials.facts.label_names)}. Score it on the data that it was trained on."
+                )
+            compute_in(model, record.precision, device)
+            alone = Processes(rank=0, world_size=1, device=device)
+            return evaluate(model.to(device), materials.task, materials.base, materials.tokens[split], alone)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _base_folder(record: CheckpointRecord, base: str | Path | None, folder: Path) -> Path:
+    from finesearch.training.model_files import weights_sha256
+    from finesearch.training.model_source import model_folder
+
+    if base is not None:
+        home = Path(base)
+    elif Path(record.base.folder).is_dir():
+        home = Path(record.base.folder)
+    else:
+        home = model_folder(record.base.model, record.base.revision, Path(os.curdir))
+    got = weights_sha256(home)
+    if got != record.base.sha256:
+        raise CheckpointError(
+            f"{folder}: this checkpoint holds what was trained on top of {record.base.model} with SHA-256 "
+            f"{record.base.sha256[:12]}…, and {home} has {got[:12]}…. Point at the base that it was trained from."
+        )
+    return home

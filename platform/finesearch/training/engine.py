@@ -1,0 +1,129 @@
+"""The DeepSpeed engine of one trial: set up in a warm process, and taken down without a trace.
+
+    open_engine   ZeRO 0-3 over a torch optimizer of ours, no launcher, no MPI, nothing logged
+    close_engine  destroys it and gives its memory back to the system
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import gc
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from finesearch.training.processes import Processes
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+    from transformers import PreTrainedModel
+
+# DeepSpeed allocates its buckets whole, so they are no larger than what is trained.
+LARGEST_BUCKET = 50_000_000
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """micro_batch_size: examples a process and backward pass. gradient_clipping: largest norm of the global gradient."""
+
+    zero_stage: int
+    micro_batch_size: int
+    accumulation_steps: int
+    gradient_clipping: float | None
+
+
+def prepare_imports(device: torch.device | None = None) -> None:
+    """Hold DeepSpeed to the device and silence it, before ``transformers`` or ``deepspeed`` is first imported here.
+
+    Without a device (in a driver, which trains nothing) only the logging is silenced.
+    """
+    os.environ.setdefault("DS_BUILD_OPS", "0")
+    if device is not None and "deepspeed" not in sys.modules:
+        os.environ["DS_ACCELERATOR"] = device.type
+    logger = logging.getLogger("DeepSpeed")
+    if _only_errors not in logger.filters:
+        # A level would be set back when DeepSpeed is imported; a filter stays.
+        logger.addFilter(_only_errors)
+
+
+def _only_errors(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+@contextmanager
+def running_engine(
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer, settings: EngineSettings, processes: Processes
+) -> Iterator[DeepSpeedEngine]:
+    """An engine over ``model`` for as long as the block runs; its memory is given back however the block ends."""
+    engine = open_engine(model, optimizer, settings, processes)
+    try:
+        yield engine
+    finally:
+        close_engine(engine)
+
+
+def open_engine(
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer, settings: EngineSettings, processes: Processes
+) -> DeepSpeedEngine:
+    import deepspeed
+
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    bucket = max(1, min(LARGEST_BUCKET, trained))
+    config = {
+        "train_micro_batch_size_per_gpu": settings.micro_batch_size,
+        "gradient_accumulation_steps": settings.accumulation_steps,
+        "gradient_clipping": settings.gradient_clipping or 0.0,
+        "steps_per_print": None,
+        # Torch's own optimizers are "untested" to DeepSpeed; our tests hold them to plain PyTorch under every stage.
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {
+            "stage": settings.zero_stage,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            "overlap_comm": processes.device.type == "cuda",
+        },
+    }
+    # DeepSpeed adopts the process group that exists; it must not look for MPI.
+    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
+    if processes.world_size == 1 and settings.zero_stage == 0:
+        # Alone there is nothing to reduce; DeepSpeed would copy every gradient twice all the same.
+        engine.enable_backward_allreduce = False
+    return engine
+
+
+def close_engine(engine: DeepSpeedEngine) -> None:
+    """Destroy the engine. Two module-level caches of DeepSpeed would keep a ZeRO-3 model alive: they are cleared."""
+    engine.destroy()
+    for clear in deepspeed_caches():
+        clear()
+
+
+def release_memory() -> None:
+    """Collect what the last trial left, and hand freed pages back to the system. To be called when nothing refers to it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def deepspeed_caches() -> list[Callable[[], Any]]:
+    """What empties the caches that outlive an engine. Private names of DeepSpeed: a test holds them to the pinned version."""
+    from deepspeed.runtime.zero import parameter_offload
+    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
+
+    cached = PartitionedParameterCoordinator.__dict__["_PartitionedParameterCoordinator__params_to_release"]
+    while not hasattr(cached, "cache_clear"):
+        cached = cached.__wrapped__
+    assert isinstance(cached, functools._lru_cache_wrapper)
+    return [cached.cache_clear, parameter_offload.FWD_MODULE_STACK.clear]

@@ -1,0 +1,77 @@
+"""A model's predictions for one split, computed by all processes together, in the split's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from finesearch.data import TokenSplit, evaluation_batches, shard
+from finesearch.errors import DivergedError
+from finesearch.training.global_batch import model_inputs, to_device
+from finesearch.training.processes import Processes
+from finesearch.training.trial import Scored
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from finesearch.tasks import Task
+    from finesearch.training.base_model import BaseModel
+
+# Fixed, so that a checkpoint is scored in the very batches in which its trial was.
+BATCH_SIZE = 64
+
+
+def evaluate(model: PreTrainedModel, task: Task, base: BaseModel, tokens: TokenSplit, processes: Processes) -> Scored:
+    """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
+
+    Raises:
+        DivergedError: the model's outputs are not finite.
+    """
+    model.eval()
+    predicted: list[tuple[int, Any]] = []
+    finite = True
+    with torch.no_grad():
+        for batch in evaluation_batches(tokens.lengths, BATCH_SIZE):
+            rows = shard(batch, processes.rank, processes.world_size)
+            # Under ZeRO-3 every rank must run every forward pass, also without rows of its own.
+            inputs = to_device(task.collate(tokens.rows(rows if len(rows) else batch[:1]), base.tokenizer), processes)
+            outputs = model(**model_inputs(task, base, inputs))
+            finite &= _is_finite(outputs)
+            if len(rows):
+                predicted += zip(rows.tolist(), task.predict(outputs, inputs), strict=True)
+    everyone = processes.gather((finite, predicted))
+    if not all(each_finite for each_finite, _ in everyone):
+        raise DivergedError("the model's outputs on the validation split are NaN or infinite")
+    return processes.first_does(lambda: _score(task, tokens, dict(pair for _, part in everyone for pair in part)))
+
+
+def _score(task: Task, tokens: TokenSplit, by_row: dict[int, Any]) -> Scored:
+    rows = _Rows(tokens)
+    predictions = task.combine([by_row[row] for row in range(len(tokens))], rows)
+    references = task.references(rows)
+    return Scored(metrics=task.score(predictions, references), predictions=predictions, references=references)
+
+
+def _is_finite(outputs: Any) -> bool:
+    tensors = [value for value in outputs.values() if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+class _Rows(Sequence):  # type: ignore[type-arg]
+    """Token rows of a split, read when they are looked at."""
+
+    def __init__(self, tokens: TokenSplit) -> None:
+        self.tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.tokens.rows(range(*index.indices(len(self))))
+        return self.tokens.rows([index])[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.tokens.rows())

@@ -1,0 +1,40 @@
+"""A checkpoint as a folder that needs no finesearch: ``AutoModel….from_pretrained`` and ``AutoTokenizer`` load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finesearch.errors import StorageError
+
+
+def export_checkpoint(folder: str | Path, destination: str | Path, base: str | Path | None = None) -> Path:
+    """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
+
+    base: see ``load_checkpoint_model``. The destination is there whole or not at all.
+
+    Raises:
+        StorageError: the destination exists already and is not an empty folder.
+        DiskFullError: no space is left there.
+        CheckpointError, ModelError: see ``load_checkpoint_model``.
+    """
+    from finesearch.training import manifest
+    from finesearch.training.checkpoint_model import load_checkpoint_model
+    from finesearch.training.model_files import quiet_transformers
+
+    destination = Path(destination).absolute()
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise StorageError(f"{destination}: expected a folder that does not exist yet or is empty. Name another one.")
+    model, tokenizer, _ = load_checkpoint_model(folder, base)
+    temporary = destination.with_name(f".tmp-{destination.name}")
+    manifest.remove_folder(temporary)
+    try:
+        with manifest.disk_full_is_told(destination), quiet_transformers():
+            temporary.mkdir(parents=True)
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            if destination.exists():
+                destination.rmdir()
+            manifest.rename_synced(temporary, destination)
+    finally:
+        manifest.remove_folder(temporary)
+    return destination

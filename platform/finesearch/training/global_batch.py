@@ -1,0 +1,93 @@
+"""One optimizer step over a global batch that is cut into pieces of any size, across processes and accumulation steps.
+
+The loss is the mean over the units (examples, or target tokens) of the whole global batch, and so is its gradient, also when
+pieces differ in size or the epoch's last batch is short. Every process makes the same number of backward passes: a piece
+without rows is stood in for by a row whose loss counts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finesearch.data import TokenSplit, shard
+from finesearch.training.processes import Processes
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+    from torch import Tensor
+
+    from finesearch.tasks import Task
+    from finesearch.training.base_model import BaseModel
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """What turns rows into gradients."""
+
+    engine: DeepSpeedEngine
+    task: Task
+    base: BaseModel
+    tokens: TokenSplit
+    processes: Processes
+    accumulation_steps: int
+    label_smoothing: float
+
+    def learn(self, batch: np.ndarray) -> tuple[Tensor, float]:
+        """Forward and backward over this process's pieces of ``batch`` (row numbers), then one optimizer step.
+
+        Returns the sum of the losses of this process's units (a scalar tensor without gradient), and the units of the
+        whole global batch.
+        """
+        pieces = cut(batch, self.processes, self.accumulation_steps)
+        batches = [self._collate(piece if len(piece) else batch[:1]) for piece in pieces]
+        weights = [
+            self.task.weight(inputs) if len(piece) else 0 for piece, inputs in zip(pieces, batches, strict=True)
+        ]
+        total = self.processes.total(sum(weights))[0]
+        # DeepSpeed takes the mean over processes and accumulation steps; what is wanted is the mean over units.
+        divided_by = self.processes.world_size * self.accumulation_steps
+        summed: Any = 0.0
+        for weight, inputs in zip(weights, batches, strict=True):
+            outputs = self.engine(**model_inputs(self.task, self.base, inputs))
+            loss = self.task.loss(outputs, inputs, self.label_smoothing)
+            summed = summed + loss.detach() * weight
+            scale = weight * divided_by / total
+            self.engine.backward(loss if scale == 1.0 else loss * scale)
+            self.engine.step()
+        return summed, total
+
+    def _collate(self, rows: np.ndarray) -> dict[str, Tensor]:
+        return to_device(self.task.collate(self.tokens.rows(rows), self.base.tokenizer), self.processes)
+
+
+def cut(batch: np.ndarray, processes: Processes, accumulation_steps: int) -> list[np.ndarray]:
+    """This process's pieces of a global batch, one an accumulation step; together all processes' pieces are the batch.
+
+    >>> import torch
+    >>> [piece.tolist() for piece in cut(np.arange(7), Processes(1, 2, torch.device("cpu")), accumulation_steps=2)]
+    [[1, 5], [3]]
+    """
+    pieces = processes.world_size * accumulation_steps
+    return [
+        shard(batch, step * processes.world_size + processes.rank, pieces) for step in range(accumulation_steps)
+    ]
+
+
+def model_inputs(task: Task, base: BaseModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the model takes of a batch; tokenizers give some models more than they know (token types, say)."""
+    return {name: tensor for name, tensor in task.model_inputs(batch).items() if name in base.inputs}
+
+
+def to_device(batch: dict[str, Tensor], processes: Processes) -> dict[str, Tensor]:
+    if processes.device.type == "cpu":
+        return batch
+    return {name: tensor.to(processes.device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def count_tokens(lengths: np.ndarray, batch: Sequence[int] | np.ndarray) -> int:
+    """Tokens in some rows, padding left out."""
+    return int(lengths[batch].sum())

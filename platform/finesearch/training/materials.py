@@ -1,0 +1,62 @@
+"""What every trial of one task needs and none changes: rows as tokens, the base model, names. Loaded once a process."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.data import TokenisedSplits, load_splits, tokenise
+from finesearch.tasks import Facts, Task, make_task
+from finesearch.training.base_model import BaseModel, load_base_model
+from finesearch.training.checkpoint_record import BaseReference
+from finesearch.training.model_files import quiet_transformers, tokenizer_sha256, weights_sha256
+from finesearch.training.model_source import model_folder
+
+if TYPE_CHECKING:
+    from finesearch.plan import TaskPlan
+
+
+@dataclass(frozen=True, eq=False)
+class Materials:
+    """Read-only after loading."""
+
+    plan: TaskPlan
+    task: Task
+    facts: Facts
+    tokens: TokenisedSplits
+    base: BaseModel
+
+    @cached_property
+    def tokenizer_files(self) -> dict[str, bytes]:
+        """The tokenizer as ``save_pretrained`` writes it, by file name."""
+        with tempfile.TemporaryDirectory() as folder, quiet_transformers():
+            self.base.tokenizer.save_pretrained(folder)
+            return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+    @cached_property
+    def base_reference(self) -> BaseReference:
+        """The base model as checkpoints name it; hashing the weights happens here, once."""
+        return BaseReference(
+            model=self.plan.model,
+            revision=self.plan.revision,
+            folder=str(self.base.folder),
+            sha256=weights_sha256(self.base.folder),
+        )
+
+
+def load_materials(plan: TaskPlan, base: Path, cache: Path) -> Materials:
+    """Read data and model of a plan; the tokens are found in ``cache`` or built there.
+
+    Raises:
+        DataError, ModelError, DiskFullError: see the functions called.
+    """
+    task = make_task(plan)
+    folder = model_folder(plan.model, plan.revision, base)
+    splits = load_splits(plan, base, cache)
+    facts = task.read(splits)
+    model = load_base_model(folder, task, facts)
+    tokens = tokenise(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)
+    return Materials(plan, task, facts, tokens, model)

@@ -1,0 +1,59 @@
+"""The optimizer's state of one process, read from and written to safetensors: nothing is pickled, weights are not repeated.
+
+Under ZeRO 0 every process holds the whole state; under 1 to 3 each holds its partition of it. The fp32 weights that ZeRO
+keeps in partitions are built anew from the model's weights, which are fp32 as well, so the state is all that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+
+
+def write_optimizer_state(engine: DeepSpeedEngine, path: Path) -> None:
+    """Tensors ``INDEX.NAME``, where INDEX counts the parameters (or partitions) in the optimizer's order."""
+    from safetensors.torch import save_file
+
+    state = _torch_optimizer(engine).state
+    tensors = {
+        f"{index}.{name}": value.detach().cpu().contiguous()
+        for index, parameter in enumerate(_optimized(engine))
+        for name, value in state.get(parameter, {}).items()
+        if isinstance(value, torch.Tensor)
+    }
+    save_file(tensors, path)
+
+
+def read_optimizer_state(engine: DeepSpeedEngine, path: Path) -> None:
+    """Give the optimizer back what ``write_optimizer_state`` wrote under the same stage and number of processes."""
+    from safetensors.torch import load_file
+
+    parameters = list(_optimized(engine))
+    state = _torch_optimizer(engine).state
+    for key, value in load_file(path).items():
+        index, _, name = key.partition(".")
+        parameter = parameters[int(index)]
+        # Fused optimizers want their step counter where the parameter is, as the moments are.
+        state.setdefault(parameter, {})[name] = value.to(parameter.device)
+
+
+def _torch_optimizer(engine: DeepSpeedEngine) -> torch.optim.Optimizer:
+    return engine.basic_optimizer
+
+
+def _optimized(engine: DeepSpeedEngine) -> Iterator[Any]:
+    """The tensors that the torch optimizer updates on this process, in a fixed order."""
+    stage = engine.zero_optimization_stage()
+    if stage == 0:
+        for group in engine.optimizer.param_groups:
+            yield from group["params"]
+    elif stage in (1, 2):
+        yield from engine.optimizer.single_partition_of_fp32_groups
+    else:
+        yield from engine.optimizer.fp32_partitioned_groups_flat

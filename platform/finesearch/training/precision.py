@@ -1,0 +1,53 @@
+"""Which floating-point type a trial computes in: bf16 by autocast over fp32 weights, where the hardware has it.
+
+Weights, gradients and optimizer state stay in fp32 under every ZeRO stage, so that checkpoints are exact.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether bf16 is computed by the hardware itself: CUDA from capability 8.0 on, CPUs with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # Emulated bf16 is several times slower than fp32, and torch offers no public question for it.
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[str, tuple[str, ...]]:
+    """``fp32`` or ``bf16``, and what the reader of the report should know about the choice."""
+    native = has_native_bf16(device)
+    if wanted == "auto":
+        chosen = "bf16" if native else "fp32"
+        why = "computes" if native else "does not compute"
+        return chosen, (f"precision auto: {chosen}, since this {device.type} {why} in bf16 natively.",)
+    if wanted == "bf16" and not native:
+        return "bf16", (f"precision bf16: this {device.type} has no native bf16, so that it is emulated and slow.",)
+    return wanted, ()
+
+
+def compute_in(model: PreTrainedModel, precision: str, device: torch.device) -> None:
+    """Make the model's forward run under autocast for bf16; floating-point outputs come back in fp32.
+
+    Inside the model and not around the engine, because DeepSpeed switches off an autocast that surrounds it.
+    """
+    if precision == "fp32":
+        return
+    forward = model.forward
+
+    def forward_in_bf16(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            outputs = forward(*args, **kwargs)
+        for name, value in outputs.items():
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                outputs[name] = value.float()
+        return outputs
+
+    model.forward = forward_in_bf16  # type: ignore[method-assign]

@@ -1,0 +1,122 @@
+"""The processes that train one trial together, and how they agree. With one process, nothing is communicated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from finesearch.errors import FinesearchError, PlacementError, TrialError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of its trial."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def total(self, *values: float) -> list[float]:
+        """The sums of some numbers over all processes, the same in each of them."""
+        if self.world_size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self._wire)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+    def gather(self, value: T) -> list[T]:
+        """Everyone's value in the order of ranks, in every process."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def first_does(self, work: Callable[[], T]) -> T:
+        """What ``work`` returned on rank 0, in every process; when it raised there, every process raises."""
+        if self.world_size == 1:
+            return work()
+        outcome: list[Any] = [None]
+        raised: Exception | None = None
+        if self.is_first:
+            try:
+                outcome[0] = (True, work())
+            except Exception as error:  # re-raised below, on every rank
+                raised = error
+                # Errors of others need not survive pickling; ours do.
+                known = error if isinstance(error, FinesearchError) else TrialError(f"{type(error).__name__}: {error}")
+                outcome[0] = (False, known)
+        dist.broadcast_object_list(outcome, src=0)
+        succeeded, value = outcome[0]
+        if succeeded:
+            return value
+        raise raised or value
+
+    @property
+    def _wire(self) -> torch.device:
+        return self.device if "nccl" in dist.get_backend() else torch.device("cpu")
+
+
+def choose_device(gpus_per_worker: float) -> torch.device:
+    """A GPU where the plan gives the worker one, else the CPU.
+
+    Raises:
+        PlacementError: the plan gives it one and there is none.
+    """
+    if gpus_per_worker <= 0:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise PlacementError(
+            f"training.gpus_per_worker: this worker is to use a GPU ({gpus_per_worker:g}), but torch {torch.__version__} "
+            f"sees none. Install a CUDA build of torch on the node, or set gpus_per_worker to 0."
+        )
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def join(gpus_per_worker: float, workers_per_trial: int) -> Processes:
+    """This process among its trial's, by the process group that the caller made; a lone process makes its own.
+
+    Raises:
+        PlacementError: the group has another size than the plan says, or there is no GPU.
+    """
+    device = choose_device(gpus_per_worker)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not dist.is_initialized() and workers_per_trial == 1:
+        _make_lone_group(device)
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    if world_size != workers_per_trial:
+        raise PlacementError(
+            f"training.workers_per_trial: expected {workers_per_trial} processes in this trial's process group, got "
+            f"{world_size}. Start that many, and call torch.distributed.init_process_group in each of them first."
+        )
+    rank = dist.get_rank()
+    defaults = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": world_size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29500}
+    for name, value in defaults.items():
+        # DeepSpeed looks for a launcher, then for MPI, unless it finds these.
+        os.environ.setdefault(name, str(value))
+    return Processes(rank, world_size, device)
+
+
+def _make_lone_group(device: torch.device) -> None:
+    """A process group of one that needs no network: its store is in memory, and gloo is held to the loopback."""
+    named = os.environ.get("GLOO_SOCKET_IFNAME")
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    try:
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    finally:
+        # Later groups of this process may span hosts.
+        if named is None:
+            os.environ.pop("GLOO_SOCKET_IFNAME", None)

@@ -1,0 +1,227 @@
+"""One attempt at one trial, from its newest checkpoint to its end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from finesearch.data import training_batches
+from finesearch.errors import DivergedError
+from finesearch.training import checkpoints
+from finesearch.training.checkpoint_record import CheckpointRecord, library_versions
+from finesearch.training.checkpoint_writer import CheckpointWriter
+from finesearch.training.evaluation import evaluate
+from finesearch.training.global_batch import Learner, count_tokens
+from finesearch.training.history import Yardstick
+from finesearch.training.optimizers import set_learning_rate
+from finesearch.training.randomness import derived_seed
+from finesearch.training.schedule import evaluation_steps, learning_rate_factor
+from finesearch.training.trial import Evaluation, TrialSpec
+
+if TYPE_CHECKING:
+    from finesearch.plan import TrainingPlan
+    from finesearch.training.materials import Materials
+
+# A loss is looked at every so many steps: looking waits for the GPU, and for all ranks.
+CHECK_EVERY = 10
+
+
+@dataclass(eq=False)
+class TrialRun:
+    """The steps of one attempt. Every rank holds one, and they go in step."""
+
+    spec: TrialSpec
+    training: TrainingPlan
+    materials: Materials
+    yardstick: Yardstick
+    learner: Learner
+    writer: CheckpointWriter
+    precision: str
+    trainable_parameters: int
+    total_parameters: int
+    history: tuple[Evaluation, ...] = ()
+    kept: dict[int, Path] = field(default_factory=dict)
+    _loss_sum: Any = 0.0
+    _loss_units: float = 0.0
+    _seconds: float = 0.0
+    _tokens: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.materials.tokens.train) / self.spec.recipe.batch_size)
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.spec.recipe.epochs
+
+    @cached_property
+    def evaluation_steps(self) -> tuple[int, ...]:
+        return evaluation_steps(self.steps_per_epoch, self.spec.recipe.epochs, self.training.evaluations_per_epoch)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        wanted = self.spec.recipe.epochs * self.training.evaluations_per_epoch
+        if len(self.evaluation_steps) == wanted:
+            return ()
+        return (
+            f"training.evaluations_per_epoch: an epoch has {self.steps_per_epoch} steps only, so that there were "
+            f"{len(self.evaluation_steps)} evaluations instead of {wanted}.",
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether epochs or patience are used up."""
+        patience = self.spec.recipe.early_stopping_patience
+        return len(self.history) >= len(self.evaluation_steps) or self.yardstick.is_out_of_patience(self.history, patience)
+
+    def go_on_from(self, history: tuple[Evaluation, ...], kept: dict[int, Path]) -> None:
+        """Take up where a checkpoint left off; ``kept`` are the intact checkpoints by evaluation number."""
+        self.history, self.kept = history, kept
+        self._seconds, self._tokens = history[-1].seconds, history[-1].tokens
+        self.writer.read_optimizer_state(kept[history[-1].step])
+
+    def train(self, report: Callable[[Evaluation], bool], beat: Callable[[], None]) -> bool:
+        """Train until the trial is over (True) or ``report`` asks for the end (False).
+
+        The evaluation that ends the trial is left for the caller to report, who writes down the result first.
+
+        Raises:
+            DivergedError: the loss or the metric is NaN or infinite; on every rank.
+        """
+        first = self.evaluation_steps[len(self.history) - 1] if self.history else 0
+        self.learner.engine.train()
+        resumed_at = time.perf_counter() - self._seconds
+        for step in range(first, self.steps):
+            self._optimize(step)
+            beat()
+            if step + 1 not in self.evaluation_steps:
+                if (step + 1) % CHECK_EVERY == 0:
+                    self._mean_loss(step)
+                continue
+            train_loss = self._mean_loss(step)
+            self._loss_sum, self._loss_units = 0.0, 0.0
+            metrics = self._evaluate(step)
+            self._seconds = time.perf_counter() - resumed_at
+            evaluation = Evaluation(
+                step=len(self.history) + 1,
+                epoch=(step + 1) / self.steps_per_epoch,
+                metrics=metrics,
+                train_loss=train_loss,
+                seconds=self._seconds,
+                tokens=self._tokens,
+            )
+            self.history += (evaluation,)
+            self._save()
+            if self.is_over:
+                return True
+            if not self.writer.processes.first_does(lambda last=evaluation: report(last)):  # type: ignore[misc]
+                return False
+            # Writing and reporting are not training.
+            resumed_at = time.perf_counter() - self._seconds
+        raise AssertionError("the last optimizer step is always followed by an evaluation")
+
+    def _optimize(self, step: int) -> None:
+        recipe = self.spec.recipe
+        factor = learning_rate_factor(recipe.schedule, step, self.steps, recipe.warmup_fraction)
+        set_learning_rate(self.learner.engine.optimizer, recipe.learning_rate * factor)
+        # Each step's dropout has a seed of its own, so that a resumed trial drops what it would have dropped.
+        torch.manual_seed(derived_seed(self.spec.seed, "dropout", self.writer.processes.rank, step))
+        batch = self._batches(step // self.steps_per_epoch)[step % self.steps_per_epoch]
+        loss_sum, units = self.learner.learn(batch)
+        self._loss_sum += loss_sum
+        self._loss_units += units
+        self._tokens += count_tokens(self.materials.tokens.train.lengths, batch)
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        if getattr(self, "_epoch", None) != epoch:
+            seed = derived_seed(self.spec.seed, "batches")
+            lengths = self.materials.tokens.train.lengths
+            self._epoch, self._epoch_batches = epoch, training_batches(lengths, self.spec.recipe.batch_size, seed, epoch)
+        return self._epoch_batches
+
+    def _mean_loss(self, step: int) -> float:
+        """The mean loss of all units since the last evaluation, over all ranks."""
+        mean = self.writer.processes.total(float(self._loss_sum))[0] / self._loss_units
+        if not math.isfinite(mean):
+            raise DivergedError(f"{self._place(step)}: the training loss became {mean}. {self._advice}")
+        return mean
+
+    def _evaluate(self, step: int) -> dict[str, float]:
+        try:
+            scored = evaluate(
+                self.writer.model,
+                self.materials.task,
+                self.materials.base,
+                self.materials.tokens.validation,
+                self.writer.processes,
+            )
+        except DivergedError as error:
+            raise DivergedError(f"{self._place(step)}: {error.message}. {self._advice}") from error
+        finally:
+            self.learner.engine.train()
+        for name, value in scored.metrics.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"{self._place(step)}: metric {name} became {value}. {self._advice}")
+        return scored.metrics
+
+    def _save(self) -> None:
+        """Write the newest evaluation's checkpoint and delete those that no one needs any more."""
+        newest = self.history[-1]
+        best = self.yardstick.best((*self._loadable, newest))
+        # Of a trial that is over, only the best can still be wanted.
+        if best is newest or not self.is_over:
+            self.kept[newest.step] = self.writer.write(self._record, newest.step, with_resume=not self.is_over)
+        keep = {best.step if best else newest.step, newest.step}
+        if best is newest and len(self.kept) > 1:
+            keep.add(sorted(self.kept)[-2])
+        self.kept = {step: path for step, path in self.kept.items() if step in keep}
+        self.writer.processes.first_does(self._tidy)
+
+    def _tidy(self) -> None:
+        checkpoints.remove_all_but(self.writer.directory, set(self.kept.values()), self.spec.attempt)
+
+    @property
+    def _loadable(self) -> tuple[Evaluation, ...]:
+        return tuple(evaluation for evaluation in self.history if evaluation.step in self.kept)
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The best evaluation whose checkpoint is there."""
+        return self.yardstick.best(self._loadable)
+
+    def _record(self) -> CheckpointRecord:
+        model = self.writer.model
+        return CheckpointRecord(
+            base=self.materials.base_reference,
+            kind=self.materials.task.kind,
+            facts=self.materials.facts.model_dump(mode="json"),
+            trial=self.spec.number,
+            attempt=self.spec.attempt,
+            seed=self.spec.seed,
+            recipe=self.spec.recipe,
+            metric=self.yardstick.metric,
+            goal=self.yardstick.goal,
+            history=self.history,
+            trained=tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad),
+            trainable_parameters=self.trainable_parameters,
+            total_parameters=self.total_parameters,
+            zero_stage=self.training.zero_stage,
+            workers=self.training.workers_per_trial,
+            precision=self.precision,
+            versions=library_versions(),
+        )
+
+    def _place(self, step: int) -> str:
+        return f"trial {self.spec.number}, optimizer step {step + 1} of {self.steps}"
+
+    @property
+    def _advice(self) -> str:
+        return f"The learning rate was {self.spec.recipe.learning_rate:.3g}; lower its range, or clip gradients."

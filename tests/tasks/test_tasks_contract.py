@@ -1,0 +1,128 @@
+"""What every task must keep, whatever its kind; a new task adds its rows to ``EXAMPLES`` and passes."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from finesearch.plan import TASK_KINDS, TaskPlan
+from finesearch.tasks import Facts, RawSplits, Task, make_task
+from finesearch.tasks.kinds import KINDS
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "text-classification": {
+        "columns": {"text": "text", "label": "label"},
+        "rows": {
+            "text": ["good film", "bad film, and a long one at that", "fine", "awful"],
+            "label": ["pos", "neg", "pos", "neg"],
+        },
+    }
+}
+
+
+@pytest.fixture(params=sorted(KINDS))
+def made(
+    request: pytest.FixtureRequest, make_plan: Callable[..., TaskPlan], make_splits: Callable[..., RawSplits]
+) -> tuple[Task, RawSplits, Facts]:
+    example = EXAMPLES[request.param]
+    plan = make_plan(kind=request.param, columns=example["columns"])
+    splits = make_splits(example["rows"], example["rows"], example["rows"], plan=plan)
+    task = make_task(plan)
+    return task, splits, task.read(splits)
+
+
+def token_rows(task: Task, splits: RawSplits, facts: Facts, tokenizer: Any) -> list[dict[str, Any]]:
+    encoded = task.encode(splits.plain_rows("train"), tokenizer, facts)
+    return [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
+
+
+def test_every_kind_that_a_plan_may_name_has_a_task() -> None:
+    assert set(KINDS) == set(TASK_KINDS) == set(EXAMPLES)
+
+
+def test_facts_survive_json(made: tuple[Task, RawSplits, Facts]) -> None:
+    facts = made[2]
+    assert Facts.model_validate_json(facts.model_dump_json()) == facts
+
+
+def test_the_model_settings_are_fields_of_a_real_config(made: tuple[Task, RawSplits, Facts], model_folder: str) -> None:
+    import transformers
+
+    task, _, facts = made
+    config = transformers.AutoConfig.from_pretrained(model_folder, **task.model_settings(facts))
+    model = getattr(transformers, task.auto_class).from_config(config)
+    assert model.num_labels == len(facts.label_names)
+
+
+def test_a_batch_goes_through_the_model_and_back_to_scores(
+    made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
+) -> None:
+    import torch
+    import transformers
+
+    task, splits, facts = made
+    rows = token_rows(task, splits, facts, tokenizer)
+    config = transformers.AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
+    torch.manual_seed(0)
+    model = getattr(transformers, task.auto_class).from_config(config)
+    batch = task.collate(rows, tokenizer)
+    outputs = model(**task.model_inputs(batch))
+    loss = task.loss(outputs, batch, label_smoothing=0.1)
+    loss.backward()
+    assert loss.shape == () and loss.dtype == torch.float32
+    predictions = task.combine(task.predict(outputs, batch), rows)
+    references = task.references(rows)
+    assert json.loads(json.dumps(predictions)) == predictions
+    assert len(predictions) == len(references)
+    assert set(task.score(predictions, references)) == set(TASK_KINDS[task.kind].metrics)
+
+
+def test_references_need_no_tokeniser(made: tuple[Task, RawSplits, Facts], tokenizer: Any) -> None:
+    task, splits, facts = made
+    rows = token_rows(task, splits, facts, tokenizer)
+    assert task.answers(splits.plain_rows("train"), facts) == task.references(rows)
+
+
+def test_perfect_predictions_score_the_best_and_the_majority_scores_less(made: tuple[Task, RawSplits, Facts]) -> None:
+    task, splits, facts = made
+    references = task.answers(splits.plain_rows("test"), facts)
+    best = task.score(references, references)
+    majority = task.score(task.majority(references, len(references)), references)
+    assert all(best[name] > majority[name] for name in best)
+
+
+def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(
+    made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
+) -> None:
+    import torch
+    import transformers
+
+    task, splits, facts = made
+    rows = token_rows(task, splits, facts, tokenizer)
+    config = transformers.AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
+    torch.manual_seed(0)
+    model = getattr(transformers, task.auto_class).from_config(config).eval()
+
+    def weighed(some: list[dict[str, Any]]) -> tuple[int, float]:
+        batch = task.collate(some, tokenizer)
+        with torch.no_grad():
+            return task.weight(batch), task.loss(model(**task.model_inputs(batch)), batch, 0.1).item()
+
+    total, whole = weighed(rows)
+    pieces = [weighed(rows[:1]), weighed(rows[1:])]
+    assert sum(weight for weight, _ in pieces) == total
+    assert sum(weight * loss for weight, loss in pieces) / total == pytest.approx(whole, abs=1e-5)
+
+
+def test_no_column_that_tells_examples_apart_is_missing_from_the_rows(made: tuple[Task, RawSplits, Facts]) -> None:
+    task, splits, _ = made
+    named = {*task.identity_columns, *filter(None, [task.stratify_column])}
+    assert named <= set(splits.train.column_names)
+
+
+def test_encoded_rows_are_not_padded(made: tuple[Task, RawSplits, Facts], tokenizer: Any) -> None:
+    task, splits, facts = made
+    lengths = np.array([len(row["input_ids"]) for row in token_rows(task, splits, facts, tokenizer)])
+    assert len(set(lengths.tolist())) > 1 and lengths.max() <= task.plan.max_length
