@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plan_examples import BRANCHED, changed, made, refusal
-
 from finesearch.errors import PlanError
 from finesearch.plan import load_plan, parse_plan
+from plan_examples import BRANCHED, changed, made, refusal
 
 CASES: list[tuple[dict[str, Any], str]] = [
     # the top
@@ -23,9 +22,15 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"storage": 3}, "storage: expected a folder or a URI, got 3.\n  Leave 'storage' out for its default."),
     ({"base": ""}, "base: expected the folder that relative paths start from, got ''."),
     # the task
-    ({"task__kind": "text-clasification"}, "task.kind: unknown kind of task 'text-clasification'.\n  Did you mean 'text-"),
+    (
+        {"task__kind": "text-clasification"},
+        "task.kind: unknown kind of task 'text-clasification'.\n  Did you mean 'text-",
+    ),
     ({"task__kind": 3}, "task.kind: expected one of text-classification, got 3."),
-    ({"task__model": None}, "'model' is missing in task: expected text.\n  Write 'model: …'. Hub id, folder, or package"),
+    (
+        {"task__model": None},
+        "'model' is missing in task: expected text.\n  Write 'model: …'. Hub id, folder, or package",
+    ),
     ({"task__model": ""}, "task.model: expected text, got ''."),
     ({"task__modle": "x"}, "unknown key 'modle' in task.\n  Did you mean 'model'?"),
     ({"task__max_length": "many"}, "task.max_length: expected a whole number of at least 4, got 'many'."),
@@ -33,86 +38,203 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"task__max_length": True}, "task.max_length: expected a whole number of at least 4, got true."),
     ({"task__columns": {"text": "a"}}, "task.columns: text-classification needs 'label': the name of a column"),
     ({"task__columns__txt": "b"}, "unknown column role 'txt' of text-classification.\n  Did you mean 'text'?"),
-    ({"task__columns__label": 5}, "task.columns.label: expected text, got 5.\n  Name of the column that holds the label."),
+    (
+        {"task__columns__label": 5},
+        "task.columns.label: expected text, got 5.\n  Name of the column that holds the label.",
+    ),
     ({"task__columns__label": "text"}, "task.columns: 'text' and 'label' are both the column 'text'."),
     ({"task__columns": ["a"]}, "task.columns: expected a mapping, got a list of 1."),
-    ({"task__metric": "acuracy"}, "task.metric: unknown metric 'acuracy' of text-classification.\n  Did you mean 'accuracy'?"),
+    (
+        {"task__metric": "acuracy"},
+        "task.metric: unknown metric 'acuracy' of text-classification.\n  Did you mean 'accuracy'?",
+    ),
     # the data
     ({"task__data": {}}, "task.data: expected a source of rows, got none.\n  Give train (a file), folder, hub, or"),
     ({"task__data": {"train": []}}, "task.data: expected a source of rows, got none."),
     ({"task__data": {"train": [3]}}, "task.data.train.0: expected text, got 3."),
     ({"task__data": {"train": 3}}, "task.data.train: expected text, or a list, each text, got 3."),
-    ({"task__data": {"train": "a.csv", "hub": "x"}}, "task.data: expected one source, got train and hub.\n  Keep one of"),
+    (
+        {"task__data": {"train": "a.csv", "hub": "x"}},
+        "task.data: expected one source, got train and hub.\n  Keep one of",
+    ),
     ({"task__data": {"test": "a.csv"}}, "task.data: 'test' is given without 'train'.\n  Give 'train' too."),
     ({"task__data": {"builtin": "docstrings"}}, "task.data.builtin: expected 'standard-library-docstrings', or null,"),
-    ({"task__data__config": "x"}, "task.data: 'config' belongs to a hub data set, and no 'hub' is given.\n  Remove 'config'"),
-    ({"task__data__format": "xls"}, "task.data.format: expected one of auto, csv, jsonl, json, parquet, arrow, got 'xls'."),
-    ({"task__data__test_fraction": 0.95}, "validation_fraction 0.1 and test_fraction 0.95 leave no rows to train on.\n"),
+    (
+        {"task__data__config": "x"},
+        "task.data: 'config' belongs to a hub data set, and no 'hub' is given.\n  Remove 'config'",
+    ),
+    (
+        {"task__data__format": "xls"},
+        "task.data.format: expected one of auto, csv, jsonl, json, parquet, arrow, got 'xls'.",
+    ),
+    (
+        {"task__data__test_fraction": 0.95},
+        "validation_fraction 0.1 and test_fraction 0.95 leave no rows to train on.\n",
+    ),
     ({"task__data__test_fraction": 1.5}, "task.data.test_fraction: expected a number above 0 and below 1, got 1.5."),
     # training
     ({"training__epochs": "3"}, "training.epochs: expected a whole number of at least 1, got '3'.\n  Passes over"),
     ({"training__epochs": 0}, "got 0.\n  Passes over the training split. Leave it out for 3."),
-    ({"training__precision": "fp16"}, "training.precision: expected one of auto, fp32, bf16, got 'fp16'.\n  Did you mean"),
-    ({"training__zero_stage": 4}, "training.zero_stage: expected a whole number of at least 0 and of at most 3, got 4."),
-    ({"training__workers_per_trial": 3}, "training.batch_size: expected a multiple of 3 (workers_per_trial 3 × "
-     "gradient_accumulation_steps 1), got 32.\n  It counts over all workers: take 30 or 33."),
+    (
+        {"training__precision": "fp16"},
+        "training.precision: expected one of auto, fp32, bf16, got 'fp16'.\n  Did you mean",
+    ),
+    (
+        {"training__zero_stage": 4},
+        "training.zero_stage: expected a whole number of at least 0 and of at most 3, got 4.",
+    ),
+    (
+        {"training__workers_per_trial": 3},
+        "training.batch_size: expected a multiple of 3 (workers_per_trial 3 × "
+        "gradient_accumulation_steps 1), got 32.\n  It counts over all workers: take 30 or 33.",
+    ),
     ({"training__hang_timeout_s": float("inf")}, "training.hang_timeout_s: expected a number above 0, got .inf."),
     # search
-    ({"search__pruner": "medain"}, "search.pruner: expected one of none, median, successive_halving, hyperband, got 'medain'."
-     "\n  Did you mean 'median'?"),
-    ({"search__concurrent_trials": "all"}, "search.concurrent_trials: expected 'auto', or a whole number of at least 1, got"),
+    (
+        {"search__pruner": "medain"},
+        "search.pruner: expected one of none, median, successive_halving, hyperband, got 'medain'."
+        "\n  Did you mean 'median'?",
+    ),
+    (
+        {"search__concurrent_trials": "all"},
+        "search.concurrent_trials: expected 'auto', or a whole number of at least 1, got",
+    ),
     ({"search__first": {"a": 1}}, "search.first: expected a list, each a mapping, got a mapping (a)."),
     ({"search__first": [3]}, "search.first.0: expected a mapping, got 3."),
-    ({"search__objectives": ["accuracy"]}, "search.objectives.0: expected a mapping, got 'accuracy'.\n  Known here: metric,"),
+    (
+        {"search__objectives": ["accuracy"]},
+        "search.objectives.0: expected a mapping, got 'accuracy'.\n  Known here: metric,",
+    ),
     ({"search__objectives": [{"goal": "max"}]}, "'metric' is missing in search.objectives.0: expected text."),
-    ({"search__objectives": [{"metric": "accuracy", "gaol": "max"}]}, "unknown key 'gaol' in search.objectives.0.\n  Did you"),
+    (
+        {"search__objectives": [{"metric": "accuracy", "gaol": "max"}]},
+        "unknown key 'gaol' in search.objectives.0.\n  Did you",
+    ),
     ({"search__seed": -1}, "search.seed: expected a whole number of at least 0 and of at most 4.29497e+09, got -1."),
     # budget, report
     ({"budget__hours": 0}, "budget.hours: expected a number above 0, or null, got 0."),
     ({"budget__trails": 3}, "unknown key 'trails' in budget.\n  Did you mean 'trials'?"),
-    ({"report__baselines": "majority"}, "report.baselines: expected a list, each one of majority, ordinary, got 'majority'."),
-    ({"report__baselines": ["majorty"]}, "report.baselines.0: expected one of majority, ordinary, got 'majorty'.\n  Did you"),
+    (
+        {"report__baselines": "majority"},
+        "report.baselines: expected a list, each one of majority, ordinary, got 'majority'.",
+    ),
+    (
+        {"report__baselines": ["majorty"]},
+        "report.baselines.0: expected one of majority, ordinary, got 'majorty'.\n  Did you",
+    ),
     # the space
     ({"space": [1]}, "space: expected a mapping of parameters, got a list of 1.\n  Write what is searched below it"),
-    ({"space": {"learning_rte": 1e-5}}, "unknown parameter 'learning_rte'.\n  Did you mean 'learning_rate'? Known here:"),
-    ({"space": {"layers": 3}}, "'layers' does not stand at the top of the space.\n  It belongs to a branch: 'adaptation:"),
-    ({"space": {"dropout": 1.0}}, "space.dropout: expected a number of at least 0 and below 1, or null, got 1.0.\n  Write one"),
+    (
+        {"space": {"learning_rte": 1e-5}},
+        "unknown parameter 'learning_rte'.\n  Did you mean 'learning_rate'? Known here:",
+    ),
+    (
+        {"space": {"layers": 3}},
+        "'layers' does not stand at the top of the space.\n  It belongs to a branch: 'adaptation:",
+    ),
+    (
+        {"space": {"dropout": 1.0}},
+        "space.dropout: expected a number of at least 0 and below 1, or null, got 1.0.\n  Write one",
+    ),
     ({"space": {"dropout": "low"}}, "space.dropout: expected a number of at least 0 and below 1, or null, got 'low'."),
     ({"space": {"learning_rate": True}}, "space.learning_rate: expected a number above 0, got true."),
-    ({"space": {"schedule": "cosin"}}, "space.schedule: expected one of constant, linear, cosine, got 'cosin'.\n  Write one"),
+    (
+        {"space": {"schedule": "cosin"}},
+        "space.schedule: expected one of constant, linear, cosine, got 'cosin'.\n  Write one",
+    ),
     ({"space": {"schedule": {"min": 1, "max": 2}}}, "Only numbers have ranges; write a list to choose from."),
     ({"space": {"dropout": []}}, "space.dropout: expected a list of at least one value, got an empty list."),
     ({"space": {"dropout": [0.1, 2]}}, "space.dropout.1: expected a number of at least 0 and below 1, or null, got 2."),
     ({"space": {"dropout": [0, 0.0]}}, "space.dropout.1: 0.0 stands twice in this list.\n  Keep one of them."),
-    ({"space": {"dropout": {"min": 0.1}}}, "space.dropout: a range needs 'max': a number of at least 0 and below 1.\n  Write"),
-    ({"space": {"dropout": {"min": 0, "max": 1}}}, "space.dropout.max: expected a number of at least 0 and below 1, got 1."),
+    (
+        {"space": {"dropout": {"min": 0.1}}},
+        "space.dropout: a range needs 'max': a number of at least 0 and below 1.\n  Write",
+    ),
+    (
+        {"space": {"dropout": {"min": 0, "max": 1}}},
+        "space.dropout.max: expected a number of at least 0 and below 1, got 1.",
+    ),
     ({"space": {"dropout": {"min": 0, "max": 0.5, "mx": 0.5}}}, "unknown key 'mx' of a range.\n  Did you mean 'max'?"),
     ({"space": {"dropout": {"one_of": {}}}}, "space.dropout: 'one_of' stands only under adaptation and optimizer."),
-    ({"space": {"dropout": {"min": 0.3, "max": 0.1}}}, "the range is empty: min 0.3 is not below max 0.1.\n  Swap them."),
+    (
+        {"space": {"dropout": {"min": 0.3, "max": 0.1}}},
+        "the range is empty: min 0.3 is not below max 0.1.\n  Swap them.",
+    ),
     ({"space": {"dropout": {"min": 0.3, "max": 0.3}}}, "is not below max 0.3.\n  Write 'dropout: 0.3' for one value."),
-    ({"space": {"weight_decay": {"min": 0, "max": 1, "log": True}}}, "space.weight_decay: a log range needs a min above 0,"),
-    ({"space": {"weight_decay": {"min": 0.1, "max": 1, "log": 3}}}, "space.weight_decay.log: expected true or false, got 3."),
-    ({"space": {"weight_decay": {"min": 0.1, "max": 1.1, "log": True, "step": 0.1}}}, "'log' and 'step' do not go together."),
-    ({"space": {"dropout": {"min": 0, "max": 0.3, "step": 0.2}}}, "max 0.3 is not min 0.0 plus a whole number of steps of"),
-    ({"space": {"dropout": {"min": 0, "max": 0.3, "step": -1}}}, "space.dropout.step: expected a number above 0, got -1."),
-    ({"space": {"epochs": {"min": 1, "max": 3, "step": 0.5}}}, "space.epochs.step: expected a whole number above 0, got 0.5"),
-    ({"space": {"epochs": {"min": 1, "max": 3.5}}}, "space.epochs.max: expected a whole number of at least 1, got 3.5."),
+    (
+        {"space": {"weight_decay": {"min": 0, "max": 1, "log": True}}},
+        "space.weight_decay: a log range needs a min above 0,",
+    ),
+    (
+        {"space": {"weight_decay": {"min": 0.1, "max": 1, "log": 3}}},
+        "space.weight_decay.log: expected true or false, got 3.",
+    ),
+    (
+        {"space": {"weight_decay": {"min": 0.1, "max": 1.1, "log": True, "step": 0.1}}},
+        "'log' and 'step' do not go together.",
+    ),
+    (
+        {"space": {"dropout": {"min": 0, "max": 0.3, "step": 0.2}}},
+        "max 0.3 is not min 0.0 plus a whole number of steps of",
+    ),
+    (
+        {"space": {"dropout": {"min": 0, "max": 0.3, "step": -1}}},
+        "space.dropout.step: expected a number above 0, got -1.",
+    ),
+    (
+        {"space": {"epochs": {"min": 1, "max": 3, "step": 0.5}}},
+        "space.epochs.step: expected a whole number above 0, got 0.5",
+    ),
+    (
+        {"space": {"epochs": {"min": 1, "max": 3.5}}},
+        "space.epochs.max: expected a whole number of at least 1, got 3.5.",
+    ),
     # branches
-    ({"space": {"adaptation": 3}}, "space.adaptation: expected the name of a branch, a list of names or {one_of: {branch: {…}}}"),
-    ({"space": {"adaptation": {"full": {}}}}, "got a mapping (full).\n  Write e.g. 'adaptation: {one_of: {full: {}}}'."),
+    (
+        {"space": {"adaptation": 3}},
+        "space.adaptation: expected the name of a branch, a list of names or {one_of: {branch: {…}}}",
+    ),
+    (
+        {"space": {"adaptation": {"full": {}}}},
+        "got a mapping (full).\n  Write e.g. 'adaptation: {one_of: {full: {}}}'.",
+    ),
     ({"space": {"adaptation": {"one_of": {}}}}, "space.adaptation: expected the name of a branch"),
-    ({"space": {"adaptation": {"one_of": {"lora": {}}}}}, "unknown branch 'lora' of adaptation.\n  Known here: full, freeze_"),
+    (
+        {"space": {"adaptation": {"one_of": {"lora": {}}}}},
+        "unknown branch 'lora' of adaptation.\n  Known here: full, freeze_",
+    ),
     ({"space": {"adaptation": "head-only"}}, "unknown branch 'head-only' of adaptation.\n  Did you mean 'head_only'?"),
-    ({"space": {"adaptation": ["full", "freeze_bottom"]}}, "the branch 'freeze_bottom' needs 'layers': a whole number of at"),
-    ({"space": {"adaptation": {"one_of": {"full": 3}}}}, "space.adaptation.one_of.full: expected a mapping of the branch's"),
+    (
+        {"space": {"adaptation": ["full", "freeze_bottom"]}},
+        "the branch 'freeze_bottom' needs 'layers': a whole number of at",
+    ),
+    (
+        {"space": {"adaptation": {"one_of": {"full": 3}}}},
+        "space.adaptation.one_of.full: expected a mapping of the branch's",
+    ),
     ({"space": {"adaptation": {"one_of": {"full": {"lr": 3}}}}}, "unknown parameter 'lr' of the branch 'full'.\n  "),
-    ({"space": {"adaptation": {"one_of": {"head_only": {"dropout": 0.1}}}}}, "'dropout' has no effect under adaptation "
-     "head_only.\n  Remove it from this branch."),
-    ({"space": {"adaptation": {"one_of": {"freeze_bottom": {"layers": -1}}}}}, "layers: expected a whole number of at least 0"),
-    ({"space": {"optimizer": {"one_of": {"sgd": {"momentum": [0.0, 0.9], "nesterov": True}}}}}, "nesterov needs a momentum "
-     "above 0, and this space holds momentum 0.\n  Give momentum a range or a list without 0, or drop nesterov."),
-    ({"space": {"adaptation": {"one_of": {"full": {"learning_rate": 1e-4}}}, "optimizer": {"one_of": {"sgd": {"learning_rate":
-     1e-2}}}}}, "'learning_rate' stands in branches of both adaptation and optimizer.\n  Keep it in the branches of one"),
+    (
+        {"space": {"adaptation": {"one_of": {"head_only": {"dropout": 0.1}}}}},
+        "'dropout' has no effect under adaptation head_only.\n  Remove it from this branch.",
+    ),
+    (
+        {"space": {"adaptation": {"one_of": {"freeze_bottom": {"layers": -1}}}}},
+        "layers: expected a whole number of at least 0",
+    ),
+    (
+        {"space": {"optimizer": {"one_of": {"sgd": {"momentum": [0.0, 0.9], "nesterov": True}}}}},
+        "nesterov needs a momentum "
+        "above 0, and this space holds momentum 0.\n  Give momentum a range or a list without 0, or drop nesterov.",
+    ),
+    (
+        {
+            "space": {
+                "adaptation": {"one_of": {"full": {"learning_rate": 1e-4}}},
+                "optimizer": {"one_of": {"sgd": {"learning_rate": 1e-2}}},
+            }
+        },
+        "'learning_rate' stands in branches of both adaptation and optimizer.\n  Keep it in the branches of one",
+    ),
 ]
 
 

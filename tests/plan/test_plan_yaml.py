@@ -2,13 +2,12 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from plan_examples import refusal
-
 from finesearch.errors import PlanError
 from finesearch.plan.problems import Places, Problems
 from finesearch.plan.yaml_text import read_yaml, write_yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from plan_examples import refusal
 
 
 def read(text: str) -> Any:
@@ -82,6 +81,7 @@ def test_the_first_of_several_merged_mappings_wins() -> None:
         ("a: !!python/name:os.system x\n", "plan.yaml, line 1: a: the tag 'tag:yaml.org,2002:python/name:os.system'"),
         ("a: !!int x\n", "plan.yaml, line 1: a: 'x' is not of its tag 'tag:yaml.org,2002:int'."),
         ("a: &a\n  b: *a\n", "plan.yaml, line 2: an alias refers to what it stands in."),
+        ("a: 9223372036854775808\n", "plan.yaml, line 1: a: a whole number beyond 64 bits.\n  Write a smaller one."),
         ("a: {<<: 3}\n", "'<<' expects a mapping or a list of mappings."),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_syntax_error_raises_from_reading_itself() -> None:
         read_yaml("a: [", "plan.yaml", Problems())
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+scalars = st.none() | st.booleans() | st.integers(1 - 2**63, 2**63 - 1) | st.floats(allow_nan=False) | st.text()
 data = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(min_size=1), inner), max_leaves=12)
 
 

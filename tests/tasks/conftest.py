@@ -48,6 +48,7 @@ def make_splits(tmp_path: Path, make_plan: Callable[..., TaskPlan]) -> Callable[
     def make(*columns: dict[str, list[Any]], plan: TaskPlan | None = None, label: Any = None) -> RawSplits:
         import datasets
 
+        datasets.disable_progress_bars()
         parts = {}
         for name, values in zip(("train", "validation", "test"), columns, strict=False):
             rows = datasets.Dataset.from_dict(values)

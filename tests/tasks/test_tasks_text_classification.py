@@ -1,13 +1,14 @@
 """Text classification: what it reads, and what it refuses with file and row."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from finesearch.errors import DataError, ModelError, PlanError
 from finesearch.plan import TaskPlan
@@ -174,24 +175,28 @@ def test_a_batch_equals_the_tokenisers_own_padding(make_plan: Plans, tokenizer: 
         assert torch.equal(batch[name], tensor) and batch[name].dtype == torch.int64
 
 
-def test_left_padding_follows_the_tokeniser(make_plan: Plans) -> None:
-    tokenizer = SimpleNamespace(pad_token_id=None, eos_token_id=7, padding_side="left")
+def test_left_padding_with_the_end_token_follows_the_tokeniser(make_plan: Plans, model_folder: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_folder, padding_side="left", eos_token="[SEP]")
+    tokenizer.pad_token = None
+    end = tokenizer.convert_tokens_to_ids("[SEP]")
     batch = make_task(make_plan()).collate([{"input_ids": [1]}, {"input_ids": np.array([2, 3])}], tokenizer)
-    assert batch["input_ids"].tolist() == [[7] * 7 + [1], [7] * 6 + [2, 3]]
+    assert batch["input_ids"].tolist() == [[end] * 7 + [1], [end] * 6 + [2, 3]]
     assert batch["attention_mask"].sum(dim=1).tolist() == [1, 2]
 
 
-def test_a_tokeniser_that_cannot_pad_is_refused(make_plan: Plans) -> None:
-    tokenizer = SimpleNamespace(pad_token_id=None, eos_token_id=None, name_or_path="odd-model")
-    with pytest.raises(ModelError, match="odd-model: the tokeniser has neither a padding token nor an end token"):
+def test_a_tokeniser_that_cannot_pad_is_refused(make_plan: Plans, model_folder: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer.pad_token = None
+    with pytest.raises(ModelError, match="model: the tokeniser has neither a padding token nor an end token, expected"):
         make_task(make_plan()).collate([{"input_ids": [1]}], tokenizer)
 
 
 def test_the_loss_is_torchs_cross_entropy_with_smoothing(make_plan: Plans) -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]], dtype=torch.bfloat16)
     batch = {"labels": torch.tensor([0, 0])}
-    loss = make_task(make_plan()).loss(SimpleNamespace(logits=logits), batch, label_smoothing=0.2)
-    assert loss.item() == pytest.approx(torch.nn.CrossEntropyLoss(label_smoothing=0.2)(logits.float(), batch["labels"]).item())
+    loss = make_task(make_plan()).loss(SequenceClassifierOutput(logits=logits), batch, label_smoothing=0.2)
+    expected = torch.nn.CrossEntropyLoss(label_smoothing=0.2)(logits.float(), batch["labels"])
+    assert loss.item() == pytest.approx(expected.item())
 
 
 def test_the_majority_is_the_most_frequent_class(make_plan: Plans) -> None:

@@ -1,7 +1,7 @@
 """Which rows go into which batch: rows of like length together, so that padding is almost never computed.
 
 Lengths are sorted inside windows of a shuffled order, not over the whole split: a batch stays a random draw among rows
-of its length, and every epoch draws others. A window is at most 50 batches and at most a quarter of what there is, so
+of its length, and every epoch draws others. A window is at most 50 batches and at most half of what there is, so
 that small data sets are not simply sorted.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 _BATCHES_PER_WINDOW = 50
-_MIN_WINDOWS = 4
+_MIN_WINDOWS = 2
 
 
 def training_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

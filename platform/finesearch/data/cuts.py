@@ -16,7 +16,7 @@ import numpy as np
 
 
 def cut(
-    identities: Sequence[bytes], strata: Sequence[object] | None, fractions: Mapping[str, float], seed: int
+    identities: Sequence[bytes], strata: Sequence[str] | None, fractions: Mapping[str, float], seed: int
 ) -> dict[str, np.ndarray]:
     """Row numbers of each part, ascending, int64; ``train`` is what the fractions leave.
 
@@ -45,25 +45,25 @@ def cut(
     return parts
 
 
-def _examples(identities: Sequence[bytes], strata: Sequence[object] | None, seed: int) -> dict[object, list[list[int]]]:
+def _examples(identities: Sequence[bytes], strata: Sequence[str] | None, seed: int) -> dict[str, list[list[int]]]:
     """Class -> its examples in the order in which they are taken; an example is the list of its rows."""
     rows_of: dict[bytes, list[int]] = defaultdict(list)
     for row, identity in enumerate(identities):
         rows_of[identity].append(row)
     ranked = sorted(rows_of, key=lambda identity: hashlib.sha256(f"{seed}/".encode() + identity).digest())
-    examples: dict[object, list[list[int]]] = defaultdict(list)
+    examples: dict[str, list[list[int]]] = defaultdict(list)
     for identity in ranked:
         rows = rows_of[identity]
-        examples[None if strata is None else strata[rows[0]]].append(rows)
-    return dict(sorted(examples.items(), key=lambda item: str(item[0])))
+        examples["" if strata is None else strata[rows[0]]].append(rows)
+    return dict(sorted(examples.items()))
 
 
-def _quotas(totals: Mapping[object, int], fraction: float) -> dict[object, int]:
+def _quotas(totals: Mapping[str, int], fraction: float) -> dict[str, int]:
     """Rows to take from each class: their shares, rounded so that the sum is right (largest remainder)."""
     shares = {stratum: total * fraction for stratum, total in totals.items()}
     quotas = {stratum: floor(share) for stratum, share in shares.items()}
     missing = max(1, round(sum(totals.values()) * fraction)) - sum(quotas.values())
-    for stratum in sorted(shares, key=lambda s: (quotas[s] - shares[s], str(s)))[:missing]:
+    for stratum in sorted(shares, key=lambda s: (quotas[s] - shares[s], s))[:missing]:
         quotas[stratum] += 1
     return quotas
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,13 @@ def read_folder(folder: str, base: Path) -> dict[str, datasets.Dataset]:
     path = base / Path(folder).expanduser()
     if not path.is_dir():
         raise DataError(f"{folder}: no such folder (`data.folder`, looked for at {path}).")
+    for state in sorted(path.glob("*/state.json")):
+        # datasets can save a split without rows, but fails to load it with an error that says nothing.
+        if not json.loads(state.read_bytes()).get("_data_files"):
+            raise DataError(
+                f"{folder}, split {state.parent.name!r}: the split is empty, expected at least one row.\n"
+                "  Save the data set without that split; a missing validation or test split is cut out of train."
+            )
     try:
         loaded = datasets.load_from_disk(path)
     except (FileNotFoundError, ValueError, KeyError) as error:

@@ -50,7 +50,8 @@ def _complete(
         return source.tables, source.origins, []
     train, origin = source.tables["train"], source.origins["train"]
     by = task.stratify_column
-    strata = None if by is None else train.column(by).to_pylist()
+    # As text: whatever type the column has, a cut can be made, and the task says what is wrong with the type.
+    strata = None if by is None else [str(value) for value in train.column(by).to_pylist()]
     parts = cut(identity, strata, missing, plan.split_seed)
     tables, origins, notes = dict(source.tables), dict(source.origins), []
     for split, rows in parts.items():
@@ -76,11 +77,20 @@ def _without_unlabelled(source: Source, task: Task) -> Source:
         return source
     tables, notes = {}, list(source.notes)
     for split, table in source.tables.items():
-        if split != "train" and set(table.column(by).unique().to_pylist()) <= {None, -1}:
+        if split != "train" and _is_unlabelled(table.column(by)):
             notes.append(f"{source.origins[split]}: no row has a label in {by!r}; it cannot be scored and is left out.")
         else:
             tables[split] = table
     return Source(tables, source.origins, source.chosen, notes)
+
+
+def _is_unlabelled(column: pa.ChunkedArray) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_integer(column.type):
+        return bool(pc.all(pc.equal(column.fill_null(-1), -1)).as_py())
+    return bool(column.null_count == len(column))
 
 
 def _overlap_notes(identity: dict[str, list[bytes]]) -> list[str]:

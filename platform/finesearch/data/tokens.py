@@ -87,11 +87,11 @@ def _build(splits: RawSplits, task: Task, facts: Facts, tokenizer: Any, folder: 
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether every file is there in its full size."""
+    """Whether every file is there in its full size. What cannot be read is not there: building says why."""
     try:
         sizes = json.loads((folder / _MANIFEST).read_bytes())["sizes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+    except (OSError, json.JSONDecodeError, KeyError):
         return False
 
 

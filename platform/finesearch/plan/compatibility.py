@@ -81,9 +81,6 @@ def _check_sampler(space: Space, search: SearchPlan, problems: Problems) -> None
     if sampler in ("cmaes", "qmc") and choices:
         text = f"search.sampler: {sampler} takes no choices, got {', '.join(choices)}"
         problems.add(path, text, "Use tpe, random or gp, or make each choice a range or one value.")
-    if sampler == "cmaes" and len(space) < 2:
-        text = f"search.sampler: cmaes needs at least 2 searched parameters, got {len(space)}"
-        problems.add(path, text, "Use tpe or gp, or search another parameter.")
     continuous = [
         parameter.name
         for parameter in space.parameters

@@ -76,11 +76,13 @@ def _read_range(searchable: Searchable, raw: Mapping[str, Any], problems: Proble
         text = f"{key}.step: expected {noun} above 0, got {shown(step)}"
         problems.add((*path, "step"), text, "A step is the distance between neighbouring values.")
     if len(problems.found) == before:
-        assert low is not None and high is not None
+        assert low is not None
+        assert high is not None
         _check_together(low, high, log, step, problems, path)
     if len(problems.found) > before:
         return None
-    assert low is not None and high is not None
+    assert low is not None
+    assert high is not None
     is_integer = searchable.kind == "integer"
     if step is not None and not is_integer:
         step = float(step)

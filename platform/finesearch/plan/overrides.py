@@ -19,69 +19,72 @@ def apply_overrides(
     >>> apply_overrides({"training": {"epochs": 3}}, {}, ["training.epochs=5", "budget.hours=1e-1"], Problems())[0]
     {'training': {'epochs': 5}, 'budget': {'hours': 0.1}}
     """
-    result, labels = copy.deepcopy(dict(data)), dict(places)
+    overlay = _Overlay(data, places, problems)
     for override in overrides:
+        overlay.apply(override)
+    return overlay.data, overlay.places
+
+
+class _Overlay:
+    """A copy of a plan's data, and the places of its values, while overrides are laid over it."""
+
+    def __init__(self, data: Mapping[str, Any], places: Mapping[KeyPath, str], problems: Problems) -> None:
+        self.data = copy.deepcopy(dict(data))
+        self.places = dict(places)
+        self.problems = problems
+
+    def apply(self, override: str) -> None:
         label = f"--set {override}"
         key, equals, text = override.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):
-            _refuse(
-                label, "expected KEY=VALUE with a dotted KEY", "Write e.g. --set training.epochs=5.", problems, labels
-            )
-            continue
-        below: dict[KeyPath, str] = {}
+            self._refuse(label, "expected KEY=VALUE with a dotted KEY", "Write e.g. --set training.epochs=5.")
+            return
+        inner = Problems()
         try:
-            value, below = read_yaml(text, label, problems, lines=False)
+            value, places = read_yaml(text, label, inner, lines=False)
         except PlanError as error:
-            _refuse(
-                label,
-                error.message.removeprefix(f"{label}: ").split(".\n")[0],
-                "Quote VALUE for the shell.",
-                problems,
-                labels,
-            )
-            continue
-        path = _lay(result, parts, value, label, problems, labels)
-        if path is not None:
-            labels = {at: place for at, place in labels.items() if at[: len(path)] != path}
-            labels |= {(*path, *at): place for at, place in below.items()}
-    return result, labels
+            came = error.message.removeprefix(f"{label}: ").split(".\n")[0]
+            self._refuse(label, came, "VALUE is YAML; quote it for the shell.")
+            return
+        path = self._lay(parts, value, label)
+        if path is None:
+            return
+        self.places = {at: place for at, place in self.places.items() if at[: len(path)] != path}
+        self.places |= {(*path, *at): place for at, place in places.items()}
+        for problem in inner.found:
+            found = problem.below(path)
+            self.problems.add(found.path, found.text, found.advice)
 
-
-def _lay(
-    data: dict[str, Any], parts: list[str], value: Any, label: str, problems: Problems, labels: dict[KeyPath, str]
-) -> KeyPath | None:
-    """Put ``value`` at the end of ``parts``, making mappings on the way; the path, or None when there is no way."""
-    node: Any = data
-    path: KeyPath = ()
-    for index, part in enumerate(parts):
-        is_last = index == len(parts) - 1
-        if isinstance(node, list):
-            if not part.isdecimal() or int(part) >= len(node):
-                text = f"'{dotted(path)}' is a list of {len(node)}, and '{part}' is none of its positions"
-                _refuse(
-                    label, text, f"Positions count from 0; set '{dotted(path)}' whole to add one.", problems, labels
-                )
+    def _lay(self, parts: list[str], value: Any, label: str) -> KeyPath | None:
+        """Put ``value`` at the end of ``parts``, making mappings on the way; its path, or None when there is no way."""
+        node: Any = self.data
+        path: KeyPath = ()
+        for index, part in enumerate(parts):
+            is_last = index == len(parts) - 1
+            step: str | int = part
+            if isinstance(node, list):
+                if not part.isdecimal() or int(part) >= len(node):
+                    text = f"'{dotted(path)}' is a list of {len(node)}, and '{part}' is none of its positions"
+                    advice = f"Positions count from 0; set '{dotted(path)}' whole to add one."
+                    self._refuse(label, text, advice)
+                    return None
+                step = int(part)
+            elif not isinstance(node, dict):
+                text = f"'{dotted(path)}' is the single value {shown(node)} here, so it has no '{part}'"
+                self._refuse(label, text, f"Set it whole: --set '{dotted(path)}={{{part}: …}}'.")
                 return None
-            step: str | int = int(part)
-        elif isinstance(node, dict):
-            step = part
-            if not is_last and node.get(part) is None:
+            elif not is_last and node.get(part) is None:
                 node[part] = {}
-                labels[(*path, part)] = label
-        else:
-            text = f"'{dotted(path)}' is the single value {shown(node)} here, so it has no '{part}'"
-            _refuse(label, text, f"Set it whole: --set '{dotted(path)}={{{part}: …}}'.", problems, labels)
-            return None
-        path = (*path, step)
-        if is_last:
-            node[step] = value
-        else:
-            node = node[step]
-    return path
+                self.places[(*path, part)] = label
+            path = (*path, step)
+            if is_last:
+                node[step] = value
+            else:
+                node = node[step]
+        return path
 
-
-def _refuse(label: str, text: str, advice: str, problems: Problems, labels: dict[KeyPath, str]) -> None:
-    # Keyed by the argument itself: a problem of an argument has no place in the file.
-    labels[(label,)] = label
-    problems.add((label,), text, advice)
+    def _refuse(self, label: str, text: str, advice: str) -> None:
+        # Keyed by the argument itself: a problem of an argument has no place in the file.
+        self.places[(label,)] = label
+        self.problems.add((label,), text, advice)

@@ -63,7 +63,9 @@ class Searchable:
             return isinstance(value, str) and value in self.words
         if isinstance(value, bool) or self.kind == "boolean":
             return isinstance(value, bool) and self.kind == "boolean"
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not -(2**63) < value < math.inf:
+            return False
+        if isinstance(value, int) and value >= 2**63:
             return False
         if self.kind == "integer" and not isinstance(value, int):
             return False

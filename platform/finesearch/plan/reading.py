@@ -95,7 +95,8 @@ def _read(data: Mapping[str, Any], folder: Path, source: Path, problems: Problem
     }
     places = {key: _text(data, key, default, problems) for key, default in (("storage", "runs"), ("base", str(folder)))}
     training, search = sections["training"], sections["search"]
-    assert isinstance(training, TrainingPlan | None) and isinstance(search, SearchPlan | None)
+    assert isinstance(training, TrainingPlan | None)
+    assert isinstance(search, SearchPlan | None)
     plan_problems(task, space, training, search, problems)
     if problems.found or task is None or space is None:
         return None

@@ -47,7 +47,7 @@ class Recipe(BaseModel):
         problems: list[Problem] = []
         for name, branches in (("adaptation", ADAPTATIONS), ("optimizer", OPTIMIZERS)):
             word = data.get(name, cls.model_fields[name].default)
-            if word not in branches:
+            if not isinstance(word, str) or word not in branches:
                 text = f"unknown branch {shown(word)} of {name}"
                 problems.append(Problem((name,), text, did_you_mean(word, branches)))
                 continue

@@ -63,7 +63,9 @@ def _advice(schema: Mapping[str, Any], value: Any, known: list[str]) -> str:
         return nearest
     # An empty text stands for "not given", which is no value to fall back on.
     default = schema.get("default")
-    fallback = f" Leave it out for {shown(default)}." if default not in (None, "") and not isinstance(default, list) else ""
+    fallback = (
+        f" Leave it out for {shown(default)}." if default not in (None, "") and not isinstance(default, list) else ""
+    )
     return f"{schema.get('description', '')}{fallback}".strip()
 
 

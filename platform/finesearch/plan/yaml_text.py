@@ -161,9 +161,13 @@ class _Reader:
         if construct is None:
             return self._refuse(path, f"{dotted(path)}: the tag '{node.tag}' is not read", "Write plain YAML.")
         try:
-            return construct(node.value)
+            value = construct(node.value)
         except ValueError:
             return self._refuse(path, f"{dotted(path)}: '{node.value}' is not of its tag '{node.tag}'", "Drop the tag.")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            # Neither the study's database nor a float holds it.
+            return self._refuse(path, f"{dotted(path)}: a whole number beyond 64 bits", "Write a smaller one.")
+        return value
 
     def _refuse(self, path: KeyPath, text: str, advice: str) -> None:
         self.problems.add(path, text, advice)

@@ -25,7 +25,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
         _flush_folder(path.parent)
     except OSError as error:
-        raise _as_storage_error(path, error) from error
+        raise as_storage_error(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -40,7 +40,8 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _as_storage_error(path: Path, error: OSError) -> StorageError:
+def as_storage_error(path: Path, error: OSError) -> StorageError:
+    """The error of ours that says what an operating system's error means for a report."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
             f"{path}: expected room for the report, got '{error.strerror}'.\n"

@@ -6,7 +6,7 @@ them; the trial's ``reason`` says what happened.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
@@ -22,17 +22,22 @@ Rows = Annotated[Sequence[Item], AfterValidator(tuple)]
 
 
 def finite_or_none(value: Any) -> Any:
-    """The value itself, or None where it is a float that is not finite.
+    """The value itself, with None in place of every float in it that is not finite.
 
-    >>> finite_or_none(0.5), finite_or_none(float("nan")), finite_or_none(float("-inf"))
-    (0.5, None, None)
+    >>> finite_or_none(0.5), finite_or_none({"seconds": [float("nan"), 2]})
+    (0.5, {'seconds': [None, 2]})
     """
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, Mapping):
+        return {key: finite_or_none(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_none(inner) for inner in value]
     return value
 
 
 Measured = Annotated[float | None, BeforeValidator(finite_or_none)]
+Facts = Annotated[dict[str, JsonValue], BeforeValidator(finite_or_none)]
 Interval = tuple[float, float]
 
 
@@ -138,11 +143,11 @@ class RunRecord(Frozen):
     baselines: Rows[ScoredRow] = ()
     front: Rows[int] = ()
     importances: dict[str, Measured] = {}
-    cost: dict[str, JsonValue] = {}
+    cost: Facts = {}
     notes: Rows[str] = ()
     warnings: Rows[str] = ()
     plan_yaml: str = ""
-    reproduction: dict[str, JsonValue] = {}
+    reproduction: Facts = {}
     started: float | None = None
     updated: float | None = None
 

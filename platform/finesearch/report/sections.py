@@ -13,6 +13,7 @@ from finesearch.report.wording import count, counted, duration, moment, paramete
 
 OPEN_UP_TO = 30
 MOST_ROWS = 2000
+MOST_MEMBERS = 12
 
 
 def opening(record: RunRecord) -> Html:
@@ -44,6 +45,10 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
         shown.insert(0, (score(value), f"{where} {record.metric} of {winner.name}"))
         if winner.trainable_parameters is not None:
             shown.insert(1, (count(winner.trainable_parameters), "trainable parameters in it"))
+    if record.front:
+        members = ", ".join(str(number) for number in record.front[:MOST_MEMBERS])
+        more = len(record.front) - MOST_MEMBERS
+        shown.append((f"{len(record.front):,}", f"on the Pareto front: {members}{f' and {more} more' * (more > 0)}"))
     for key, label in (("seconds", "wall clock"), ("device_seconds", "device time")):
         seconds = record.cost.get(key)
         if isinstance(seconds, int | float):

@@ -1,14 +1,13 @@
 """report.json: what a program wants to know of a finished search.
 
 The contract: ``schema_version`` rises when a key goes or changes its meaning; keys may be added. Strict JSON: a number
-that is not known is null.
+that is not known is null (a record holds none that is not finite).
 """
 
 import json
-import math
 from typing import Any
 
-from finesearch.report.record import RunRecord, ScoredRow
+from finesearch.report.record import RunRecord
 from finesearch.report.standing import Unranked, unranked, verified
 from finesearch.report.verdict import verdict
 
@@ -26,8 +25,8 @@ def summary(record: RunRecord) -> dict[str, Any]:
         "objectives": [objective.model_dump() for objective in record.objectives],
         "partial": record.partial,
         "verdict": {"sentence": claim.sentence, "tone": claim.tone},
-        "baselines": [_scored(row) for row in record.baselines],
-        "ranked": [{"rank": place} | _scored(row) for place, row in enumerate(verified(record), start=1)],
+        "baselines": [row.model_dump() for row in record.baselines],
+        "ranked": [{"rank": place} | row.model_dump() for place, row in enumerate(verified(record), start=1)],
         "unranked": [_unranked(entry) for entry in unranked(record)],
         "front": list(record.front),
         "importances": dict(record.importances),
@@ -43,26 +42,7 @@ def summary(record: RunRecord) -> dict[str, Any]:
 
 def summary_json(record: RunRecord) -> str:
     """The text of report.json."""
-    return json.dumps(strict(summary(record)), allow_nan=False, ensure_ascii=False, indent=1) + "\n"
-
-
-def strict(value: Any) -> Any:
-    """The same data with None in place of numbers that JSON cannot hold.
-
-    >>> strict({"a": [1, float("inf")], "b": (0.5,)})
-    {'a': [1, None], 'b': [0.5]}
-    """
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): strict(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(inner) for inner in value]
-    return value
-
-
-def _scored(row: ScoredRow) -> dict[str, Any]:
-    return row.model_dump()
+    return json.dumps(summary(record), allow_nan=False, ensure_ascii=False, indent=1) + "\n"
 
 
 def _unranked(entry: Unranked) -> dict[str, Any]:

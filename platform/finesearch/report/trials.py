@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def trials_table(record: RunRecord) -> "pa.Table":
-    """One row a trial, in the order of the record.
+    """One row a trial, by trial number.
 
     Columns and their types do not depend on the run, but for ``parameter.<name>``: one column a hyperparameter, null in
     trials that did not draw it; int64, double or bool where all its values are, string where they are mixed.
     """
     import pyarrow as pa
 
-    rows = record.trials
+    rows = sorted(record.trials, key=lambda row: row.trial)
     scored = {row.trial: (place, row) for place, row in enumerate(verified(record), start=1)}
     reasons = {entry.row.trial: entry.reason for entry in unranked(record)}
     step = pa.struct(

@@ -95,14 +95,14 @@ class CheckpointWriter:
 
 def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, torch.Tensor]:
     """Copies of all trained parameters on the CPU, on rank 0; empty elsewhere. ZeRO-3's partitions are joined."""
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
     tensors = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         # One at a time, so that no rank ever holds the whole model for it.
-        with GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
+        with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
             if processes.is_first:
                 tensors[name] = parameter.detach().cpu().clone().contiguous()
     return tensors

@@ -59,4 +59,7 @@ def load_materials(plan: TaskPlan, base: Path, cache: Path) -> Materials:
     facts = task.read(splits)
     model = load_base_model(folder, task, facts)
     tokens = tokenise(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)
+    # The metrics' library is imported by its first use: not on the first trial's clock.
+    references = task.references(tokens.validation.rows())
+    task.score(references, references)
     return Materials(plan, task, facts, tokens, model)

@@ -32,6 +32,7 @@ class Workbench:
         self.base = base
         self.cache = cache
         self.yardstick = Yardstick(metric, goal)
+        self._is_settled = False
 
     def run(self, spec: TrialSpec, report: Callable[[Evaluation], bool], beat: Callable[[], None]) -> TrialResult:
         """Train one trial, or what is left of it, and return what came of it.
@@ -46,7 +47,7 @@ class Workbench:
         """
         # Imported here, because driver processes make workbenches only to send them away.
         from finesearch.training.attempt import run_attempt
-        from finesearch.training.engine import release_memory
+        from finesearch.training.engine import exempt_from_collection, release_memory
         from finesearch.training.processes import join
         from finesearch.training.randomness import isolated_generators
 
@@ -57,6 +58,9 @@ class Workbench:
                 return run_attempt(self._materials, self.training, self.yardstick, spec, processes, report, beat)
         finally:
             release_memory()
+            if not self._is_settled:
+                exempt_from_collection()
+                self._is_settled = True
 
     def _prepare(self) -> None:
         import torch

@@ -164,12 +164,19 @@ class Conductor:
         """Journal one evaluation; True when the trial goes on."""
         with self._lock:
             seat = self._seats[trial_id]
-            value = payload["metrics"][self.plan.task.metric]
+            value = self._quality(payload)
+            if value is None:
+                return False  # ended as failed by `trial_ended`, which gets the same payload
             self.spending.trained((seat.study, seat.number), payload["seconds"])
             go_on = self.journals[seat.study].report(seat.number, payload["step"], value, payload)
             self._check_budget()
             self._on_change()
             return go_on and self.closing is None
+
+    def _quality(self, payload: dict[str, Any]) -> float | None:
+        """The metric of an evaluation; None where it is missing or not finite: such a trial must never be told."""
+        value = payload["metrics"].get(self.plan.task.metric)
+        return float(value) if value is not None and math.isfinite(value) else None
 
     def trial_ended(self, trial_id: str, payload: dict[str, Any] | None, error: bool) -> None:
         """A trial's last word. Idempotent, since Tune repeats the call when it fails."""
@@ -192,6 +199,9 @@ class Conductor:
         if error or payload is None:
             return Outcome("failed", "its Ray Tune actor died three times; see the log of the node it ran on")
         if "state" not in payload:
+            if self._quality(payload) is None:
+                name = self.plan.task.metric
+                return Outcome("failed", f"{name} was {payload['metrics'].get(name)} at evaluation {payload['step']}")
             return self._pruned(trial)
         detail = payload.get("detail") or {}
         self.spending.trained((seat.study, seat.number), detail.get("seconds") or 0.0)

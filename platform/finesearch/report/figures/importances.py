@@ -34,4 +34,6 @@ def importances(record: RunRecord) -> Figure:
         "showlegend": False,
         "bargap": 0.35,
     }
-    return Figure("importances", "Parameter importances", caption, [trace], layout, height=max(340, 110 + 26 * len(shown)))
+    return Figure(
+        "importances", "Parameter importances", caption, [trace], layout, height=max(340, 110 + 26 * len(shown))
+    )

@@ -103,7 +103,14 @@ def _layout(titles: Sequence[str], scales: Sequence[Scale]) -> dict[str, Any]:
         for place, title in enumerate(titles)
     ]
     plain = {"showarrow": False, "font": {"color": "var:soft", "size": 10}, "bgcolor": "var:panel", "borderpad": 1}
-    blank = {"showgrid": False, "showline": False, "zeroline": False, "showticklabels": False, "ticks": "", "fixedrange": True}
+    blank = {
+        "showgrid": False,
+        "showline": False,
+        "zeroline": False,
+        "showticklabels": False,
+        "ticks": "",
+        "fixedrange": True,
+    }
     return {
         "xaxis": {"range": [-0.55, len(titles) - 0.7], **blank},
         "yaxis": {"range": [NOT_DRAWN - 0.03, 1.2], **blank},

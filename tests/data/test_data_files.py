@@ -1,0 +1,195 @@
+"""Every format gives the same rows, and every broken file an error with file, row and a way out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas
+import pyarrow as pa
+import pytest
+from pyarrow import feather, parquet
+
+from finesearch.errors import DataError
+from finesearch.tasks import RawSplits, make_task
+
+Load = Callable[..., RawSplits]
+ROWS = [("plain", "a"), ("with, comma", "b"), ('with "quotes"', "a"), ("two\nlines", "b"), ("ümläut — 漢字", "a")]
+TABLE = pa.table({"unused": [1.5] * 5, "text": [text for text, _ in ROWS], "label": [label for _, label in ROWS]})
+
+
+def write_csv(path: Path) -> None:
+    TABLE.to_pandas().to_csv(path, index=False)
+
+
+def write_tsv(path: Path) -> None:
+    TABLE.to_pandas().to_csv(path, index=False, sep="\t")
+
+
+def write_csv_with_a_byte_order_mark(path: Path) -> None:
+    TABLE.to_pandas().to_csv(path, index=False, encoding="utf-8-sig")
+
+
+def write_jsonl(path: Path) -> None:
+    path.write_text("\n".join(json.dumps(row) for row in TABLE.to_pylist()) + "\n\n")
+
+
+def write_json(path: Path) -> None:
+    path.write_text(json.dumps(TABLE.to_pylist(), indent=1))
+
+
+def write_parquet(path: Path) -> None:
+    parquet.write_table(TABLE, path)
+
+
+def write_categories(path: Path) -> None:
+    TABLE.to_pandas().astype({"label": "category"}).to_parquet(path)
+
+
+def write_arrow_file(path: Path) -> None:
+    with pa.ipc.new_file(path, TABLE.schema) as writer:
+        writer.write_table(TABLE)
+
+
+def write_arrow_stream(path: Path) -> None:
+    with pa.ipc.new_stream(path, TABLE.schema) as writer:
+        writer.write_table(TABLE)
+
+
+def write_large_strings(path: Path) -> None:
+    feather.write_feather(TABLE.set_column(1, "text", TABLE["text"].cast(pa.large_string())), path)
+
+
+FORMATS = [
+    (".csv", write_csv), (".tsv", write_tsv), (".csv", write_csv_with_a_byte_order_mark), (".jsonl", write_jsonl),
+    (".ndjson", write_jsonl), (".json", write_json), (".json", write_jsonl), (".parquet", write_parquet),
+    (".parquet", write_categories), (".arrow", write_arrow_file), (".arrow", write_arrow_stream),
+    (".feather", write_large_strings),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "write"), FORMATS, ids=lambda value: getattr(value, "__name__", value))
+def test_every_format_gives_the_same_rows(tmp_path: Path, load: Load, suffix: str, write: Callable[[Path], None]) -> None:
+    write(tmp_path / f"rows{suffix}")
+    write_parquet(tmp_path / "expected.parquet")
+    name = f"rows{suffix}"
+    splits = load(train=name, validation=name, test=name)
+    assert list(zip(*splits.plain_rows("train").values(), strict=True)) == ROWS
+    assert splits.train.column_names == ["text", "label"]
+    expected = load(train="expected.parquet", validation="expected.parquet", test="expected.parquet")
+    assert splits.fingerprints == expected.fingerprints
+
+
+def test_the_format_can_be_named_where_the_suffix_says_nothing(tmp_path: Path, load: Load) -> None:
+    write_csv(tmp_path / "rows.txt")
+    splits = load(train="rows.txt", validation="rows.txt", test="rows.txt", format="csv")
+    assert len(splits.test) == 5
+
+
+def test_several_files_make_one_split_and_errors_name_the_right_one(tmp_path: Path, load: Load) -> None:
+    write_csv(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_text('text,label\nfirst,a\n,b\n')
+    splits = load(train=["a.csv", "b.csv"], validation="a.csv", test="a.csv")
+    assert len(splits.train) == 7 and str(splits.origins["train"]) == "a.csv + b.csv"
+    with pytest.raises(DataError, match=r"^b\.csv, row 2: no text in column 'text', expected a string in every row"):
+        make_task(splits_plan(load)).read(splits)
+
+
+def splits_plan(load: Load) -> Any:
+    from conftest import task_plan
+
+    from finesearch.plan import DataPlan
+
+    return task_plan(DataPlan(train="a.csv"))
+
+
+def test_an_empty_cell_is_missing_and_a_quoted_empty_one_is_an_empty_text(tmp_path: Path, load: Load) -> None:
+    (tmp_path / "rows.csv").write_text('text,label\n,a\n"",b\nNA,a\nnull,b\n')
+    splits = load(train="rows.csv", validation="rows.csv", test="rows.csv")
+    assert splits.plain_rows("train")["text"] == [None, "", "NA", "null"]
+
+
+def test_class_names_in_a_parquet_file_are_kept(tmp_path: Path, load: Load) -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0]}, features=features).to_parquet(tmp_path / "p.parquet")
+    splits = load(train="p.parquet", validation="p.parquet", test="p.parquet")
+    assert splits.train.features["label"].names == ["no", "yes"]
+    assert splits.plain_rows("train")["label"] == ["yes", "no"]
+
+
+BROKEN = {
+    "missing": ("rows.csv", None, r"^other\.csv: no such file \(the train split, .*\n  The folder holds"),
+    "header-only": ("rows.csv", "text,label\n", r"^rows\.csv: the train split is empty, expected at least one row below"),
+    "nothing": ("rows.csv", "", r"^rows\.csv: the file is empty, expected a header line and rows"),
+    "unclosed-quote": ("rows.csv", 'text,label\nx,a\n"y,b\nz,a\n', r"^rows\.csv, line 3: bad quoting \(unexpected end"),
+    "text-after-quote": ("rows.csv", 'text,label\n"x"y,a\n', r"^rows\.csv, line 2: bad quoting \(',' expected after"),
+    "cell-too-many": (
+        "rows.csv", 'text,label\n"x\nx",a\ny,z,b\n', r"^rows\.csv, line 4: 3 cells, expected 2 as in the header \(text, label"
+    ),
+    "not-utf8": ("rows.csv", b"text,label\nok,a\ncaf\xe9,b\n", r"^rows\.csv, line 3: byte 0xe9 is not UTF-8, expected"),
+    "typo": ("rows.csv", "texts,label\nx,a\n", r"no column 'text', which the plan names as `columns.text`.\n  Did you mean 'texts'"),
+    "semicolons": ("rows.csv", "text;label\nx;a\n", r"Columns here: text;label\. Only one column: is the delimiter ';'\?"),
+    "column-twice": ("rows.csv", "text,label,text\nx,a,y\n", r"the column 'text' stands twice in the header"),
+    "suffix": ("rows.xlsx", "x", r"^rows\.xlsx: unknown format '\.xlsx', expected one of \.csv, .*\n.*`data.format`: csv,"),
+    "no-suffix": ("rows", "x", r"unknown format '\(no suffix\)'"),
+    "jsonl-syntax": ("rows.jsonl", '{"text": "x", "label": "a"}\n{"text": }\n', r"^rows\.jsonl, line 2: not valid JSON \("),
+    "jsonl-list": ("rows.jsonl", '["x", "a"]\n', r'^rows\.jsonl, line 1: \["x", "a"\], expected one object a row'),
+    "jsonl-empty": ("rows.jsonl", "\n", r"^rows\.jsonl: the file is empty, expected one object a row"),
+    "jsonl-not-utf8": ("rows.jsonl", b'{"text": "caf\xe9", "label": "a"}\n', r"^rows\.jsonl, line 1: byte 0xe9 is not UTF-8"),
+    "jsonl-mixed": (
+        "rows.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": 1}\n',
+        r"^rows\.jsonl, row 2: the column 'label' holds an integer \(1\), but row 1 holds a string \('a'\)",
+    ),
+    "jsonl-typo": ("rows.jsonl", '{"text": "x", "labels": "a"}\n', r"no column 'label'.*\n  Did you mean 'labels'\?"),
+    "json-object": ("rows.json", '{"data": []}', r"^rows\.json: an object with the keys data, expected a list of objects"),
+    "json-syntax": ("rows.json", '[{"text": "x",]', r"^rows\.json, line 1: not valid JSON"),
+    "parquet": ("rows.parquet", "not parquet", r"^rows\.parquet: not a whole Parquet file \("),
+    "arrow": ("rows.arrow", "not arrow at all", r"^rows\.arrow: neither an Arrow file nor an Arrow stream \("),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN, ids=str)
+def test_a_broken_file_is_refused(tmp_path: Path, load: Load, case: str) -> None:
+    name, content, text = BROKEN[case]
+    if content is None:
+        name = "other.csv"
+        write_csv(tmp_path / "unlike.csv")
+    else:
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=text):
+        load(train=name)
+
+
+def test_a_misspelt_file_is_recognised(tmp_path: Path, load: Load) -> None:
+    write_csv(tmp_path / "train.csv")
+    with pytest.raises(DataError, match=r"no such file .*\n  Did you mean 'train\.csv'\? The folder holds train\.csv"):
+        load(train="tran.csv")
+
+
+def test_a_missing_folder_and_a_folder_for_a_file_are_told_apart(tmp_path: Path, load: Load) -> None:
+    with pytest.raises(DataError, match="the folder .*nowhere does not exist either"):
+        load(train="nowhere/train.csv")
+    (tmp_path / "saved").mkdir()
+    with pytest.raises(DataError, match="saved: a folder, expected the file of the train split.\n.*`data.folder`"):
+        load(train="saved")
+
+
+def test_files_of_one_split_must_agree_on_types(tmp_path: Path, load: Load) -> None:
+    pandas.DataFrame({"text": ["x"], "label": ["a"]}).to_parquet(tmp_path / "a.parquet")
+    pandas.DataFrame({"text": ["x"], "label": [1]}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet: the column 'label' holds int64, but string in a\.parquet"):
+        load(train=["a.parquet", "b.parquet"])
+
+
+def test_a_validation_file_without_the_label_names_that_file(tmp_path: Path, load: Load) -> None:
+    write_csv(tmp_path / "train.csv")
+    (tmp_path / "validation.csv").write_text("text\nx\n")
+    with pytest.raises(DataError, match=r"^validation\.csv: no column 'label', which the plan names as `columns.label`"):
+        load(train="train.csv", validation="validation.csv")
+
+
+def test_rows_of_fewer_keys_are_missing_values(tmp_path: Path, load: Load) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"label": "a"}\n{"text": "x", "label": "b"}\n')
+    splits = load(train="rows.jsonl", validation="rows.jsonl", test="rows.jsonl")
+    assert splits.plain_rows("train")["text"] == [None, "x"]

@@ -1,0 +1,139 @@
+from typing import Any
+
+import pytest
+from finesearch.errors import PlanError
+from finesearch.plan import DataPlan, Objective, Plan, TaskPlan, parse_space
+from plan_examples import BRANCHED, changed, made, refusal
+from pydantic import ValidationError
+
+RANGES = {"learning_rate": {"min": 1e-5, "max": 1e-3, "log": True}, "dropout": {"min": 0.0, "max": 0.3}}
+CHOICES = {
+    "learning_rate": [1e-5, 1e-4],
+    "epochs": {"min": 1, "max": 3},
+    "dropout": {"min": 0, "max": 0.2, "step": 0.1},
+}
+ONE_BRANCH = RANGES | {"adaptation": {"one_of": {"freeze_bottom": {"layers": {"min": 1, "max": 3}}}}}
+ACCURACY, SIZE = {"metric": "accuracy"}, {"metric": "trainable_parameters"}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "space"),
+    [
+        *((sampler, RANGES) for sampler in ("tpe", "random", "gp", "cmaes", "qmc")),
+        *((sampler, ONE_BRANCH) for sampler in ("tpe", "random", "gp", "cmaes", "qmc")),
+        *((sampler, CHOICES) for sampler in ("tpe", "random", "gp", "grid")),
+        *((sampler, BRANCHED) for sampler in ("tpe", "random")),
+    ],
+)
+def test_samplers_take_these_spaces(sampler: str, space: dict[str, Any]) -> None:
+    assert made(space=space, search__sampler=sampler).search.sampler == sampler
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"space": BRANCHED, "search__sampler": "gp"},
+            "search.sampler: gp takes no conditional parameters, got adaptation.freeze_"
+            "bottom.layers, adaptation.head_only.learning_rate, learning_rate, dropout.\n  Use tpe or random",
+        ),
+        (
+            {"space": BRANCHED, "search__sampler": "qmc"},
+            "search.sampler: qmc takes no choices, got adaptation.\n  Use tpe, random",
+        ),
+        ({"space": BRANCHED, "search__sampler": "cmaes"}, "search.sampler: cmaes takes no conditional parameters"),
+        ({"space": CHOICES, "search__sampler": "cmaes"}, "search.sampler: cmaes takes no choices, got learning_rate."),
+        (
+            {"space": RANGES, "search__sampler": "grid"},
+            "search.sampler: grid needs lists or ranges with a step, got plain ranges: "
+            "learning_rate, dropout.\n  Give each a list of values or a step, or use another sampler.",
+        ),
+        ({"space": BRANCHED, "search__sampler": "grid"}, "search.sampler: grid takes no conditional parameters"),
+        (
+            {"search__objectives": [ACCURACY, SIZE]},
+            "search.pruner: several objectives need the pruner none, got successive_halving.",
+        ),
+        (
+            {"search__objectives": [ACCURACY, SIZE], "search__pruner": "none", "search__sampler": "cmaes"},
+            "cmaes optimises one",
+        ),
+        (
+            {"search__objectives": [SIZE]},
+            "search.objectives.0: expected the task's metric 'accuracy' first, got 'trainable_",
+        ),
+        (
+            {"search__objectives": [{"metric": "acuracy"}]},
+            "search.objectives.0: unknown metric 'acuracy'.\n  Did you mean",
+        ),
+        (
+            {"search__objectives": [ACCURACY, ACCURACY], "search__pruner": "none"},
+            "search.objectives.1: 'accuracy' stands twice.",
+        ),
+        (
+            {"search__objectives": [ACCURACY | {"goal": "min"}]},
+            "accuracy is better as max, got goal min.\n  Leave the goal out.",
+        ),
+        (
+            {"search__first": [{"learning_rate": 1.0}]},
+            "search.first.0.learning_rate: expected from 1e-05 to 0.001, got 1.0.",
+        ),
+        (
+            {"space": {"batch_size": [16, 30]}, "training__gradient_accumulation_steps": 4},
+            "space.batch_size: expected multiples of "
+            "4 (training.workers_per_trial × gradient_accumulation_steps), got 30.\n  Choose among multiples",
+        ),
+        ({"space": {"batch_size": {"min": 8, "max": 32}}, "training__workers_per_trial": 2}, "expected multiples of 2"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_when_the_plan_is_read(change: dict[str, Any], message: str) -> None:
+    assert message in refusal(changed(**change))
+
+
+def test_a_first_configuration_is_refused_at_its_line() -> None:
+    text = made().to_yaml().replace("first: []", "first:\n  - learning_rate: 1e-4\n  - learning_rate: 1.0")
+    line = 1 + text.splitlines().index("  - learning_rate: 1.0")
+    assert refusal(text).startswith(f"plan.yaml, line {line}: search.first.1.learning_rate")
+
+
+def test_the_task_metric_is_the_objective_unless_objectives_are_listed() -> None:
+    assert made(task__metric="mcc").objectives == (Objective(name="mcc", goal="max"),)
+    both = made(search__objectives=[ACCURACY, SIZE], search__pruner="none").objectives
+    assert both == (Objective(name="accuracy", goal="max"), Objective(name="trainable_parameters", goal="min"))
+
+
+def test_batch_sizes_that_divide_are_taken() -> None:
+    space = {"batch_size": {"min": 8, "max": 32, "step": 8}}
+    assert len(made(space=space, training__workers_per_trial=4).space) == 1
+
+
+def test_a_plan_made_in_python_is_checked_as_one_from_a_file() -> None:
+    task = TaskPlan(
+        kind="text-classification", model="m", data=DataPlan(train=("a.csv",)), columns={"text": "t", "label": "l"}
+    )
+    assert task.metric == "accuracy"
+    assert TaskPlan.model_validate_json(task.model_dump_json()) == task
+    assert Plan(name="a", task=task, space=parse_space(RANGES)).budget.trials == 24
+    with pytest.raises(PlanError, match="grid needs lists"):
+        Plan.model_validate({"name": "a", "task": task, "space": RANGES, "search": {"sampler": "grid"}})
+    with pytest.raises(ValidationError, match="name: expected letters"):
+        Plan(name="a/b", task=task, space=parse_space(RANGES))
+    with pytest.raises(ValidationError, match="text-classification needs 'label'"):
+        TaskPlan(kind="text-classification", model="m", data=DataPlan(train=("a.csv",)), columns={"text": "t"})
+
+
+@pytest.mark.parametrize(
+    ("data", "source"),
+    [
+        ({"train": "a.csv", "test": ["b.csv", "c.csv"]}, "files"),
+        ({"folder": "x"}, "folder"),
+        ({"hub": "glue", "config": "sst2"}, "hub"),
+        ({"builtin": "standard-library-docstrings"}, "builtin"),
+    ],
+)
+def test_data_has_one_source(data: dict[str, Any], source: str) -> None:
+    assert made(task__data=data).task.data.source == source
+
+
+def test_files_are_grouped_by_split() -> None:
+    data = made(task__data={"train": "a.csv", "test": ["b.csv", "c.csv"]}).task.data
+    assert data.files == {"train": ("a.csv",), "test": ("b.csv", "c.csv")}

@@ -1,0 +1,181 @@
+"""The sentence on top, in every form, and the reason given for every trial that holds no rank."""
+
+import pytest
+from finesearch.report import RunRecord, ScoredRow, StepRow, TrialRow, verdict
+from finesearch.report.standing import ties, unranked, verified
+
+
+def scored(name, test, interval=None, **more):
+    return ScoredRow(name=name, test=test, test_interval=interval, **({"validation": 0.9} | more))
+
+
+def claim(*ranked, baselines=(), **more):
+    fields = {"name": "a", "metric": "accuracy", "goal": "max", "trials": [TrialRow(trial=7, state="complete")]}
+    return verdict(RunRecord(**(fields | {"ranked": ranked, "baselines": baselines} | more)))
+
+
+ORDINARY = scored("ordinary", 0.880, (0.860, 0.900))
+
+
+def test_beyond_chance_by_separate_intervals():
+    result = claim(scored("trial 7", 0.930, (0.910, 0.950), trial=7), baselines=[ORDINARY])
+    assert result.tone == "better"
+    assert result.sentence == (
+        "Trial 7 beats the ordinary recipe on test: accuracy 0.930 (95 % interval 0.910 to 0.950) against 0.880 "
+        "(0.860 to 0.900); the intervals do not overlap."
+    )
+
+
+def test_better_but_perhaps_by_chance():
+    result = claim(scored("trial 7", 0.890, (0.870, 0.910)), baselines=[ORDINARY])
+    assert result.tone == "unclear"
+    assert "Trial 7 scores better than the ordinary recipe on test: accuracy 0.890" in result.sentence
+    assert result.sentence.endswith("the intervals overlap, so it may be chance.")
+
+
+def test_a_paired_interval_decides_where_it_is_given():
+    row = scored("trial 7", 0.890, (0.870, 0.910), gain_interval=(0.002, 0.018))
+    result = claim(row, baselines=[ORDINARY])
+    assert result.tone == "better"
+    assert "the paired difference on the same examples is +0.0100 (95 % interval +0.0020 to +0.0180)" in result.sentence
+    row = scored("trial 7", 0.890, (0.870, 0.910), gain_interval=(-0.002, 0.018))
+    result = claim(row, baselines=[ORDINARY])
+    assert result.tone == "unclear"
+    assert result.sentence.endswith("(95 % interval -0.0020 to +0.0180), so it may be chance.")
+
+
+def test_worse_is_said_plainly():
+    result = claim(scored("trial 7", 0.800, (0.780, 0.820)), baselines=[ORDINARY])
+    assert result.tone == "worse"
+    assert result.sentence.startswith("Trial 7 does not beat the ordinary recipe on test: accuracy 0.800")
+
+
+def test_slightly_worse_is_said_plainly_too():
+    result = claim(scored("trial 7", 0.875, (0.855, 0.895)), baselines=[ORDINARY])
+    assert result.tone == "unclear"
+    assert result.sentence.startswith("Trial 7 does not beat the ordinary recipe on test")
+
+
+def test_the_same_score_does_not_beat():
+    result = claim(scored("trial 7", 0.880, (0.860, 0.900)), baselines=[ORDINARY])
+    assert result.sentence.startswith("Trial 7 does not beat the ordinary recipe on test: they score the same")
+
+
+def test_lower_is_better_where_the_goal_is_min():
+    row = scored("trial 7", 0.20, (0.19, 0.21))
+    result = claim(row, baselines=[scored("ordinary", 0.30, (0.28, 0.32))], metric="loss", goal="min")
+    assert result.tone == "better"
+    assert result.sentence.startswith("Trial 7 beats the ordinary recipe on test: loss 0.20")
+
+
+def test_without_intervals_no_certainty_is_claimed():
+    result = claim(scored("trial 7", 0.95), baselines=[scored("ordinary", 0.60)])
+    assert result.tone == "unclear"
+    assert result.sentence.endswith("without intervals nobody can say whether that is chance.")
+
+
+def test_without_an_ordinary_recipe_nothing_is_claimed():
+    result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[scored("majority", 0.1)])
+    assert result.tone == "unknown"
+    assert result.sentence.endswith("no ordinary recipe was run beside it, so whether it beats one is not known.")
+
+
+def test_an_ordinary_recipe_that_failed_is_named_with_its_reason():
+    failed = ScoredRow(name="ordinary", error="training loss became NaN at step 3")
+    result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[failed])
+    assert "the ordinary recipe has no test score (training loss became NaN at step 3)" in result.sentence
+
+
+def test_while_partial_the_ordinary_recipe_may_be_waited_for():
+    result = claim(scored("trial 7", 0.95), baselines=[ScoredRow(name="ordinary")], partial=True)
+    assert "the ordinary recipe has not been scored yet" in result.sentence
+
+
+def test_a_winner_without_test_score_claims_validation_only():
+    result = claim(ScoredRow(name="trial 7", validation=0.91), baselines=[ORDINARY])
+    assert result.tone == "unknown"
+    assert result.sentence == (
+        "Trial 7 leads with accuracy 0.9100 on validation; test has not been scored, so nothing is claimed about it."
+    )
+
+
+def test_a_checkpoint_that_scored_otherwise_when_reloaded_does_not_win():
+    spoiled = scored("trial 3", 0.99, (0.98, 1.0), trial=3, error="reloaded, it scored 0.41 and not 0.99")
+    good = scored("trial 7", 0.93, (0.91, 0.95), trial=7)
+    assert claim(spoiled, good, baselines=[ORDINARY]).sentence.startswith("Trial 7 beats")
+    result = claim(spoiled, baselines=[ORDINARY])
+    assert result.sentence == (
+        "No checkpoint is ranked: 1 checkpoint did not pass re-scoring, after 1 trial (1 complete)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("trials", "partial", "sentence"),
+    [
+        ([], True, "No trial has started yet."),
+        ([], False, "No trial was run, so nothing is ranked."),
+        (["running", "failed"], True, "so far 2 trials (1 failed and 1 running)."),
+        (["failed", "failed"], False, "No checkpoint is ranked, after 2 trials (2 failed)."),
+    ],
+)
+def test_with_nothing_ranked(trials, partial, sentence):
+    rows = [TrialRow(trial=number, state=state) for number, state in enumerate(trials)]
+    result = claim(trials=rows, partial=partial)
+    assert result.tone == "unknown"
+    assert sentence in result.sentence
+
+
+def record_of(trials, ranked, **more):
+    return RunRecord(**({"name": "a", "metric": "accuracy", "goal": "max"} | more), trials=trials, ranked=ranked)
+
+
+def test_every_trial_without_a_rank_has_a_reason():
+    trials = [
+        TrialRow(trial=0, state="complete", values=[0.9]),
+        TrialRow(trial=1, state="complete", values=[0.5]),
+        TrialRow(trial=2, state="pruned", history=[StepRow(step=1, value=0.3)]),
+        TrialRow(trial=3, state="failed", reason="out of memory"),
+        TrialRow(trial=4, state="failed"),
+        TrialRow(trial=5, state="running"),
+        TrialRow(trial=6, state="complete", values=[None]),
+        TrialRow(trial=7, state="complete", values=[0.8]),
+    ]
+    ranked = [
+        ScoredRow(name="trial 0", trial=0, validation=0.9),
+        ScoredRow(name="trial 7", trial=7, validation=0.8, error="reloaded, it scored 0.2 and not 0.8"),
+    ]
+    record = record_of(trials, ranked)
+    assert [(entry.row.trial, entry.reason) for entry in unranked(record)] == [
+        (3, "out of memory"),
+        (4, "failed; no reason was recorded"),
+        (5, "was running when the search ended"),
+        (1, "not the best on validation"),
+        (6, "finished without a finite accuracy"),
+        (7, "reloaded, it scored 0.2 and not 0.8"),
+        (2, "stopped by the pruner after 1 evaluation"),
+    ]
+    assert [row.trial for row in verified(record)] == [0]
+
+
+def test_while_partial_complete_trials_wait_for_the_end():
+    trials = [TrialRow(trial=0, state="complete", values=[0.9]), TrialRow(trial=1, state="running")]
+    reasons = [entry.reason for entry in unranked(record_of(trials, [], partial=True))]
+    assert reasons == ["still running", "nothing is ranked before the search ends"]
+
+
+def test_ties_are_explained():
+    ranked = [
+        ScoredRow(name="trial 5", trial=5, validation=0.9, trainable_parameters=4620),
+        ScoredRow(name="trial 2", trial=2, validation=0.9, trainable_parameters=22_700_000),
+        ScoredRow(name="trial 3", trial=3, validation=0.9, trainable_parameters=22_700_000),
+        ScoredRow(name="trial 1", trial=1, validation=0.8, trainable_parameters=1),
+    ]
+    trials = [TrialRow(trial=9, state="complete", values=[0.8], trainable_parameters=400)]
+    record = record_of(trials, ranked)
+    assert ties(record) == [
+        "trial 5 and trial 2 are tied at 0.9000 on validation; trial 5 comes first, with fewer trainable parameters "
+        "(4.62 k against 22.7 M).",
+        "trial 2 and trial 3 are tied at 0.9000 on validation; trial 2 comes first, with the lower trial number and no "
+        "more trainable parameters.",
+    ]
+    assert unranked(record)[0].reason == "tied with trial 1, with fewer trainable parameters (1 against 400) there"

@@ -1,0 +1,96 @@
+"""A trial without a model that checkpoints, resumes and reports like a real one, and breaks where it is told to."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finesearch.errors import DiskFullError, DivergedError
+
+STEPS = 3
+
+
+@dataclass
+class FaultBench:
+    """Trains by sleeping. ``log`` gets a line for every step that was really trained: trial, step, process.
+
+    ``fault`` says what goes wrong at the second step, and in which trial: ``kind:number``, several parted by ``;``;
+    ``kind`` alone means in every trial.
+    """
+
+    log: str
+    fault: str = "none"
+    step_s: float = 0.05
+
+    def run(self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]) -> dict[str, Any]:
+        state = Path(job["directory"]) / "state.json"
+        history = json.loads(state.read_text())["history"] if state.exists() else []
+        for evaluation in history:
+            if not report(evaluation):
+                return self._result(history, state)
+        for step in range(len(history) + 1, STEPS + 1):
+            value = math.tanh(step * (6 + math.log10(job["recipe"]["learning_rate"])) / 4) + 0.01 * job["number"]
+            beat()
+            value = self._break(job, step, value)
+            time.sleep(self.step_s)
+            with open(self.log, "a", encoding="utf-8") as file:
+                file.write(f"{job['number']} {step} {os.getpid()}\n")
+            history.append(
+                {"step": step, "epoch": float(step), "metrics": {"accuracy": value}, "train_loss": 0.1, "seconds": 0.1 * step, "tokens": 0}
+            )
+            self._save(state, history)
+            if not report(history[-1]):
+                break
+        return self._result(history, state)
+
+    def _save(self, state: Path, history: list[dict[str, Any]]) -> None:
+        if _rank() == 0:
+            temporary = state.with_name(f"state.{os.getpid()}")
+            temporary.write_text(json.dumps({"history": history}))
+            temporary.replace(state)
+
+    def _result(self, history: list[dict[str, Any]], state: Path) -> dict[str, Any]:
+        best = max(history, key=lambda evaluation: evaluation["metrics"]["accuracy"])
+        return {
+            "best": best, "seconds": history[-1]["seconds"], "trainable_parameters": 1, "total_parameters": 2,
+            "checkpoint": str(state.parent), "checkpoint_bytes": 1, "warnings": [],
+        }  # fmt: skip
+
+    def _break(self, job: dict[str, Any], step: int, value: float) -> float:
+        faults = [fault.partition(":") for fault in self.fault.split(";")]
+        mine = [kind for kind, _, number in faults if step == 2 and (not number or job["number"] == int(number))]
+        match mine[0] if mine else "none":
+            case "kill always":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "kill once":
+                if job["attempt"] == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            case "hang once":
+                if job["attempt"] == 1:
+                    time.sleep(10_000)
+            case "raise on rank 1":
+                if _rank() == 1:
+                    raise RuntimeError("rank 1 met something odd")
+                time.sleep(1.0)
+            case "raise":
+                raise RuntimeError("this trial cannot be trained")
+            case "diverge":
+                raise DivergedError("the training loss became nan at step 12")
+            case "infinite":
+                return math.inf
+            case "disk full":
+                raise DiskFullError("/runs/x: no space is left on the device")
+        return value
+
+
+def _rank() -> int:
+    import torch.distributed as dist
+
+    return dist.get_rank() if dist.is_initialized() else 0

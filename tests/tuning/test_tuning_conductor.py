@@ -1,0 +1,204 @@
+"""The policy without a cluster: what runs next, what a trial's end means, what budgets and retention do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finesearch.errors import DataError, DiskFullError
+from finesearch.plan import Plan
+from finesearch.tuning.budget import Spending
+from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor, payload_error
+from finesearch.tuning.journal import Direction, Journal, state_name
+from finesearch.tuning.samplers import make_pruner
+from finesearch.tuning.sqlite import open_storage
+from plans import empty_plan
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def conduct(folder: Path, plan: Plan, clock: Clock | None = None, devices: float = 1.0) -> Conductor:
+    storage = open_storage(folder / "study.db")
+    directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
+    search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations))
+    baselines = Journal(storage, "baselines", directions[:1])
+    spending = Spending({SEARCH: search, BASELINES: baselines}, devices, clock or Clock())
+    conductor = Conductor(plan, search, baselines, folder, 1, spending)
+    spending.begin()
+    return conductor
+
+
+def evaluation(step: int, accuracy: float, seconds: float = 1.0) -> dict[str, Any]:
+    return {"step": step, "epoch": 1.0, "metrics": {"accuracy": accuracy}, "train_loss": 0.1, "seconds": seconds, "tokens": 9}
+
+
+def complete(accuracy: float, seconds: float = 1.0, **detail: Any) -> dict[str, Any]:
+    best = evaluation(1, accuracy, seconds)
+    return {"state": "complete", "reason": None, "error": None, "detail": {"best": best, "seconds": seconds, **detail}}
+
+
+def run_one(conductor: Conductor, accuracy: float, seconds: float = 1.0, **detail: Any) -> int:
+    job = conductor.next_job("t")
+    assert job is not None
+    (Path(job["directory"]) / "step-0001").mkdir(parents=True)
+    conductor.trial_ended("t", complete(accuracy, seconds, **detail), False)
+    return int(job["number"])
+
+
+def test_failed_trials_are_replaced_and_do_not_count(tmp_path: Path) -> None:
+    conductor = conduct(tmp_path, empty_plan(budget="{trials: 2}"))
+    assert conductor.next_job("t")
+    conductor.trial_ended("t", {"state": "failed", "reason": "it broke", "error": "TrialError", "detail": {}}, False)
+    run_one(conductor, 0.5)
+    assert not conductor.is_finished
+    run_one(conductor, 0.6)
+    assert conductor.is_finished
+    assert conductor.next_job("t") is None
+    assert conductor.journals[SEARCH].counts() == {"complete": 2, "pruned": 0, "failed": 1, "running": 0}
+
+
+def test_first_configurations_come_before_the_sampler(tmp_path: Path) -> None:
+    search = "{pruner: none, first: [{learning_rate: 1.0e-4, adaptation: {freeze_bottom: {layers: 3}}}, {weight_decay: 0.1}]}"
+    conductor = conduct(tmp_path, empty_plan(search=search))
+    job = conductor.next_job("a")
+    assert job is not None
+    assert (job["recipe"]["learning_rate"], job["recipe"]["adaptation"]) == (1e-4, "freeze_bottom")
+    assert job["recipe"]["adaptation_parameters"] == {"layers": 3}
+    job = conductor.next_job("b")
+    assert job is not None
+    assert job["recipe"]["weight_decay"] == 0.1
+
+
+def test_the_ordinary_recipe_runs_first_and_counts_as_no_trial(tmp_path: Path) -> None:
+    plan = empty_plan(report="{baselines: [ordinary]}", budget="{trials: 1}")
+    conductor = conduct(tmp_path, plan)
+    job = conductor.next_job("t")
+    assert job is not None
+    assert (job["study"], job["recipe"]["adaptation"], job["recipe"]["learning_rate"]) == (BASELINES, "full", 5e-5)
+    conductor.trial_ended("t", complete(0.7), False)
+    run_one(conductor, 0.5)
+    assert conductor.is_finished
+    assert len(conductor.journals[BASELINES].trials()) == 1
+
+
+def test_only_what_can_be_ranked_stays_on_disk(tmp_path: Path) -> None:
+    conductor = conduct(tmp_path, empty_plan(report="{top: 2, baselines: []}", search="{pruner: none}"))
+    for accuracy in (0.5, 0.9, 0.7, 0.6, 0.8):
+        run_one(conductor, accuracy)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"trial-0001", "trial-0004"}
+
+
+def test_with_several_objectives_the_front_stays_on_disk(tmp_path: Path) -> None:
+    search = "{pruner: none, objectives: [{metric: accuracy, goal: max}, {metric: seconds, goal: min}]}"
+    conductor = conduct(tmp_path, empty_plan(report="{top: 1, baselines: []}", search=search))
+    for accuracy, seconds in ((0.9, 9.0), (0.5, 1.0), (0.4, 5.0)):
+        run_one(conductor, accuracy, seconds)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"trial-0000", "trial-0001"}
+    assert [trial.values for trial in conductor.journals[SEARCH].trials()] == [[0.9, 9.0], [0.5, 1.0], [0.4, 5.0]]
+
+
+def test_hours_are_counted_over_resumes(tmp_path: Path) -> None:
+    clock, plan = Clock(), empty_plan(budget="{trials: 9, hours: 1}")
+    conductor = conduct(tmp_path, plan, clock)
+    run_one(conductor, 0.5)
+    clock.now += 3000
+    conductor.tick()
+    assert conductor.closing is None
+    clock.now += 100_000  # nobody searched meanwhile
+    conductor = conduct(tmp_path, plan, clock)
+    assert conductor.closing is None
+    clock.now += 601
+    assert conductor.next_job("t") is None
+    assert conductor.is_finished
+    assert conductor.closing == "the budget of 1 hours is spent"
+
+
+def test_device_hours_count_every_device_of_every_trial(tmp_path: Path) -> None:
+    plan = empty_plan(budget="{trials: 9, device_hours: 1}", search="{pruner: none}")
+    conductor = conduct(tmp_path, plan, devices=4)
+    run_one(conductor, 0.5, seconds=500)
+    assert conductor.closing is None
+    run_one(conductor, 0.5, seconds=401)
+    assert conductor.closing == "the budget of 1 device-hours is spent"
+    again = conduct(tmp_path, plan, devices=4)
+    assert again.is_finished, "spending is read back from the journal"
+
+
+def test_a_spent_budget_stops_a_running_trial_and_says_so(tmp_path: Path) -> None:
+    clock = Clock()
+    conductor = conduct(tmp_path, empty_plan(budget="{trials: 9, hours: 1}", search="{pruner: none}"), clock)
+    conductor.next_job("t")
+    assert conductor.evaluation("t", evaluation(1, 0.5))
+    clock.now += 3601
+    assert not conductor.evaluation("t", evaluation(2, 0.6))
+    conductor.trial_ended("t", evaluation(2, 0.6), False)
+    trial = conductor.journals[SEARCH].get(0)
+    assert state_name(trial) == "pruned"
+    assert trial.user_attrs["outcome"]["reason"] == "stopped at evaluation 2: the budget of 1 hours is spent"
+
+
+def test_a_dead_actor_fails_its_trial(tmp_path: Path) -> None:
+    conductor = conduct(tmp_path, empty_plan())
+    conductor.next_job("t")
+    conductor.trial_ended("t", None, True)
+    conductor.trial_ended("t", None, True)
+    assert "actor died three times" in conductor.journals[SEARCH].get(0).user_attrs["outcome"]["reason"]
+
+
+@pytest.mark.parametrize(("metrics", "reason"), [
+    ({"accuracy": float("nan")}, "accuracy was nan at evaluation 1"),
+    ({"accuracy": float("inf")}, "accuracy was inf at evaluation 1"),
+    ({"loss": 1.0}, "accuracy was None at evaluation 1"),
+])  # fmt: skip
+def test_a_metric_that_is_no_number_fails_the_trial(tmp_path: Path, metrics: dict[str, float], reason: str) -> None:
+    conductor = conduct(tmp_path, empty_plan())
+    conductor.next_job("t")
+    payload = {**evaluation(1, 0.0), "metrics": metrics}
+    assert not conductor.evaluation("t", payload)
+    conductor.trial_ended("t", payload, False)
+    trial = conductor.journals[SEARCH].get(0)
+    assert (state_name(trial), trial.user_attrs["outcome"]["reason"]) == ("failed", reason)
+    assert trial.intermediate_values == {}
+
+
+def test_an_objective_that_is_not_finite_fails_the_trial(tmp_path: Path) -> None:
+    search = "{pruner: none, objectives: [{metric: accuracy, goal: max}, {metric: seconds, goal: min}]}"
+    conductor = conduct(tmp_path, empty_plan(search=search))
+    conductor.next_job("t")
+    conductor.trial_ended("t", complete(0.5, float("inf")), False)
+    assert "an objective is not finite" in conductor.journals[SEARCH].get(0).user_attrs["outcome"]["reason"]
+
+
+def test_what_would_end_every_trial_ends_the_search_and_keeps_its_trial(tmp_path: Path) -> None:
+    conductor = conduct(tmp_path, empty_plan())
+    conductor.next_job("t")
+    payload = {"state": "fatal", "reason": "train.csv: gone", "error": "DataError", "detail": {}}
+    conductor.trial_ended("t", payload, False)
+    assert isinstance(conductor.fatal, DataError)
+    assert conductor.is_stopped
+    assert conductor.journals[SEARCH].counts()["running"] == 1
+
+
+def test_a_workers_error_is_remade_by_name() -> None:
+    assert isinstance(payload_error({"error": "DiskFullError", "reason": "full"}), DiskFullError)
+    assert payload_error({"error": "OSError", "reason": "x"}).exit_code == 3
+    assert payload_error({"error": "ZeroDivisionError", "reason": "x"}).exit_code == 1
+
+
+def test_a_grid_ends_when_every_cell_was_tried(tmp_path: Path) -> None:
+    plan = empty_plan(
+        space="{learning_rate: [0.1, 0.2], weight_decay: [0.0, 0.1]}", search="{sampler: grid, pruner: none}", budget="{trials: 99}"
+    )
+    conductor = conduct(tmp_path, plan)
+    seen = set()
+    while not conductor.is_finished:
+        number = run_one(conductor, 0.5)
+        seen.add(tuple(sorted(conductor.journals[SEARCH].get(number).params.items())))
+    assert len(seen) == 4

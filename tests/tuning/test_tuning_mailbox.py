@@ -1,0 +1,136 @@
+"""The mailbox alone: an asyncio object, so that its rules can be seen without a cluster."""
+
+import asyncio
+from pathlib import Path
+
+from finesearch.tuning.mailbox import HAND_OUTS, Mailbox, claim_attempt
+
+QUICK = 0.05
+
+
+def job(folder: Path, decided: int = 0) -> dict[str, object]:
+    return {"number": 0, "directory": str(folder / "trial"), "decided": decided}
+
+
+def evaluation(step: int) -> dict[str, object]:
+    return {"step": step, "metrics": {"accuracy": 0.5}}
+
+
+def test_a_job_is_worked_on_to_its_end(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        generation = await box.post(job(tmp_path))
+        taken = await box.take("a", 0, 0)
+        assert taken is not None
+        assert (taken["generation"], taken["attempt"]) == (generation, 1)
+        report = asyncio.create_task(box.report(generation, 1, evaluation(1)))
+        assert (await box.next_event(generation)) == {"kind": "evaluation", **evaluation(1)}
+        await box.answer(generation, 1, True)
+        assert await report is True
+        await box.finish(generation, "complete", None, None, {"seconds": 1.0})
+        event = await box.next_event(generation)
+        assert event == {"kind": "end", "state": "complete", "reason": None, "error": None, "detail": {"seconds": 1.0}}
+        assert await box.take("a", 0, generation, QUICK) is None
+
+    asyncio.run(story())
+
+
+def test_a_stopped_trial_stops_at_once_and_nothing_of_it_reaches_the_next(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        old = await box.post(job(tmp_path))
+        await box.take("a", 0, 0)
+        report = asyncio.create_task(box.report(old, 1, evaluation(1)))
+        await box.next_event(old)
+        new = await box.post(job(tmp_path))
+        assert await report is False
+        assert await box.report(old, 2, evaluation(2)) is False
+        await box.finish(old, "complete", None, None, {})
+        await box.answer(old, 1, True)
+        assert await box.next_event(new, QUICK) is None
+
+    asyncio.run(story())
+
+
+def test_a_trial_that_kills_its_worker_every_time_fails_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        generation = await box.post(job(tmp_path))
+        for attempt in range(1, HAND_OUTS + 1):
+            taken = await box.take(f"incarnation {attempt}", 0, 0)
+            assert taken is not None
+            assert taken["attempt"] == attempt
+        assert await box.take("one too many", 0, 0, QUICK) is None
+        event = await box.next_event(generation)
+        assert event is not None
+        assert event["state"] == "failed"
+        assert "died 3 times" in event["reason"]
+        following = await box.post(job(tmp_path))
+        assert await box.take("one too many", 0, 0) is not None
+        assert await box.next_event(following, QUICK) is None
+
+    asyncio.run(story())
+
+
+def test_a_rank_waits_for_rank_0_of_its_own_incarnation(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        await box.post(job(tmp_path))
+        await box.take("dead", 0, 0)
+        assert await box.take("alive", 1, 0, QUICK) is None, "it would have got the dead incarnation's hand-out"
+        other = asyncio.create_task(box.take("alive", 1, 0))
+        zero = await box.take("alive", 0, 0)
+        assert await other == zero
+
+    asyncio.run(story())
+
+
+def test_what_the_journal_has_is_not_passed_on_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        generation = await box.post(job(tmp_path, decided=2))
+        await box.take("a", 0, 0)
+        assert await box.report(generation, 1, evaluation(1)) is True
+        assert await box.report(generation, 2, evaluation(2)) is True
+        assert await box.next_event(generation, QUICK) is None
+        assert await box.report(generation, 3, evaluation(3), QUICK) is None, "no verdict came yet"
+        assert await box.report(generation, 3, evaluation(3), QUICK) is None
+        assert (await box.next_event(generation))["step"] == 3
+        assert await box.next_event(generation, QUICK) is None, "asked again, but passed on once"
+
+    asyncio.run(story())
+
+
+def test_silence_counts_only_while_a_worker_works(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        generation = await box.post(job(tmp_path))
+        await asyncio.sleep(QUICK)
+        assert await box.silence_s() == 0.0, "no worker has the job yet"
+        await box.take("a", 0, 0)
+        await asyncio.sleep(2 * QUICK)
+        assert await box.silence_s() >= QUICK
+        await box.beat(generation)
+        assert await box.silence_s() < QUICK
+        assert await box.condemn() == "a"
+        assert await box.is_condemned("a")
+        assert await box.take("a", 0, 0, QUICK) is None, "a condemned group gets nothing more"
+        assert await box.take("b", 0, 0) is not None
+
+    asyncio.run(story())
+
+
+def test_a_trial_folder_that_cannot_be_written_ends_the_search(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        (tmp_path / "trial").write_text("a file where the folder should be")
+        generation = await box.post(job(tmp_path))
+        assert await box.take("a", 0, 0, QUICK) is None
+        event = await box.next_event(generation)
+        assert (event["state"], event["error"]) == ("fatal", "StorageError")
+
+    asyncio.run(story())
+
+
+def test_no_two_attempts_share_a_number(tmp_path: Path) -> None:
+    assert [claim_attempt(tmp_path) for _ in range(3)] == [1, 2, 3]
