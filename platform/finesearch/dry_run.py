@@ -36,7 +36,7 @@ def _lines(plan: Plan, preflight: Preflight, folder: Path, concurrent: int, need
         f"  model    {plan.task.model}: {model.architecture}, {model.num_layers} layers, {model.parameters / 1e6:.1f} M parameters",
         f"  data     {rows} rows; labels: {', '.join(preflight.facts.label_names) or 'none'}",
         f"  space    {len(plan.space.parameters)} parameters:",
-        *(f"             {parameter.describe()}" for parameter in plan.space.parameters),
+        *(f"             {parameter.name}: {parameter.domain.text}" for parameter in plan.space.parameters),
         f"  search   {plan.search.sampler}, pruner {plan.search.pruner}; budget {', '.join(limits)}",
         f"  at once  {concurrent} trial(s) on this machine; on a cluster, as many as it holds",
         f"  disk     checkpoints take at most {need / (1 << 30):.2f} GiB in {folder}",

@@ -45,10 +45,10 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
     from finesearch.training import check_recipe_space, inspect_model
 
     model = inspect_model(plan.task, plan.base)
-    warnings = check_recipe_space(plan, model) or ()
+    check_recipe_space(plan.space, model)
     splits = load_splits(plan.task, plan.base, cache)
     task = make_task(plan.task)
-    return Preflight(task, splits, task.read(splits), model, (*plan.warnings, *warnings))
+    return Preflight(task, splits, task.read(splits), model, plan.warnings)
 
 
 def run_folder(plan: Plan) -> Path:

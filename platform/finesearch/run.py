@@ -142,7 +142,7 @@ def conclude(record: RunRecord, conductor: Conductor, reporter: Reporter, progre
     """Say where the report is, or why there is nothing to rank."""
     from finesearch.report import verdict
 
-    progress.say(f"{record.name}: {verdict(record).text}")
+    progress.say(f"{record.name}: {verdict(record).sentence}")
     progress.say(f"{record.name}: report in {reporter.path}; {duration(conductor.spending.seconds)} in all")
     if not any(row.error is None for row in record.ranked):
         why = conductor.closing or "no trial completed"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import FrozenTrial
 
@@ -16,106 +16,124 @@ from finesearch.scores import Score, ScoreBook, gain_over, metric_of, mismatch, 
 from finesearch.tuning.conductor import SEARCH, Conductor
 from finesearch.tuning.journal import state_name
 from finesearch.tuning.retention import rankable
-from finesearch.tuning.verification import rescore_all
+from finesearch.tuning.verification import rescore_all, score_majority_baseline
 
-MAJORITY = "majority"
+MAJORITY, ORDINARY_ROW = "majority", "ordinary"
+ORDINARY_PARAMETERS = ORDINARY.model_dump(include={"adaptation", "learning_rate", "schedule", "epochs", "batch_size"})
 
 
 def score_standing(conductor: Conductor, preflight: Preflight, folder: Path) -> Standing:
-    """Reload and score what can be ranked and the baselines; needs Ray for the clean processes."""
+    """Reload and score what can be ranked, and the baselines; needs Ray for the clean processes."""
+    plan, book = conductor.plan, ScoreBook(folder / "scores")
+    known = _kept(conductor, book)
+    missing = {name: path for name, path in _wanted(conductor).items() if name not in known}
+    place = (str(plan.base), str(folder / "cache"))
+    checkpoints = {name: path for name, path in missing.items() if path is not None}
+    rescored = dict(zip(checkpoints, rescore_all(list(checkpoints.values()), plan.task, plan.training, *place), strict=True))
+    if MAJORITY in missing:
+        rescored[MAJORITY] = score_majority_baseline(plan.task, *place)
+    for name, found in rescored.items():
+        score = Score(name, missing[name], found.validation, found.test, found.predictions, found.references, found.error)
+        book.put(score)
+        known[name] = score
+    return _standing(conductor, preflight, known)
+
+
+def kept_standing(conductor: Conductor, preflight: Preflight, folder: Path) -> tuple[Standing, bool]:
+    """What was scored before, and whether that is all there is to score."""
+    known = _kept(conductor, ScoreBook(folder / "scores"))
+    return _standing(conductor, preflight, known), set(known) == set(_wanted(conductor))
+
+
+def _wanted(conductor: Conductor) -> dict[str, str | None]:
+    """What is to be scored: name to checkpoint, in rank order, baselines last."""
     plan = conductor.plan
-    book = ScoreBook(folder / "scores")
-    candidates = rankable(conductor.journals[SEARCH], plan.report.top)
+    wanted: dict[str, str | None] = {
+        score_name(trial): trial.user_attrs["outcome"]["checkpoint"]
+        for trial in rankable(conductor.journals[SEARCH], plan.report.top)
+    }
     ordinary = ordinary_trial(conductor)
-    entries = [(f"trial-{trial.number:04d}", trial) for trial in candidates]
-    if ordinary is not None and state_name(ordinary) == "complete":
-        entries.append(("ordinary", ordinary))
-    scores = _scores(plan, folder, book, {name: trial.user_attrs["outcome"]["checkpoint"] for name, trial in entries})
+    if ORDINARY_ROW in plan.report.baselines and ordinary is not None and state_name(ordinary) == "complete":
+        wanted[ORDINARY_ROW] = ordinary.user_attrs["outcome"]["checkpoint"]
+    if MAJORITY in plan.report.baselines:
+        wanted[MAJORITY] = None
+    return wanted
+
+
+def _kept(conductor: Conductor, book: ScoreBook) -> dict[str, Score]:
+    found = {name: book.get(name, path) for name, path in _wanted(conductor).items()}
+    return {name: score for name, score in found.items() if score is not None}
+
+
+def score_name(trial: FrozenTrial) -> str:
+    """Name of a trial's score and of its checkpoint folder."""
+    return f"trial-{trial.number:04d}"
+
+
+def _standing(conductor: Conductor, preflight: Preflight, scores: dict[str, Score]) -> Standing:
+    plan = conductor.plan
     metric = metric_of(preflight.task.score, plan.task.metric)
-    examples = len(preflight.splits.validation)
-    reference = scores.get("ordinary")
+    ordinary = ordinary_trial(conductor)
+    reference = scores.get(ORDINARY_ROW)
     if reference is not None and reference.error is not None:
         reference = None
+    judge = _Judge(plan, metric, len(preflight.splits.validation))
     ranked = tuple(
-        _row(plan, f"trial {trial.number}", trial, scores[name], reference, metric, examples, trial.user_attrs["asked"]["parameters"])
-        for name, trial in entries
-        if name != "ordinary"
+        judge.row(trial, scores[score_name(trial)], reference)
+        for trial in rankable(conductor.journals[SEARCH], plan.report.top)
+        if score_name(trial) in scores
     )
-    baselines = []
-    for name in plan.report.baselines:
-        if name == MAJORITY:
-            baselines.append(_majority_row(plan, preflight, reference, metric))
-        elif ordinary is not None and "ordinary" in scores:
-            recipe = ORDINARY.model_dump(include={"adaptation", "learning_rate", "schedule", "epochs", "batch_size"})
-            baselines.append(_row(plan, name, ordinary, scores["ordinary"], None, metric, examples, recipe, trial_number=None))
-        elif ordinary is not None:
-            told = ordinary.user_attrs.get("outcome") or {}
-            baselines.append(ScoredRow(name=name, error=told.get("reason") or "did not finish"))
+    baselines: list[ScoredRow] = []
+    if MAJORITY in scores:
+        baselines.append(judge.majority(scores[MAJORITY]))
+    if ordinary is not None:
+        if ORDINARY_ROW in scores:
+            row = judge.row(ordinary, scores[ORDINARY_ROW], None)
+            baselines.append(row.model_copy(update={"name": ORDINARY_ROW, "trial": None, "parameters": ORDINARY_PARAMETERS}))
+        elif state_name(ordinary) != "running":
+            baselines.append(ScoredRow(name=ORDINARY_ROW, error=ordinary.user_attrs["outcome"]["reason"]))
     return Standing(ranked, tuple(baselines))
 
 
-def _scores(plan: Plan, folder: Path, book: ScoreBook, checkpoints: dict[str, str]) -> dict[str, Score]:
-    known = {name: book.get(name, path) for name, path in checkpoints.items()}
-    missing = [name for name, score in known.items() if score is None]
-    paths = [checkpoints[name] for name in missing]
-    rescored = rescore_all(paths, plan.task, plan.training, str(plan.base), str(folder / "cache"))
-    for name, path, found in zip(missing, paths, rescored, strict=True):
-        known[name] = Score(name, path, found.validation, found.test, found.predictions, found.references, found.error)
-        book.put(known[name])  # type: ignore[arg-type]
-    return {name: score for name, score in known.items() if score is not None}
+@dataclass(frozen=True)
+class _Judge:
+    """Makes rows of scores: intervals, and whether a checkpoint is what its trial said."""
 
+    plan: Plan
+    metric: Callable[..., float]
+    validation_examples: int
 
-def _row(
-    plan: Plan,
-    name: str,
-    trial: FrozenTrial,
-    score: Score,
-    reference: Score | None,
-    metric: Callable[..., float],
-    examples: int,
-    parameters: dict[str, Any],
-    trial_number: int | None = -1,
-) -> ScoredRow:
-    told = trial.user_attrs["outcome"]
-    said = told["best"]["metrics"][plan.task.metric]
-    error = score.error or mismatch(plan, said, score, examples)
-    usable = score.error is None
-    return ScoredRow(
-        name=name,
-        trial=trial.number if trial_number == -1 else trial_number,
-        validation=said,
-        revalidated=score.validation.get(plan.task.metric),
-        test=score.test.get(plan.task.metric),
-        test_interval=test_interval(plan, score, metric) if usable else None,
-        gain_interval=gain_over(plan, score, reference, metric) if usable and reference else None,
-        validation_metrics=score.validation,
-        test_metrics=score.test,
-        parameters=parameters,
-        trainable_parameters=told.get("trainable_parameters"),
-        seconds=told.get("seconds"),
-        checkpoint=score.checkpoint,
-        error=error,
-    )
+    def row(self, trial: FrozenTrial, score: Score, reference: Score | None) -> ScoredRow:
+        told, name = trial.user_attrs["outcome"], self.plan.task.metric
+        said = told["best"]["metrics"][name]
+        usable = score.error is None
+        return ScoredRow(
+            name=f"trial {trial.number}",
+            trial=trial.number,
+            validation=said,
+            revalidated=score.validation.get(name),
+            test=score.test.get(name),
+            test_interval=test_interval(self.plan, score, self.metric) if usable else None,
+            gain_interval=gain_over(self.plan, score, reference, self.metric) if usable and reference else None,
+            validation_metrics=score.validation,
+            test_metrics=score.test,
+            parameters=trial.user_attrs["asked"]["parameters"],
+            trainable_parameters=told.get("trainable_parameters"),
+            seconds=told.get("seconds"),
+            checkpoint=score.checkpoint,
+            error=score.error or mismatch(self.plan, said, score, self.validation_examples),
+        )
 
-
-def _majority_row(plan: Plan, preflight: Preflight, reference: Score | None, metric: Callable[..., float]) -> ScoredRow:
-    """The answer that train gives most often, for every row."""
-    task, splits = preflight.task, preflight.splits
-    train = task.raw_references(splits.plain_rows("train"), preflight.facts)
-    scored: dict[str, tuple[dict[str, float], list[Any], list[Any]]] = {}
-    for split in ("validation", "test"):
-        true = task.raw_references(splits.plain_rows(split), preflight.facts)
-        guess = task.majority(train, len(true))
-        scored[split] = (task.score(guess, true), guess, true)
-    test = Score(MAJORITY, None, scored["validation"][0], *scored["test"])
-    return ScoredRow(
-        name=MAJORITY,
-        validation=test.validation[plan.task.metric],
-        revalidated=test.validation[plan.task.metric],
-        test=test.test[plan.task.metric],
-        test_interval=test_interval(plan, test, metric),
-        validation_metrics=test.validation,
-        test_metrics=test.test,
-        seconds=0.0,
-        trainable_parameters=0,
-    )
+    def majority(self, score: Score) -> ScoredRow:
+        name = self.plan.task.metric
+        return ScoredRow(
+            name=MAJORITY,
+            validation=score.validation[name],
+            revalidated=score.validation[name],
+            test=score.test[name],
+            test_interval=test_interval(self.plan, score, self.metric),
+            validation_metrics=score.validation,
+            test_metrics=score.test,
+            trainable_parameters=0,
+            seconds=0.0,
+        )

@@ -5,7 +5,7 @@ import pytest
 from finesearch.errors import PlanError
 from finesearch.plan.problems import Places, Problems
 from finesearch.plan.yaml_text import read_yaml, write_yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_examples import refusal
 
@@ -99,5 +99,6 @@ data = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.
 
 
 @given(st.dictionaries(st.text(min_size=1), data))
+@settings(max_examples=60, deadline=None)
 def test_whatever_is_written_is_read_back(value: dict[str, Any]) -> None:
     assert repr(read(write_yaml(value)) or {}) == repr(value)

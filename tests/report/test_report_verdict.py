@@ -83,7 +83,14 @@ def test_without_an_ordinary_recipe_nothing_is_claimed():
 def test_an_ordinary_recipe_that_failed_is_named_with_its_reason():
     failed = ScoredRow(name="ordinary", error="training loss became NaN at step 3")
     result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[failed])
-    assert "the ordinary recipe has no test score (training loss became NaN at step 3)" in result.sentence
+    assert "the ordinary recipe has no valid test score (training loss became NaN at step 3)" in result.sentence
+
+
+def test_an_ordinary_recipe_whose_checkpoint_scored_otherwise_is_not_compared_with():
+    spoiled = ORDINARY.model_copy(update={"error": "reloaded, it scored 0.41 and not 0.88"})
+    result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[spoiled])
+    assert result.tone == "unknown"
+    assert "has no valid test score (reloaded, it scored 0.41 and not 0.88)" in result.sentence
 
 
 def test_while_partial_the_ordinary_recipe_may_be_waited_for():

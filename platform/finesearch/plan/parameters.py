@@ -63,11 +63,11 @@ class Searchable:
             return isinstance(value, str) and value in self.words
         if isinstance(value, bool) or self.kind == "boolean":
             return isinstance(value, bool) and self.kind == "boolean"
-        if not isinstance(value, int | float) or not -(2**63) < value < math.inf:
-            return False
-        if isinstance(value, int) and value >= 2**63:
-            return False
-        if self.kind == "integer" and not isinstance(value, int):
+        if isinstance(value, int):
+            # Beyond 64 bits the study's database does not hold it.
+            if abs(value) >= 2**63:
+                return False
+        elif self.kind == "integer" or not isinstance(value, float) or not math.isfinite(value):
             return False
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high

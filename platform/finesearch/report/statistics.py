@@ -1,6 +1,7 @@
 """How sure a score is, which trial comes first, and which trials no other beats in everything."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -135,15 +136,18 @@ def _interval_over_examples(
     # scipy.stats takes most of a second to import, which a report without intervals need not pay.
     from scipy import stats
 
-    # Percentile rather than BCa: BCa needs one more score an example and is undefined for constant scores.
-    result = stats.bootstrap(
-        (np.arange(examples),),
-        statistic,
-        n_resamples=resamples,
-        confidence_level=level,
-        vectorized=False,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
+    with warnings.catch_warnings():
+        # An undefined score is answered below; scipy's warning speaks of another method.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        # Percentile rather than BCa: BCa needs one more score an example and is undefined for constant scores.
+        result = stats.bootstrap(
+            (np.arange(examples),),
+            statistic,
+            n_resamples=resamples,
+            confidence_level=level,
+            vectorized=False,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
     low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
     return (low, high) if math.isfinite(low) and math.isfinite(high) else None

@@ -27,7 +27,7 @@ def verdict(record: RunRecord) -> Verdict:
     if winner.test is None:
         sentence = f"{_named(winner)} leads with {record.metric} {score(winner.validation)} on validation"
         return Verdict(f"{sentence}; test has not been scored, so nothing is claimed about it.", "unknown")
-    if baseline is None or baseline.test is None:
+    if baseline is None or baseline.test is None or baseline.error is not None:
         return Verdict(_without_baseline(record, winner, baseline), "unknown")
     return _compared(record, winner, baseline)
 
@@ -73,7 +73,7 @@ def _without_baseline(record: RunRecord, winner: ScoredRow, baseline: ScoredRow 
     if baseline is None:
         return f"{found}; no ordinary recipe was run beside it, so whether it beats one is not known."
     why = f" ({baseline.error})" if baseline.error else ""
-    waiting = "has not been scored yet" if record.partial and not baseline.error else f"has no test score{why}"
+    waiting = "has not been scored yet" if record.partial and not baseline.error else f"has no valid test score{why}"
     return f"{found}; the ordinary recipe {waiting}, so whether it is beaten is not known."
 
 

@@ -1,8 +1,8 @@
 """The registry of adaptations: which parameters of a model are trained, and how.
 
 An adaptation gets a freshly built model and may freeze parameters of it (or, later, add some). Parameters that the base
-model did not have, the new output layer above all, are trained under every adaptation: frozen at random they would only do
-harm. ``finesearch.plan`` holds the same names with their searchable parameters; a test keeps the two in step.
+model did not have, the new output layer above all, are trained under every adaptation: frozen at random they would only
+do harm. ``finesearch.plan`` holds the same names with their searchable parameters; a test keeps the two in step.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def check_layers(layers: int, available: int, architecture: str) -> None:
     """
     if layers and not available:
         raise ModelError(
-            f"adaptation.freeze_bottom.layers: {architecture} shares one block among all of its layers, so that none can "
-            f"be frozen alone. Use freeze_embeddings or head_only."
+            f"adaptation.freeze_bottom.layers: {architecture} shares one block among all of its layers, so that none "
+            f"can be frozen alone. Use freeze_embeddings or head_only."
         )
     if layers > available:
         raise ModelError(
@@ -98,7 +98,9 @@ def check_layers(layers: int, available: int, architecture: str) -> None:
         )
 
 
-def adapt(model: PreTrainedModel, anatomy: Anatomy, name: str, parameters: Mapping[str, Any], fresh: Collection[str]) -> None:
+def adapt(
+    model: PreTrainedModel, anatomy: Anatomy, name: str, parameters: Mapping[str, Any], fresh: Collection[str]
+) -> None:
     """Freeze in place what the adaptation freezes; ``fresh`` names the parameters that the base model did not have.
 
     Frozen modules stay in eval mode (no dropout), whatever ``model.train()`` is called with later.
@@ -114,7 +116,7 @@ def adapt(model: PreTrainedModel, anatomy: Anatomy, name: str, parameters: Mappi
 
 
 def keep_in_eval_mode(model: PreTrainedModel, subtrees: Collection[str], alone: Collection[str]) -> None:
-    """Make ``model.train()`` leave the named subtrees, and the modules named ``alone`` without their children, in eval mode."""
+    """Make ``model.train()`` leave in eval mode the named subtrees, and those in ``alone`` without their children."""
     train = model.train
 
     def train_all_but_frozen(mode: bool = True) -> PreTrainedModel:

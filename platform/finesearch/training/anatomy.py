@@ -1,9 +1,9 @@
 """Where a model's embeddings, blocks and head are, found from the model itself and not from a list of architectures.
 
-Blocks are the elements of the ``ModuleList`` (or lists, encoder before decoder) whose length the config calls its number of
-layers. Everything else inside the backbone is placed by running one tiny example and noting how many blocks had run when a
-module was first used. That catches what names would not: DeBERTa's relative-position embeddings and their norm stand behind
-the blocks in the module tree, and feed every one of them.
+Blocks are the elements of the ``ModuleList`` (or lists, encoder before decoder) whose length the config calls its
+number of layers. Everything else inside the backbone is placed by running one tiny example and noting how many blocks
+had run when a module was first used. That catches what names would not: DeBERTa's relative-position embeddings and
+their norm stand behind the blocks in the module tree, and feed every one of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-# Names under which configs keep the length of a list of blocks; aliases such as GPT-2's n_layer are mapped by transformers.
+# Names under which configs keep the length of a list of blocks; aliases such as GPT-2's n_layer are mapped by
+# transformers.
 LAYER_COUNTS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "num_layers", "num_decoder_layers")
 
 
@@ -26,7 +27,8 @@ class Anatomy:
 
     backbone: the part under the task's head; "" where the model has no separate head.
     blocks: in the order in which they run.
-    stages: module outside the blocks, inside the backbone -> number of blocks that had run before it, or 0 for embeddings.
+    stages: module outside the blocks, inside the backbone -> number of blocks that had run before it, or 0 for
+        embeddings.
     containers: modules around the blocks (the backbone among them), innermost last.
     """
 
@@ -133,7 +135,9 @@ def _embedding_parts(model: PreTrainedModel, prefix: str) -> Iterator[str]:
     """Embedding tables and what stands beside them, for a model whose blocks cannot be told apart."""
     from torch import nn
 
-    tables = [name for name, module in model.named_modules() if isinstance(module, nn.Embedding) and name.startswith(prefix)]
+    tables = [
+        name for name, module in model.named_modules() if isinstance(module, nn.Embedding) and name.startswith(prefix)
+    ]
     for owner in dict.fromkeys(name.rpartition(".")[0] for name in tables):
         if f"{owner}." == prefix:
             yield from (name for name in tables if name.rpartition(".")[0] == owner)

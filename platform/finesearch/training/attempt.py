@@ -1,4 +1,4 @@
-"""Sets up one attempt at a trial, resumes it where there is something to resume from, and takes everything down again."""
+"""Sets up one attempt at a trial, resumes it where there is something to resume, and takes everything down again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finesearch.training.engine import EngineSettings, running_engine
 from finesearch.training.global_batch import Learner
 from finesearch.training.history import Yardstick
 from finesearch.training.optimizers import build_optimizer
-from finesearch.training.precision import choose_precision, compute_in
+from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.processes import Processes
 from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
 from finesearch.training.trial_run import TrialRun
@@ -67,7 +67,7 @@ def run_attempt(
     precision, precision_notes = choose_precision(training.precision, processes.device)
     compute_in(model, precision, processes.device)
     totals = _count(model)
-    model.to(processes.device)
+    move(model, processes.device)
     pieces = processes.world_size * training.gradient_accumulation_steps
     settings = EngineSettings(
         zero_stage=training.zero_stage,
@@ -135,8 +135,9 @@ def build_model(
         same = processes.first_does(lambda: record.base.sha256 == materials.base_reference.sha256)
         if not same:
             raise CheckpointError(
-                f"{spec.directory}: the checkpoint was trained from a base model with SHA-256 {record.base.sha256[:12]}…, "
-                f"and {materials.base.folder} now holds another. Put the old one back, or start a run under a new name."
+                f"{spec.directory}: the checkpoint was trained from a base model with SHA-256 "
+                f"{record.base.sha256[:12]}…, and {materials.base.folder} now holds another. "
+                f"Put the old one back, or start a run under a new name."
             )
         overlay(model, load_file(remains.kept[record.evaluation.step] / WEIGHTS))
     return model, warnings

@@ -128,7 +128,8 @@ def _read_weights(folder: Path, config: PretrainedConfig, kind: str) -> tuple[Pr
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(
-                f"task.model: the weights in {folder} cannot be read ({type(error).__name__}: {error}). Fetch them again."
+                f"task.model: the weights in {folder} cannot be read ({type(error).__name__}: {error}). "
+                f"Fetch them again."
             ) from error
     fresh = frozenset({*found["missing_keys"], *(entry[0] for entry in found["mismatched_keys"])})
     fresh &= dict(model.named_parameters()).keys()
@@ -142,7 +143,7 @@ def _refuse_foreign_weights(model: PreTrainedModel, fresh: frozenset[str], folde
     missing = sum(size for name, size in backbone.items() if name in fresh)
     if missing > LARGEST_FRESH_SHARE * sum(backbone.values()):
         raise ModelError(
-            f"task.model: the weights in {folder} are not those of a {type(model).__name__} as its config.json describes "
-            f"it: {missing} of {sum(backbone.values())} parameters of the backbone are missing or of another shape. "
-            f"Fetch config.json and the weights from the same place."
+            f"task.model: the weights in {folder} are not those of a {type(model).__name__} as its config.json "
+            f"describes it: {missing} of {sum(backbone.values())} parameters of the backbone are missing or of another "
+            f"shape. Fetch config.json and the weights from the same place."
         )

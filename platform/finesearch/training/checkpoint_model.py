@@ -24,7 +24,8 @@ def load_checkpoint_model(
     base: the base model's folder, where it is no longer where the record says (on another machine, for example).
 
     Raises:
-        CheckpointError: the checkpoint does not match its manifest, or the base is not the one that it was trained from.
+        CheckpointError: the checkpoint does not match its manifest, or the base is not the one that it was trained
+            from.
         ModelError: the base cannot be found.
     """
     from safetensors.torch import load_file
@@ -56,7 +57,8 @@ def load_checkpoint_model(
 def evaluate_checkpoint(
     folder: str | Path, split: str, task: TaskPlan, training: TrainingPlan, base: str | Path, cache: str | Path
 ) -> Scored:
-    """Load a checkpoint and score it on ``train``, ``validation`` or ``test``, in the precision in which it was trained.
+    """Load a checkpoint and score it on ``train``, ``validation`` or ``test``, in the precision in which it was
+    trained.
 
     base: folder that relative paths of ``task`` are relative to.
 
@@ -69,7 +71,7 @@ def evaluate_checkpoint(
     from finesearch.training.engine import prepare_imports
     from finesearch.training.evaluation import evaluate
     from finesearch.training.materials import load_materials
-    from finesearch.training.precision import compute_in
+    from finesearch.training.precision import compute_in, move
     from finesearch.training.processes import Processes, choose_device
     from finesearch.training.randomness import isolated_generators
 
@@ -88,7 +90,8 @@ def evaluate_checkpoint(
                 )
             compute_in(model, record.precision, device)
             alone = Processes(rank=0, world_size=1, device=device)
-            return evaluate(model.to(device), materials.task, materials.base, materials.tokens[split], alone)
+            move(model, device)
+            return evaluate(model, materials.task, materials.base, materials.tokens[split], alone)
     finally:
         torch.set_num_threads(threads)
 

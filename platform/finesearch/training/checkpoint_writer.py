@@ -1,4 +1,4 @@
-"""Writes the checkpoints of one running trial: weights from rank 0, optimizer state from every rank that has a part of it."""
+"""Writes the checkpoints of one running trial: weights from rank 0, optimizer state from all who have a part of it."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@
     <trial>/result.json      once the trial has used up its epochs or its patience
     <trial>/step-0002-a1.quarantined    did not match its manifest
 
-While a trial runs its best and its newest checkpoint are kept, and an earlier one when they are the same, so that damage to
-the newest never costs the trial. When it is done the best alone stays, without ``resume``.
+While a trial runs its best and its newest checkpoint are kept, and an earlier one when they are the same, so that
+damage to the newest never costs the trial. When it is done the best alone stays, without ``resume``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def intact_checkpoints(directory: Path) -> tuple[list[Checkpoint], list[str]]:
             found.append(checkpoint)
             continue
         quarantine = _quarantine(checkpoint.path)
-        warnings.append(f"Checkpoint {checkpoint.path.name} is damaged ({problem}); it was set aside as {quarantine.name}.")
+        warnings.append(
+            f"Checkpoint {checkpoint.path.name} is damaged ({problem}); it was set aside as {quarantine.name}."
+        )
     set_aside = sorted(directory.glob(f"*{QUARANTINED}")) if directory.is_dir() else []
     if set_aside and not found:
         raise CheckpointError(

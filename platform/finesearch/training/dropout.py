@@ -1,8 +1,8 @@
 """Dropout of a recipe, set on the model's config before the model is built from it, so that no module is forgotten.
 
 Three independent knobs; ``None`` leaves the model's own: ``dropout`` (hidden states, embeddings included),
-``attention_dropout`` (attention weights) and ``head_dropout`` (before the output layer). Many configs let the head fall back
-to the hidden dropout; here it does not, and keeps its own unless ``head_dropout`` says otherwise.
+``attention_dropout`` (attention weights) and ``head_dropout`` (before the output layer). Many configs let the head fall
+back to the hidden dropout; here it does not, and keeps its own unless ``head_dropout`` says otherwise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The DeepSpeed engine of one trial: set up in a warm process, and taken down without a trace.
 
-    open_engine   ZeRO 0-3 over a torch optimizer of ours, no launcher, no MPI, nothing logged
-    close_engine  destroys it and gives its memory back to the system
+open_engine   ZeRO 0-3 over a torch optimizer of ours, no launcher, no MPI, nothing logged
+close_engine  destroys it and gives its memory back to the system
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LARGEST_BUCKET = 50_000_000
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """micro_batch_size: examples a process and backward pass. gradient_clipping: largest norm of the global gradient."""
+    """micro_batch_size: examples a process and backward pass. gradient_clipping: largest norm of the whole gradient."""
 
     zero_stage: int
     micro_batch_size: int
@@ -109,7 +109,7 @@ def close_engine(engine: DeepSpeedEngine) -> None:
 
 
 def release_memory() -> None:
-    """Collect what the last trial left, and hand freed pages back to the system. To be called when nothing refers to it."""
+    """Collect what the last trial left, once nothing refers to it, and hand freed pages back to the system."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -125,7 +125,7 @@ def exempt_from_collection() -> None:
 
 
 def deepspeed_caches() -> list[Callable[[], Any]]:
-    """What empties the caches that outlive an engine. Private names of DeepSpeed: a test holds them to the pinned version."""
+    """What empties the caches that outlive an engine. Private names of DeepSpeed: a test holds us to them."""
     from deepspeed.runtime.zero import parameter_offload
     from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 

@@ -1,8 +1,8 @@
 """One optimizer step over a global batch that is cut into pieces of any size, across processes and accumulation steps.
 
-The loss is the mean over the units (examples, or target tokens) of the whole global batch, and so is its gradient, also when
-pieces differ in size or the epoch's last batch is short. Every process makes the same number of backward passes: a piece
-without rows is stood in for by a row whose loss counts nothing.
+The loss is the mean over the units (examples, or target tokens) of the whole global batch, and so is its gradient, also
+when pieces differ in size or the epoch's last batch is short. Every process makes the same number of backward passes: a
+piece without rows is stood in for by a row whose loss counts nothing.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ class Learner:
         """
         pieces = cut(batch, self.processes, self.accumulation_steps)
         batches = [self._collate(piece if len(piece) else batch[:1]) for piece in pieces]
-        weights = [
-            self.task.weight(inputs) if len(piece) else 0 for piece, inputs in zip(pieces, batches, strict=True)
-        ]
+        weights = [self.task.weight(inputs) if len(piece) else 0 for piece, inputs in zip(pieces, batches, strict=True)]
         total = self.processes.total(sum(weights))[0]
         # DeepSpeed takes the mean over processes and accumulation steps; what is wanted is the mean over units.
         divided_by = self.processes.world_size * self.accumulation_steps
@@ -72,9 +70,7 @@ def cut(batch: np.ndarray, processes: Processes, accumulation_steps: int) -> lis
     [[1, 5], [3]]
     """
     pieces = processes.world_size * accumulation_steps
-    return [
-        shard(batch, step * processes.world_size + processes.rank, pieces) for step in range(accumulation_steps)
-    ]
+    return [shard(batch, step * processes.world_size + processes.rank, pieces) for step in range(accumulation_steps)]
 
 
 def model_inputs(task: Task, base: BaseModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:

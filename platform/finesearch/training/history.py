@@ -25,7 +25,9 @@ class Yardstick:
         """
         if self.metric not in evaluation.metrics:
             known = ", ".join(sorted(evaluation.metrics))
-            raise TrialError(f"metric {self.metric!r} was not computed at evaluation {evaluation.step}; there are: {known}")
+            raise TrialError(
+                f"metric {self.metric!r} was not computed at evaluation {evaluation.step}; there are: {known}"
+            )
         value = evaluation.metrics[self.metric]
         if not math.isfinite(value):
             raise DivergedError(f"metric {self.metric} became {value} at evaluation {evaluation.step}")

@@ -1,6 +1,6 @@
 """A folder that is either there whole or not at all: temporary name, fsync, manifest, rename, fsync.
 
-    manifest.json   {"files": {"model.safetensors": {"bytes": 90868376, "sha256": "..."}, ...}}
+manifest.json   {"files": {"model.safetensors": {"bytes": 90868376, "sha256": "..."}, ...}}
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from finesearch.errors import DiskFullError
 
 MANIFEST = "manifest.json"
-# What the kernel answers when nothing more can be written: disk, quota, and the largest file that this process may write.
+# What the kernel answers when nothing more can be written: disk, quota, and the largest file that this process may
+# write.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -109,7 +110,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete a folder that may be half gone already; under another name first, so that half of it is never taken for whole."""
+    """Delete a folder, if it is there; under another name first, so that half of it is never taken for whole."""
     doomed = folder.with_name(f".gone-{folder.name}")
     try:
         folder.rename(doomed)

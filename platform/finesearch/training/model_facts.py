@@ -23,8 +23,8 @@ LAYERS = "adaptation.freeze_bottom.layers"
 class ModelFacts(Frozen):
     """One base model with the task's head.
 
-    ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters`` counts
-    those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files.
+    ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters``
+    counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files.
     """
 
     folder: str

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WEIGHT_PATTERNS = ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin")
-TOKENIZER_PATTERNS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "spiece*")
+TOKENIZER_PATTERNS = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+    "spiece*",
+)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -65,14 +73,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise ModelError(
             f"task.model: no tokenizer could be loaded from {folder} ({type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}). Expected tokenizer.json and "
-            f"tokenizer_config.json beside the weights."
+            f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}). Expected tokenizer.json "
+            f"and tokenizer_config.json beside the weights."
         ) from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(
-                f"task.model: the tokenizer in {folder} has neither a padding nor an end token, so that batches cannot be "
-                f"padded. Name one as pad_token in its tokenizer_config.json."
+                f"task.model: the tokenizer in {folder} has neither a padding nor an end token, so that batches cannot "
+                f"be padded. Name one as pad_token in its tokenizer_config.json."
             )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

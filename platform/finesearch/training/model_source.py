@@ -34,8 +34,8 @@ def resolve_model(model: str, revision: str | None, base: Path) -> str:
         )
     if not HUB_ID.fullmatch(model):
         raise ModelError(
-            f"task.model: there is no folder {folder}. Expected package://PACKAGE/FOLDER, a folder relative to the plan "
-            f"file, or a hub id such as 'google-bert/bert-base-uncased', got {model!r}."
+            f"task.model: there is no folder {folder}. Expected package://PACKAGE/FOLDER, a folder relative to the "
+            f"plan file, or a hub id such as 'google-bert/bert-base-uncased', got {model!r}."
         )
     return model
 
@@ -68,7 +68,8 @@ def _package_folder(model: str) -> Path:
     if ".." in Path(inside).parts or not folder.is_dir():
         folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(("_", ".")))
         raise ModelError(
-            f"task.model: the package {package!r} has no folder {inside!r}. Folders in it: {', '.join(folders) or 'none'}."
+            f"task.model: the package {package!r} has no folder {inside!r}. "
+            f"Folders in it: {', '.join(folders) or 'none'}."
         )
     return folder
 

@@ -1,7 +1,9 @@
-"""The optimizer's state of one process, read from and written to safetensors: nothing is pickled, weights are not repeated.
+"""The optimizer's state of one process, read from and written to safetensors: nothing is pickled, weights are not
+repeated.
 
-Under ZeRO 0 every process holds the whole state; under 1 to 3 each holds its partition of it. The fp32 weights that ZeRO
-keeps in partitions are built anew from the model's weights, which are fp32 as well, so the state is all that is missing.
+Under ZeRO 0 every process holds the whole state; under 1 to 3 each holds its partition of it. The fp32 weights that
+ZeRO keeps in partitions are built anew from the model's weights, which are fp32 as well, so the state is all that is
+missing.
 """
 
 from __future__ import annotations

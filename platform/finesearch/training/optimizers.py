@@ -1,4 +1,4 @@
-"""AdamW and SGD with decoupled weight decay that spares biases and norms; plain torch optimizers, handed to DeepSpeed."""
+"""AdamW and SGD, with decoupled weight decay that spares biases and norms; torch optimizers, handed to DeepSpeed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class DecoupledSGD(torch.optim.SGD):
     """SGD whose weight decay shrinks the weights directly and does not pass through the momentum.
 
     Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019 (algorithm 1). With momentum this is not the
-    ``weight_decay`` of ``torch.optim.SGD``, which adds the decay to the gradient. Group key: ``decoupled_weight_decay``.
+    ``weight_decay`` of ``torch.optim.SGD``, which adds the decay to the gradient. Group key:
+    ``decoupled_weight_decay``.
     """
 
     @torch.no_grad()
@@ -42,7 +43,7 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
 
 
 def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the model's trained parameters; fused, which is one pass over memory instead of ten."""
+    """The recipe's optimizer over the trained parameters; fused, which is one pass over memory instead of ten."""
     groups = parameter_groups(model, recipe.weight_decay)
     own = recipe.optimizer_parameters
     if recipe.optimizer == "adamw":
@@ -52,7 +53,11 @@ def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
     for group in groups:
         group["decoupled_weight_decay"] = group.pop("weight_decay")
     return DecoupledSGD(
-        groups, lr=recipe.learning_rate, momentum=own["momentum"], nesterov=own["nesterov"] and own["momentum"] > 0, fused=True
+        groups,
+        lr=recipe.learning_rate,
+        momentum=own["momentum"],
+        nesterov=own["nesterov"] and own["momentum"] > 0,
+        fused=True,
     )
 
 

@@ -50,4 +50,9 @@ def compute_in(model: PreTrainedModel, precision: str, device: torch.device) -> 
                 outputs[name] = value.float()
         return outputs
 
-    model.forward = forward_in_bf16  # type: ignore[method-assign]
+    model.forward = forward_in_bf16
+
+
+def move(model: torch.nn.Module, device: torch.device) -> None:
+    """Put the model's tensors on the device, in place."""
+    model.to(device)

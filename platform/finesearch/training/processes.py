@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from finesearch.errors import FinesearchError, PlacementError, TrialError
 
@@ -60,7 +61,7 @@ class Processes:
         dist.broadcast_object_list(outcome, src=0)
         succeeded, value = outcome[0]
         if succeeded:
-            return value
+            return cast(T, value)
         raise raised or value
 
     @property
@@ -78,8 +79,8 @@ def choose_device(gpus_per_worker: float) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise PlacementError(
-            f"training.gpus_per_worker: this worker is to use a GPU ({gpus_per_worker:g}), but torch {torch.__version__} "
-            f"sees none. Install a CUDA build of torch on the node, or set gpus_per_worker to 0."
+            f"training.gpus_per_worker: this worker is to use a GPU ({gpus_per_worker:g}), but torch "
+            f"{torch.__version__} sees none. Install a CUDA build of torch on the node, or set gpus_per_worker to 0."
         )
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
@@ -102,7 +103,13 @@ def join(gpus_per_worker: float, workers_per_trial: int) -> Processes:
             f"{world_size}. Start that many, and call torch.distributed.init_process_group in each of them first."
         )
     rank = dist.get_rank()
-    defaults = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": world_size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29500}
+    defaults = {
+        "RANK": rank,
+        "LOCAL_RANK": 0,
+        "WORLD_SIZE": world_size,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": 29500,
+    }
     for name, value in defaults.items():
         # DeepSpeed looks for a launcher, then for MPI, unless it finds these.
         os.environ.setdefault(name, str(value))
@@ -115,7 +122,7 @@ def _make_lone_group(device: torch.device) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     finally:
         # Later groups of this process may span hosts.
         if named is None:

@@ -1,7 +1,8 @@
 """Random numbers that depend on the trial alone, not on what the process did before.
 
 Every use has a seed of its own, derived from the trial's seed and the place of use. Dropout is reseeded before each
-optimizer step, so that a resumed trial draws what the interrupted one would have drawn and no generator state is stored.
+optimizer step, so that a resumed trial draws what the interrupted one would have drawn and no generator state is
+stored.
 """
 
 from __future__ import annotations

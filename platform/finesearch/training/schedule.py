@@ -41,5 +41,7 @@ def evaluation_steps(steps_per_epoch: int, epochs: int, evaluations_per_epoch: i
     >>> evaluation_steps(steps_per_epoch=1, epochs=2, evaluations_per_epoch=4)
     (1, 2)
     """
-    within = sorted({max(1, steps_per_epoch * part // evaluations_per_epoch) for part in range(1, evaluations_per_epoch + 1)})
+    within = sorted(
+        {max(1, steps_per_epoch * part // evaluations_per_epoch) for part in range(1, evaluations_per_epoch + 1)}
+    )
     return tuple(epoch * steps_per_epoch + step for epoch in range(epochs) for step in within)

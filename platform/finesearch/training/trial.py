@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from finesearch.plan import Recipe
@@ -69,5 +71,5 @@ class Scored(Frozen):
     """A checkpoint scored on one split: every metric of the task, and what they were computed from."""
 
     metrics: dict[str, float]
-    predictions: list
-    references: list
+    predictions: list[Any]
+    references: list[Any]

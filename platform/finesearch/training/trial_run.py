@@ -80,7 +80,9 @@ class TrialRun:
     def is_over(self) -> bool:
         """Whether epochs or patience are used up."""
         patience = self.spec.recipe.early_stopping_patience
-        return len(self.history) >= len(self.evaluation_steps) or self.yardstick.is_out_of_patience(self.history, patience)
+        return len(self.history) >= len(self.evaluation_steps) or self.yardstick.is_out_of_patience(
+            self.history, patience
+        )
 
     def go_on_from(self, history: tuple[Evaluation, ...], kept: dict[int, Path]) -> None:
         """Take up where a checkpoint left off; ``kept`` are the intact checkpoints by evaluation number."""
@@ -144,7 +146,10 @@ class TrialRun:
         if getattr(self, "_epoch", None) != epoch:
             seed = derived_seed(self.spec.seed, "batches")
             lengths = self.materials.tokens.train.lengths
-            self._epoch, self._epoch_batches = epoch, training_batches(lengths, self.spec.recipe.batch_size, seed, epoch)
+            self._epoch, self._epoch_batches = (
+                epoch,
+                training_batches(lengths, self.spec.recipe.batch_size, seed, epoch),
+            )
         return self._epoch_batches
 
     def _mean_loss(self, step: int) -> float:

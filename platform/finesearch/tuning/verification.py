@@ -36,16 +36,26 @@ def rescore(
     return Rescored(validation.metrics, test.metrics, test.predictions, test.references)
 
 
+def score_majority_baseline(task: TaskPlan, base: str, cache: str) -> Rescored:
+    """The majority baseline on both splits."""
+    from finesearch.training.majority import score_majority
+
+    scored = score_majority(task, base, cache)
+    return Rescored(
+        scored["validation"].metrics, scored["test"].metrics, scored["test"].predictions, scored["test"].references
+    )
+
+
 def rescore_all(
     checkpoints: list[str], task: TaskPlan, training: TrainingPlan, base: str, cache: str
 ) -> list[Rescored]:
     """Each checkpoint in a clean process of its own, as many at once as the cluster holds."""
-    remote = ray.remote(rescore).options(
+    remote = ray.remote(
         num_cpus=training.cpus_per_worker,
         num_gpus=1 if training.gpus_per_worker else 0,
         max_calls=1,  # the process ends with the call: nothing of one checkpoint can reach the next
         max_retries=2,
-    )
+    )(rescore)
     waiting = [remote.remote(path, task, training, base, cache) for path in checkpoints]
     rescored = []
     for reference in waiting:

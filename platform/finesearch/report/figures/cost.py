@@ -83,7 +83,8 @@ def _front(record: RunRecord, rows: Sequence[TrialRow], cost_of: Callable[[Trial
     trace["x"], trace["y"] = smalls(cost_of(row) for row in chosen), smalls(row.value for row in chosen)
     if len(record.objectives) == 2:
         # With more objectives the front is a surface, and a line through its shadow would mislead.
-        trace |= {"mode": "lines+markers", "line": {"color": "var:orange", "width": 1.5, "shape": "hv"}}
+        shape = "hv" if record.objectives[1].goal == "min" else "vh"
+        trace |= {"mode": "lines+markers", "line": {"color": "var:orange", "width": 1.5, "shape": shape}}
     return [trace]
 
 

@@ -17,7 +17,7 @@ from finesearch.report.wording import parameter, score, shortened
 Trace = dict[str, Any]
 
 STATE_COLOURS = {"complete": "var:accent", "pruned": "var:muted", "failed": "var:bad", "running": "var:teal"}
-RANK_COLOURS = ("var:good", "var:orange", "var:violet", "var:teal", "var:pink")
+RANK_COLOURS = ("var:good", "var:violet", "var:pink", "var:teal", "var:orange")
 CROWD = 200
 TRIAL_HOVER = "%{customdata[1]}<extra></extra>"
 

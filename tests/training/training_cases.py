@@ -1,0 +1,111 @@
+"""Tasks, benches and trials over a tiny model, shared by the tests of training and by the processes that they start."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tiny_models import sentences, write_tiny_model
+
+from finesearch.plan import DataPlan, Recipe, TaskPlan, TrainingPlan
+from finesearch.training import Evaluation, TrialResult, TrialSpec, Workbench
+
+ADAPTATIONS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "freeze_embeddings": {},
+    "freeze_bottom": {"layers": 2},
+    "head_only": {},
+}
+# What each adaptation freezes in a BERT of four layers, by the beginning of the parameters' names.
+FROZEN = {
+    "full": (),
+    "freeze_embeddings": ("bert.embeddings.",),
+    "freeze_bottom": ("bert.embeddings.", "bert.encoder.layer.0.", "bert.encoder.layer.1."),
+    "head_only": ("bert.",),
+}
+
+
+def write_home(folder: Path, train_rows: int = 52) -> Path:
+    """A folder with a tiny model and three CSV files.
+
+    With batches of 16, 49 rows would leave a last batch of 1 and 52 rows one of 4: fewer than workers times pieces.
+    """
+    write_tiny_model(folder / "model")
+    for seed, (split, count) in enumerate((("train", train_rows), ("validation", 37), ("test", 30))):
+        texts, labels = sentences(count, seed)
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("text", "label"), *zip(texts, labels, strict=True)])
+    return folder
+
+
+def task_plan(model: str = "model", **changes: Any) -> TaskPlan:
+    files = {split: (f"{split}.csv",) for split in ("train", "validation", "test")}
+    columns = {"text": "text", "label": "label"}
+    settings = {"kind": "text-classification", "model": model, "data": DataPlan(**files), "columns": columns}
+    return TaskPlan(**{**settings, "max_length": 32, **changes})
+
+
+def bench(home: Path, metric: str = "accuracy", **training: Any) -> Workbench:
+    settings = {"epochs": 2, "batch_size": 16, "precision": "fp32", **training}
+    return Workbench(task_plan(), TrainingPlan(**settings), str(home), str(home / "cache"), metric, "max")
+
+
+def recipe(**changes: Any) -> Recipe:
+    """Two epochs of four steps, with everything on that could go wrong."""
+    settings = {"learning_rate": 1e-2, "epochs": 2, "batch_size": 16, "weight_decay": 0.1, "warmup_fraction": 0.25}
+    return Recipe(**{**settings, "label_smoothing": 0.1, "gradient_clipping": 0.5, **changes})
+
+
+def trial(directory: Path, number: int = 0, attempt: int = 1, seed: int = 3, **changes: Any) -> TrialSpec:
+    return TrialSpec(number=number, attempt=attempt, seed=seed, recipe=recipe(**changes), directory=str(directory))
+
+
+@dataclass
+class Diary:
+    """Writes down what a trial reports, and stops it after an evaluation if told to."""
+
+    stop_after: int | None = None
+    evaluations: list[Evaluation] = field(default_factory=list)
+    beats: int = 0
+
+    def report(self, evaluation: Evaluation) -> bool:
+        self.evaluations.append(evaluation)
+        return self.stop_after is None or evaluation.step < self.stop_after
+
+    def beat(self) -> None:
+        self.beats += 1
+
+    @property
+    def steps(self) -> list[int]:
+        return [evaluation.step for evaluation in self.evaluations]
+
+
+def run(on: Workbench, spec: TrialSpec, stop_after: int | None = None) -> tuple[TrialResult, Diary]:
+    diary = Diary(stop_after)
+    return on.run(spec, diary.report, diary.beat), diary
+
+
+def without_clock(history: tuple[Evaluation, ...]) -> list[Evaluation]:
+    return [evaluation.model_copy(update={"seconds": 0.0}) for evaluation in history]
+
+
+def merged(checkpoint: str | None) -> dict[str, Any]:
+    """Every tensor of a checkpoint's model, the base's included."""
+    from finesearch.training import load_checkpoint_model
+
+    assert checkpoint is not None
+    model, _, _ = load_checkpoint_model(checkpoint)
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two sets of tensors are the same to the last bit."""
+    import torch
+
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+Case = Callable[[Path], Any]
