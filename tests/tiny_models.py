@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-WORDS = (
-    "the a an of and to in is was it this that very not film plot good bad great poor fine dull bright slow quick "
-    "story actor scene music boring lovely awful superb weak strong happy sad warm cold clever stupid"
-).split()
+# fmt: off
+WORDS = [
+    "the", "a", "an", "of", "and", "to", "in", "is", "was", "it", "this", "that", "very", "not", "film", "plot",
+    "good", "bad", "great", "poor", "fine", "dull", "bright", "slow", "quick", "story", "actor", "scene", "music",
+    "boring", "lovely", "awful", "superb", "weak", "strong", "happy", "sad", "warm", "cold", "clever", "stupid",
+]
+# fmt: on
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS]

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesearch.errors import FinesearchError, RunConflictError, SearchError
+from finesearch.errors import FinesearchError, RunConflictError, SearchError, StorageError
 from finesearch.outcome import Standing, build_record
 from finesearch.plan import Plan, parse_plan
 from finesearch.preflight import Preflight, check_disk, inspect, prepare_folder, run_folder
@@ -19,7 +20,7 @@ from finesearch.progress import Progress, duration
 from finesearch.ranking_file import write_ranking
 from finesearch.report import RunRecord, write_report
 from finesearch.signals import leave_cleanly
-from finesearch.standing import score_standing
+from finesearch.standing import kept_standing, score_standing
 from finesearch.tuning import cluster
 from finesearch.tuning.bench import TrainingBench
 from finesearch.tuning.budget import Spending
@@ -71,13 +72,20 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
 
 def _search(request: Request, progress: Progress, folder: Path, preflight: Preflight) -> RunRecord:
     plan = request.plan
+    conductor = open_conductor(plan, folder)
+    if conductor.is_finished:
+        standing, is_complete = kept_standing(conductor, preflight, folder)
+        if is_complete:  # nothing to run and nothing to score: Ray is not needed
+            reporter = Reporter(request, conductor, preflight)
+            record = reporter.write(standing, partial=False)
+            return conclude(record, conductor, reporter, progress)
     cluster.connect()
     try:
         capacity = cluster.measure()
         concurrent = cluster.fit_concurrency(plan, capacity, preflight.model.weight_bytes)
         check_disk(plan, folder, preflight.model.weight_bytes, concurrent)
         progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {folder}")
-        conductor = open_conductor(plan, folder, concurrent)
+        conductor.concurrent_trials = concurrent
         reporter = Reporter(request, conductor, preflight)
         conductor.spending.begin()
         with leave_cleanly(lambda code: reporter.leave(code, progress)):
@@ -86,7 +94,8 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
             try:
                 _execute(conductor, folder, progress)
             except FinesearchError:
-                reporter.write(Standing(), partial=True)
+                with contextlib.suppress(StorageError):
+                    reporter.write(Standing(), partial=True)
                 raise
             finally:
                 reporter.stop()
@@ -101,7 +110,7 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
     return conclude(record, conductor, reporter, progress)
 
 
-def open_conductor(plan: Plan, folder: Path, concurrent: int) -> Conductor:
+def open_conductor(plan: Plan, folder: Path, concurrent_trials: int = 1) -> Conductor:
     """The journal on disk, loaded, and the policy over it."""
     storage = open_storage(folder / "study.db")
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
@@ -110,7 +119,7 @@ def open_conductor(plan: Plan, folder: Path, concurrent: int) -> Conductor:
     training = plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
     spending = Spending({SEARCH: search, BASELINES: baselines}, devices)
-    return Conductor(plan, search, baselines, folder, concurrent, spending)
+    return Conductor(plan, search, baselines, folder, concurrent_trials, spending)
 
 
 def _execute(conductor: Conductor, folder: Path, progress: Progress) -> None:
@@ -161,7 +170,8 @@ class Reporter:
         self._thread = threading.Thread(target=self._refresh, daemon=True, name="report")
 
     def start(self) -> None:
-        """Begin to refresh the partial report."""
+        """Write a first partial report, which also loads what a last one before a signal will need; then refresh it."""
+        self.write(Standing(), partial=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -189,7 +199,8 @@ class Reporter:
         pause = REFRESH_AT_LEAST_S
         while not self._stopped.wait(pause):
             began = time.monotonic()
-            self.write(Standing(), partial=True)
+            with contextlib.suppress(StorageError):  # a full disk is the search's to tell, not the refresher's
+                self.write(Standing(), partial=True)
             pause = max(REFRESH_AT_LEAST_S, (time.monotonic() - began) / REFRESH_SHARE)
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_plans import task_plan
 
 from finesearch.data import load_splits
-from finesearch.plan import DataPlan, TaskPlan
+from finesearch.plan import DataPlan
 from finesearch.tasks import RawSplits
 
 Rows = list[tuple[str, str]]
@@ -35,8 +36,3 @@ def load(tmp_path: Path) -> Callable[..., RawSplits]:
         return load_splits(task_plan(DataPlan(**data), columns), tmp_path, cache)
 
     return load
-
-
-def task_plan(data: DataPlan, columns: dict[str, str] | None = None) -> TaskPlan:
-    columns = columns or {"text": "text", "label": "label"}
-    return TaskPlan(kind="text-classification", model="model", data=data, columns=columns, max_length=32)

@@ -47,7 +47,8 @@ def test_little_of_a_batch_is_padding() -> None:
 def test_evaluation_takes_the_longest_first() -> None:
     batches = evaluation_batches(LENGTHS, 128)
     longest = [int(LENGTHS[batch].max()) for batch in batches]
-    assert longest == sorted(longest, reverse=True) and longest[0] == LENGTHS.max()
+    assert longest == sorted(longest, reverse=True)
+    assert longest[0] == LENGTHS.max()
     assert sorted(np.concatenate(batches).tolist()) == list(range(1_000))
 
 

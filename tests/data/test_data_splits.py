@@ -75,7 +75,8 @@ def test_repeated_rows_stay_on_one_side_of_a_cut(tmp_path: Path, load: Load, row
     write(tmp_path / "train.csv", [*rows, *rows[::2]])
     splits = load(train="train.csv", validation_fraction=0.3, test_fraction=0.3)
     sides = [set(texts(splits, split)) for split in SPLITS]
-    assert all(sides) and sum(map(len, sides)) == len(set().union(*sides)) == 40
+    assert all(sides)
+    assert sum(map(len, sides)) == len(set().union(*sides)) == 40
 
 
 def test_rows_that_given_splits_share_are_counted(tmp_path: Path, load: Load, rows: Rows) -> None:
@@ -115,7 +116,9 @@ def test_a_cut_takes_every_row_once_and_leaves_every_class_in_train(
 def save(folder: Path, names: dict[str, Rows], label: datasets.ClassLabel | None = None) -> None:
     parts = {}
     for name, rows in names.items():
-        part = datasets.Dataset.from_dict({"text": [t for t, _ in rows], "label": [x for _, x in rows], "more": [0] * len(rows)})
+        part = datasets.Dataset.from_dict(
+            {"text": [t for t, _ in rows], "label": [x for _, x in rows], "more": [0] * len(rows)}
+        )
         parts[name] = part.cast_column("label", label) if label else part
     datasets.DatasetDict(parts).save_to_disk(folder)
 
@@ -139,7 +142,8 @@ def test_a_test_split_whose_labels_are_withheld_is_left_out_and_cut_anew(tmp_pat
     rows = [(f"text {i}", i % 2) for i in range(20)]
     save(tmp_path / "glue", {"train": rows, "validation": rows[:4], "test": [("t", -1), ("u", -1)]}, label)
     splits = load(folder="glue")
-    assert len(splits.test) == 2 and set(splits.plain_rows("test")["label"]) == {"no", "yes"}
+    assert len(splits.test) == 2
+    assert set(splits.plain_rows("test")["label"]) == {"no", "yes"}
     assert splits.notes[0] == "glue, split 'test': no row has a label in 'label'; it cannot be scored and is left out."
     assert splits.notes[1].startswith("No test split was given: 2 of the 20 rows of glue, split 'train' were cut")
 
@@ -151,7 +155,9 @@ def test_a_test_split_whose_labels_are_withheld_is_left_out_and_cut_anew(tmp_pat
         ({"train": [("x", "a")], "test": []}, r"^saved, split 'test': the split is empty, expected at least one row"),
     ],
 )
-def test_a_folder_without_what_is_needed_is_refused(tmp_path: Path, load: Load, names: dict[str, Rows], text: str) -> None:
+def test_a_folder_without_what_is_needed_is_refused(
+    tmp_path: Path, load: Load, names: dict[str, Rows], text: str
+) -> None:
     save(tmp_path / "saved", names)
     with pytest.raises(DataError, match=text):
         load(folder="saved")
@@ -175,7 +181,9 @@ def run(script: str, home: Path, **environment: str) -> subprocess.CompletedProc
     """Run Python in a process of its own, with an empty home and none of the hub's variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_"))}
     variables = {**kept, "HOME": str(home), "PYTHONPATH": str(PLATFORM), **environment}
-    return subprocess.run([sys.executable, "-c", script], cwd=home, env=variables, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=home, env=variables, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_a_hub_data_set_that_cannot_be_reached_is_a_clear_error(tmp_path: Path) -> None:
@@ -229,5 +237,5 @@ def test_reading_files_leaves_nothing_in_the_home_folder_and_shows_no_bars(tmp_p
         f"    print(len(load_splits(plan, Path({str(tmp_path)!r})).train))\n"
     )
     done = run(script, home)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert list(home.rglob("*")) == []

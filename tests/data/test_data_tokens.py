@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from data_plans import task_plan
 
 from finesearch.data import TokenisedSplits, TokenSplit, tokenise
 from finesearch.errors import StorageError
@@ -37,8 +38,6 @@ def make_tokens(folder: Path, load: Load, tokenizer: Any) -> Callable[..., Token
     """Tokens of ``train.csv``; keywords replace fields of the plan or the tokeniser's key."""
 
     def make(key: str = "minilm", **fields: Any) -> TokenisedSplits:
-        from conftest import task_plan
-
         plan = task_plan(DataPlan(train="train.csv")).model_copy(update=fields)
         splits, task = load(train="train.csv"), make_task(plan)
         return tokenise(splits, task, task.read(splits), tokenizer, key, folder / "cache")
@@ -56,7 +55,7 @@ def calls(folder: Path) -> list[str]:
     return (folder / "calls").read_text().split() if (folder / "calls").exists() else []
 
 
-def wait_until(claim: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(claim: Callable[[], bool], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not claim():
         assert time.monotonic() < deadline, "waited in vain"
@@ -94,7 +93,9 @@ def test_the_key_follows_everything_that_the_tokens_depend_on(
     assert len(set(keys)) == 4
 
 
-def test_what_the_tokens_do_not_depend_on_leaves_the_key(make_tokens: Callable[..., TokenisedSplits], folder: Path) -> None:
+def test_what_the_tokens_do_not_depend_on_leaves_the_key(
+    make_tokens: Callable[..., TokenisedSplits], folder: Path
+) -> None:
     key = make_tokens().key
     lines = (folder / "train.csv").read_text().splitlines()
     wider = [f"{line},{'note' if i == 0 else i}" for i, line in enumerate(lines)]
@@ -112,7 +113,8 @@ def test_damaged_files_are_made_again(make_tokens: Callable[..., TokenisedSplits
     else:
         (path.parent / "manifest.json").write_text("{")
     again = make_tokens()
-    assert again.built and len(again.train) == 32
+    assert again.built
+    assert len(again.train) == 32
 
 
 def test_rows_are_views_of_the_mapped_file(tmp_path: Path) -> None:
@@ -127,12 +129,15 @@ def test_rows_are_views_of_the_mapped_file(tmp_path: Path) -> None:
     split = TokenSplit(path)
     rows = split.rows([0, 999, 1_000, 19_999])
     assert [int(row["input_ids"][0]) for row in rows] == [0, 999, 1_000, 19_999]
-    assert not rows[0]["input_ids"].flags.owndata and not rows[0]["input_ids"].flags.writeable
+    assert not rows[0]["input_ids"].flags.owndata
+    assert not rows[0]["input_ids"].flags.writeable
     assert pa.total_allocated_bytes() - before < 100_000 < path.stat().st_size
 
 
 def test_strings_and_lists_beside_the_tokens_come_back_as_they_are(tmp_path: Path) -> None:
-    table = pa.table({"input_ids": [[1], [2, 3]], "answers": [["a", "b"], []], "weights": [[0.5], [1.0, 2.0]], "id": ["x", None]})
+    table = pa.table(
+        {"input_ids": [[1], [2, 3]], "answers": [["a", "b"], []], "weights": [[0.5], [1.0, 2.0]], "id": ["x", None]}
+    )
     with pa.ipc.new_file(tmp_path / "t.arrow", table.schema) as writer:
         writer.write_table(table)
     first, second = TokenSplit(tmp_path / "t.arrow").rows([0, 1])
@@ -140,9 +145,13 @@ def test_strings_and_lists_beside_the_tokens_come_back_as_they_are(tmp_path: Pat
     assert second["weights"].tolist() == [1.0, 2.0]
 
 
-def test_a_cache_that_cannot_be_written_is_a_clear_error(make_tokens: Callable[..., TokenisedSplits], folder: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_a_clear_error(
+    make_tokens: Callable[..., TokenisedSplits], folder: Path
+) -> None:
     (folder / "cache").write_text("a file where the folder should be")
-    with pytest.raises(StorageError, match=r"cache/tokens/.*: cannot be written \(.*Not a directory.*\n.*move `storage`"):
+    with pytest.raises(
+        StorageError, match=r"cache/tokens/.*: cannot be written \(.*Not a directory.*\n.*move `storage`"
+    ):
         make_tokens()
 
 
@@ -162,7 +171,7 @@ def test_a_full_disk_is_a_disk_full_error(make_tokens: Callable[..., TokenisedSp
 
 def test_of_many_processes_one_tokenises_and_the_others_wait_for_it(folder: Path) -> None:
     running = start(folder, "many", 0.3)
-    printed, _ = running.communicate(timeout=120)
+    printed, _ = running.communicate(timeout=240)
     assert running.returncode == 0
     assert sorted(line.split()[1] for line in printed.splitlines()) == ["built", "found", "found", "found", "found"]
     # One call for each of the three splits, all by the builder.
@@ -176,13 +185,15 @@ def test_a_killed_builder_blocks_nobody(folder: Path) -> None:
     try:
         wait_until((folder / "asked").exists)
         time.sleep(1.0)
-        assert waiting.poll() is None and calls(folder) == [str(builder.pid)], "the second must wait for the first"
+        assert waiting.poll() is None, "the second must wait for the first"
+        assert calls(folder) == [str(builder.pid)]
         builder.send_signal(signal.SIGKILL)
-        printed, _ = waiting.communicate(timeout=60)
+        printed, _ = waiting.communicate(timeout=240)
     finally:
         for process in (builder, waiting):
             process.kill()
             process.wait()
     assert printed == f"{waiting.pid} built\n"
     left = [path.name for path in (folder / "cache" / "tokens").iterdir()]
-    assert len(left) == 2 and not [name for name in left if "building" in name]
+    assert len(left) == 2
+    assert not [name for name in left if "building" in name]

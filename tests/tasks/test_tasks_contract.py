@@ -71,7 +71,8 @@ def test_a_batch_goes_through_the_model_and_back_to_scores(
     outputs = model(**task.model_inputs(batch))
     loss = task.loss(outputs, batch, label_smoothing=0.1)
     loss.backward()
-    assert loss.shape == () and loss.dtype == torch.float32
+    assert loss.shape == ()
+    assert loss.dtype == torch.float32
     predictions = task.combine(task.predict(outputs, batch), rows)
     references = task.references(rows)
     assert json.loads(json.dumps(predictions)) == predictions
@@ -125,4 +126,5 @@ def test_no_column_that_tells_examples_apart_is_missing_from_the_rows(made: tupl
 def test_encoded_rows_are_not_padded(made: tuple[Task, RawSplits, Facts], tokenizer: Any) -> None:
     task, splits, facts = made
     lengths = np.array([len(row["input_ids"]) for row in token_rows(task, splits, facts, tokenizer)])
-    assert len(set(lengths.tolist())) > 1 and lengths.max() <= task.plan.max_length
+    assert len(set(lengths.tolist())) > 1
+    assert lengths.max() <= task.plan.max_length

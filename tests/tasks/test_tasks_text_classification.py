@@ -90,7 +90,8 @@ def test_a_label_that_train_lacks_is_refused_with_file_and_row(
     assert caught.value.message == (
         f"data, split '{split}', row 3: the {split} split has the label 'poss' in column 'label' (2 rows),"
         " which no row of train has.\n"
-        "  Did you mean 'pos'? Labels of train: 'neg', 'pos'. Correct the label, add such rows to train or remove these."
+        "  Did you mean 'pos'? Labels of train: 'neg', 'pos'."
+        " Correct the label, add such rows to train or remove these."
     )
 
 
@@ -114,9 +115,15 @@ def test_an_unlabelled_row_among_labelled_ones_is_refused(make_splits: Splits, m
     [
         (rows(["a", None, "b", None]), r"split 'train', row 2: has no label in column 'label' \(and 1 more row\)"),
         (rows(["a", "", "b", "a"]), r"split 'train', row 2: has an empty label in column 'label'"),
-        (rows([["a"], ["b"], ["a"], ["b"]]), r"the label column 'label' holds list<.*>, expected class names, integers"),
+        (
+            rows([["a"], ["b"], ["a"], ["b"]]),
+            r"the label column 'label' holds list<.*>, expected class names, integers",
+        ),
         (rows(["a", "a", "a", "a"]), r"every one of the 4 train rows has the label 'a' in column 'label', expected at"),
-        (rows(list("abab"), ["x", None, "y", None]), r"row 2: no text in column 'text' \(and 1 more without\), expected"),
+        (
+            rows(list("abab"), ["x", None, "y", None]),
+            r"row 2: no text in column 'text' \(and 1 more without\), expected",
+        ),
         (rows(list("abab"), [1, 2, 3, 4]), r"the column 'text' holds int64 \(row 1: 1\), expected strings"),
     ],
     ids=["no-label", "empty-label", "label-list", "one-class", "no-text", "text-of-numbers"],
@@ -152,7 +159,8 @@ def test_pairs_are_encoded_together_and_cut_to_the_length(
     encoded = task.encode(splits.plain_rows("train"), tokenizer, task.read(splits))
     assert tokenizer.decode(encoded["input_ids"][0]) == "[CLS] a b [SEP] c [SEP]"
     assert encoded["token_type_ids"][0] == [0, 0, 0, 0, 1, 1]
-    assert len(encoded["input_ids"][1]) == 12 and set(encoded["token_type_ids"][1]) == {0, 1}
+    assert len(encoded["input_ids"][1]) == 12
+    assert set(encoded["token_type_ids"][1]) == {0, 1}
     assert encoded["labels"] == [0, 1]
 
 
@@ -168,11 +176,14 @@ def test_a_batch_equals_the_tokenisers_own_padding(make_plan: Plans, tokenizer: 
     task = make_task(make_plan())
     texts = ["short", "a somewhat longer text that takes more tokens", "mid size text"]
     encoded = task.encode({"text": texts, "label": ["b", "a", "b"]}, tokenizer, Facts(kind="", label_names=("a", "b")))
-    batch = task.collate([dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)], tokenizer)
+    batch = task.collate(
+        [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)], tokenizer
+    )
     expected = tokenizer(texts, padding=True, pad_to_multiple_of=8, return_tensors="pt")
     assert batch["labels"].tolist() == [1, 0, 1]
     for name, tensor in expected.items():
-        assert torch.equal(batch[name], tensor) and batch[name].dtype == torch.int64
+        assert torch.equal(batch[name], tensor)
+        assert batch[name].dtype == torch.int64
 
 
 def test_left_padding_with_the_end_token_follows_the_tokeniser(make_plan: Plans, model_folder: str) -> None:

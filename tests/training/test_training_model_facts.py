@@ -3,13 +3,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_models import write_tiny_model, write_tiny_tokenizer
 from training_cases import task_plan
 
 from finesearch.errors import ModelError
 from finesearch.plan import parse_space
 from finesearch.training import check_recipe_space, inspect_model
 from finesearch.training.model_files import weights_sha256
+from tiny_models import write_tiny_model, write_tiny_tokenizer
 
 
 @pytest.fixture
@@ -92,15 +92,15 @@ def test_more_tokens_than_positions_are_refused(home: Path) -> None:
         inspect_model(task_plan(max_length=65), home)
 
 
-@pytest.mark.parametrize("layers", ["5", "{min: 1, max: 5}", "[1, 5]"])
-def test_more_frozen_layers_than_there_are_are_refused_before_anything_runs(layers: str, home: Path) -> None:
-    space = parse_space(f"{{adaptation: {{one_of: {{full: {{}}, freeze_bottom: {{layers: {layers}}}}}}}}}")
+@pytest.mark.parametrize("layers", [5, {"min": 1, "max": 5}, [1, 5]])
+def test_more_frozen_layers_than_there_are_are_refused_before_anything_runs(layers: object, home: Path) -> None:
+    space = parse_space({"adaptation": {"one_of": {"full": {}, "freeze_bottom": {"layers": layers}}}})
     with pytest.raises(ModelError, match="BertForSequenceClassification has 4 layers, so expected at most 4, got 5"):
         check_recipe_space(space, inspect_model(task_plan(), home))
 
 
 def test_as_many_frozen_layers_as_there_are_are_fine(home: Path) -> None:
-    space = parse_space("{adaptation: {one_of: {freeze_bottom: {layers: {min: 0, max: 4}}}}}")
+    space = parse_space({"adaptation": {"one_of": {"freeze_bottom": {"layers": {"min": 0, "max": 4}}}}})
     check_recipe_space(space, inspect_model(task_plan(), home))
 
 
@@ -108,11 +108,16 @@ def test_a_model_that_shares_one_block_has_no_layers_to_freeze(tmp_path: Path) -
     from transformers import AlbertConfig, AlbertModel
 
     config = AlbertConfig(
-        vocab_size=200, embedding_size=16, hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=3
+        vocab_size=200,
+        embedding_size=16,
+        hidden_size=32,
+        num_attention_heads=4,
+        intermediate_size=64,
+        num_hidden_layers=3,
     )
     AlbertModel(config).save_pretrained(tmp_path / "model")
     write_tiny_tokenizer(tmp_path / "model")
     facts = inspect_model(task_plan(), tmp_path)
-    space = parse_space("{adaptation: {one_of: {freeze_bottom: {layers: 1}}}}")
+    space = parse_space({"adaptation": {"one_of": {"freeze_bottom": {"layers": 1}}}})
     with pytest.raises(ModelError, match="AlbertForSequenceClassification shares one block among all of its layers"):
         check_recipe_space(space, facts)

@@ -12,7 +12,9 @@ def test_a_package_is_found_without_importing_it() -> None:
 
 
 def test_an_unknown_package_is_refused() -> None:
-    with pytest.raises(ModelError, match="names the package 'no_such_package', which is not installed here. Install it"):
+    with pytest.raises(
+        ModelError, match="names the package 'no_such_package', which is not installed here. Install it"
+    ):
         resolve_model("package://no_such_package/model", None, Path())
 
 
@@ -49,6 +51,8 @@ def test_what_can_be_neither_is_refused(model: str, home: Path) -> None:
 
 
 def test_a_hub_id_that_cannot_be_fetched_says_what_to_do(home: Path, tmp_path: Path) -> None:
-    message = r"nobody/nothing at revision v9 is neither a folder below .* nor could it be fetched from the hub .*hf download"
+    message = (
+        r"nobody/nothing at revision v9 is neither a folder below .* nor could it be fetched from the hub .*hf download"
+    )
     with pytest.raises(ModelError, match=message):
         model_folder("nobody/nothing", "v9", home)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tiny_models import sentences, write_tiny_model
-
 from finesearch.plan import DataPlan, Recipe, TaskPlan, TrainingPlan
 from finesearch.training import Evaluation, TrialResult, TrialSpec, Workbench
+from tiny_models import sentences, write_tiny_model
 
 ADAPTATIONS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -19,6 +17,7 @@ ADAPTATIONS: dict[str, dict[str, Any]] = {
     "freeze_bottom": {"layers": 2},
     "head_only": {},
 }
+SGD = {"optimizer": "sgd", "optimizer_parameters": {"momentum": 0.9, "nesterov": True}}
 # What each adaptation freezes in a BERT of four layers, by the beginning of the parameters' names.
 FROZEN = {
     "full": (),
@@ -106,6 +105,3 @@ def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
     import torch
 
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-Case = Callable[[Path], Any]

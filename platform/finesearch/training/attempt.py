@@ -155,19 +155,20 @@ def _stopped_in_replay(
         stopped=True,
         best=best,
         history=history,
-        checkpoint=str(remains.kept[best.step]) if best else None,
+        checkpoint=None,  # see _result
         trainable_parameters=remains.record.trainable_parameters if remains.record else 0,
         total_parameters=remains.record.total_parameters if remains.record else 0,
         seconds=history[-1].seconds,
         tokens=history[-1].tokens,
-        checkpoint_bytes=manifest.listed_bytes(remains.kept[best.step]) if best else 0,
+        checkpoint_bytes=0,
         warnings=remains.warnings,
     )
 
 
 def _result(run: TrialRun, warnings: tuple[str, ...], stopped: bool) -> TrialResult:
     best = run.best
-    checkpoint = run.kept[best.step] if best else None
+    # Whoever stops a trial owns its folder from then on, and may have deleted it already.
+    checkpoint = run.kept[best.step] if best and not stopped else None
     size = run.writer.processes.first_does(lambda: manifest.listed_bytes(checkpoint) if checkpoint else 0)
     return TrialResult(
         stopped=stopped,
@@ -185,6 +186,7 @@ def _result(run: TrialRun, warnings: tuple[str, ...], stopped: bool) -> TrialRes
 
 def _finish(directory: Path, result: TrialResult, attempt: int) -> None:
     """Write down the result, and keep only what can still be wanted of a trial that is over."""
+    checkpoints.refuse_if_superseded(directory, attempt)
     with manifest.disk_full_is_told(directory):
         manifest.replace_synced(directory / checkpoints.RESULT, result.model_dump_json(indent=1).encode())
     checkpoints.remove_all_but(directory, {Path(result.checkpoint)} if result.checkpoint else set(), attempt)

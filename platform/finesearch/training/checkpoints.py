@@ -107,18 +107,27 @@ def begin(directory: Path, step: int, attempt: int, with_resume: bool) -> Path:
     """Make the empty temporary folder.
 
     Raises:
-        TrialError: a later attempt at this trial has written here, so this one has been given up.
+        TrialError: see ``refuse_if_superseded``.
     """
-    later = [checkpoint.attempt for checkpoint in list_checkpoints(directory) if checkpoint.attempt > attempt]
-    if later:
-        raise TrialError(
-            f"{directory}: attempt {attempt} found a checkpoint of attempt {max(later)}, which has taken its place. "
-            f"Nothing was written."
-        )
+    refuse_if_superseded(directory, attempt)
     folder = temporary_folder(directory, step, attempt)
     manifest.remove_folder(folder)
     (folder / RESUME if with_resume else folder).mkdir(parents=True)
     return folder
+
+
+def refuse_if_superseded(directory: Path, attempt: int) -> None:
+    """See that no later attempt at this trial has written here.
+
+    Raises:
+        TrialError: one has, so this one has been given up.
+    """
+    latest = max((checkpoint.attempt for checkpoint in list_checkpoints(directory)), default=0)
+    if latest > attempt:
+        raise TrialError(
+            f"{directory}: attempt {attempt} found a checkpoint of attempt {latest}, which has taken its place. "
+            f"Nothing was written."
+        )
 
 
 def complete(temporary: Path, step: int, attempt: int) -> Checkpoint:

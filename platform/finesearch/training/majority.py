@@ -26,7 +26,10 @@ def score_majority(plan: TaskPlan, base: str | Path, cache: str | Path) -> dict[
     splits = load_splits(plan, Path(base), home)
     facts = task.read(splits)
     tokens = tokenise(splits, task, facts, load_tokenizer(folder), tokenizer_sha256(folder), home)
-    references = {split: task.references(tokens[split].rows(range(len(tokens[split])))) for split in ("train", "validation", "test")}
+    references = {
+        split: task.references(tokens[split].rows(range(len(tokens[split]))))
+        for split in ("train", "validation", "test")
+    }
     scored = {}
     for split in ("validation", "test"):
         guess = task.majority(references["train"], len(references[split]))

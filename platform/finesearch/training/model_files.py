@@ -71,11 +71,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise ModelError(
-            f"task.model: no tokenizer could be loaded from {folder} ({type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}). Expected tokenizer.json "
-            f"and tokenizer_config.json beside the weights."
-        ) from error
+        first_line = (str(error).strip() or "no details").splitlines()[0]
+        raise _no_tokenizer(folder, f"{type(error).__name__}: {first_line}") from error
+    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
+        # Without a vocabulary file, transformers hands out a tokenizer that knows no word.
+        raise _no_tokenizer(folder, "its vocabulary is empty")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(
@@ -84,6 +84,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _no_tokenizer(folder: Path, why: str) -> ModelError:
+    return ModelError(
+        f"task.model: no tokenizer could be loaded from {folder} ({why}). Expected tokenizer.json and "
+        f"tokenizer_config.json beside the weights."
+    )
 
 
 @contextmanager

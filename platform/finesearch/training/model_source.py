@@ -11,7 +11,7 @@ from finesearch.errors import ModelError
 PACKAGE_SCHEME = "package://"
 # What a model needs and no more: no ONNX, TensorFlow or pickled extras are downloaded.
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def resolve_model(model: str, revision: str | None, base: Path) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from finesearch.errors import FinesearchError, StorageError, TrialError
+from finesearch.errors import DiskFullError, FinesearchError, StorageError, TrialError
 from finesearch.plan import ORDINARY, Plan, Recipe
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
@@ -74,7 +77,7 @@ class Conductor:
 
     def next_job(self, trial_id: str) -> dict[str, Any] | None:
         """The job for a new Tune trial; None when nothing is to be started now (see :attr:`is_finished`)."""
-        with self._lock:
+        with self._lock, self._storage_trouble_ends_the_search():
             self._check_budget()
             if self.closing:
                 return None
@@ -85,6 +88,7 @@ class Conductor:
                 return None
             self._seats[trial_id] = seat
             return self._job(seat)
+        return None
 
     @property
     def is_finished(self) -> bool:
@@ -162,7 +166,7 @@ class Conductor:
 
     def evaluation(self, trial_id: str, payload: dict[str, Any]) -> bool:
         """Journal one evaluation; True when the trial goes on."""
-        with self._lock:
+        with self._lock, self._storage_trouble_ends_the_search():
             seat = self._seats[trial_id]
             value = self._quality(payload)
             if value is None:
@@ -172,6 +176,7 @@ class Conductor:
             self._check_budget()
             self._on_change()
             return go_on and self.closing is None
+        return False
 
     def _quality(self, payload: dict[str, Any]) -> float | None:
         """The metric of an evaluation; None where it is missing or not finite: such a trial must never be told."""
@@ -180,9 +185,9 @@ class Conductor:
 
     def trial_ended(self, trial_id: str, payload: dict[str, Any] | None, error: bool) -> None:
         """A trial's last word. Idempotent, since Tune repeats the call when it fails."""
-        with self._lock:
+        with self._lock, self._storage_trouble_ends_the_search():
             seat = self._seats.get(trial_id)
-            if seat is None:
+            if seat is None or self.fatal is not None:
                 return
             trial = self.journals[seat.study].get(seat.number)
             outcome = self._outcome(seat, trial, payload, error)
@@ -244,6 +249,17 @@ class Conductor:
         if seat.study == SEARCH:
             self._retention.trial_ended(seat.number)
 
+    @contextlib.contextmanager
+    def _storage_trouble_ends_the_search(self) -> Iterator[None]:
+        """What cannot be journaled has not happened: the search ends, and goes on from what is on disk."""
+        try:
+            yield
+        except (StorageInternalError, SQLAlchemyError) as error:
+            cause = error.__cause__ or error
+            text = f"{self.folder}: the journal cannot be written: {str(cause).splitlines()[0]}. Free space or mend the disk; then the same command goes on."
+            self.fatal = DiskFullError(text) if "full" in str(cause) else StorageError(text)
+            self.closing = text
+
     # -- budgets -----------------------------------------------------------------------------------------------------
 
     def _check_budget(self) -> None:
@@ -266,7 +282,7 @@ class Conductor:
 
     def tick(self) -> None:
         """Let time pass: called between events, so that a budget of hours ends a search in which nothing reports."""
-        with self._lock:
+        with self._lock, self._storage_trouble_ends_the_search():
             self.spending.keep()
             self._check_budget()
 

@@ -74,7 +74,7 @@ class WarmGroup:
                     failure_config=FailureConfig(max_failures=-1, controller_failure_limit=CONTROLLER_FAILURES),
                 ),
             ).fit()
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
+        except BaseException as error:
             self._failure = error
 
     def post(self, job: dict[str, Any]) -> int:

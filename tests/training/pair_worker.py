@@ -1,0 +1,65 @@
+"""One of two processes that train together: runs every case in order and writes down what this rank saw.
+
+python pair_worker.py RANK HOME OUT
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from training_cases import ADAPTATIONS, SGD, bench, run, trial
+
+from finesearch.errors import FinesearchError
+
+PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}
+
+
+def main(rank: int, home: Path, out: Path) -> None:
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    store = dist.FileStore(str(out / "store"), 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    seen: dict[str, Any] = {}
+    for stage in range(4):
+        work = bench(home, zero_stage=stage, workers_per_trial=2)
+        for adaptation, parameters in ADAPTATIONS.items():
+            settings = {"adaptation": adaptation, "adaptation_parameters": parameters}
+            result, diary = run(work, trial(out / f"zero{stage}-{adaptation}", **settings))
+            seen[f"zero{stage}-{adaptation}"] = {"result": result.model_dump(), "reported": diary.steps}
+        run(work, trial(out / f"zero{stage}-parts"), stop_after=1 if rank == 0 else None)
+        result, diary = run(work, trial(out / f"zero{stage}-parts", attempt=2))
+        seen[f"zero{stage}-parts"] = {"result": result.model_dump(), "reported": diary.steps, "beats": diary.beats}
+        # Three rows in the last batch, six pieces of every batch.
+        uneven = bench(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
+        result, _ = run(uneven, trial(out / f"zero{stage}-uneven", **PLAIN))
+        seen[f"zero{stage}-uneven"] = {"result": result.model_dump()}
+        result, _ = run(work, trial(out / f"zero{stage}-sgd", **PLAIN, **SGD))
+        seen[f"zero{stage}-sgd"] = {"result": result.model_dump()}
+    work = bench(home, workers_per_trial=2)
+    seen["nan"] = error_of(work, trial(out / "nan", learning_rate=1e30, gradient_clipping=None))
+    blocked = out / "blocked"
+    blocked.write_text("a file where a folder is to be")
+    seen["blocked"] = error_of(work, trial(blocked))
+    result, _ = run(work, trial(out / "after"))
+    seen["after"] = {"result": result.model_dump()}
+    (out / f"seen-{rank}.json").write_text(json.dumps(seen))
+    dist.destroy_process_group()
+
+
+def error_of(work: Any, spec: Any) -> str:
+    try:
+        run(work, spec)
+    except (FinesearchError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing was raised"
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

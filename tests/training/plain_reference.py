@@ -1,0 +1,58 @@
+"""A fine-tuning loop in plain PyTorch: one process, whole batches, no DeepSpeed. What our floor must agree with."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from finesearch.data import training_batches
+from finesearch.plan import Recipe
+from finesearch.training import Workbench
+from finesearch.training.randomness import derived_seed
+
+
+def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """Final tensors and the mean training loss of each epoch, for a recipe without dropout and with full adaptation."""
+    materials = work._materials
+    model, _ = materials.base.build(recipe, seed)
+    tokens = materials.tokens.train
+    epochs = [
+        training_batches(tokens.lengths, recipe.batch_size, derived_seed(seed, "batches"), e)
+        for e in range(recipe.epochs)
+    ]
+    steps = sum(map(len, epochs))
+    decayed = [p for name, p in model.named_parameters() if not name.endswith("bias") and "LayerNorm" not in name]
+    spared = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    own = recipe.optimizer_parameters
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(own["beta1"], own["beta2"]), eps=own["epsilon"])
+    else:
+        plain = [{"params": group["params"]} for group in groups]
+        optimizer = torch.optim.SGD(plain, lr=1.0, momentum=own["momentum"], nesterov=own["nesterov"])
+    warmup, step, losses = 2, 0, []
+    for batches in epochs:
+        total = 0.0
+        for rows in batches:
+            # A quarter of eight steps is warm-up; then a straight line to nothing.
+            factor = (step + 1) / (warmup + 1) if step < warmup else (steps - step) / (steps - warmup)
+            rate = recipe.learning_rate * factor
+            batch = materials.task.collate(tokens.rows(rows), materials.base.tokenizer)
+            labels = batch.pop("labels")
+            loss = cross_entropy(model(**batch).logits, labels, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            if recipe.gradient_clipping is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clipping)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            if recipe.optimizer == "sgd":
+                with torch.no_grad():
+                    for parameter in decayed:
+                        parameter.mul_(1 - rate * recipe.weight_decay)
+            optimizer.step()
+            total += loss.item() * len(rows)
+            step += 1
+        losses.append(total / len(tokens))
+    return dict(model.state_dict()), losses

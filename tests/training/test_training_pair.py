@@ -1,0 +1,128 @@
+"""Two real processes over gloo: every ZeRO stage with every adaptation, resumption, uneven pieces, agreed failures."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pair_worker import PLAIN
+from plain_reference import plain_training
+from training_cases import ADAPTATIONS, FROZEN, SGD, bench, equal, merged, recipe
+
+from finesearch.training import TrialResult, Workbench, evaluate_checkpoint
+
+HERE = Path(__file__).parent
+STAGES = (0, 1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def work(home: Path) -> Workbench:
+    return bench(home)
+
+
+@pytest.fixture(scope="module")
+def seen(home: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of the two ranks saw of each case."""
+    out = tmp_path_factory.mktemp("pair")
+    roots = [HERE, HERE.parent, HERE.parents[1] / "platform"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots)), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / "pair_worker.py")]
+    workers = [
+        subprocess.Popen(
+            [*command, str(rank), str(home), str(out)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for rank in (0, 1)
+    ]
+    for worker in workers:
+        output, errors = worker.communicate(timeout=550)
+        assert worker.returncode == 0, errors.decode()[-4000:]
+        # DeepSpeed has nothing to say to whoever watches a search.
+        assert b"DeepSpeed" not in output + errors
+    return [json.loads((out / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def result_of(seen: list[dict[str, Any]], case: str) -> TrialResult:
+    return TrialResult.model_validate_json(json.dumps(seen[0][case]["result"]))
+
+
+@pytest.mark.parametrize("adaptation", ADAPTATIONS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_frozen_keeps_every_bit_and_what_is_trained_changes(
+    stage: int, adaptation: str, seen: list[dict[str, Any]], work: Workbench
+) -> None:
+    result = result_of(seen, f"zero{stage}-{adaptation}")
+    before, _ = work._materials.base.build(recipe(), seed=3)
+    after = merged(result.checkpoint)
+    held = {name for name in after if FROZEN[adaptation] and name.startswith(FROZEN[adaptation])}
+    for name, parameter in before.named_parameters():
+        assert torch.equal(parameter, after[name]) == (name in held), name
+    assert result.trainable_parameters == sum(p.numel() for n, p in before.named_parameters() if n not in held)
+    assert result.total_parameters == 41634
+
+
+@pytest.mark.parametrize("adaptation", ADAPTATIONS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_ranks_agree_on_the_result_and_the_first_reports(
+    stage: int, adaptation: str, seen: list[dict[str, Any]], work: Workbench
+) -> None:
+    case = f"zero{stage}-{adaptation}"
+    first, second = (json.loads(json.dumps(rank[case]["result"])) for rank in seen)
+    assert (seen[0][case]["reported"], seen[1][case]["reported"]) == ([1, 2], [])
+    for result in (first, second):
+        for evaluation in (result["best"], *result["history"]):
+            # Each rank has a clock of its own.
+            evaluation["seconds"] = 0
+        result["seconds"] = 0
+    assert first == second
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_evaluation_over_two_ranks_scores_what_one_process_does(
+    stage: int, seen: list[dict[str, Any]], work: Workbench, home: Path
+) -> None:
+    result = result_of(seen, f"zero{stage}-full")
+    assert result.best is not None
+    scored = evaluate_checkpoint(str(result.checkpoint), "validation", work.task_plan, work.training, home, work.cache)
+    assert scored.metrics == result.best.metrics
+
+
+@pytest.mark.parametrize("case", ["uneven", "sgd"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_weights_and_loss_are_those_of_plain_pytorch(
+    stage: int, case: str, seen: list[dict[str, Any]], work: Workbench
+) -> None:
+    result = result_of(seen, f"zero{stage}-{case}")
+    settings = {**PLAIN, **(SGD if case == "sgd" else {})}
+    expected, losses = plain_training(work, recipe(**settings), seed=3)
+    assert [evaluation.train_loss for evaluation in result.history] == pytest.approx(losses, rel=1e-5)
+    got = merged(result.checkpoint)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(
+            got[name], tensor, rtol=1e-3, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_interrupted_trial_ends_as_the_undisturbed_one(stage: int, seen: list[dict[str, Any]]) -> None:
+    whole, parts = result_of(seen, f"zero{stage}-full"), result_of(seen, f"zero{stage}-parts")
+    assert (seen[0][f"zero{stage}-parts"]["reported"], seen[0][f"zero{stage}-parts"]["beats"]) == ([1, 2], 4)
+    assert [evaluation.train_loss for evaluation in parts.history] == [e.train_loss for e in whole.history]
+    assert equal(merged(parts.checkpoint), merged(whole.checkpoint))
+
+
+def test_every_rank_raises_when_the_loss_is_not_finite(seen: list[dict[str, Any]]) -> None:
+    for rank in seen:
+        assert rank["nan"].startswith("DivergedError: trial 0, optimizer step 4 of 8:")
+
+
+def test_every_rank_raises_what_went_wrong_on_the_first(seen: list[dict[str, Any]]) -> None:
+    assert seen[0]["blocked"].startswith("FileExistsError")
+    assert seen[1]["blocked"].startswith("TrialError: FileExistsError")
+
+
+def test_the_group_goes_on_after_agreed_failures(seen: list[dict[str, Any]]) -> None:
+    assert equal(merged(result_of(seen, "after").checkpoint), merged(result_of(seen, "zero0-full").checkpoint))
