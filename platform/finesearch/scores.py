@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finesearch.plan import Plan
-from finesearch.report import bootstrap_interval, gain_interval
+from finesearch.report import percentile_interval, resampled_means, resampled_scores
 
-RESAMPLES = 1000
+if TYPE_CHECKING:
+    from finesearch.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -56,22 +59,31 @@ class ScoreBook:
         temporary.replace(path)
 
 
-def metric_of(score: Callable[[Sequence[Any], Sequence[Any]], dict[str, float]], metric: str) -> Callable[..., float]:
-    """One metric out of a task's scores, as the bootstrap wants it."""
-    return lambda predictions, references: score(predictions, references)[metric]
+class Intervals:
+    """95 % bootstrap intervals of the plan's metric on test; each system is resampled once, all on the same examples."""
 
+    def __init__(self, plan: Plan, task: Task) -> None:
+        self._seed, self._goal, self._name, self._task = plan.search.seed, plan.objectives[0].goal, plan.task.metric, task
+        self._samples: dict[str, NDArray[np.float64]] = {}
 
-def test_interval(plan: Plan, score: Score, metric: Callable[..., float]) -> tuple[float, float] | None:
-    """95 % bootstrap interval of the metric on test."""
-    return bootstrap_interval(metric, score.predictions, score.references, plan.search.seed, RESAMPLES)
+    def of(self, score: Score) -> tuple[float, float] | None:
+        """Interval of one system's metric."""
+        return percentile_interval(self._resampled(score))
 
+    def of_gain(self, score: Score, baseline: Score) -> tuple[float, float] | None:
+        """Interval of what a system gains over another; positive is better, whichever way the goal points."""
+        gain = self._resampled(score) - self._resampled(baseline)
+        return percentile_interval(gain if self._goal == "max" else -gain)
 
-def gain_over(plan: Plan, score: Score, ordinary: Score, metric: Callable[..., float]) -> tuple[float, float] | None:
-    """95 % interval of the paired difference on test to the ordinary recipe; positive is better."""
-    goal = plan.objectives[0].goal
-    return gain_interval(
-        metric, score.predictions, ordinary.predictions, score.references, goal, plan.search.seed, RESAMPLES
-    )
+    def _resampled(self, score: Score) -> NDArray[np.float64]:
+        if score.name not in self._samples:
+            values = self._task.example_scores(self._name, score.predictions, score.references)
+            if values is not None:
+                self._samples[score.name] = resampled_means(values, self._seed)
+            else:
+                metric = self._task.metric(self._name)
+                self._samples[score.name] = resampled_scores(metric, score.predictions, score.references, self._seed)
+        return self._samples[score.name]
 
 
 def mismatch(plan: Plan, said: float, score: Score, examples: int) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from finesearch.outcome import Standing, ordinary_trial
 from finesearch.plan import ORDINARY, Plan
 from finesearch.preflight import Preflight
 from finesearch.report import ScoredRow
-from finesearch.scores import Score, ScoreBook, gain_over, metric_of, mismatch, test_interval
+from finesearch.scores import Intervals, Score, ScoreBook, mismatch
 from finesearch.tuning.conductor import SEARCH, Conductor
 from finesearch.tuning.journal import state_name
 from finesearch.tuning.retention import rankable
-from finesearch.tuning.verification import rescore_all, score_majority_baseline
+from finesearch.tuning.verification import Rescored, rescore_all
 
 MAJORITY, ORDINARY_ROW = "majority", "ordinary"
 ORDINARY_PARAMETERS = ORDINARY.model_dump(include={"adaptation", "learning_rate", "schedule", "epochs", "batch_size"})
@@ -27,16 +26,32 @@ def score_standing(conductor: Conductor, preflight: Preflight, folder: Path) -> 
     plan, book = conductor.plan, ScoreBook(folder / "scores")
     known = _kept(conductor, book)
     missing = {name: path for name, path in _wanted(conductor).items() if name not in known}
-    place = (str(plan.base), str(folder / "cache"))
     checkpoints = {name: path for name, path in missing.items() if path is not None}
-    rescored = dict(zip(checkpoints, rescore_all(list(checkpoints.values()), plan.task, plan.training, *place), strict=True))
+    found = rescore_all(
+        list(checkpoints.values()),
+        plan.task,
+        plan.training,
+        str(plan.base),
+        str(folder / "cache"),
+        conductor.concurrent_trials,
+    )
+    rescored = dict(zip(checkpoints, found, strict=True))
     if MAJORITY in missing:
-        rescored[MAJORITY] = score_majority_baseline(plan.task, *place)
-    for name, found in rescored.items():
-        score = Score(name, missing[name], found.validation, found.test, found.predictions, found.references, found.error)
+        rescored[MAJORITY] = score_majority(preflight)
+    for name, said in rescored.items():
+        score = Score(name, missing[name], said.validation, said.test, said.predictions, said.references, said.error)
         book.put(score)
         known[name] = score
     return _standing(conductor, preflight, known)
+
+
+def score_majority(preflight: Preflight) -> Rescored:
+    """The answer that train gives most often, for every row of validation and test."""
+    task, splits = preflight.task, preflight.splits
+    true = {split: task.answers(splits.plain_rows(split), preflight.facts) for split in ("train", "validation", "test")}
+    guess = {split: task.majority(true["train"], len(true[split])) for split in ("validation", "test")}
+    metrics = {split: task.score(guess[split], true[split]) for split in guess}
+    return Rescored(metrics["validation"], metrics["test"], guess["test"], true["test"])
 
 
 def kept_standing(conductor: Conductor, preflight: Preflight, folder: Path) -> tuple[Standing, bool]:
@@ -72,12 +87,11 @@ def score_name(trial: FrozenTrial) -> str:
 
 def _standing(conductor: Conductor, preflight: Preflight, scores: dict[str, Score]) -> Standing:
     plan = conductor.plan
-    metric = metric_of(preflight.task.score, plan.task.metric)
     ordinary = ordinary_trial(conductor)
     reference = scores.get(ORDINARY_ROW)
     if reference is not None and reference.error is not None:
         reference = None
-    judge = _Judge(plan, metric, len(preflight.splits.validation))
+    judge = _Judge(plan, Intervals(plan, preflight.task), len(preflight.splits.validation))
     ranked = tuple(
         judge.row(trial, scores[score_name(trial)], reference)
         for trial in rankable(conductor.journals[SEARCH], plan.report.top)
@@ -100,7 +114,7 @@ class _Judge:
     """Makes rows of scores: intervals, and whether a checkpoint is what its trial said."""
 
     plan: Plan
-    metric: Callable[..., float]
+    intervals: Intervals
     validation_examples: int
 
     def row(self, trial: FrozenTrial, score: Score, reference: Score | None) -> ScoredRow:
@@ -113,8 +127,8 @@ class _Judge:
             validation=said,
             revalidated=score.validation.get(name),
             test=score.test.get(name),
-            test_interval=test_interval(self.plan, score, self.metric) if usable else None,
-            gain_interval=gain_over(self.plan, score, reference, self.metric) if usable and reference else None,
+            test_interval=self.intervals.of(score) if usable else None,
+            gain_interval=self.intervals.of_gain(score, reference) if usable and reference else None,
             validation_metrics=score.validation,
             test_metrics=score.test,
             parameters=trial.user_attrs["asked"]["parameters"],
@@ -131,7 +145,7 @@ class _Judge:
             validation=score.validation[name],
             revalidated=score.validation[name],
             test=score.test[name],
-            test_interval=test_interval(self.plan, score, self.metric),
+            test_interval=self.intervals.of(score),
             validation_metrics=score.validation,
             test_metrics=score.test,
             trainable_parameters=0,

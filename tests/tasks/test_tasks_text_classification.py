@@ -186,6 +186,13 @@ def test_a_batch_equals_the_tokenisers_own_padding(make_plan: Plans, tokenizer: 
         assert batch[name].dtype == torch.int64
 
 
+def test_the_width_follows_the_multiple_but_not_beyond_the_longest_input(make_plan: Plans, tokenizer: Any) -> None:
+    task = make_task(make_plan(max_length=13))
+    rows = [{"input_ids": [1] * 11}, {"input_ids": [1]}]
+    widths = [task.collate(rows, tokenizer, multiple)["input_ids"].shape[1] for multiple in (1, 4, 8)]
+    assert widths == [11, 12, 13]
+
+
 def test_left_padding_with_the_end_token_follows_the_tokeniser(make_plan: Plans, model_folder: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_folder, padding_side="left", eos_token="[SEP]")
     tokenizer.pad_token = None

@@ -11,7 +11,15 @@
 """
 
 from finesearch.report.record import Goal, ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
-from finesearch.report.statistics import bootstrap_interval, gain_interval, pareto_front, rank
+from finesearch.report.statistics import (
+    bootstrap_interval,
+    gain_interval,
+    pareto_front,
+    percentile_interval,
+    rank,
+    resampled_means,
+    resampled_scores,
+)
 from finesearch.report.verdict import Verdict, verdict
 from finesearch.report.write import write_report
 
@@ -27,7 +35,10 @@ __all__ = [
     "bootstrap_interval",
     "gain_interval",
     "pareto_front",
+    "percentile_interval",
     "rank",
+    "resampled_means",
+    "resampled_scores",
     "verdict",
     "write_report",
 ]

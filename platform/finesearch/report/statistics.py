@@ -1,7 +1,6 @@
 """How sure a score is, which trial comes first, and which trials no other beats in everything."""
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,51 @@ from numpy.typing import NDArray
 from finesearch.report.record import Goal, Interval, TrialRow
 
 Score = Callable[[list[Any], list[Any]], float]
+RESAMPLES = 1000
+
+
+def resampled_scores(
+    score: Score, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """``score`` on each of ``resamples`` bootstrap resamples of the n examples, (resamples,) (Efron, 1979).
+
+    The same seed and n give the same resamples, so scores of two systems may be subtracted: that is the paired bootstrap.
+
+    Raises:
+        ValueError: the two lists differ in length.
+    """
+    _check_lengths(predictions=predictions, references=references)
+    return np.array(
+        [
+            score([predictions[i] for i in chosen], [references[i] for i in chosen])
+            for chosen in _resamples(len(references), seed, resamples)
+        ],
+        dtype=float,
+    )
+
+
+def resampled_means(values: Sequence[float], seed: int, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+    """The same for a score that is the mean of one value an example, (resamples,), without calling it.
+
+    >>> values = [1.0, 0.0, 1.0, 1.0]
+    >>> means = resampled_means(values, seed=3)
+    >>> bool((means == resampled_scores(lambda p, r: sum(p) / len(p), values, values, seed=3)).all())
+    True
+    """
+    result: NDArray[np.float64] = np.asarray(values, dtype=float)[_resamples(len(values), seed, resamples)].mean(axis=1)
+    return result
+
+
+def percentile_interval(samples: NDArray[np.float64], level: float = 0.95) -> Interval | None:
+    """The middle ``level`` of bootstrap samples; None where one of them is undefined (not finite), or there are none.
+
+    >>> percentile_interval(np.arange(41.0))
+    (1.0, 39.0)
+    """
+    if not samples.size or not np.isfinite(samples).all():
+        return None
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def bootstrap_interval(
@@ -18,10 +62,10 @@ def bootstrap_interval(
     predictions: Sequence[Any],
     references: Sequence[Any],
     seed: int,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> Interval | None:
-    """Percentile bootstrap interval of ``score(predictions, references)`` over examples (Efron, 1979).
+    """Percentile bootstrap interval of ``score(predictions, references)`` over examples.
 
     Predictions and references are lists of n items, one an example. Scores that are the same on every resample give an
     interval of no width. None where nothing can be said: fewer than two examples, or a score that is undefined (not
@@ -37,12 +81,7 @@ def bootstrap_interval(
     Raises:
         ValueError: the two lists differ in length.
     """
-    _check_lengths(predictions=predictions, references=references)
-
-    def statistic(chosen: NDArray[np.int64]) -> float:
-        return score([predictions[i] for i in chosen], [references[i] for i in chosen])
-
-    return _interval_over_examples(statistic, len(references), seed, resamples, level)
+    return percentile_interval(resampled_scores(score, predictions, references, seed, resamples), level)
 
 
 def gain_interval(
@@ -52,7 +91,7 @@ def gain_interval(
     references: Sequence[Any],
     goal: Goal,
     seed: int,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> Interval | None:
     """Paired bootstrap interval of what ``predictions`` gain over ``baseline``: positive is better, whatever the goal.
@@ -67,14 +106,9 @@ def gain_interval(
     Raises:
         ValueError: the lists differ in length.
     """
-    _check_lengths(predictions=predictions, references=references, baseline=baseline)
-    sign = 1.0 if goal == "max" else -1.0
-
-    def statistic(chosen: NDArray[np.int64]) -> float:
-        true = [references[i] for i in chosen]
-        return sign * (score([predictions[i] for i in chosen], true) - score([baseline[i] for i in chosen], true))
-
-    return _interval_over_examples(statistic, len(references), seed, resamples, level)
+    ours = resampled_scores(score, predictions, references, seed, resamples)
+    theirs = resampled_scores(score, baseline, references, seed, resamples)
+    return percentile_interval(ours - theirs if goal == "max" else theirs - ours, level)
 
 
 def rank(trials: Sequence[TrialRow], goal: Goal, top: int) -> tuple[TrialRow, ...]:
@@ -128,26 +162,7 @@ def _check_lengths(**lists: Sequence[Any]) -> None:
         raise ValueError(f"expected lists of one length, one item an example, got {lengths}")
 
 
-def _interval_over_examples(
-    statistic: Callable[[NDArray[np.int64]], float], examples: int, seed: int, resamples: int, level: float
-) -> Interval | None:
-    if examples < 2:
-        return None
-    # scipy.stats takes most of a second to import, which a report without intervals need not pay.
-    from scipy import stats
-
-    with warnings.catch_warnings():
-        # An undefined score is answered below; scipy's warning speaks of another method.
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        # Percentile rather than BCa: BCa needs one more score an example and is undefined for constant scores.
-        result = stats.bootstrap(
-            (np.arange(examples),),
-            statistic,
-            n_resamples=resamples,
-            confidence_level=level,
-            vectorized=False,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+def _resamples(examples: int, seed: int, resamples: int) -> NDArray[np.int64]:
+    """Example numbers, (resamples, examples); no row for fewer than two examples, of which nothing can be said."""
+    rows = resamples if examples >= 2 else 0
+    return np.random.default_rng(seed).integers(0, max(1, examples), size=(rows, examples))

@@ -42,11 +42,12 @@ How the tasks to come fit:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from finesearch.tasks.padding import MULTIPLE
 from finesearch.tasks.splits import RawSplits
 
 if TYPE_CHECKING:
@@ -120,8 +121,12 @@ class Task(ABC):
         """The references of rows that were never tokenised, column -> values as for ``encode``: what baselines need."""
 
     @abstractmethod
-    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
-        """One batch from token rows: int64 (B, T) padded to the longest, plus what ``loss`` reads."""
+    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
+        """One batch from token rows: int64 (B, T) padded to the longest, plus what ``loss`` reads.
+
+        multiple: T is rounded up to one of it. On a CPU 1 is faster: nothing is gained by even widths, and texts of a
+        dozen tokens would be a fifth padding.
+        """
 
     def model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What of a batch goes into the model's forward: all but the labels, whose loss is the task's own."""
@@ -150,6 +155,14 @@ class Task(ABC):
     @abstractmethod
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
         """Every metric of the kind, from one prediction and one reference an example."""
+
+    def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
+        """One metric of the kind alone: what is called a thousand times for an interval should compute no other."""
+        return lambda predictions, references: self.score(predictions, references)[name]
+
+    def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
+        """One number an example whose mean is the metric; None where the metric is no mean over examples."""
+        return None
 
     @abstractmethod
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:

@@ -12,7 +12,7 @@ from finesearch.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Matrix kernels on GPUs and the tile units of CPUs work on multiples of 8: rounding up to one costs nothing more.
+# Matrix kernels of GPUs work on multiples of 8: rounding up to one costs them nothing.
 MULTIPLE = 8
 
 
@@ -41,18 +41,20 @@ def pad_token_id(tokenizer: Any) -> int:
     )
 
 
-def pad_rows(rows: Sequence[Mapping[str, Any]], tokenizer: Any, limit: int) -> dict[str, Tensor]:
+def pad_rows(
+    rows: Sequence[Mapping[str, Any]], tokenizer: Any, limit: int, multiple: int = MULTIPLE
+) -> dict[str, Tensor]:
     """``input_ids``, ``attention_mask`` and, where the rows have them, ``token_type_ids``: int64 (B, T) each.
 
     rows: token rows; each column an int sequence (t,), t >= 1.
-    limit: the plan's max_length; see ``padded_width``.
+    limit: the plan's max_length; multiple: see ``padded_width``.
 
     The three are slices of one block, so that one allocation and one ``torch.from_numpy`` serve a batch.
     """
     import torch
 
     lengths = np.fromiter((len(row["input_ids"]) for row in rows), dtype=np.int64, count=len(rows))
-    width = padded_width(int(lengths.max()), limit)
+    width = padded_width(int(lengths.max()), limit, multiple)
     positions = np.arange(width)
     if getattr(tokenizer, "padding_side", "right") == "left":
         real = positions >= (width - lengths)[:, None]

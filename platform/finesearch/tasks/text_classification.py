@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import DataError
 from finesearch.tasks.base import Facts, Task
 from finesearch.tasks.labels import label_name, ordered_names, read_labels, refuse_unknown
-from finesearch.tasks.metrics import classification_scores
-from finesearch.tasks.padding import pad_rows
+from finesearch.tasks.metrics import CLASSIFICATION, classification_scores
+from finesearch.tasks.padding import MULTIPLE, pad_rows
 from finesearch.tasks.splits import SPLITS, Origin, RawSplits
 from finesearch.tasks.texts import count_blank, read_texts
 
@@ -88,11 +88,11 @@ class TextClassification(Task):
         number = {name: i for i, name in enumerate(facts.label_names)}
         return [number[label_name(value)] for value in rows[self.plan.columns["label"]]]
 
-    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
+    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
         """``input_ids``, ``attention_mask``[, ``token_type_ids``] int64 (B, T); ``labels`` int64 (B,) if any."""
         import torch
 
-        batch = pad_rows(rows, tokenizer, limit=self.plan.max_length)
+        batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([int(row["labels"]) for row in rows], dtype=torch.int64)
         return batch
@@ -117,6 +117,14 @@ class TextClassification(Task):
 
     def score(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
         return classification_scores(predictions, references)
+
+    def metric(self, name: str) -> Callable[[Sequence[int], Sequence[int]], float]:
+        return CLASSIFICATION[name]
+
+    def example_scores(self, name: str, predictions: Sequence[int], references: Sequence[int]) -> list[float] | None:
+        if name != "accuracy":
+            return None
+        return [float(given == true) for given, true in zip(predictions, references, strict=True)]
 
     def majority(self, references: Sequence[int], n: int) -> list[int]:
         """The class that stands most often in ``references``, the lowest number among equals, ``n`` times."""

@@ -49,6 +49,7 @@ class TrialRun:
     total_parameters: int
     history: tuple[Evaluation, ...] = ()
     kept: dict[int, Path] = field(default_factory=dict)
+    _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict)
     _loss_sum: Any = 0.0
     _loss_units: float = 0.0
     _seconds: float = 0.0
@@ -102,7 +103,7 @@ class TrialRun:
         self.learner.engine.train()
         resumed_at = time.perf_counter() - self._seconds
         for step in range(first, self.steps):
-            self._optimize(step)
+            self.optimize(step)
             beat()
             if step + 1 not in self.evaluation_steps:
                 if (step + 1) % CHECK_EVERY == 0:
@@ -130,27 +131,27 @@ class TrialRun:
             resumed_at = time.perf_counter() - self._seconds
         raise AssertionError("the last optimizer step is always followed by an evaluation")
 
-    def _optimize(self, step: int) -> None:
+    def optimize(self, step: int) -> None:
+        """Optimizer step ``step`` (0-based), with all that belongs to it."""
         recipe = self.spec.recipe
         factor = learning_rate_factor(recipe.schedule, step, self.steps, recipe.warmup_fraction)
         set_learning_rate(self.learner.engine.optimizer, recipe.learning_rate * factor)
         # Each step's dropout has a seed of its own, so that a resumed trial drops what it would have dropped.
         torch.manual_seed(derived_seed(self.spec.seed, "dropout", self.writer.processes.rank, step))
-        batch = self._batches(step // self.steps_per_epoch)[step % self.steps_per_epoch]
+        batch = self.batch(step)
         loss_sum, units = self.learner.learn(batch)
         self._loss_sum += loss_sum
         self._loss_units += units
         self._tokens += count_tokens(self.materials.tokens.train.lengths, batch)
 
-    def _batches(self, epoch: int) -> list[np.ndarray]:
-        if getattr(self, "_epoch", None) != epoch:
+    def batch(self, step: int) -> np.ndarray:
+        """Row numbers of the global batch of a step."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if epoch not in self._epochs:
             seed = derived_seed(self.spec.seed, "batches")
             lengths = self.materials.tokens.train.lengths
-            self._epoch, self._epoch_batches = (
-                epoch,
-                training_batches(lengths, self.spec.recipe.batch_size, seed, epoch),
-            )
-        return self._epoch_batches
+            self._epochs = {epoch: training_batches(lengths, self.spec.recipe.batch_size, seed, epoch)}
+        return self._epochs[epoch][index]
 
     def _mean_loss(self, step: int) -> float:
         """The mean loss of all units since the last evaluation, over all ranks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,44 +24,50 @@ class Rescored:
 
 
 def rescore(
-    checkpoint: str, task: TaskPlan, training: TrainingPlan, base: str, cache: str
-) -> Rescored:
-    """Load ``checkpoint`` and score it on both splits, validation first; test is read once."""
+    checkpoints: Sequence[str], task: TaskPlan, training: TrainingPlan, base: str, cache: str
+) -> list[Rescored]:
+    """Load each checkpoint from disk and score it on both splits, validation first; test is read once for each."""
     from finesearch.training import evaluate_checkpoint
 
-    try:
-        validation = evaluate_checkpoint(checkpoint, "validation", task, training, base, cache)
-        test = evaluate_checkpoint(checkpoint, "test", task, training, base, cache)
-    except FinesearchError as error:
-        return Rescored({}, {}, [], [], error.message)
-    return Rescored(validation.metrics, test.metrics, test.predictions, test.references)
-
-
-def score_majority_baseline(task: TaskPlan, base: str, cache: str) -> Rescored:
-    """The majority baseline on both splits."""
-    from finesearch.training.majority import score_majority
-
-    scored = score_majority(task, base, cache)
-    return Rescored(
-        scored["validation"].metrics, scored["test"].metrics, scored["test"].predictions, scored["test"].references
-    )
+    rescored = []
+    for checkpoint in checkpoints:
+        try:
+            validation = evaluate_checkpoint(checkpoint, "validation", task, training, base, cache)
+            test = evaluate_checkpoint(checkpoint, "test", task, training, base, cache)
+        except FinesearchError as error:
+            rescored.append(Rescored({}, {}, [], [], error.message))
+        else:
+            rescored.append(Rescored(validation.metrics, test.metrics, test.predictions, test.references))
+    return rescored
 
 
 def rescore_all(
-    checkpoints: list[str], task: TaskPlan, training: TrainingPlan, base: str, cache: str
+    checkpoints: Sequence[str], task: TaskPlan, training: TrainingPlan, base: str, cache: str, processes: int
 ) -> list[Rescored]:
-    """Each checkpoint in a clean process of its own, as many at once as the cluster holds."""
+    """Score checkpoints in processes that never saw the search, at most ``processes`` at once.
+
+    Importing takes longer than scoring, so each process takes a share; a share whose process dies is scored again one by
+    one, so that a checkpoint that kills its process takes no other along.
+    """
     remote = ray.remote(
         num_cpus=training.cpus_per_worker,
         num_gpus=1 if training.gpus_per_worker else 0,
-        max_calls=1,  # the process ends with the call: nothing of one checkpoint can reach the next
-        max_retries=2,
+        max_calls=1,  # the process ends with the call
+        max_retries=0,
     )(rescore)
-    waiting = [remote.remote(path, task, training, base, cache) for path in checkpoints]
-    rescored = []
-    for reference in waiting:
+    found: dict[str, Rescored] = {}
+    shares = [list(checkpoints[start::processes]) for start in range(min(processes, len(checkpoints)))]
+    waiting = [(share, remote.remote(share, task, training, base, cache)) for share in shares]
+    alone: list[str] = []
+    for share, reference in waiting:
         try:
-            rescored.append(ray.get(reference))
+            found.update(zip(share, ray.get(reference), strict=True))
+        except ray.exceptions.RayError:
+            alone += share
+    for checkpoint in alone:
+        try:
+            found[checkpoint] = ray.get(remote.remote([checkpoint], task, training, base, cache))[0]
         except ray.exceptions.RayError as error:
-            rescored.append(Rescored({}, {}, [], [], f"the process that scored it died: {type(error).__name__}: {error}"))
-    return rescored
+            reason = f"the process that scored it died: {type(error).__name__}: {error}"
+            found[checkpoint] = Rescored({}, {}, [], [], reason)
+    return [found[checkpoint] for checkpoint in checkpoints]
