@@ -28,6 +28,8 @@ def write_tiny_model(
     import torch
     from transformers import BertConfig, BertModel
 
+    from finesearch.training.model_files import quiet_transformers
+
     folder.mkdir(parents=True, exist_ok=True)
     config = BertConfig(
         vocab_size=len(VOCABULARY),
@@ -39,7 +41,7 @@ def write_tiny_model(
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
         BertModel(config).save_pretrained(folder)
     write_tiny_tokenizer(folder)

@@ -103,6 +103,7 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
                 conductor.spending.keep(force=True)
             progress.say(f"{plan.name}: scoring the best checkpoints again, in clean processes")
             standing = score_standing(conductor, preflight, folder)
+            conductor.spending.keep(force=True)
             record = reporter.write(standing, partial=False)
             write_ranking(folder, record)
     finally:

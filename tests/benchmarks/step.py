@@ -40,10 +40,8 @@ def main() -> int:
     for loop in ("bare", "finesearch"):
         print(f"{loop:<12}{figures[loop]['tokens_per_s']:>20,.0f}{figures[loop]['ms_a_step']:>21.1f}")
     verdict = "reached" if figures["ratio"] >= GOAL else "missed"
-    print(
     print(f"tokens/s, ours to bare: {figures['ratio']:.3f}; goal {GOAL}: {verdict}")
     print(f"median of the steps' own ratios: {figures['paired_ratio']:.3f}")
-    )
     text = json.dumps(figures)
     print(text)
     if options.json:
@@ -74,7 +72,10 @@ def measure(rounds: int, steps: int, zero_stage: int, threads: int, cache: Path)
     model, _ = materials.base.build(ORDINARY, seed=0)
     settings = EngineSettings(zero_stage, ORDINARY.batch_size, 1, ORDINARY.gradient_clipping)
     with running_engine(model, build_optimizer(model, ORDINARY), settings, processes) as engine:
-        loops = {"bare": bare_loop(materials), "finesearch": our_loop(materials, engine, model, processes, zero_stage)}
+        loops = {
+            "bare": bare_loop(materials, processes),
+            "finesearch": our_loop(materials, engine, model, processes, zero_stage),
+        }
         tokens = int(sum(lengths[batch].sum() for batch in batches[1:]))
         seconds: dict[str, list[list[float]]] = {name: [[] for _ in batches[1:]] for name in loops}
         for step in loops.values():
@@ -104,7 +105,7 @@ def measure(rounds: int, steps: int, zero_stage: int, threads: int, cache: Path)
     }
 
 
-def bare_loop(materials: Any) -> Callable[[int, Any], None]:
+def bare_loop(materials: Any, processes: Any) -> Callable[[int, Any], None]:
     """The step as written by hand."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -118,7 +119,7 @@ def bare_loop(materials: Any) -> Callable[[int, Any], None]:
     tokens, tokenizer = materials.tokens.train, materials.base.tokenizer
 
     def step(number: int, rows: Any) -> None:
-        batch = materials.task.collate(tokens.rows(rows), tokenizer)
+        batch = materials.task.collate(tokens.rows(rows), tokenizer, processes.padding_multiple)
         labels = batch.pop("labels")
         cross_entropy(model(**batch).logits, labels).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -15,6 +15,8 @@ from training_cases import ADAPTATIONS, SGD, bench, run, trial
 
 from finesearch.errors import FinesearchError
 
+# Two epochs of two steps.
+SHORT = {"batch_size": 26}
 PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}
 
 
@@ -30,24 +32,24 @@ def main(rank: int, home: Path, out: Path) -> None:
     for stage in range(4):
         work = bench(home, zero_stage=stage, workers_per_trial=2)
         for adaptation, parameters in ADAPTATIONS.items():
-            settings = {"adaptation": adaptation, "adaptation_parameters": parameters}
+            settings = {"adaptation": adaptation, "adaptation_parameters": parameters, **SHORT}
             result, diary = run(work, trial(out / f"zero{stage}-{adaptation}", **settings))
             seen[f"zero{stage}-{adaptation}"] = {"result": result.model_dump(), "reported": diary.steps}
-        run(work, trial(out / f"zero{stage}-parts"), stop_after=1 if rank == 0 else None)
-        result, diary = run(work, trial(out / f"zero{stage}-parts", attempt=2))
+        run(work, trial(out / f"zero{stage}-parts", **SHORT), stop_after=1 if rank == 0 else None)
+        result, diary = run(work, trial(out / f"zero{stage}-parts", attempt=2, **SHORT))
         seen[f"zero{stage}-parts"] = {"result": result.model_dump(), "reported": diary.steps, "beats": diary.beats}
         # Three rows in the last batch, six pieces of every batch.
         uneven = bench(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
         result, _ = run(uneven, trial(out / f"zero{stage}-uneven", **PLAIN))
         seen[f"zero{stage}-uneven"] = {"result": result.model_dump()}
-        result, _ = run(work, trial(out / f"zero{stage}-sgd", **PLAIN, **SGD))
+        result, _ = run(work, trial(out / f"zero{stage}-sgd", **{**PLAIN, **SGD, "batch_size": 13}))
         seen[f"zero{stage}-sgd"] = {"result": result.model_dump()}
     work = bench(home, workers_per_trial=2)
     seen["nan"] = error_of(work, trial(out / "nan", learning_rate=1e30, gradient_clipping=None))
     blocked = out / "blocked"
     blocked.write_text("a file where a folder is to be")
     seen["blocked"] = error_of(work, trial(blocked))
-    result, _ = run(work, trial(out / "after"))
+    result, _ = run(work, trial(out / "after", **SHORT))
     seen["after"] = {"result": result.model_dump()}
     (out / f"seen-{rank}.json").write_text(json.dumps(seen))
     dist.destroy_process_group()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -31,11 +33,11 @@ def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str
     else:
         plain = [{"params": group["params"]} for group in groups]
         optimizer = torch.optim.SGD(plain, lr=1.0, momentum=own["momentum"], nesterov=own["nesterov"])
-    warmup, step, losses = 2, 0, []
+    warmup, step, losses = math.ceil(recipe.warmup_fraction * steps), 0, []
     for batches in epochs:
         total = 0.0
         for rows in batches:
-            # A quarter of eight steps is warm-up; then a straight line to nothing.
+            # Warm-up, then a straight line to nothing.
             factor = (step + 1) / (warmup + 1) if step < warmup else (steps - step) / (steps - warmup)
             rate = recipe.learning_rate * factor
             batch = materials.task.collate(tokens.rows(rows), materials.base.tokenizer)

@@ -96,7 +96,7 @@ def test_weights_and_loss_are_those_of_plain_pytorch(
     stage: int, case: str, seen: list[dict[str, Any]], work: Workbench
 ) -> None:
     result = result_of(seen, f"zero{stage}-{case}")
-    settings = {**PLAIN, **(SGD if case == "sgd" else {})}
+    settings = {**PLAIN, **({**SGD, "batch_size": 13} if case == "sgd" else {})}
     expected, losses = plain_training(work, recipe(**settings), seed=3)
     assert [evaluation.train_loss for evaluation in result.history] == pytest.approx(losses, rel=1e-5)
     got = merged(result.checkpoint)
@@ -109,7 +109,7 @@ def test_weights_and_loss_are_those_of_plain_pytorch(
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_interrupted_trial_ends_as_the_undisturbed_one(stage: int, seen: list[dict[str, Any]]) -> None:
     whole, parts = result_of(seen, f"zero{stage}-full"), result_of(seen, f"zero{stage}-parts")
-    assert (seen[0][f"zero{stage}-parts"]["reported"], seen[0][f"zero{stage}-parts"]["beats"]) == ([1, 2], 4)
+    assert (seen[0][f"zero{stage}-parts"]["reported"], seen[0][f"zero{stage}-parts"]["beats"]) == ([1, 2], 2)
     assert [evaluation.train_loss for evaluation in parts.history] == [e.train_loss for e in whole.history]
     assert equal(merged(parts.checkpoint), merged(whole.checkpoint))
 

@@ -102,7 +102,8 @@ def test_a_stop_during_the_replay_trains_nothing(work: Workbench, tmp_path: Path
     result, diary = run(work, trial(tmp_path, attempt=2), stop_after=1)
     assert (result.stopped, diary.steps, diary.beats) == (True, [1], 0)
     assert result.best == result.history[0]
-    assert result.checkpoint == str(tmp_path / "step-0001-a1")
+    # Whoever stops a trial may have deleted its folder by now.
+    assert (result.checkpoint, result.checkpoint_bytes) == (None, 0)
     assert result.trainable_parameters == 41634
 
 

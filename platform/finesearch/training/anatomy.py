@@ -103,7 +103,7 @@ def study(model: PreTrainedModel, example: Mapping[str, Tensor]) -> Anatomy:
         handles.append(module.register_forward_pre_hook(note_module(name)))
     was_training = model.training
     try:
-        model.eval()
+        model.train(False)
         with torch.no_grad():
             model(**example)
     finally:

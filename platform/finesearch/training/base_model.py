@@ -111,7 +111,7 @@ def draw_fresh(model: PreTrainedModel, fresh: frozenset[str], seed: int) -> None
         tensor._is_hf_initialized = name not in fresh  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "head"))
-        model.initialize_weights()
+        model.initialize_weights()  # type: ignore[no-untyped-call]
 
 
 def _read_weights(folder: Path, config: PretrainedConfig, kind: str) -> tuple[PreTrainedModel, frozenset[str]]:

@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ def prepare_imports(device: torch.device | None = None) -> None:
     os.environ.setdefault("DS_BUILD_OPS", "0")
     if device is not None and "deepspeed" not in sys.modules:
         os.environ["DS_ACCELERATOR"] = device.type
+    # Torch's and DeepSpeed's own affair, and told once a process in every log.
+    warnings.filterwarnings("ignore", message=r".*`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
     logger = logging.getLogger("DeepSpeed")
     if _only_errors not in logger.filters:
         # A level would be set back when DeepSpeed is imported; a filter stays.

@@ -29,14 +29,15 @@ def evaluate(model: PreTrainedModel, task: Task, base: BaseModel, tokens: TokenS
     Raises:
         DivergedError: the model's outputs are not finite.
     """
-    model.eval()
+    model.train(False)
     predicted: list[tuple[int, Any]] = []
     finite = True
     with torch.no_grad():
         for batch in evaluation_batches(tokens.lengths, BATCH_SIZE):
             rows = shard(batch, processes.rank, processes.world_size)
             # Under ZeRO-3 every rank must run every forward pass, also without rows of its own.
-            inputs = to_device(task.collate(tokens.rows(rows if len(rows) else batch[:1]), base.tokenizer), processes)
+            taken = tokens.rows(rows if len(rows) else batch[:1])
+            inputs = to_device(task.collate(taken, base.tokenizer, processes.padding_multiple), processes)
             outputs = model(**model_inputs(task, base, inputs))
             finite &= _is_finite(outputs)
             if len(rows):

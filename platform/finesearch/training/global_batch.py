@@ -59,7 +59,8 @@ class Learner:
         return summed, total
 
     def _collate(self, rows: np.ndarray) -> dict[str, Tensor]:
-        return to_device(self.task.collate(self.tokens.rows(rows), self.base.tokenizer), self.processes)
+        taken, multiple = self.tokens.rows(rows), self.processes.padding_multiple
+        return to_device(self.task.collate(taken, self.base.tokenizer, multiple), self.processes)
 
 
 def cut(batch: np.ndarray, processes: Processes, accumulation_steps: int) -> list[np.ndarray]:

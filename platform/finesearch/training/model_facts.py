@@ -100,7 +100,8 @@ def read_config(folder: Path, **settings: Any) -> PretrainedConfig:
                 f"Choose another model, or a newer transformers."
             )
         try:
-            return AutoConfig.from_pretrained(folder, trust_remote_code=False, **settings)
+            config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, **settings)
+            return config
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ModelError(f"task.model: {path} is not a usable config ({type(error).__name__}: {error}).") from error
 
@@ -115,7 +116,8 @@ def build_skeleton(config: PretrainedConfig, kind: str, folder: Path) -> PreTrai
 
     with quiet_transformers(), torch.device("meta"):
         try:
-            return auto_class(kind).from_config(config, trust_remote_code=False)
+            skeleton: PreTrainedModel = auto_class(kind).from_config(config, trust_remote_code=False)
+            return skeleton
         except ValueError as error:
             raise ModelError(
                 f"task.model: {type(config).__name__} of {folder} has no output layer for {kind} in transformers. "

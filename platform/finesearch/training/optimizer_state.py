@@ -46,7 +46,8 @@ def read_optimizer_state(engine: DeepSpeedEngine, path: Path) -> None:
 
 
 def _torch_optimizer(engine: DeepSpeedEngine) -> torch.optim.Optimizer:
-    return engine.basic_optimizer
+    optimizer: torch.optim.Optimizer = engine.basic_optimizer
+    return optimizer
 
 
 def _optimized(engine: DeepSpeedEngine) -> Iterator[Any]:

@@ -27,7 +27,8 @@ class DecoupledSGD(torch.optim.SGD):
                 for parameter in group["params"]:
                     if parameter.grad is not None:
                         parameter.mul_(shrink)
-        return super().step(closure)
+        loss: float | None = super().step(closure)
+        return loss
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -33,7 +33,8 @@ def derived_seed(seed: int, *place: str | int) -> int:
 def isolated_generators(seed: int) -> Iterator[None]:
     """Seed Python's, numpy's and torch's global generators, and give them back their states at the end."""
     python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    used_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda_states = torch.cuda.get_rng_state_all() if used_cuda else None
     random.seed(derived_seed(seed, "python"))
     np.random.seed(derived_seed(seed, "numpy") % 2**32)
     torch.manual_seed(derived_seed(seed, "torch"))

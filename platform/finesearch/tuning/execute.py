@@ -54,11 +54,7 @@ def execute(conductor: Conductor, settings: GroupSettings) -> None:
     scratch.mkdir(parents=True)
     try:
         tuner = tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(WarmTrial, settings=settings),
-                # Not CPUs: the workers hold those. A share of the head keeps trial actors beside the driver.
-                {"node:__internal_head__": 0.001},
-            ),
+            WarmTrial.bound_to(settings),
             tune_config=tune.TuneConfig(
                 search_alg=StudySearcher(conductor),
                 scheduler=StudyScheduler(conductor),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 from ray import tune
@@ -19,9 +19,19 @@ class WarmTrial(tune.Trainable):
     the group starts, and a job is posted, in ``step``.
     """
 
-    def setup(self, config: dict[str, Any], settings: GroupSettings | None = None) -> None:
-        assert settings is not None
-        self._settings = settings
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        # Not CPUs: the workers hold those. A share of the head keeps trial actors beside the driver.
+        return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
+
+    settings: ClassVar[GroupSettings]
+
+    @classmethod
+    def bound_to(cls, settings: GroupSettings) -> type[WarmTrial]:
+        """This class with its settings; unlike ``tune.with_parameters`` it keeps its name, which dashboards show."""
+        return type(cls.__name__, (cls,), {"settings": settings})
+
+    def setup(self, config: dict[str, Any]) -> None:
         self._group: WarmGroup | None = None
         self._generation: int | None = None
         self._unanswered: int | None = None
@@ -32,7 +42,8 @@ class WarmTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._group is None:
-            self._group = WarmGroup(self._settings, f"group-{ray.get_runtime_context().get_actor_id()[:8]}-{os.getpid()}")
+            actor = ray.get_runtime_context().get_actor_id()
+            self._group = WarmGroup(self.settings, f"group-{actor[:8]}-{os.getpid()}")
         if self._generation is None:
             self._generation = self._group.post(json.loads(self.config["job"]))
         elif self._unanswered is not None:  # Tune asks for another step, so the scheduler let the trial go on
