@@ -42,7 +42,8 @@ def ray_cluster(folder: Path, cpus: int = 4) -> Iterator[dict[str, str]]:
     access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     command = [
         str(BIN / "ray"), "start", "--head", "--port=0", f"--num-cpus={cpus}", "--include-dashboard=false",
-        "--disable-usage-stats", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000",
+        "--disable-usage-stats", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1",
+        "--object-store-memory=100000000",
     ]  # fmt: skip
     done = subprocess.run(command, env=environment(**access), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import finesearch.errors
 import pytest
+
+import finesearch.errors
 from finesearch.errors import FinesearchError
 
 ROOT = Path(__file__).resolve().parents[1]

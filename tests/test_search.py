@@ -1,4 +1,5 @@
-"""The main job, end to end, by its front door: a plan file goes in, a verified report comes out, again after any end."""
+"""The main job, end to end, by its front door: a plan file goes in, a verified report comes out, again after any
+end."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
 from clusters import ROOT, environment, processes_of
 from plans import write_sentiment
 from tiny_models import write_tiny_model
@@ -146,7 +148,9 @@ right = sum(model.config.id2label[p] == r["label"] for p, r in zip(predicted, ro
 print(json.dumps({"accuracy": right / len(rows), "finesearch": "finesearch" in sys.modules}))
 """
     plain = {key: value for key, value in environment().items() if key != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-c", script], cwd=finished, env=plain, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=finished, env=plain, capture_output=True, text=True, check=True
+    )
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["accuracy"] == pytest.approx(report(finished)["ranked"][0]["test"])
     assert said["finesearch"] is False

@@ -58,7 +58,9 @@ def add_search_options(search: argparse.ArgumentParser) -> None:
     """The options of ``search``, which ``platform/search.py`` shares."""
     search.add_argument("space", nargs="?", type=Path, help="plan file (default: search_spaces/quickstart.yaml)")
     search.add_argument("--name", help="name of the run, instead of the plan's")
-    search.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the plan; repeatable")
+    search.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the plan; repeatable"
+    )
     search.add_argument("--storage", metavar="URI", help="where runs are kept, instead of the plan's `storage`")
     search.add_argument("--reports", type=Path, default=Path("reports"), help="where reports go (default: reports)")
     search.add_argument("--dry-run", action="store_true", help="check plan, data, model and disk; start nothing")

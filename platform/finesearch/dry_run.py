@@ -1,4 +1,4 @@
-"""What a search would do: plan, data, model and disk checked, nothing started and nothing written but a token cache's lack."""
+"""What a search would do: plan, data, model and disk checked, nothing started and nothing written."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def _lines(plan: Plan, preflight: Preflight, folder: Path, concurrent: int, need
     limits += [f"{budget.device_hours:g} device-hours"] if budget.device_hours is not None else []
     lines = [
         f"{plan.name}: {plan.task.kind}, {plan.task.metric} ({plan.objectives[0].goal})",
-        f"  model    {plan.task.model}: {model.architecture}, {model.num_layers} layers, {model.parameters / 1e6:.1f} M parameters",
+        f"  model    {plan.task.model}: {model.architecture}, {model.num_layers} layers, "
+        f"{model.parameters / 1e6:.1f} M parameters",
         f"  data     {rows} rows; labels: {', '.join(preflight.facts.label_names) or 'none'}",
         f"  space    {len(plan.space.parameters)} parameters:",
         *(f"             {parameter.name}: {parameter.domain.text}" for parameter in plan.space.parameters),

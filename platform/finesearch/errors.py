@@ -85,7 +85,7 @@ class DivergedError(TrialError):
     """A trial's loss or metric became NaN or infinite."""
 
 
-class Interrupted(FinesearchError):
+class Interrupted(FinesearchError):  # noqa: N818 - nothing went wrong
     """A signal ended the search; everything finished is saved."""
 
     exit_code = 130

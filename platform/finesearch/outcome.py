@@ -9,18 +9,29 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 from optuna.trial import FrozenTrial
 
 from finesearch.plan import Plan
 from finesearch.preflight import Preflight
-from finesearch.report import RunRecord, ScoredRow, StepRow, TrialRow
+from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
 from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor
 from finesearch.tuning.importance import parameter_importances
 from finesearch.tuning.journal import decisions, started_at, state_name
 
-PACKAGES = ("ray", "torch", "transformers", "datasets", "optuna", "deepspeed", "peft", "pyarrow", "scikit-learn", "numpy")
+PACKAGES = (
+    "ray",
+    "torch",
+    "transformers",
+    "datasets",
+    "optuna",
+    "deepspeed",
+    "peft",
+    "pyarrow",
+    "scikit-learn",
+    "numpy",
+)
 
 
 @dataclass(frozen=True)
@@ -47,17 +58,17 @@ def build_record(
         name=plan.name,
         metric=plan.task.metric,
         goal=plan.objectives[0].goal,
-        objectives=[{"name": o.name, "goal": o.goal} for o in plan.objectives],
+        objectives=[ObjectiveRow(name=o.name, goal=o.goal) for o in plan.objectives],
         partial=partial,
         trials=trials,
         ranked=standing.ranked,
         baselines=standing.baselines,
         front=[t.number for t in journal.study.best_trials] if several and journal.counts()["complete"] else [],
-        importances=parameter_importances(journal),
+        importances=dict(parameter_importances(journal)),
         cost={
             "seconds": spending.seconds,
             "device_seconds": spending.device_seconds,
-            "trials": journal.counts(),
+            "trials": dict(journal.counts()),
             "resumes": spending.starts - 1,
         },
         notes=preflight.notes,
@@ -80,12 +91,19 @@ def trial_row(conductor: Conductor, trial: FrozenTrial) -> TrialRow:
     last: Mapping[str, Any] = steps[max(steps)] if steps else {}
     return TrialRow(
         trial=trial.number,
-        state=state_name(trial),
+        state=cast(State, state_name(trial)),
         reason=told.get("reason"),
         parameters=trial.user_attrs["asked"]["parameters"],
         values=told.get("values") if state_name(trial) == "complete" else None,
         history=[
-            StepRow(step=n, epoch=s["epoch"], value=s["value"], metrics=s["metrics"], train_loss=s["train_loss"], seconds=s["seconds"])
+            StepRow(
+                step=n,
+                epoch=s["epoch"],
+                value=s["value"],
+                metrics=s["metrics"],
+                train_loss=s["train_loss"],
+                seconds=s["seconds"],
+            )
             for n, s in sorted(steps.items())
         ],
         trainable_parameters=told.get("trainable_parameters"),

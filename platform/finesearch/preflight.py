@@ -60,7 +60,8 @@ def run_folder(plan: Plan) -> Path:
     storage = plan.storage.removeprefix("file://")
     if "://" in storage:
         raise InputError(
-            f"storage: {plan.storage!r} is not supported yet. Expected a folder (or file://), on the local disk or on one "
+            f"storage: {plan.storage!r} is not supported yet. Expected a folder (or file://), on the local disk or "
+            "on one "
             "that every node mounts. Give such a folder with --storage."
         )
     return Path(storage).absolute() / plan.name
@@ -79,7 +80,8 @@ def prepare_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise StorageError(
-            f"storage {folder}: cannot be written: {error.strerror or error}. Expected a folder that this user may write. "
+            f"storage {folder}: cannot be written: {error.strerror or error}. Expected a folder that this user "
+            "may write. "
             "Choose another with --storage or `storage:` in the plan."
         ) from error
 

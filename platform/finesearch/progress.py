@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from finesearch.plan import Plan
 from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor
 from finesearch.tuning.journal import Journal, decisions, state_name
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 REFRESH_S = 0.5
 LINE_EVERY_S = 60.0
@@ -65,7 +68,7 @@ class Progress:
                 live.update(self._table())
             live.update(self._table())
 
-    def _table(self) -> object:
+    def _table(self) -> Table:
         from rich.table import Table
 
         assert self._conductor is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from finesearch.errors import InputError
 from finesearch.report import RunRecord
@@ -13,7 +14,7 @@ NAME = "ranked.json"
 
 def write_ranking(folder: Path, record: RunRecord) -> None:
     """Keep the verified ranking with the run; checkpoints are named relative to it, so that a run can be moved."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in record.ranked:
         if row.error is None and row.checkpoint is not None:
             path = Path(row.checkpoint)
@@ -32,9 +33,13 @@ def ranked_checkpoint(run: Path, rank: int) -> Path:
     """
     path = run / NAME
     if not path.exists():
-        what = "this run has no ranking yet; let its search end" if (run / "plan.yaml").exists() else "this is no run folder"
+        what = (
+            "this run has no ranking yet; let its search end"
+            if (run / "plan.yaml").exists()
+            else "this is no run folder"
+        )
         raise InputError(f"{run}: {what}. Expected a folder such as runs/quickstart with {NAME} in it.")
     rows = json.loads(path.read_text(encoding="utf-8"))
     if not 1 <= rank <= len(rows):
         raise InputError(f"--rank {rank}: {run} ranks {len(rows)} checkpoint(s). Expected 1 to {len(rows)}.")
-    return run / rows[rank - 1]["checkpoint"]
+    return run / str(rows[rank - 1]["checkpoint"])

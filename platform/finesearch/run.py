@@ -1,6 +1,6 @@
 """run_search(plan): the one place where the floors meet.
 
-    lock ─▶ plan.yaml ─▶ preflight ─▶ Ray ─▶ journal ─▶ conductor ─▶ trials ─▶ final scores ─▶ report
+lock ─▶ plan.yaml ─▶ preflight ─▶ Ray ─▶ journal ─▶ conductor ─▶ trials ─▶ final scores ─▶ report
 """
 
 from __future__ import annotations
@@ -192,7 +192,8 @@ class Reporter:
         self._conductor.spending.keep(force=True)
         self.write(Standing(), partial=True)
         progress.say(
-            f"\n{self._request.plan.name}: interrupted (exit {code}). Everything finished is saved; a partial report is in "
+            f"\n{self._request.plan.name}: interrupted (exit {code}). Everything finished is saved; a partial report "
+            "is in "
             f"{self.path}. The same command goes on."
         )
 

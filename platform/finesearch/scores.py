@@ -1,4 +1,5 @@
-"""Final scores: checkpoints reloaded and scored once, kept so that test is never read a second time for the same one."""
+"""Final scores: checkpoints reloaded and scored once, kept so that test is never read a second time for the same
+one."""
 
 from __future__ import annotations
 
@@ -60,10 +61,16 @@ class ScoreBook:
 
 
 class Intervals:
-    """95 % bootstrap intervals of the plan's metric on test; each system is resampled once, all on the same examples."""
+    """95 % bootstrap intervals of the plan's metric on test; each system is resampled once, all on the same
+    examples."""
 
     def __init__(self, plan: Plan, task: Task) -> None:
-        self._seed, self._goal, self._name, self._task = plan.search.seed, plan.objectives[0].goal, plan.task.metric, task
+        self._seed, self._goal, self._name, self._task = (
+            plan.search.seed,
+            plan.objectives[0].goal,
+            plan.task.metric,
+            task,
+        )
         self._samples: dict[str, NDArray[np.float64]] = {}
 
     def of(self, score: Score) -> tuple[float, float] | None:

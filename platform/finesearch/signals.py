@@ -13,9 +13,11 @@ CAUGHT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 @contextlib.contextmanager
 def leave_cleanly(on_signal: Callable[[int], None]) -> Iterator[None]:
-    """While inside, the first SIGINT or SIGTERM calls ``on_signal(exit code)`` on a thread of its own and ends the process.
+    """While inside, the first SIGINT or SIGTERM calls ``on_signal(exit code)`` on a thread of its own and ends the
+    process.
 
-    A Python handler would have to wait until the main thread comes out of Ray's C++ code, which takes seconds; the wake-up
+    A Python handler would have to wait until the main thread comes out of Ray's C++ code, which takes seconds; the
+    wake-up
     descriptor is written by the C handler itself. Everything finished is in the journal already, so nothing has to be
     unwound: the process leaves by ``os._exit``, and Ray ends what it had started for it.
     """

@@ -1,4 +1,5 @@
-"""Final scores: who is ranked, and what the baselines reach. Validation picked; test is read here, once a checkpoint."""
+"""Final scores: who is ranked, and what the baselines reach. Validation picked; test is read here, once a
+checkpoint."""
 
 from __future__ import annotations
 
@@ -103,7 +104,9 @@ def _standing(conductor: Conductor, preflight: Preflight, scores: dict[str, Scor
     if ordinary is not None:
         if ORDINARY_ROW in scores:
             row = judge.row(ordinary, scores[ORDINARY_ROW], None)
-            baselines.append(row.model_copy(update={"name": ORDINARY_ROW, "trial": None, "parameters": ORDINARY_PARAMETERS}))
+            baselines.append(
+                row.model_copy(update={"name": ORDINARY_ROW, "trial": None, "parameters": ORDINARY_PARAMETERS})
+            )
         elif state_name(ordinary) != "running":
             baselines.append(ScoredRow(name=ORDINARY_ROW, error=ordinary.user_attrs["outcome"]["reason"]))
     return Standing(ranked, tuple(baselines))
@@ -129,8 +132,8 @@ class _Judge:
             test=score.test.get(name),
             test_interval=self.intervals.of(score) if usable else None,
             gain_interval=self.intervals.of_gain(score, reference) if usable and reference else None,
-            validation_metrics=score.validation,
-            test_metrics=score.test,
+            validation_metrics=dict(score.validation),
+            test_metrics=dict(score.test),
             parameters=trial.user_attrs["asked"]["parameters"],
             trainable_parameters=told.get("trainable_parameters"),
             seconds=told.get("seconds"),
@@ -146,8 +149,8 @@ class _Judge:
             revalidated=score.validation[name],
             test=score.test[name],
             test_interval=self.intervals.of(score),
-            validation_metrics=score.validation,
-            test_metrics=score.test,
+            validation_metrics=dict(score.validation),
+            test_metrics=dict(score.test),
             trainable_parameters=0,
             seconds=0.0,
         )

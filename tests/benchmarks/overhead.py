@@ -2,9 +2,11 @@
 
     python tests/benchmarks/overhead.py [--trials 200] [--peer-trials 4] [--json FILE]
 
-Both run one trial at a time and report three results each. Steady-state seconds a trial are taken between the end of the
+Both run one trial at a time and report three results each. Steady-state seconds a trial are taken between the end of
+the
 10th (of the peer: the first) trial and the end of the last; start-up is everything before the first trial's end.
-The peer is what Ray's documentation shows: a Tune function trial that fits a ``TorchTrainer`` and passes its reports on with
+The peer is what Ray's documentation shows: a Tune function trial that fits a ``TorchTrainer`` and passes its reports
+on with
 ``TuneReportCallback``.
 """
 
@@ -129,7 +131,10 @@ def main() -> int:
     options.add_argument("--json", type=Path)
     given = options.parse_args()
     cluster.connect()
-    rows = {"finesearch, warm groups": ours(given.trials), "TorchTrainer in each Tune trial": documented_pattern(given.peer_trials)}
+    rows = {
+        "finesearch, warm groups": ours(given.trials),
+        "TorchTrainer in each Tune trial": documented_pattern(given.peer_trials),
+    }
     cluster.leave()
     mine, peer = rows.values()
     ratio = peer["steady_s_per_trial"] / mine["steady_s_per_trial"]
@@ -137,7 +142,10 @@ def main() -> int:
     for name, row in rows.items():
         print(f"{name:34}{row['trials']:>8.0f}{row['startup_s']:>12.1f}{row['steady_s_per_trial']:>12.3f}")
     goal_met = ratio >= 150 and mine["steady_s_per_trial"] <= 0.1
-    print(f"{ratio:.0f} times less a trial (goal: at least 150 times, and at most 0.1 s): {'met' if goal_met else 'MISSED'}")
+    print(
+        f"{ratio:.0f} times less a trial (goal: at least 150 times, and at most 0.1 s): "
+        f"{'met' if goal_met else 'MISSED'}"
+    )
     if given.json:
         given.json.write_text(json.dumps({"rows": rows, "ratio": ratio, "goal_met": goal_met}, indent=2) + "\n")
     return 0

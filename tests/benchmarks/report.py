@@ -20,12 +20,13 @@ ROOT = Path(__file__).resolve().parents[2]
 # This file's own folder is first on the path and would hide anything called `report`.
 sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests" / "report")]
 
+from report_records import search_record  # noqa: E402
+
 from finesearch.report import RunRecord, write_report  # noqa: E402
 from finesearch.report.markdown import markdown  # noqa: E402
 from finesearch.report.page import html_page  # noqa: E402
 from finesearch.report.summary import summary_json  # noqa: E402
 from finesearch.report.trials import trials_parquet  # noqa: E402
-from report_records import search_record  # noqa: E402
 
 LIMIT_S = 10.0
 FILES: dict[str, Callable[[RunRecord], str | bytes]] = {

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from finesearch.errors import PlanError
 from finesearch.plan import Plan, parse_plan
 from finesearch.plan.yaml_text import write_yaml

@@ -3,14 +3,15 @@
 import contextlib
 from typing import Any
 
-from finesearch.errors import PlanError
-from finesearch.plan import Plan, parse_plan
-from finesearch.plan.yaml_text import write_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_examples import BRANCHED, changed, made
 from test_plan_resolved import FULL
 from test_plan_yaml import data
+
+from finesearch.errors import PlanError
+from finesearch.plan import Plan, parse_plan
+from finesearch.plan.yaml_text import write_yaml
 
 WORDS = st.sampled_from(
     ["full", "head_only", "freeze_bottom", "one_of", "min", "max", "log", "step", "layers", "tpe", "grid", "accuracy"]

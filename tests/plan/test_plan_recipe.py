@@ -1,6 +1,7 @@
 import pytest
-from finesearch.plan import ORDINARY, Recipe
 from pydantic import ValidationError
+
+from finesearch.plan import ORDINARY, Recipe
 
 
 def test_the_ordinary_recipe_is_full_at_5e_5_with_linear_decay_over_3_epochs() -> None:

@@ -3,12 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finesearch.plan import Plan, load_plan, parse_plan
-from finesearch.plan.yaml_text import write_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_examples import BRANCHED, changed, made
 from test_plan_space import spaces
+
+from finesearch.plan import Plan, load_plan, parse_plan
+from finesearch.plan.yaml_text import write_yaml
 
 FULL: dict[str, Any] = {
     "task__data": {"train": ["a.csv", "b.csv"], "test": "t.csv", "format": "csv", "split_seed": 3},

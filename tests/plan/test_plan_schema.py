@@ -2,14 +2,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finesearch.plan import ADAPTATIONS, OPTIMIZERS, PARAMETERS, TASK_KINDS, json_schema
-from finesearch.plan.problems import Problems
-from finesearch.plan.yaml_text import read_yaml
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 from plan_examples import BRANCHED, MINIMAL, changed, made
 from test_plan_resolved import FULL
 from test_plan_space import spaces
+
+from finesearch.plan import ADAPTATIONS, OPTIMIZERS, PARAMETERS, TASK_KINDS, json_schema
+from finesearch.plan.problems import Problems
+from finesearch.plan.yaml_text import read_yaml
 
 SEARCH_SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 VALIDATOR = Draft202012Validator(json_schema())

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from finesearch.plan import load_plan, parse_plan
 
 SEARCH_SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))

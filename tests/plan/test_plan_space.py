@@ -4,14 +4,15 @@ from typing import Any
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plan_examples import BRANCHED
+
 from finesearch.errors import PlanError
 from finesearch.plan import ADAPTATIONS, ORDINARY, PARAMETERS, Recipe, Space, TrainingPlan, parse_space
 from finesearch.plan.branches import SELECTORS
 from finesearch.plan.domains import Choice, Fixed, Range
 from finesearch.plan.parameters import Searchable
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from plan_examples import BRANCHED
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

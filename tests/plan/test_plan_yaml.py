@@ -2,12 +2,13 @@ import math
 from typing import Any
 
 import pytest
-from finesearch.errors import PlanError
-from finesearch.plan.problems import Places, Problems
-from finesearch.plan.yaml_text import read_yaml, write_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_examples import refusal
+
+from finesearch.errors import PlanError
+from finesearch.plan.problems import Places, Problems
+from finesearch.plan.yaml_text import read_yaml, write_yaml
 
 
 def read(text: str) -> Any:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+
 from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, StepRow, TrialRow, rank
 
 START = 1_760_000_000.0

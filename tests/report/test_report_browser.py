@@ -4,10 +4,11 @@ import re
 import subprocess
 
 import pytest
-from finesearch.report import RunRecord, write_report
 from report_browser import BROWSER
 from report_records import search_record
 from test_report_page import hostile_record
+
+from finesearch.report import RunRecord, write_report
 
 pytestmark = pytest.mark.browser
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from report_records import search_record
+
 from finesearch.report import ObjectiveRow, RunRecord, StepRow, TrialRow, pareto_front
 from finesearch.report.figures import all_figures, cost, curves, history, importances, parallel, timeline
 from finesearch.report.figures.scale import scale
-from report_records import search_record
 
 
 def with_colours(value: Any) -> Any:

@@ -13,13 +13,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from report_records import search_record
+from test_report_page import HOSTILE, hostile_record
+
 from finesearch.errors import DiskFullError, StorageError
 from finesearch.report import RunRecord, TrialRow, write_report
 from finesearch.report.files import as_storage_error, write_atomically
 from finesearch.report.markdown import markdown
 from finesearch.report.trials import trials_table
-from report_records import search_record
-from test_report_page import HOSTILE, hostile_record
 
 PLATFORM = Path(__file__).parents[2] / "platform"
 FILES = ["report.html", "report.json", "report.md", "trials.parquet"]

@@ -8,9 +8,10 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from report_records import ORDINARY, search_record
+
 from finesearch.report import RunRecord, ScoredRow, TrialRow
 from finesearch.report.page import html_page
-from report_records import ORDINARY, search_record
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&`|"
 

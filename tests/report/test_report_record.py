@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import pytest
-from finesearch.report import ObjectiveRow, RunRecord, StepRow, TrialRow
 from pydantic import ValidationError
 from report_records import search_record
+
+from finesearch.report import ObjectiveRow, RunRecord, StepRow, TrialRow
 
 
 def test_a_record_survives_json():

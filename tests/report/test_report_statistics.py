@@ -5,10 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
-from finesearch.report import TrialRow, bootstrap_interval, gain_interval, pareto_front, rank
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import matthews_corrcoef
+
+from finesearch.report import TrialRow, bootstrap_interval, gain_interval, pareto_front, rank
 
 
 def accuracy(predictions, references):

@@ -1,6 +1,7 @@
 """The sentence on top, in every form, and the reason given for every trial that holds no rank."""
 
 import pytest
+
 from finesearch.report import RunRecord, ScoredRow, StepRow, TrialRow, verdict
 from finesearch.report.standing import ties, unranked, verified
 

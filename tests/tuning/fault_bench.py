@@ -29,7 +29,9 @@ class FaultBench:
     fault: str = "none"
     step_s: float = 0.05
 
-    def run(self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]) -> dict[str, Any]:
+    def run(
+        self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]
+    ) -> dict[str, Any]:
         state = Path(job["directory"]) / "state.json"
         history = json.loads(state.read_text())["history"] if state.exists() else []
         for evaluation in history:
@@ -43,7 +45,14 @@ class FaultBench:
             with open(self.log, "a", encoding="utf-8") as file:
                 file.write(f"{job['number']} {step} {os.getpid()}\n")
             history.append(
-                {"step": step, "epoch": float(step), "metrics": {"accuracy": value}, "train_loss": 0.1, "seconds": 0.1 * step, "tokens": 0}
+                {
+                    "step": step,
+                    "epoch": float(step),
+                    "metrics": {"accuracy": value},
+                    "train_loss": 0.1,
+                    "seconds": 0.1 * step,
+                    "tokens": 0,
+                }
             )
             self._save(state, history)
             if not report(history[-1]):

@@ -1,6 +1,7 @@
 """A driver to be killed: searches with a FaultBench. Prints the outcome as JSON when it ends.
 
-    python fault_driver.py FOLDER FAULT [--trials N] [--concurrent C] [--workers W] [--hang S] [--pruner P] [--die-at-write N] [--fresh]
+python fault_driver.py FOLDER FAULT [--trials N] [--concurrent C] [--workers W] [--hang S] [--pruner P]
+[--die-at-write N] [--fresh]
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "platform")]
 
 from fault_bench import FaultBench  # noqa: E402
+
 from finesearch.errors import FinesearchError  # noqa: E402
 from finesearch.run import open_conductor  # noqa: E402
 from finesearch.tuning import cluster  # noqa: E402

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from finesearch.errors import DataError, DiskFullError
 from finesearch.plan import Plan
 from finesearch.tuning.budget import Spending
@@ -36,7 +37,14 @@ def conduct(folder: Path, plan: Plan, clock: Clock | None = None, devices: float
 
 
 def evaluation(step: int, accuracy: float, seconds: float = 1.0) -> dict[str, Any]:
-    return {"step": step, "epoch": 1.0, "metrics": {"accuracy": accuracy}, "train_loss": 0.1, "seconds": seconds, "tokens": 9}
+    return {
+        "step": step,
+        "epoch": 1.0,
+        "metrics": {"accuracy": accuracy},
+        "train_loss": 0.1,
+        "seconds": seconds,
+        "tokens": 9,
+    }
 
 
 def complete(accuracy: float, seconds: float = 1.0, **detail: Any) -> dict[str, Any]:
@@ -65,7 +73,8 @@ def test_failed_trials_are_replaced_and_do_not_count(tmp_path: Path) -> None:
 
 
 def test_first_configurations_come_before_the_sampler(tmp_path: Path) -> None:
-    search = "{pruner: none, first: [{learning_rate: 1.0e-4, adaptation: {freeze_bottom: {layers: 3}}}, {weight_decay: 0.1}]}"
+    first = "[{learning_rate: 1.0e-4, adaptation: {freeze_bottom: {layers: 3}}}, {weight_decay: 0.1}]"
+    search = f"{{pruner: none, first: {first}}}"
     conductor = conduct(tmp_path, empty_plan(search=search))
     job = conductor.next_job("a")
     assert job is not None
@@ -194,7 +203,9 @@ def test_a_workers_error_is_remade_by_name() -> None:
 
 def test_a_grid_ends_when_every_cell_was_tried(tmp_path: Path) -> None:
     plan = empty_plan(
-        space="{learning_rate: [0.1, 0.2], weight_decay: [0.0, 0.1]}", search="{sampler: grid, pruner: none}", budget="{trials: 99}"
+        space="{learning_rate: [0.1, 0.2], weight_decay: [0.0, 0.1]}",
+        search="{sampler: grid, pruner: none}",
+        budget="{trials: 99}",
     )
     conductor = conduct(tmp_path, plan)
     seen = set()

@@ -1,4 +1,5 @@
-"""What a search survives, on a real Ray: killed workers, actors and drivers, hangs, exceptions, numbers that are none."""
+"""What a search survives, on a real Ray: killed workers, actors and drivers, hangs, exceptions, numbers that are
+none."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from clusters import environment, processes_of, ray_cluster
 
 DRIVER = Path(__file__).with_name("fault_driver.py")
@@ -76,7 +78,9 @@ def test_each_fault_fails_its_own_trial_and_no_other(tmp_path: Path, joined: dic
 def test_when_every_trial_fails_the_search_stops_and_says_why(tmp_path: Path, joined: dict[str, str]) -> None:
     result = drive(tmp_path, joined, "diverge", "--failed", "3")
     assert [trial["state"] for trial in result["trials"]] == ["failed"] * 3
-    assert result["closing"].startswith("3 trials failed (budget.failed_trials is 3); the last: the training loss became nan")
+    assert result["closing"].startswith(
+        "3 trials failed (budget.failed_trials is 3); the last: the training loss became nan"
+    )
 
 
 def test_an_exception_on_one_of_two_ranks_fails_the_trial_alone(tmp_path: Path, joined: dict[str, str]) -> None:

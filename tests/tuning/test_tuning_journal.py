@@ -5,6 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+
 from finesearch.errors import RunConflictError
 from finesearch.plan import Plan
 from finesearch.tuning.journal import Direction, Journal, Outcome, decisions
@@ -23,7 +24,7 @@ def measured(step: int, value: float) -> dict[str, object]:
     return {"step": step, "seconds": 1.0 * step, "metrics": {"accuracy": value}}
 
 
-class Cut(Exception):
+class Cut(Exception):  # noqa: N818 - it stands for a death, not for an error
     """Stands for the driver's death: raised from inside the storage that the journal writes to."""
 
 
@@ -50,7 +51,12 @@ class Driver:
                 return open_journal(self.folder, self.plan)
 
     def _arm(self, journal: Journal) -> None:
-        for name in ("create_new_trial", "set_trial_user_attr", "set_trial_intermediate_value", "set_trial_state_values"):
+        for name in (
+            "create_new_trial",
+            "set_trial_user_attr",
+            "set_trial_intermediate_value",
+            "set_trial_state_values",
+        ):
             setattr(journal._disk, name, self._cutting(getattr(journal._disk, name)))
 
     def _cutting(self, write):
@@ -110,7 +116,9 @@ def test_a_study_cut_off_at_any_write_ends_like_an_undisturbed_one(tmp_path: Pat
     ("gp", "{learning_rate: {min: 0.1, max: 0.9}, weight_decay: {min: 0.0, max: 0.3}}"),
     ("grid", "{learning_rate: [0.1, 0.2, 0.3, 0.4], weight_decay: [0.0, 0.1, 0.2]}"),
 ])  # fmt: skip
-def test_every_sampler_goes_on_after_a_restart_as_if_it_had_not_happened(tmp_path: Path, sampler: str, space: str) -> None:
+def test_every_sampler_goes_on_after_a_restart_as_if_it_had_not_happened(
+    tmp_path: Path, sampler: str, space: str
+) -> None:
     plan = empty_plan(space=space, search=f"{{sampler: {sampler}, pruner: none, startup_trials: 3}}")
     for name in ("undisturbed", "cut"):
         (tmp_path / name).mkdir()

@@ -18,7 +18,8 @@ def resampled_scores(
 ) -> NDArray[np.float64]:
     """``score`` on each of ``resamples`` bootstrap resamples of the n examples, (resamples,) (Efron, 1979).
 
-    The same seed and n give the same resamples, so scores of two systems may be subtracted: that is the paired bootstrap.
+    The same seed and n give the same resamples, so scores of two systems may be subtracted: that is the paired
+    bootstrap.
 
     Raises:
         ValueError: the two lists differ in length.

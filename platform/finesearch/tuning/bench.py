@@ -15,10 +15,10 @@ class TrainingBench:
     def __init__(self, task: TaskPlan, training: TrainingPlan, base: str, cache: str, metric: str, goal: str) -> None:
         self._workbench = Workbench(task, training, base, cache, metric, goal)
 
-    def run(self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]) -> dict[str, Any]:
-        spec = TrialSpec.model_validate(
-            {key: job[key] for key in ("number", "attempt", "seed", "recipe", "directory")}
-        )
+    def run(
+        self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]
+    ) -> dict[str, Any]:
+        spec = TrialSpec.model_validate({key: job[key] for key in ("number", "attempt", "seed", "recipe", "directory")})
 
         def report_evaluation(evaluation: Evaluation) -> bool:
             return report(evaluation.model_dump(mode="json"))

@@ -78,8 +78,9 @@ def measure() -> Capacity:
     """What the joined cluster holds."""
     import ray
 
-    resources = ray.cluster_resources()
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [node for node in every if node["Alive"]]
     memory = psutil.virtual_memory().available if len(nodes) == 1 else int(resources.get("memory", 0))
     return Capacity(len(nodes), resources.get("CPU", 0.0), resources.get("GPU", 0.0), memory)
 
@@ -101,7 +102,8 @@ def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
     short = [name for name, fits in limits.items() if fits < 1]
     if short:
         raise PlacementError(
-            f"{plan.name}: one trial asks for {asked}; the cluster has {capacity.describe()}: too few {' and '.join(short)}. "
+            f"{plan.name}: one trial asks for {asked}; the cluster has {capacity.describe()}: "
+            f"too few {' and '.join(short)}. "
             "Lower training.workers_per_trial, cpus_per_worker or gpus_per_worker, or join a larger cluster."
         )
     most = math.floor(min(limits.values()) + 1e-9)

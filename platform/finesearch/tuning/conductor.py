@@ -197,9 +197,7 @@ class Conductor:
             self._check_budget()
             self._on_change()
 
-    def _outcome(
-        self, seat: Seat, trial: FrozenTrial, payload: dict[str, Any] | None, error: bool
-    ) -> Outcome | None:
+    def _outcome(self, seat: Seat, trial: FrozenTrial, payload: dict[str, Any] | None, error: bool) -> Outcome | None:
         """None leaves the trial running in the journal: it is gone on with by the next driver."""
         if error or payload is None:
             return Outcome("failed", "its Ray Tune actor died three times; see the log of the node it ran on")
@@ -221,7 +219,11 @@ class Conductor:
         except KeyError as missing:
             return Outcome("failed", f"the trial reported no {missing}", detail=detail)
         if not all(map(math.isfinite, values)):
-            return Outcome("failed", f"an objective is not finite: {dict(zip(self._objective_names, values, strict=True))}", detail=detail)
+            return Outcome(
+                "failed",
+                f"an objective is not finite: {dict(zip(self._objective_names, values, strict=True))}",
+                detail=detail,
+            )
         return Outcome("complete", None, values, detail)
 
     @property
@@ -238,7 +240,10 @@ class Conductor:
         last = steps[max(steps)] if steps else {}
         name = self.plan.task.metric
         if not last or not last.get("go_on", True):
-            reason = f"pruned by {self.plan.search.pruner} at evaluation {max(steps, default=0)} with {name} {last.get('value', math.nan):.4f}"
+            value = last.get("value", math.nan)
+            reason = (
+                f"pruned by {self.plan.search.pruner} at evaluation {max(steps, default=0)} with {name} {value:.4f}"
+            )
         else:
             reason = f"stopped at evaluation {max(steps)}: {self.closing or 'the search was stopped'}"
         kept = ("seconds", "trainable_parameters", "total_parameters", "group", "began")
@@ -256,7 +261,10 @@ class Conductor:
             yield
         except (StorageInternalError, SQLAlchemyError) as error:
             cause = error.__cause__ or error
-            text = f"{self.folder}: the journal cannot be written: {str(cause).splitlines()[0]}. Free space or mend the disk; then the same command goes on."
+            text = (
+                f"{self.folder}: the journal cannot be written: {str(cause).splitlines()[0]}. "
+                "Free space or mend the disk; then the same command goes on."
+            )
             self.fatal = DiskFullError(text) if "full" in str(cause) else StorageError(text)
             self.closing = text
 
@@ -268,8 +276,12 @@ class Conductor:
         budget = self.plan.budget
         failed = self.journals[SEARCH].counts()["failed"]
         if failed >= budget.failed_trials:
-            reasons = [t.user_attrs["outcome"]["reason"] for t in self.journals[SEARCH].trials() if t.state is TrialState.FAIL]
-            self.closing = f"{failed} trials failed (budget.failed_trials is {budget.failed_trials}); the last: {reasons[-1]}"
+            reasons = [
+                t.user_attrs["outcome"]["reason"] for t in self.journals[SEARCH].trials() if t.state is TrialState.FAIL
+            ]
+            self.closing = (
+                f"{failed} trials failed (budget.failed_trials is {budget.failed_trials}); the last: {reasons[-1]}"
+            )
         elif budget.hours is not None and self.spending.hours >= budget.hours:
             self.closing = f"the budget of {budget.hours:g} hours is spent"
         elif budget.device_hours is not None and self.spending.device_hours >= budget.device_hours:

@@ -44,7 +44,7 @@ class WarmGroup:
         self._settings, self._name = settings, name
         # max_concurrency: each rank may hold one question open, besides heartbeats and watchers.
         self._mailbox: Any = (
-            ray.remote(Mailbox).options(num_cpus=0, max_concurrency=100 + 4 * settings.workers).remote()  # type: ignore[attr-defined]
+            ray.remote(Mailbox).options(num_cpus=0, max_concurrency=100 + 4 * settings.workers).remote()
         )
         self._failure: BaseException | None = None
         self._fit = threading.Thread(target=self._run, daemon=True, name=f"fit-{name}")
@@ -58,9 +58,7 @@ class WarmGroup:
         try:
             TorchTrainer(
                 serve,
-                train_loop_config={
-                    "service": Service(self._mailbox, settings.make_bench, settings.fresh, self._name)
-                },
+                train_loop_config={"service": Service(self._mailbox, settings.make_bench, settings.fresh, self._name)},
                 torch_config=TorchConfig(backend="nccl" if settings.gpus_per_worker else "gloo"),
                 scaling_config=ScalingConfig(
                     num_workers=settings.workers,
@@ -71,7 +69,7 @@ class WarmGroup:
                     # No time stamp in the name: the workers' folders would differ.
                     name=f"{settings.run_name}-{self._name}",
                     storage_path=settings.scratch,
-                    failure_config=FailureConfig(max_failures=-1, controller_failure_limit=CONTROLLER_FAILURES),
+                    failure_config=FailureConfig(max_failures=-1, controller_failure_limit=CONTROLLER_FAILURES),  # type: ignore[call-arg]
                 ),
             ).fit()
         except BaseException as error:

@@ -1,4 +1,5 @@
-"""How much each parameter mattered, by PED-ANOVA (Watanabe et al., 2023), conditional parameters within their branch."""
+"""How much each parameter mattered, by PED-ANOVA (Watanabe et al., 2023), conditional parameters within their
+branch."""
 
 from __future__ import annotations
 

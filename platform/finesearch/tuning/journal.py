@@ -1,6 +1,7 @@
 """The Optuna study as the one journal of a search: what was suggested, measured, decided and spent.
 
-Two studies are kept alike. The one on disk (SQLite, or PostgreSQL by URL) is the truth and only ever written; the one in
+Two studies are kept alike. The one on disk (SQLite, or PostgreSQL by URL) is the truth and only ever written; the one
+in
 memory is what samplers and pruners read. What they write while they think (rungs, grid positions, CMA-ES state) reaches
 the disk together with the decision that it led to, in one transaction. A driver killed between any two instructions
 therefore leaves a decision that was taken whole or not at all, and a resumed search takes it again, the same.
@@ -46,7 +47,8 @@ class Direction:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended. ``state`` is complete, pruned or failed; ``detail`` is JSON (checkpoint, seconds, counts ...)."""
+    """How a trial ended. ``state`` is complete, pruned or failed; ``detail`` is JSON (checkpoint, seconds, counts
+    ...)."""
 
     state: str
     reason: str | None = None
@@ -87,7 +89,9 @@ class Journal:
         if list(disk.directions) != wanted:
             raise RunConflictError(f"study {name!r}: its objectives are {disk.directions}, the plan's are {wanted}.")
         self._study_id = disk._study_id
-        self._memory = optuna.create_study(study_name=name, directions=wanted, pruner=pruner or optuna.pruners.NopPruner())
+        self._memory = optuna.create_study(
+            study_name=name, directions=wanted, pruner=pruner or optuna.pruners.NopPruner()
+        )
         self._counts = dict.fromkeys((*_STATES, "running"), 0)
         for trial in disk.get_trials(deepcopy=True):
             self._load(trial)

@@ -30,7 +30,8 @@ class RunLock:
             holder = self._file.read()
             self._file.close()
             raise RunConflictError(
-                f"{folder}: another driver is working on this run: {_describe(holder)}. Wait for it or end it first, or "
+                f"{folder}: another driver is working on this run: {_describe(holder)}. Wait for it or end it "
+                "first, or "
                 "search under another name with --name."
             ) from None
         self._file.truncate(0)
@@ -44,7 +45,9 @@ class RunLock:
     def __enter__(self) -> RunLock:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
 

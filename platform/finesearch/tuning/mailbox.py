@@ -70,7 +70,8 @@ class Mailbox:
                 self._changed.notify_all()
 
     async def silence_s(self) -> float:
-        """Seconds since a worker last showed progress on the job; 0 while no worker has it or it waits for a verdict."""
+        """Seconds since a worker last showed progress on the job; 0 while no worker has it or it waits for a
+        verdict."""
         return time.monotonic() - self._last_sign if self._working else 0.0
 
     async def condemn(self) -> str | None:

@@ -32,7 +32,8 @@ class Retention:
 
 
 def rankable(journal: Journal, top: int) -> list[FrozenTrial]:
-    """Complete trials that the report may rank, best first by the first objective; ties go to fewer trainable parameters,
+    """Complete trials that the report may rank, best first by the first objective; ties go to fewer trainable
+    parameters,
     then to the earlier trial. The Pareto front is always among them."""
     maximize = journal.directions[0].maximize
     complete = [trial for trial in journal.trials() if trial.state is TrialState.COMPLETE]

@@ -20,7 +20,7 @@ class StudyScheduler(FIFOScheduler):
     """
 
     def __init__(self, conductor: Conductor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._conductor: Conductor | None = conductor
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:

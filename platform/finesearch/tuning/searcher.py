@@ -21,7 +21,7 @@ class StudySearcher(Searcher):
         super().__init__(metric="value", mode="max")
         self._conductor: Conductor | None = conductor
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         assert self._conductor is not None
         job = self._conductor.next_job(trial_id)
         if job is None:

@@ -1,6 +1,7 @@
 """What a warm worker does: takes trial after trial from the mailbox and runs it on a bench that keeps what can be kept.
 
-Base weights, tokens, kernels and the process group stay loaded between trials. A failure that all ranks agree on (a loss
+Base weights, tokens, kernels and the process group stay loaded between trials. A failure that all ranks agree on (a
+loss
 that became NaN) leaves the worker fit for the next trial; any other failure ends the group on every rank, and Ray Train
 starts a new one: an exception on one rank alone would leave the others waiting in a collective, and would pair their
 next one with the wrong trial.
@@ -29,7 +30,9 @@ GROWTH_ALLOWED = 1 << 30  # bytes that a worker may grow by after its second tri
 class Bench(Protocol):
     """Runs one trial after another; made once in each worker."""
 
-    def run(self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]) -> dict[str, Any]:
+    def run(
+        self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]
+    ) -> dict[str, Any]:
         """Run a trial.
 
         Args:
@@ -113,7 +116,9 @@ class _Desk:
             self._last_beat = now
             self._mailbox.beat.remote(self._generation)
 
-    def finish(self, state: str, reason: str | None, error: BaseException | None, detail: dict[str, Any] | None = None) -> None:
+    def finish(
+        self, state: str, reason: str | None, error: BaseException | None, detail: dict[str, Any] | None = None
+    ) -> None:
         if state == "complete" and self._rank != 0:
             return
         kind = None if error is None else type(error).__name__

@@ -42,7 +42,7 @@ class WarmTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._group is None:
-            actor = ray.get_runtime_context().get_actor_id()
+            actor = ray.get_runtime_context().get_actor_id() or ""
             self._group = WarmGroup(self.settings, f"group-{actor[:8]}-{os.getpid()}")
         if self._generation is None:
             self._generation = self._group.post(json.loads(self.config["job"]))

@@ -46,7 +46,8 @@ def rescore_all(
 ) -> list[Rescored]:
     """Score checkpoints in processes that never saw the search, at most ``processes`` at once.
 
-    Importing takes longer than scoring, so each process takes a share; a share whose process dies is scored again one by
+    Importing takes longer than scoring, so each process takes a share; a share whose process dies is scored again one
+    by
     one, so that a checkpoint that kills its process takes no other along.
     """
     remote = ray.remote(
@@ -61,7 +62,8 @@ def rescore_all(
     alone: list[str] = []
     for share, reference in waiting:
         try:
-            found.update(zip(share, ray.get(reference), strict=True))
+            rescored: list[Rescored] = ray.get(reference)
+            found.update(zip(share, rescored, strict=True))
         except ray.exceptions.RayError:
             alone += share
     for checkpoint in alone:
