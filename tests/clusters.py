@@ -7,6 +7,7 @@ import re
 import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,13 @@ def ray_cluster(folder: Path, cpus: int = 4) -> Iterator[dict[str, str]]:
     finally:
         for process in processes_of(folder):
             process.kill()
+
+
+@contextmanager
+def ray_folder() -> Iterator[Path]:
+    """A folder for a Ray's own files, with a path short enough for the sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="fs-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:

@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FinesearchError as error:
         print(f"finesearch: {error.message}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("finesearch: interrupted before anything was started", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from clusters import environment, processes_of, ray_cluster
+from clusters import environment, processes_of, ray_cluster, ray_folder
 
 DRIVER = Path(__file__).with_name("fault_driver.py")
 
@@ -27,6 +27,12 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     """The environment of drivers on one shared Ray."""
     with ray_cluster(tmp_path_factory.mktemp("ray")) as variables:
         yield variables
+
+
+@pytest.fixture
+def own_ray() -> Iterator[Path]:
+    with ray_folder() as folder:
+        yield folder
 
 
 def start(folder: Path, variables: dict[str, str], fault: str = "none", *more: str) -> subprocess.Popen[str]:
@@ -89,6 +95,7 @@ def test_an_exception_on_one_of_two_ranks_fails_the_trial_alone(tmp_path: Path, 
     assert result["trials"][1]["reason"] == "RuntimeError: rank 1 met something odd"
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_search_and_keeps_the_trial_for_later(tmp_path: Path, joined: dict[str, str]) -> None:
     result = drive(tmp_path, joined, "disk full:1", "--trials", "3")
     assert result["error"] == ["DiskFullError", "/runs/x: no space is left on the device"]
@@ -116,8 +123,8 @@ def test_a_driver_killed_again_and_again_finishes_the_same_study(tmp_path: Path,
     arguments = ("--trials", "5", "--pruner", "successive_halving")
     expected = study(drive(tmp_path / "undisturbed", joined, "none", *arguments))
     folder = tmp_path / "killed"
-    # In turn: at the first suggestion, between an evaluation and its verdict, at the verdict, and at an end.
-    for write in ("1", "4", "5", "8"):
+    # In turn: between an evaluation and its verdict, between an outcome and its state, inside a suggestion.
+    for write in ("3", "8", "1"):
         with start(folder, joined, "none", *arguments, "--die-at-write", write) as driver:
             driver.communicate(timeout=300)
         assert driver.returncode == -signal.SIGKILL
@@ -125,16 +132,16 @@ def test_a_driver_killed_again_and_again_finishes_the_same_study(tmp_path: Path,
     assert set(trained(folder)) == set(trained(tmp_path / "undisturbed"))
 
 
-def test_a_driver_killed_at_any_moment_loses_and_repeats_nothing(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_driver_killed_at_any_moment_loses_and_repeats_nothing(tmp_path: Path, own_ray: Path) -> None:
     arguments = ("--trials", "6", "--concurrent", "2", "--step-s", "0.7")
-    alone = environment(RAY_TMPDIR=str(tmp_path / "ray"))
-    (tmp_path / "ray").mkdir()
+    alone = environment(RAY_TMPDIR=str(own_ray))
     for _ in range(2):
         with start(tmp_path / "run", alone, "none", *arguments) as driver:
             wait_for_line(tmp_path / "run" / "log", driver, more_than=len(log_lines(tmp_path / "run")) + 3)
             driver.kill()
             driver.communicate(timeout=60)
-        wait_until_gone(tmp_path / "ray")
+        wait_until_gone(own_ray)
     result = drive(tmp_path / "run", alone, "none", *arguments)
     assert [trial["state"] for trial in result["trials"]] == ["complete"] * 6
     steps = trained(tmp_path / "run")

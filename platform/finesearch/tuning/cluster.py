@@ -29,6 +29,8 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A group is a dozen processes; on two CPUs Ray would warn of that many on the terminal, above the live table.
+    "RAY_worker_maximum_startup_concurrency": "16",
 }
 FORWARDED = (
     "DS_BUILD_OPS", "HF_HUB_OFFLINE", "HF_HOME", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
