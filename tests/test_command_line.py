@@ -140,7 +140,10 @@ def test_every_problem_of_a_plan_is_told_at_once(folder: Path, capsys: pytest.Ca
 
 
 def test_a_dry_run_starts_no_ray(folder: Path) -> None:
-    code = "import sys; from finesearch.cli import main; code = main(sys.argv[1:]); print('ray' in sys.modules); sys.exit(code)"
+    code = (
+        "import sys; from finesearch.cli import main; code = main(sys.argv[1:]);"
+        "print('ray' in sys.modules); sys.exit(code)"
+    )
     command = [sys.executable, "-c", code, "search", "tiny.yaml", "--dry-run"]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -150,9 +153,8 @@ def test_a_dry_run_starts_no_ray(folder: Path) -> None:
 def test_the_schema_is_json_that_names_every_section() -> None:
     command = [sys.executable, "-m", "finesearch.cli", "schema"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=100)
-    assert {"name", "task", "space", "training", "search", "budget", "report"} <= set(
-        json.loads(done.stdout)["properties"]
-    )
+    sections = {"name", "task", "space", "training", "search", "budget", "report"}
+    assert sections <= set(json.loads(done.stdout)["properties"])
 
 
 @pytest.mark.parametrize("arguments", [["report", "nowhere"], ["export", "nowhere", "out"]])
