@@ -15,7 +15,7 @@ def open_storage(path: Path) -> optuna.storages.RDBStorage:
     """Open or make the SQLite journal ``path``.
 
     Write-ahead logging keeps readers (dashboards) from blocking the driver; ``synchronous=FULL`` makes every commit
-    survive a power cut, for about 3 ms each.
+    survive a power cut.
 
     Raises:
         StorageError: the file cannot be made or is no SQLite database.
