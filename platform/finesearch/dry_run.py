@@ -21,7 +21,7 @@ def describe(plan: Plan) -> str:
         preflight = inspect(plan, Path(scratch))
     most = max(1, int((os.cpu_count() or 1) // (plan.training.workers_per_trial * plan.training.cpus_per_worker)))
     concurrent = most if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
-    need = check_disk(plan, folder, preflight.model.weight_bytes, concurrent)
+    need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
     return "\n".join(_lines(plan, preflight, folder, concurrent, need))
 
 

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -40,7 +40,6 @@ class Standing:
 
     ranked: tuple[ScoredRow, ...] = ()
     baselines: tuple[ScoredRow, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
 
 
 def build_record(
@@ -51,7 +50,9 @@ def build_record(
     trials = [trial_row(conductor, trial) for trial in journal.trials()]
     several = len(plan.objectives) > 1
     spending = conductor.spending
-    warnings = dict.fromkeys((*preflight.warnings, *standing.warnings, *(w for row in trials for w in row.warnings)))
+    warnings = dict.fromkeys(preflight.warnings)
+    outcomes = [trial.user_attrs.get("outcome") or {} for j in conductor.journals.values() for trial in j.trials()]
+    notes = dict.fromkeys((*preflight.notes, *(note for told in outcomes for note in told.get("notes", ()))))
     if conductor.closing:
         warnings[f"The search ended early: {conductor.closing}."] = None
     return RunRecord(
@@ -71,7 +72,7 @@ def build_record(
             "trials": dict(journal.counts()),
             "resumes": spending.starts - 1,
         },
-        notes=preflight.notes,
+        notes=list(notes),
         warnings=list(warnings),
         plan_yaml=plan.to_yaml(),
         reproduction=reproduction(plan, preflight, command),
@@ -106,7 +107,7 @@ def trial_row(conductor: Conductor, trial: FrozenTrial) -> TrialRow:
             )
             for n, s in sorted(steps.items())
         ],
-        trainable_parameters=told.get("trainable_parameters"),
+        trainable_parameters=told.get("trainable_parameters") or last.get("trainable_parameters"),
         seconds=seconds,
         device_seconds=seconds * devices,
         started=told.get("began") or last.get("began") or started_at(trial),

@@ -86,19 +86,19 @@ def prepare_folder(folder: Path) -> None:
         ) from error
 
 
-def disk_need(plan: Plan, weight_bytes: int, concurrent_trials: int) -> int:
+def disk_need(plan: Plan, model_bytes: int, concurrent_trials: int) -> int:
     """Bytes that checkpoints take at most: running trials, the ranked ones and one baseline."""
     kept = plan.report.top + 1 + len(plan.objectives)
-    return concurrent_trials * RESUMABLE_COPIES * weight_bytes + kept * weight_bytes + SLACK_BYTES
+    return concurrent_trials * RESUMABLE_COPIES * model_bytes + kept * model_bytes + SLACK_BYTES
 
 
-def check_disk(plan: Plan, folder: Path, weight_bytes: int, concurrent_trials: int) -> int:
+def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: int) -> int:
     """Refuse before the disk fills; the bytes needed.
 
     Raises:
         DiskFullError: what is free, or ``budget.disk_gib``, is less than checkpoints may take.
     """
-    need, gib = disk_need(plan, weight_bytes, concurrent_trials), 1 << 30
+    need, gib = disk_need(plan, model_bytes, concurrent_trials), 1 << 30
     where = folder
     while not where.exists():
         where = where.parent

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from finesearch.durable import replace_synced, storage_errors
 from finesearch.errors import InputError
 from finesearch.report import RunRecord
 
@@ -20,9 +21,8 @@ def write_ranking(folder: Path, record: RunRecord) -> None:
             path = Path(row.checkpoint)
             inside = path.relative_to(folder) if path.is_relative_to(folder) else path
             rows.append({"rank": len(rows) + 1, "trial": row.trial, "test": row.test, "checkpoint": str(inside)})
-    temporary = folder / f"{NAME}.tmp"
-    temporary.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / NAME)
+    with storage_errors(folder / NAME):
+        replace_synced(folder / NAME, (json.dumps(rows, indent=2) + "\n").encode())
 
 
 def ranked_checkpoint(run: Path, rank: int) -> Path:

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from finesearch.durable import replace_synced, storage_errors
 from finesearch.errors import FinesearchError, RunConflictError, SearchError, StorageError
 from finesearch.outcome import Standing, build_record
 from finesearch.plan import Plan, parse_plan
@@ -82,8 +83,8 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
     cluster.connect()
     try:
         capacity = cluster.measure()
-        concurrent = cluster.fit_concurrency(plan, capacity, preflight.model.weight_bytes)
-        check_disk(plan, folder, preflight.model.weight_bytes, concurrent)
+        concurrent = cluster.fit_concurrency(plan, capacity, preflight.model.bytes_in_training)
+        check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
         progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {folder}")
         conductor.concurrent_trials = concurrent
         reporter = Reporter(request, conductor, preflight)
@@ -222,9 +223,8 @@ def settle_plan(plan: Plan, folder: Path) -> None:
                 "A run goes on only with the plan it began with (its budget may change). Restore those values, give "
                 "the new search a --name of its own, or start over with --fresh (the old run is set aside)."
             )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(plan.to_yaml(), encoding="utf-8")
-    temporary.replace(path)
+    with storage_errors(path):
+        replace_synced(path, plan.to_yaml().encode())
 
 
 def set_aside(folder: Path) -> None:

@@ -4,7 +4,6 @@ one."""
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finesearch.durable import replace_synced, storage_errors
 from finesearch.plan import Plan
 from finesearch.report import percentile_interval, resampled_means, resampled_scores
 
@@ -50,14 +50,9 @@ class ScoreBook:
         """Keep a score; written whole or not at all. One with an error is not kept, so that it is tried again."""
         if score.error is not None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{score.name}.json"
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(score.__dict__, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with storage_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            replace_synced(self._folder / f"{score.name}.json", json.dumps(score.__dict__).encode())
 
 
 class Intervals:

@@ -171,7 +171,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", code, str(path)], env={"PYTHONPATH": str(PLATFORM)}, capture_output=True, text=True
     )
-    assert f"{path}: expected a file that can be written, got 'File too large'." in result.stdout, result.stderr
+    assert f"{path}: expected room for the report, got 'File too large'." in result.stdout, result.stderr
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from training_cases import bench, equal, merged, run, trial, without_clock
 
+from finesearch.durable import write_synced
 from finesearch.errors import CheckpointError, DiskFullError, StorageError, TrialError
 from finesearch.training import Workbench, drop_resume_state, evaluate_checkpoint, load_checkpoint_model
 from finesearch.training.checkpoints import Checkpoint, intact_checkpoints, list_checkpoints
-from finesearch.training.manifest import disk_full_is_told, write_synced
+from finesearch.training.manifest import disk_full_is_told
 
 
 @pytest.fixture(scope="module")

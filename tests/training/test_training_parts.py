@@ -16,7 +16,7 @@ from finesearch.tasks import make_task
 from finesearch.training.base_model import load_base_model
 from finesearch.training.dropout import head_dropouts
 from finesearch.training.optimizers import DecoupledSGD, build_optimizer, parameter_groups
-from finesearch.training.precision import choose_precision
+from finesearch.training.precision import Precision, choose_precision
 from finesearch.training.schedule import evaluation_steps, learning_rate_factor
 
 MODULES = [module.name for module in pkgutil.iter_modules(finesearch.training.__path__, "finesearch.training.")]
@@ -149,7 +149,8 @@ def test_building_leaves_every_tensor_of_the_base_as_it_was_read(home: Path) -> 
 
 def test_precision_is_chosen_and_said() -> None:
     cpu = torch.device("cpu")
-    chosen, notes = choose_precision("auto", cpu)
-    assert notes[0].startswith(f"precision auto: {chosen}, since this cpu ")
-    assert choose_precision("fp32", cpu) == ("fp32", ())
-    assert choose_precision("bf16", cpu)[0] == "bf16"
+    chosen = choose_precision("auto", cpu)
+    assert chosen.notes[0].startswith(f"precision auto: {chosen.name}, since this cpu ")
+    assert chosen.warnings == ()
+    assert choose_precision("fp32", cpu) == Precision("fp32")
+    assert choose_precision("bf16", cpu).name == "bf16"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from finesearch.errors import DataError, DiskFullError
+from finesearch.outcome import trial_row
 from finesearch.plan import Plan
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor, payload_error
@@ -44,6 +45,7 @@ def evaluation(step: int, accuracy: float, seconds: float = 1.0) -> dict[str, An
         "train_loss": 0.1,
         "seconds": seconds,
         "tokens": 9,
+        "trainable_parameters": 1234,
     }
 
 
@@ -213,3 +215,19 @@ def test_a_grid_ends_when_every_cell_was_tried(tmp_path: Path) -> None:
         number = run_one(conductor, 0.5)
         seen.add(tuple(sorted(conductor.journals[SEARCH].get(number).params.items())))
     assert len(seen) == 4
+
+
+def test_a_trial_without_a_result_still_says_how_many_parameters_it_trained(tmp_path: Path) -> None:
+    plan = empty_plan(search="{pruner: successive_halving, reduction_factor: 2}")
+    conductor = conduct(tmp_path, plan)
+    run_one(conductor, 0.9)
+    conductor.next_job("u")
+    assert conductor.evaluation("u", evaluation(1, 0.9))
+    running = trial_row(conductor, conductor.journals[SEARCH].get(1))
+    conductor.next_job("v")
+    assert not conductor.evaluation("v", evaluation(1, 0.1))
+    conductor.trial_ended("v", evaluation(1, 0.1), False)
+    pruned = trial_row(conductor, conductor.journals[SEARCH].get(2))
+    assert (running.state, running.trainable_parameters) == ("running", 1234)
+    assert (pruned.state, pruned.trainable_parameters) == ("pruned", 1234)
+    assert pruned.reason == "pruned by successive_halving at evaluation 1"

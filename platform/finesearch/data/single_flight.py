@@ -7,7 +7,6 @@ since it is built under a temporary name, synced to disk and renamed.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finesearch.errors import DiskFullError, StorageError
+from finesearch.durable import storage_errors, sync
 
 
 def build_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> bool:
@@ -42,36 +41,12 @@ def build_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[
                 shutil.rmtree(folder, ignore_errors=True)
                 temporary.mkdir()
                 build(temporary)
-                sync_folder(temporary)
+                sync(temporary)
                 os.rename(temporary, folder)
-                sync_folder(folder.parent)
+                sync(folder.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into ours.
-
-    Raises:
-        DiskFullError: no space is left; StorageError: any other.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(f"{path}: no space left on the disk.\n  Free some, or move `storage`.") from error
-        raise StorageError(f"{path}: cannot be written ({error}).\n  Correct its rights, or move `storage`.") from error
 
 
 @contextmanager

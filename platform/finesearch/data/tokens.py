@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from typing import Any
 
 from finesearch.data.single_flight import build_once
 from finesearch.data.token_split import TokenSplit
+from finesearch.durable import sync, write_synced
 from finesearch.tasks import SPLITS, Facts, RawSplits, Task
 
 # Raised whenever the files themselves change: their names, their types, their batches.
@@ -83,7 +83,7 @@ def _build(splits: RawSplits, task: Task, facts: Facts, tokenizer: Any, folder: 
         path = folder / f"{split}.arrow"
         _write(path, splits, split, task, facts, tokenizer)
         sizes[path.name] = path.stat().st_size
-    _write_synced(folder / _MANIFEST, json.dumps({"sizes": sizes}).encode())
+    write_synced(folder / _MANIFEST, json.dumps({"sizes": sizes}).encode())
 
 
 def _is_whole(folder: Path) -> bool:
@@ -100,7 +100,6 @@ def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: Facts, 
     import pyarrow as pa
 
     writer = None
-    # Python's own file object, because it can be synced; Arrow's cannot.
     with path.open("wb") as file:
         for start in range(0, len(splits[split]), _ROWS_AT_ONCE):
             stop = min(start + _ROWS_AT_ONCE, len(splits[split]))
@@ -111,8 +110,7 @@ def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: Facts, 
             writer.write_batch(pa.record_batch([pa.array(encoded[f.name], f.type) for f in schema], schema=schema))
         assert writer is not None, f"{split} has no rows"
         writer.close()
-        file.flush()
-        os.fsync(file.fileno())
+    sync(path)
 
 
 def _narrow(kind: Any) -> Any:
@@ -122,10 +120,3 @@ def _narrow(kind: Any) -> Any:
     if pa.types.is_list(kind):
         return pa.list_(_narrow(kind.value_type))
     return {pa.int64(): pa.int32(), pa.float64(): pa.float32()}.get(kind, kind)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

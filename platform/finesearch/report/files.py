@@ -1,10 +1,8 @@
 """Files that are either the old one or the new one, never half of it."""
 
-import errno
-import os
-from contextlib import suppress
 from pathlib import Path
 
+from finesearch.durable import FULL, replace_synced
 from finesearch.errors import DiskFullError, StorageError
 
 
@@ -15,34 +13,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         DiskFullError: no space is left; what stood at ``path`` still stands there.
         StorageError: the folder cannot be made or written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _flush_folder(path.parent)
+        replace_synced(path, content)
     except OSError as error:
         raise as_storage_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    # Without this a power cut may forget the rename although the file's bytes are safe.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def as_storage_error(path: Path, error: OSError) -> StorageError:
     """The error of ours that says what an operating system's error means for a report."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return DiskFullError(
             f"{path}: expected room for the report, got '{error.strerror}'.\n"
             f"  Free some space or give another folder with --reports; the report that was there is unchanged."

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from finesearch.report.record import RunRecord
+from finesearch.report.sections import all_warnings
 from finesearch.report.standing import Unranked, unranked, verified
 from finesearch.report.verdict import verdict
 
@@ -32,7 +33,7 @@ def summary(record: RunRecord) -> dict[str, Any]:
         "importances": dict(record.importances),
         "cost": dict(record.cost),
         "notes": list(record.notes),
-        "warnings": list(record.warnings),
+        "warnings": all_warnings(record),
         "reproduction": dict(record.reproduction),
         "plan": record.plan_yaml,
         "started": record.started,

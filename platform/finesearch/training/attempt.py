@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finesearch.durable import replace_synced
 from finesearch.errors import CheckpointError
 from finesearch.training import checkpoints, manifest
 from finesearch.training.adaptations import adapt
@@ -64,8 +65,8 @@ def run_attempt(
     if history and not processes.first_does(lambda: _replay(history, report)):
         return _stopped_in_replay(remains, history, yardstick, directory)
     model, warnings = build_model(materials, training, spec, processes, remains)
-    precision, precision_notes = choose_precision(training.precision, processes.device)
-    compute_in(model, precision, processes.device)
+    precision = choose_precision(training.precision, processes.device)
+    compute_in(model, precision.name, processes.device)
     totals = _count(model)
     move(model, processes.device)
     pieces = processes.world_size * training.gradient_accumulation_steps
@@ -79,11 +80,12 @@ def run_attempt(
         tokens, steps = materials.tokens.train, settings.accumulation_steps
         learner = Learner(engine, materials.task, materials.base, tokens, processes, steps, spec.recipe.label_smoothing)
         writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
-        run = TrialRun(spec, training, materials, yardstick, learner, writer, precision, *totals)
+        run = TrialRun(spec, training, materials, yardstick, learner, writer, precision.name, *totals)
         if history:
             run.go_on_from(history, remains.kept)
         ended = run.train(report, beat)
-        result = _result(run, (*remains.warnings, *warnings, *precision_notes, *run.warnings), stopped=not ended)
+        told = (*remains.warnings, *warnings, *precision.warnings, *run.warnings)
+        result = _result(run, told, precision.notes, stopped=not ended)
     if ended:
         processes.first_does(lambda: _finish(directory, result, spec.attempt))
         stopped = not processes.first_does(lambda: report(result.history[-1]))
@@ -165,7 +167,7 @@ def _stopped_in_replay(
     )
 
 
-def _result(run: TrialRun, warnings: tuple[str, ...], stopped: bool) -> TrialResult:
+def _result(run: TrialRun, warnings: tuple[str, ...], notes: tuple[str, ...], stopped: bool) -> TrialResult:
     best = run.best
     # Whoever stops a trial owns its folder from then on, and may have deleted it already.
     checkpoint = run.kept[best.step] if best and not stopped else None
@@ -181,6 +183,7 @@ def _result(run: TrialRun, warnings: tuple[str, ...], stopped: bool) -> TrialRes
         tokens=run.history[-1].tokens,
         checkpoint_bytes=size,
         warnings=warnings,
+        notes=notes,
     )
 
 
@@ -188,7 +191,7 @@ def _finish(directory: Path, result: TrialResult, attempt: int) -> None:
     """Write down the result, and keep only what can still be wanted of a trial that is over."""
     checkpoints.refuse_if_superseded(directory, attempt)
     with manifest.disk_full_is_told(directory):
-        manifest.replace_synced(directory / checkpoints.RESULT, result.model_dump_json(indent=1).encode())
+        replace_synced(directory / checkpoints.RESULT, result.model_dump_json(indent=1).encode())
     checkpoints.remove_all_but(directory, {Path(result.checkpoint)} if result.checkpoint else set(), attempt)
     checkpoints.drop_resume_state(directory)
 

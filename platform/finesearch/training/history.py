@@ -44,7 +44,9 @@ class Yardstick:
         >>> from finesearch.training.history import Yardstick
         >>> from finesearch.training.trial import Evaluation
         >>> history = tuple(
-        ...     Evaluation(step=i + 1, epoch=i, metrics={"f1": f1}, train_loss=0, seconds=0, tokens=0)
+        ...     Evaluation(
+        ...         step=i + 1, epoch=i, metrics={"f1": f1}, train_loss=0, seconds=0, tokens=0, trainable_parameters=1
+        ...     )
         ...     for i, f1 in enumerate([0.5, 0.7, 0.7, 0.6])
         ... )
         >>> [Yardstick("f1", "max").is_out_of_patience(history, patience) for patience in (1, 2, 3, None)]

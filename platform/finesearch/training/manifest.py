@@ -5,21 +5,17 @@ manifest.json   {"files": {"model.safetensors": {"bytes": 90868376, "sha256": ".
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from finesearch.durable import FULL, sync, write_synced
 from finesearch.errors import DiskFullError
 
 MANIFEST = "manifest.json"
-# What the kernel answers when nothing more can be written: disk, quota, and the largest file that this process may
-# write.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -47,7 +43,7 @@ def write_manifest(folder: Path) -> None:
     """Flush every file of ``folder`` (subfolders apart) to the disk and write down sizes and hashes."""
     files = {path.name: _flushed(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
     write_synced(folder / MANIFEST, json.dumps({"files": files}, indent=1).encode())
-    sync_folder(folder)
+    sync(folder)
 
 
 def damage(folder: Path) -> str | None:
@@ -75,38 +71,10 @@ def listed_bytes(folder: Path) -> int:
     return sum(file["bytes"] for file in files.values())
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and flush it to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_synced(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, flush it, and rename it over ``path``."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    try:
-        write_synced(temporary, content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
 def rename_synced(source: Path, destination: Path) -> None:
     """Rename a folder and flush the rename."""
     source.rename(destination)
-    sync_folder(destination.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(destination.parent)
 
 
 def remove_folder(folder: Path) -> None:
@@ -128,9 +96,5 @@ def file_sha256(path: Path) -> str:
 
 
 def _flushed(path: Path) -> dict[str, int | str]:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -34,6 +34,11 @@ class ModelFacts(Frozen):
     weight_bytes: int
     sha256: str
 
+    @property
+    def bytes_in_training(self) -> int:
+        """Bytes of all weights as they are trained and saved: in fp32, whatever the folder holds them in."""
+        return 4 * self.parameters
+
 
 def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
     """Check that the task's model can be trained here, and say what it is.

@@ -5,6 +5,7 @@ Weights, gradients and optimizer state stay in fp32 under every ZeRO stage, so t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,16 +22,26 @@ def has_native_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def choose_precision(wanted: str, device: torch.device) -> tuple[str, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Precision:
     """``fp32`` or ``bf16``, and what the reader of the report should know about the choice."""
+
+    name: str
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def choose_precision(wanted: str, device: torch.device) -> Precision:
+    """What to compute in where the plan wants ``wanted`` (``auto``, ``fp32`` or ``bf16``)."""
     native = has_native_bf16(device)
     if wanted == "auto":
         chosen = "bf16" if native else "fp32"
         why = "computes" if native else "does not compute"
-        return chosen, (f"precision auto: {chosen}, since this {device.type} {why} in bf16 natively.",)
+        return Precision(chosen, (f"precision auto: {chosen}, since this {device.type} {why} in bf16 natively.",))
     if wanted == "bf16" and not native:
-        return "bf16", (f"precision bf16: this {device.type} has no native bf16, so that it is emulated and slow.",)
-    return wanted, ()
+        emulated = f"precision bf16: this {device.type} has no native bf16, so that it is emulated and slow."
+        return Precision("bf16", warnings=(emulated,))
+    return Precision(wanted)
 
 
 def compute_in(model: PreTrainedModel, precision: str, device: torch.device) -> None:

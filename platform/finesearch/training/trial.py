@@ -36,7 +36,8 @@ class Evaluation(Frozen):
     of the first), ``train_loss`` the mean loss of the examples since the previous evaluation (``nan`` never passes:
     a trial that diverges raises instead), ``seconds`` and ``tokens`` what training has cost so far, accumulated over
     resumes. ``seconds`` counts optimizer steps and evaluations, not loading and not writing checkpoints. ``tokens``
-    counts the training tokens of all ranks, padding left out.
+    counts the training tokens of all ranks, padding left out. ``trainable_parameters`` is told with every evaluation,
+    since a trial that is pruned comes to no result.
     """
 
     step: int = Field(ge=1)
@@ -45,6 +46,7 @@ class Evaluation(Frozen):
     train_loss: float
     seconds: float
     tokens: int
+    trainable_parameters: int
 
 
 class TrialResult(Frozen):
@@ -52,7 +54,8 @@ class TrialResult(Frozen):
 
     ``stopped`` says that the caller asked for the end (``report`` returned False); a trial that used up its epochs or
     its early-stopping patience is not stopped. ``checkpoint`` is the folder of ``best``; ``checkpoint_bytes`` is the
-    size of what can be loaded from it (optimizer state not counted).
+    size of what can be loaded from it (optimizer state not counted). ``notes`` are facts for the report's reader,
+    ``warnings`` what may be wrong.
     """
 
     stopped: bool
@@ -65,6 +68,7 @@ class TrialResult(Frozen):
     tokens: int
     checkpoint_bytes: int
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Scored(Frozen):

@@ -120,6 +120,7 @@ class TrialRun:
                 train_loss=train_loss,
                 seconds=self._seconds,
                 tokens=self._tokens,
+                trainable_parameters=self.trainable_parameters,
             )
             self.history += (evaluation,)
             self._save()

@@ -39,17 +39,44 @@ FORWARDED = (
 
 
 @dataclass(frozen=True)
-class Capacity:
-    """What a cluster holds in all."""
+class Node:
+    """One machine of a cluster."""
 
-    nodes: int
     cpus: float
-    gpus: float
+    gpus: float = 0.0
+
+    def workers(self, cpus_each: float, gpus_each: float) -> int:
+        """Workers that fit on it; a worker never spans two machines.
+
+        >>> Node(cpus=3.0, gpus=1.0).workers(cpus_each=2.0, gpus_each=0.0)
+        1
+        >>> Node(cpus=8.0, gpus=1.0).workers(cpus_each=1.0, gpus_each=0.5)
+        2
+        """
+        shares = [self.cpus / cpus_each]
+        if gpus_each:
+            shares.append(self.gpus / gpus_each)
+        return math.floor(min(shares) + 1e-9)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a cluster holds in all; memory in bytes."""
+
+    nodes: tuple[Node, ...]
     memory_bytes: int
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
 
     def describe(self) -> str:
         gpus = f"{self.gpus:g} GPUs" if self.gpus else "no GPU"
-        nodes = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
+        nodes = "1 node" if len(self.nodes) == 1 else f"{len(self.nodes)} nodes"
         return f"{nodes}, {self.cpus:g} CPUs, {gpus}, {self.memory_bytes / 1e9:.0f} GB of memory"
 
 
@@ -80,41 +107,41 @@ def measure() -> Capacity:
     """What the joined cluster holds."""
     import ray
 
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    nodes = [node for node in every if node["Alive"]]
-    memory = psutil.virtual_memory().available if len(nodes) == 1 else int(resources.get("memory", 0))
-    return Capacity(len(nodes), resources.get("CPU", 0.0), resources.get("GPU", 0.0), memory)
+    held = [node["Resources"] for node in every if node["Alive"]]
+    # Ray divides what it found free (of the container, where there is one) between heap and object store.
+    memory = sum(int(node.get("memory", 0) + node.get("object_store_memory", 0)) for node in held)
+    if len(held) == 1:
+        memory = min(memory, psutil.virtual_memory().available)
+    return Capacity(tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in held), memory)
 
 
 def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
     """Trials that run at once: as many as devices and memory hold, never more than the plan wants.
 
-    A worker holds base weights, the trained copy, gradients and two moments: five times the weights.
+    A worker holds base weights, the trained copy, gradients and two moments: five times ``model_bytes``, which are
+    those of the weights in fp32.
 
     Raises:
-        PlacementError: not even one trial fits.
+        PlacementError: not even one trial fits, or fewer than the plan asks for.
     """
     training, search = plan.training, plan.search
     workers = training.workers_per_trial
-    limits = {"CPUs": capacity.cpus / (workers * training.cpus_per_worker)}
-    if training.gpus_per_worker:
-        limits["GPUs"] = capacity.gpus / (workers * training.gpus_per_worker)
     asked = f"{workers} worker(s) with {training.cpus_per_worker:g} CPU(s) and {training.gpus_per_worker:g} GPU(s) each"
-    short = [name for name, fits in limits.items() if fits < 1]
-    if short:
+    fitting = sum(node.workers(training.cpus_per_worker, training.gpus_per_worker) for node in capacity.nodes)
+    most = fitting // workers
+    if most < 1:
         raise PlacementError(
-            f"{plan.name}: one trial asks for {asked}; the cluster has {capacity.describe()}: "
-            f"too few {' and '.join(short)}. "
+            f"{plan.name}: one trial asks for {asked}; the cluster has {capacity.describe()}, which hold {fitting} "
+            f"such worker(s). "
             "Lower training.workers_per_trial, cpus_per_worker or gpus_per_worker, or join a larger cluster."
         )
-    most = math.floor(min(limits.values()) + 1e-9)
     if search.concurrent_trials != "auto":
         wanted = int(search.concurrent_trials)
         if wanted > most:
             raise PlacementError(
                 f"{plan.name}: search.concurrent_trials is {wanted}, each with {asked}; the cluster has "
-                f"{capacity.describe()}, which holds {most}. Use `auto` or at most {most}."
+                f"{capacity.describe()}, which hold {most}. Use `auto` or at most {most}."
             )
         return wanted
     by_memory = int(capacity.memory_bytes * 0.9 // (GROUP_BYTES + workers * 5 * model_bytes))

@@ -238,15 +238,11 @@ class Conductor:
     def _pruned(self, trial: FrozenTrial) -> Outcome:
         steps = decisions(trial)
         last = steps[max(steps)] if steps else {}
-        name = self.plan.task.metric
         if not last or not last.get("go_on", True):
-            value = last.get("value", math.nan)
-            reason = (
-                f"pruned by {self.plan.search.pruner} at evaluation {max(steps, default=0)} with {name} {value:.4f}"
-            )
+            reason = f"pruned by {self.plan.search.pruner} at evaluation {max(steps, default=0)}"
         else:
             reason = f"stopped at evaluation {max(steps)}: {self.closing or 'the search was stopped'}"
-        kept = ("seconds", "trainable_parameters", "total_parameters", "group", "began")
+        kept = ("seconds", "trainable_parameters", "group", "began")
         return Outcome("pruned", reason, detail={key: last[key] for key in kept if key in last})
 
     def _finish(self, seat: Seat, outcome: Outcome) -> None:
