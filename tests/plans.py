@@ -31,6 +31,30 @@ def write_sentiment(folder: Path, rows: int = 120, seed: int = 0) -> dict[str, s
     return files
 
 
+TINY = """
+name: tiny
+task:
+  kind: text-classification
+  model: model
+  data: {{train: train.csv, validation: validation.csv, test: test.csv}}
+  columns: {{text: sentence, label: label}}
+  max_length: 32
+space:
+  learning_rate: {{min: 1e-4, max: 1e-2, log: true}}
+  weight_decay: {{min: 0.0, max: 0.1}}
+  adaptation: {{one_of: {{full: {{}}, freeze_bottom: {{layers: {{min: 1, max: 2}}}}, head_only: {{}}}}}}
+training: {{epochs: 2, batch_size: 16}}
+search: {{sampler: tpe, startup_trials: 3, pruner: {pruner}, concurrent_trials: 1}}
+budget: {{trials: {trials}}}
+report: {{top: 2, baselines: {baselines}}}
+"""
+
+
+def tiny_plan(trials: int = 4, pruner: str = "none", baselines: str = "[majority, ordinary]") -> str:
+    """A plan file for the files of :func:`write_sentiment` and the folder ``model``, all beside it."""
+    return TINY.format(trials=trials, pruner=pruner, baselines=baselines)
+
+
 def empty_plan(name: str = "empty", **sections: object) -> Plan:
     """A plan whose data and model are never read: for trials that do nothing."""
     text = f"""

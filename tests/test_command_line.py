@@ -13,27 +13,15 @@ import pytest
 
 from clusters import environment
 from finesearch.cli import main
-from plans import write_sentiment
+from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
-
-PLAN = """
-name: tiny
-task:
-  kind: text-classification
-  model: model
-  data: {train: train.csv, validation: validation.csv, test: test.csv}
-  columns: {text: sentence, label: label}
-  max_length: 32
-space: {learning_rate: {min: 1e-4, max: 1e-2, log: true}, adaptation: {one_of: {full: {}, head_only: {}}}}
-budget: {trials: 4}
-"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_tiny_model(tmp_path / "model")
     write_sentiment(tmp_path, rows=60)
-    (tmp_path / "tiny.yaml").write_text(PLAN)
+    (tmp_path / "tiny.yaml").write_text(tiny_plan())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -129,13 +117,14 @@ def test_a_disk_too_small_is_refused_before_anything_starts(folder: Path, capsys
 
 def test_every_problem_of_a_plan_is_told_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (
-        PLAN.replace("max_length: 32", "max_lenght: 32")
+        tiny_plan()
+        .replace("max_length: 32", "max_lenght: 32")
         .replace("trials: 4", "trials: 0")
         .replace("name: tiny", "name: 7")
     )
     (folder / "tiny.yaml").write_text(text)
     said = refused(capsys)
-    for line in ("line 2", "line 8", "line 10"):
+    for line in ("line 2", "line 8", "line 15"):
         assert f"tiny.yaml, {line}" in said
 
 

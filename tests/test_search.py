@@ -19,27 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from clusters import ROOT, environment, processes_of, ray_folder
-from plans import write_sentiment
+from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
 
 SEARCH = ROOT / "platform" / "search.py"
-PLAN = """
-name: tiny
-task:
-  kind: text-classification
-  model: model
-  data: {train: train.csv, validation: validation.csv, test: test.csv}
-  columns: {text: sentence, label: label}
-  max_length: 32
-space:
-  learning_rate: {min: 1e-4, max: 1e-2, log: true}
-  weight_decay: {min: 0.0, max: 0.1}
-  adaptation: {one_of: {full: {}, freeze_bottom: {layers: {min: 1, max: 2}}, head_only: {}}}
-training: {epochs: 2, batch_size: 16}
-search: {sampler: tpe, startup_trials: 3, pruner: none, concurrent_trials: 1}
-budget: {trials: 4}
-report: {top: 2}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +31,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     write_tiny_model(folder / "model")
     write_sentiment(folder)
-    (folder / "tiny.yaml").write_text(PLAN)
+    (folder / "tiny.yaml").write_text(tiny_plan())
     return folder
 
 
@@ -193,16 +176,17 @@ def test_fresh_starts_over_and_sets_the_old_run_aside(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
-def test_a_signal_leaves_a_partial_report_and_the_same_command_goes_on(
+def test_a_signal_leaves_a_partial_report_and_the_same_command_goes_on_past_a_damaged_checkpoint(
     bench: Path, tmp_path: Path, own_ray: Path, sent: signal.Signals, code: int
 ) -> None:
     for name in ("tiny.yaml", "train.csv", "validation.csv", "test.csv"):
         shutil.copy(bench / name, tmp_path)
     shutil.copytree(bench / "model", tmp_path / "model")
-    arguments = ["tiny.yaml", "--set", "training.epochs=6", "--set", "report.baselines=[majority]"]
+    changes = ("training.epochs=6", "budget.trials=3", "report.top=3", "report.baselines=[majority]")
+    arguments = ["tiny.yaml", *(word for change in changes for word in ("--set", change))]
     checkpoints = tmp_path / "runs" / "tiny" / "checkpoints"
     with front_door(tmp_path, *arguments) as driver:
-        wait_until(lambda: list(checkpoints.glob("trial-0001/step-*/manifest.json")), driver)
+        wait_until(lambda: list(checkpoints.glob("trial-0001/step-0002-*/manifest.json")), driver)
         at = time.time()
         driver.send_signal(sent)
         output, errors = driver.communicate(timeout=60)
@@ -218,11 +202,19 @@ def test_a_signal_leaves_a_partial_report_and_the_same_command_goes_on(
     while left := processes_of(own_ray):
         assert time.monotonic() < end, f"left behind: {left}"
         time.sleep(0.2)
+    # As if the power cut had damaged what was written last: the trial goes on from the checkpoint before it.
+    newest = max(checkpoints.glob("trial-0001/step-*/model.safetensors"))
+    content = bytearray(newest.read_bytes())
+    content[-5] ^= 1
+    newest.write_bytes(content)
     search(tmp_path, *arguments)
     said = report(tmp_path)
     assert not said["partial"]
-    assert said["cost"]["trials"]["complete"] == 4
+    assert said["cost"]["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0}
     assert said["cost"]["resumes"] == 1
+    assert newest.parent.with_name(f"{newest.parent.name}.quarantined").is_dir()
+    damaged = f"Trial 1: Checkpoint {newest.parent.name} is damaged (model.safetensors: expected SHA-256 "
+    assert any(warning.startswith(damaged) for warning in said["warnings"])
 
 
 def test_a_disk_that_fills_up_ends_with_3_and_the_run_goes_on_later(bench: Path, tmp_path: Path) -> None:
@@ -234,8 +226,9 @@ def test_a_disk_that_fills_up_ends_with_3_and_the_run_goes_on_later(bench: Path,
     # A file system of 260 MB of its own, in a mount namespace that needs no rights; filled once a checkpoint is there.
     script = f"""
 set -u
+changes="--set training.epochs=8 --set budget.trials=2 --set report.baselines=[]"
 mount -t tmpfs -o size=260m tmpfs {small}
-{sys.executable} {SEARCH} tiny.yaml --storage {small} --reports {tmp_path}/reports --set training.epochs=8 &
+{sys.executable} {SEARCH} tiny.yaml --storage {small} --reports {tmp_path}/reports $changes &
 driver=$!
 while ! ls {small}/tiny/checkpoints/trial-0000/step-*/manifest.json >/dev/null 2>&1; do
     kill -0 $driver 2>/dev/null || break; sleep 0.05
@@ -243,7 +236,7 @@ done
 cat /dev/zero >{small}/filler 2>/dev/null
 wait $driver; echo "first exit $?"
 rm {small}/filler
-{sys.executable} {SEARCH} tiny.yaml --storage {small} --reports {tmp_path}/reports --set training.epochs=8
+{sys.executable} {SEARCH} tiny.yaml --storage {small} --reports {tmp_path}/reports $changes
 echo "second exit $?"
 """
     done = subprocess.run(
@@ -255,7 +248,7 @@ echo "second exit $?"
     assert "second exit 0" in done.stdout, done.stdout + done.stderr[-3000:]
     said = report(tmp_path)
     assert not said["partial"]
-    assert said["cost"]["trials"] == {"complete": 4, "pruned": 0, "failed": 0, "running": 0}
+    assert said["cost"]["trials"] == {"complete": 2, "pruned": 0, "failed": 0, "running": 0}
 
 
 def test_a_storage_path_that_cannot_be_written_is_named(bench: Path) -> None:

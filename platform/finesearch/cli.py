@@ -88,10 +88,11 @@ def _search(options: argparse.Namespace) -> int:
 
         print(describe(plan))
         return 0
+    from finesearch.places import results_home
     from finesearch.run import Request, run_search
 
     command = shlex.join(["python", "platform/search.py", *_as_typed(options)])
-    run_search(Request(plan, options.reports.absolute(), options.fresh, command))
+    run_search(Request(plan, results_home() / options.reports, options.fresh, command))
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.errors import DiskFullError, InputError, StorageError
+from finesearch.places import results_home
 from finesearch.plan import Plan
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
 
 
 def run_folder(plan: Plan) -> Path:
-    """Where the run lives; relative to the working directory.
+    """Where the run lives; a relative ``storage`` starts from :func:`~finesearch.places.results_home`.
 
     Raises:
         InputError: ``storage`` is a URI of a kind that is not supported.
@@ -64,7 +65,7 @@ def run_folder(plan: Plan) -> Path:
             "on one "
             "that every node mounts. Give such a folder with --storage."
         )
-    return Path(storage).absolute() / plan.name
+    return results_home() / storage / plan.name
 
 
 def prepare_folder(folder: Path) -> None:

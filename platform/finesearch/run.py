@@ -15,6 +15,7 @@ from pathlib import Path
 from finesearch.durable import replace_synced, storage_errors
 from finesearch.errors import FinesearchError, RunConflictError, SearchError, StorageError
 from finesearch.outcome import Standing, build_record
+from finesearch.places import is_uploaded, results_home
 from finesearch.plan import Plan, parse_plan
 from finesearch.preflight import Preflight, check_disk, inspect, prepare_folder, run_folder
 from finesearch.progress import Progress, duration
@@ -64,6 +65,11 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
     prepare_folder(folder)
     with RunLock(folder):
         settle_plan(plan, folder)
+        if is_uploaded(Path.cwd()):
+            progress.say(
+                f"{plan.name}: this job runs in a copy of its directory that Ray deletes; runs and reports are"
+            )
+            progress.say(f"  kept below {results_home()} instead, unless --storage and --reports name other folders")
         progress.say(f"{plan.name}: reading data and model")
         preflight = inspect(plan, folder / "cache")
         for warning in (*preflight.notes, *preflight.warnings):

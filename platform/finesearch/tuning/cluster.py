@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+import finesearch
 from finesearch.errors import PlacementError
 from finesearch.plan import Plan
 
@@ -32,6 +35,8 @@ QUIET = {
     # A group is a dozen processes; on two CPUs Ray would warn of that many on the terminal, above the live table.
     "RAY_worker_maximum_startup_concurrency": "16",
 }
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Where Ray tells the driver of a job what the job was submitted with."""
 FORWARDED = (
     "DS_BUILD_OPS", "HF_HUB_OFFLINE", "HF_HOME", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "TOKENIZERS_PARALLELISM", "DS_ACCELERATOR",
@@ -88,12 +93,27 @@ def connect() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import ray
 
-    environment = {"env_vars": {key: os.environ[key] for key in FORWARDED if key in os.environ}}
-    arguments: dict[str, Any] = {"runtime_env": environment, "log_to_driver": False, "logging_level": logging.ERROR}
-    if os.environ.get("RAY_ADDRESS"):
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    arguments = {"runtime_env": runtime_env(joins), "log_to_driver": False, "logging_level": logging.ERROR}
+    if joins:
         ray.init(**arguments)
         return
     ray.init(address="local", include_dashboard=os.environ.get("FINESEARCH_DASHBOARD") == "1", **arguments)
+
+
+def runtime_env(joins: bool) -> dict[str, Any]:
+    """What workers need of the driver: some variables and, on a cluster that is joined, this very package.
+
+    Nodes may have another version of it installed, or none; and Ray does not put the driver's folder on the workers'
+    path once a job brings its working directory along. What the job was submitted with is the stronger one, since Ray
+    refuses to merge two runtime environments that give the same key.
+    """
+    submitted = json.loads(os.environ.get(JOB_CONFIG, "{}")).get("runtime_env") or {}
+    forwarded = [key for key in FORWARDED if key in os.environ and key not in submitted.get("env_vars", {})]
+    environment: dict[str, Any] = {"env_vars": {key: os.environ[key] for key in forwarded}}
+    if joins and "py_modules" not in submitted:
+        environment["py_modules"] = [str(Path(finesearch.__file__).parent)]
+    return environment
 
 
 def leave() -> None:
