@@ -16,6 +16,7 @@ from clusters import BIN, ROOT, ray_cluster, ray_folder
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
 
+SUBMIT = ["ray", "job", "submit", "--working-dir", ".", "--", "python", "platform/search.py"]
 VERSION = "0.0.0+travelled"
 
 
@@ -51,8 +52,8 @@ def submit(project: Path, cluster: dict[str, str], *arguments: str) -> tuple[dic
     """What the dashboard says of the job, and its log."""
     # A variable that the search forwards of itself: given to the job as well, it must not be in the way.
     given = json.dumps({"env_vars": {"HF_HUB_OFFLINE": "1"}})
-    command = [str(BIN / "ray"), "job", "submit", "--working-dir", ".", "--runtime-env-json", given]
-    command += ["--", "python", "platform/search.py"]
+    at = SUBMIT.index("--")
+    command = [str(BIN / "ray"), *SUBMIT[1:at], "--runtime-env-json", given, *SUBMIT[at:]]
     done = subprocess.run([*command, *arguments], cwd=project, env=cluster, capture_output=True, text=True, timeout=500)
     found = re.search(r"Job '(raysubmit_\w+)' submitted", done.stdout + done.stderr)
     assert found, done.stdout + done.stderr
