@@ -14,6 +14,8 @@ from finesearch.report.record import RunRecord, TrialRow
 MOST_AXES = 10
 MOST_LINES = 250
 NOT_DRAWN = -0.16
+LONGEST_MARK = 18
+CHARACTER_PX = 6
 # Share of trials, from the best: name, colour, opacity, width of the line.
 CLASSES = (
     (0.1, "best tenth", "var:good", 0.95, 1.8),
@@ -94,7 +96,7 @@ def _layout(titles: Sequence[str], scales: Sequence[Scale]) -> dict[str, Any]:
     """Axes as vertical lines, their marks and names as annotations."""
     vertical = {"type": "line", "y0": 0, "y1": 1, "layer": "below", "line": {"color": "var:faint", "width": 1.5}}
     marks = [
-        {"x": place, "y": small(round(height, 4)), "text": text(word, 18), "xanchor": "right", "xshift": -4}
+        {"x": place, "y": small(round(height, 4)), "text": text(word, LONGEST_MARK), "xanchor": "right", "xshift": -4}
         for place, axis in enumerate(scales)
         for height, word in axis.marks
     ]
@@ -102,6 +104,8 @@ def _layout(titles: Sequence[str], scales: Sequence[Scale]) -> dict[str, Any]:
         {"x": place, "y": 1.05, "text": _broken(title), "yanchor": "bottom", "font": {"color": "var:ink", "size": 11}}
         for place, title in enumerate(titles)
     ]
+    # The first axis has half a column of room for its marks; the margin gives what they need beyond it.
+    longest = max((min(len(word), LONGEST_MARK) for _, word in scales[0].marks), default=0)
     plain = {"showarrow": False, "font": {"color": "var:soft", "size": 10}, "bgcolor": "var:panel", "borderpad": 1}
     blank = {
         "showgrid": False,
@@ -116,7 +120,7 @@ def _layout(titles: Sequence[str], scales: Sequence[Scale]) -> dict[str, Any]:
         "yaxis": {"range": [NOT_DRAWN - 0.03, 1.2], **blank},
         "shapes": [vertical | {"x0": place, "x1": place} for place in range(len(titles))],
         "annotations": [plain | mark for mark in marks] + [plain | name for name in names],
-        "margin": {"l": 6, "r": 6, "t": 8, "b": 6},
+        "margin": {"l": max(6, CHARACTER_PX * longest - 40), "r": 6, "t": 8, "b": 6},
         "meta": {"scrolls": 96 * len(titles)},
     }
 
