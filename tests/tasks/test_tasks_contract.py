@@ -10,6 +10,7 @@ import pytest
 from finesearch.plan import TASK_KINDS, TaskPlan
 from finesearch.tasks import Facts, RawSplits, Task, make_task
 from finesearch.tasks.kinds import KINDS
+from finesearch.training.model_facts import auto_class
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "text-classification": {
@@ -18,16 +19,36 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "text": ["good film", "bad film, and a long one at that", "fine", "awful"],
             "label": ["pos", "neg", "pos", "neg"],
         },
-    }
+    },
+    # Other columns of a kind stand behind a slash.
+    "token-classification": {
+        "columns": {"tokens": "tokens", "tags": "tags"},
+        "rows": {
+            "tokens": [["Ada", "Lovelace", "wrote"], ["to", "Babbage"], ["no", "one"], ["in", "Rome"] * 30],
+            "tags": [["B-PER", "I-PER", "O"], ["O", "B-PER"], ["O", "O"], ["O", "B-LOC"] * 30],
+        },
+    },
+    "token-classification/text": {
+        "columns": {"text": "text", "spans": "spans"},
+        "rows": {
+            "text": ["Ada Lovelace wrote.", "To Babbage", "no one", "In Rome. " * 30],
+            "spans": [
+                [{"start": 0, "end": 12, "label": "PER"}],
+                [{"start": 3, "end": 10, "label": "PER"}],
+                [],
+                [{"start": 9 * i + 3, "end": 9 * i + 7, "label": "LOC"} for i in range(30)],
+            ],
+        },
+    },
 }
 
 
-@pytest.fixture(params=sorted(KINDS))
+@pytest.fixture(params=sorted(EXAMPLES))
 def made(
     request: pytest.FixtureRequest, make_plan: Callable[..., TaskPlan], make_splits: Callable[..., RawSplits]
 ) -> tuple[Task, RawSplits, Facts]:
     example = EXAMPLES[request.param]
-    plan = make_plan(kind=request.param, columns=example["columns"])
+    plan = make_plan(kind=request.param.partition("/")[0], columns=example["columns"])
     splits = make_splits(example["rows"], example["rows"], example["rows"], plan=plan)
     task = make_task(plan)
     return task, splits, task.read(splits)
@@ -39,7 +60,7 @@ def token_rows(task: Task, splits: RawSplits, facts: Facts, tokenizer: Any) -> l
 
 
 def test_every_kind_that_a_plan_may_name_has_a_task() -> None:
-    assert set(KINDS) == set(TASK_KINDS) == set(EXAMPLES)
+    assert set(KINDS) == set(TASK_KINDS) == {name.partition("/")[0] for name in EXAMPLES}
 
 
 def test_facts_survive_json(made: tuple[Task, RawSplits, Facts]) -> None:
@@ -52,7 +73,7 @@ def test_the_model_settings_are_fields_of_a_real_config(made: tuple[Task, RawSpl
 
     task, _, facts = made
     config = transformers.AutoConfig.from_pretrained(model_folder, **task.model_settings(facts))
-    model = getattr(transformers, task.auto_class).from_config(config)
+    model = auto_class(task.kind).from_config(config)
     assert model.num_labels == len(facts.label_names)
 
 
@@ -66,14 +87,14 @@ def test_a_batch_goes_through_the_model_and_back_to_scores(
     rows = token_rows(task, splits, facts, tokenizer)
     config = transformers.AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
     torch.manual_seed(0)
-    model = getattr(transformers, task.auto_class).from_config(config)
+    model = auto_class(task.kind).from_config(config)
     batch = task.collate(rows, tokenizer)
     outputs = model(**task.model_inputs(batch))
     loss = task.loss(outputs, batch, label_smoothing=0.1)
     loss.backward()
     assert loss.shape == ()
     assert loss.dtype == torch.float32
-    predictions = task.combine(task.predict(outputs, batch), rows)
+    predictions = task.combine(task.predict(outputs, batch), rows, facts)
     references = task.references(rows)
     assert json.loads(json.dumps(predictions)) == predictions
     assert len(predictions) == len(references)
@@ -104,7 +125,7 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(
     rows = token_rows(task, splits, facts, tokenizer)
     config = transformers.AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
     torch.manual_seed(0)
-    model = getattr(transformers, task.auto_class).from_config(config).eval()
+    model = auto_class(task.kind).from_config(config).eval()
 
     def weighed(some: list[dict[str, Any]]) -> tuple[int, float]:
         batch = task.collate(some, tokenizer)

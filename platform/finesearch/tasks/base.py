@@ -14,9 +14,9 @@ gold spans, answer strings, the reference translation), since Arrow holds string
 map the token file and never read the raw rows again; ``references`` and ``combine`` get token rows only.
 
 **A token row is not always an example.** Classification makes one row an example. A long context in question answering
-makes several: ``encode`` then repeats the example and adds a column with its number in the split. ``predict`` answers
-for token rows, ``combine`` joins those answers, in the split's order, to one prediction an example. As long as nothing
-else is said, the two are the same.
+makes several: ``encode``, which sees a part of the split at a time, then adds a column ``window`` that is 0 in an
+example's first row. ``predict`` answers for token rows, ``combine`` joins those answers, in the split's order, to one
+prediction an example. As long as nothing else is said, the two are the same.
 
 **Predictions and references are whatever the metric takes**, JSON-able: a class number, a list of tags, ``{"id",
 "text"}``, a string. Only ``score`` looks inside. Tasks whose prediction is generated (translation, summaries, dialogue)
@@ -30,8 +30,8 @@ plain mean of the ``loss_i`` is the same only while all weights are equal, and t
 
 How the tasks to come fit:
 
-    token classification  labels (t,) a row, -100 on special and continuation pieces; predict gives lists of tags;
-                          weight counts the real labels
+    token classification  labels (t,) a row, -100 on special and continuation pieces; predict gives lists of tags,
+                          combine spans; weight counts the real labels
     relation extraction   encode marks the two spans; from there on it is classification
     question answering    several token rows an example; predict gives scored spans, combine the best one as text;
                           references are lists of strings
@@ -51,6 +51,7 @@ from finesearch.tasks.padding import MULTIPLE
 from finesearch.tasks.splits import RawSplits
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from torch import Tensor
 
     from finesearch.plan import TaskPlan
@@ -94,6 +95,12 @@ class Task(ABC):
     def stratify_column(self) -> str | None:
         """The column whose shares every cut split keeps; None where no column says."""
         return None
+
+    def strata(self, table: pa.Table) -> list[str] | None:
+        """The class of each row of train, unchecked: cuts keep the shares of these. By ``stratify_column``."""
+        by = self.stratify_column
+        # As text: whatever type the column has, a cut can be made, and ``read`` says what is wrong with the type.
+        return None if by is None else [str(value) for value in table.column(by).to_pylist()]
 
     @property
     @abstractmethod
@@ -144,7 +151,7 @@ class Task(ABC):
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """One JSON-able prediction a token row of the batch."""
 
-    def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]], facts: Facts) -> list[Any]:
         """One prediction an example from one a token row, both in the split's order."""
         return list(predictions)
 
@@ -163,6 +170,10 @@ class Task(ABC):
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
         """One number an example whose mean is the metric; None where the metric is no mean over examples."""
         return None
+
+    def decisions(self, references: Sequence[Any]) -> int:
+        """How many answers the metrics count, at least 1: a single one may come out otherwise on other hardware."""
+        return max(1, len(references))
 
     @abstractmethod
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:

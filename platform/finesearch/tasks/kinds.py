@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from finesearch.errors import PlanError
 from finesearch.tasks.base import Task
 from finesearch.tasks.text_classification import TextClassification
+from finesearch.tasks.token_classification import TokenClassification
 
 if TYPE_CHECKING:
     from finesearch.plan import TaskPlan
 
-KINDS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification,)}
+KINDS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification, TokenClassification)}
 
 
 def make_task(plan: TaskPlan) -> Task:

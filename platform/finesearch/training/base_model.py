@@ -34,10 +34,12 @@ class BaseModel:
 
     tensors: every tensor that the folder had, by its name in the model; fp32, on the CPU, never changed.
     fresh: names of the parameters that the folder did not have (the head, as a rule): drawn anew for every trial.
+    facts: what the task learned from its rows; the head was made for them.
     """
 
     folder: Path
     kind: str
+    facts: Facts
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     tensors: Mapping[str, torch.Tensor]
@@ -86,6 +88,7 @@ def load_base_model(folder: Path, task: Task, facts: Facts) -> BaseModel:
     return BaseModel(
         folder=folder,
         kind=task.kind,
+        facts=facts,
         config=config,
         tokenizer=tokenizer,
         tensors=tensors,
