@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from finesearch.plan import TASK_KINDS, TaskPlan
 from finesearch.tasks import Facts, RawSplits, Task, make_task
 from finesearch.tasks.kinds import KINDS
-from finesearch.training.model_facts import auto_class
+from finesearch.training.added_tokens import task_tokenizer
+from finesearch.training.model_facts import auto_class, read_config
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "text-classification": {
@@ -40,6 +42,33 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             ],
         },
     },
+    "relation-extraction": {
+        "columns": {"tokens": "tokens", "head": "head", "tail": "tail", "relation": "relation"},
+        "rows": {
+            "tokens": [["Ada", "was", "born", "in", "London"], ["Rome", "saw", "Ada", "die"], ["a", "b"]],
+            "head": [[0, 1], [2, 3], [0, 1]],
+            "tail": [[4, 5], [0, 1], [1, 2]],
+            "relation": ["born", "died", "no_relation"],
+        },
+    },
+    "relation-extraction/text": {
+        "columns": {
+            "text": "text",
+            "head": "head",
+            "tail": "tail",
+            "relation": "relation",
+            "head_type": "head_type",
+            "tail_type": "tail_type",
+        },
+        "rows": {
+            "text": ["Ada was born in London", "Rome saw Ada die" + " at last" * 20, "Ada, Ada", "x Ada y London"],
+            "head": [[0, 3], [9, 12], [0, 3], [2, 5]],
+            "tail": [[16, 22], [0, 4], [5, 8], [8, 14]],
+            "relation": ["born", "died", "same", "died"],
+            "head_type": ["PER", "PER", "PER", "PER"],
+            "tail_type": ["LOC", "LOC", "PER", "LOC"],
+        },
+    },
 }
 
 
@@ -52,6 +81,22 @@ def made(
     splits = make_splits(example["rows"], example["rows"], example["rows"], plan=plan)
     task = make_task(plan)
     return task, splits, task.read(splits)
+
+
+@pytest.fixture
+def tokenizer(made: tuple[Task, RawSplits, Facts], model_folder: str) -> Any:
+    """The model's tokeniser, with the task's own tokens in it."""
+    return task_tokenizer(Path(model_folder), made[2])[0]
+
+
+def small_model(task: Task, facts: Facts, folder: str) -> Any:
+    """One layer under the task's head, with random weights."""
+    import torch
+
+    _, added = task_tokenizer(Path(folder), facts)
+    torch.manual_seed(0)
+    config = read_config(Path(folder), num_hidden_layers=1, **task.model_settings(facts), **added)
+    return auto_class(task.kind).from_config(config)
 
 
 def token_rows(task: Task, splits: RawSplits, facts: Facts, tokenizer: Any) -> list[dict[str, Any]]:
@@ -69,25 +114,18 @@ def test_facts_survive_json(made: tuple[Task, RawSplits, Facts]) -> None:
 
 
 def test_the_model_settings_are_fields_of_a_real_config(made: tuple[Task, RawSplits, Facts], model_folder: str) -> None:
-    import transformers
-
     task, _, facts = made
-    config = transformers.AutoConfig.from_pretrained(model_folder, **task.model_settings(facts))
-    model = auto_class(task.kind).from_config(config)
-    assert model.num_labels == len(facts.label_names)
+    assert small_model(task, facts, model_folder).num_labels == (len(facts.label_names) or 2)
 
 
 def test_a_batch_goes_through_the_model_and_back_to_scores(
     made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
 ) -> None:
     import torch
-    import transformers
 
     task, splits, facts = made
     rows = token_rows(task, splits, facts, tokenizer)
-    config = transformers.AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
-    torch.manual_seed(0)
-    model = auto_class(task.kind).from_config(config)
+    model = small_model(task, facts, model_folder)
     batch = task.collate(rows, tokenizer)
     outputs = model(**task.model_inputs(batch))
     loss = task.loss(outputs, batch, label_smoothing=0.1)
@@ -119,13 +157,10 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(
     made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
 ) -> None:
     import torch
-    import transformers
 
     task, splits, facts = made
     rows = token_rows(task, splits, facts, tokenizer)
-    config = transformers.AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
-    torch.manual_seed(0)
-    model = auto_class(task.kind).from_config(config).eval()
+    model = small_model(task, facts, model_folder).eval()
 
     def weighed(some: list[dict[str, Any]]) -> tuple[int, float]:
         batch = task.collate(some, tokenizer)

@@ -50,6 +50,15 @@ TASK_KINDS: dict[str, TaskKind] = {
             metrics={"precision": "max", "recall": "max", "f1": "max"},
             default_metric="f1",
         ),
+        TaskKind(
+            kind="relation-extraction",
+            doc="How two marked entities of a text are related.",
+            required_columns=("head", "tail", "relation"),
+            column_choices=(("tokens",), ("text",)),
+            optional_columns=("head_type", "tail_type"),
+            metrics={"micro_f1": "max", "macro_f1": "max", "accuracy": "max"},
+            default_metric="micro_f1",
+        ),
     )
 }
 

@@ -149,6 +149,10 @@ class TaskPlan(Section):
         ),
     ] = ""
     max_length: Annotated[int, Field(ge=4, description="Longest input in tokens; longer ones are cut.")] = 128
+    no_relation: Annotated[
+        Text | None,
+        Field(description="Relation that means none and is left out of F1; 'no_relation' where the data has it."),
+    ] = None
 
     @field_validator("kind")
     @classmethod

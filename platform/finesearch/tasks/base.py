@@ -32,7 +32,7 @@ How the tasks to come fit:
 
     token classification  labels (t,) a row, -100 on special and continuation pieces; predict gives lists of tags,
                           combine spans; weight counts the real labels
-    relation extraction   encode marks the two spans; from there on it is classification
+    relation extraction   encode marks the two spans with tokens of the task's own; from there on it is classification
     question answering    several token rows an example; predict gives scored spans, combine the best one as text;
                           references are lists of strings
     translation, summary  labels are target ids and weight counts them; generated; references are strings
@@ -61,6 +61,7 @@ class Facts(BaseModel):
     """What a task learned by reading its rows; frozen, JSON-able, kept in every checkpoint.
 
     label_names: class number -> name, () for a task without classes.
+    special_tokens: tokens that the task adds to the tokeniser, whose embeddings are trained whatever is frozen.
     rows: split -> number of rows.
     notes: what a reader of the report must know about the rows.
     """
@@ -69,13 +70,26 @@ class Facts(BaseModel):
 
     kind: str
     label_names: tuple[str, ...] = ()
+    special_tokens: tuple[str, ...] = ()
     rows: dict[str, int] = {}
     notes: tuple[str, ...] = ()
 
     @property
     def encoding(self) -> dict[str, Any]:
         """The part that changes what ``encode`` returns; token files are keyed by it."""
-        return {"kind": self.kind, "label_names": list(self.label_names)}
+        return {
+            "kind": self.kind,
+            "label_names": list(self.label_names),
+            "special_tokens": list(self.special_tokens),
+        }
+
+
+class UnfitRow(Exception):  # noqa: N818 - its catcher knows the file and raises the DataError
+    """A row that cannot be encoded: its number among the rows given, counted from 0, what is wrong, what to do."""
+
+    def __init__(self, row: int, what: str, advice: str) -> None:
+        super().__init__(row, what, advice)
+        self.row, self.what, self.advice = row, what, advice
 
 
 class Task(ABC):
@@ -86,7 +100,9 @@ class Task(ABC):
     version: ClassVar[int]
     """Raised whenever ``encode`` returns something else for the same rows; part of the token files' key."""
     auto_class: ClassVar[str]
-    """Name of the class in ``transformers`` that builds the model with its output layer."""
+    """Name of the class that builds the model with its output layer: in ``transformers``, or of ours (see training)."""
+    may_refuse_rows: ClassVar[bool] = False
+    """Whether ``encode`` can raise ``UnfitRow``: then every row is encoded once before a search starts."""
 
     def __init__(self, plan: TaskPlan) -> None:
         self.plan = plan
@@ -121,7 +137,11 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
-        """Token rows of some rows (column -> values, class names for numbers): ``input_ids`` (t,) each, not padded."""
+        """Token rows of some rows (column -> values, class names for numbers): ``input_ids`` (t,) each, not padded.
+
+        Raises:
+            UnfitRow: only where ``may_refuse_rows`` says so.
+        """
 
     @abstractmethod
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
