@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from finesearch.plan import Plan, parse_plan
 
@@ -29,6 +32,30 @@ def write_sentiment(folder: Path, rows: int = 120, seed: int = 0) -> dict[str, s
                 writer.writerow([" ".join([*words, str(number), split]), label])
         files[split] = str(path)
     return files
+
+
+def write_json_lines(folder: Path, name: str, make: Callable[[random.Random], dict[str, Any]], rows: int = 60) -> str:
+    """Files ``NAME-train.jsonl`` and so on, of rows that ``make`` draws; what a plan says under ``task.data``."""
+    for seed, (split, count) in enumerate((("train", rows), ("validation", rows // 3), ("test", rows // 3))):
+        generator = random.Random(seed)
+        lines = [json.dumps(make(generator)) for _ in range(count)]
+        (folder / f"{name}-{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "{" + ", ".join(f"{split}: {name}-{split}.jsonl" for split in ("train", "validation", "test")) + "}"
+
+
+def tagged_row(generator: random.Random) -> dict[str, Any]:
+    """Tokens whose words of praise and blame are entities."""
+    tokens = generator.choices([*FILLER, *GOOD, *BAD], k=generator.randint(4, 40))
+    return {"tokens": tokens, "tags": ["B-POS" if t in GOOD else "B-NEG" if t in BAD else "O" for t in tokens]}
+
+
+def related_row(generator: random.Random) -> dict[str, Any]:
+    """Tokens with two entities, whose relation is whether their words agree."""
+    tokens = generator.choices(FILLER, k=8)
+    head, tail = generator.choice(GOOD + BAD), generator.choice(GOOD + BAD)
+    tokens[1], tokens[6] = head, tail
+    relation = "Other" if (head in GOOD) != (tail in GOOD) else "both good" if head in GOOD else "both bad"
+    return {"tokens": tokens, "head": [1, 2], "tail": [6, 7], "relation": relation}
 
 
 TINY = """

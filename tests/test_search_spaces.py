@@ -10,16 +10,19 @@ import pytest
 from clusters import ROOT
 from finesearch.plan import Plan, load_plan
 from finesearch.training import TrialSpec, Workbench, check_recipe_space, inspect_model
-from plans import write_sentiment
+from plans import related_row, tagged_row, write_json_lines, write_sentiment
 from tiny_models import write_tiny_model
 
 SEARCH_SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 # Tiny encoders have four layers of 64 positions.
 REDUCED = ("training.epochs=1", "training.batch_size=16", "task.max_length=32", "task.model=model")
-OWN_ROWS = ("task.data={train: train.csv, validation: validation.csv, test: test.csv}",)
-CHANGES: dict[str, tuple[str, ...]] = {
-    "quickstart.yaml": ("space.adaptation.one_of.freeze_bottom.layers={min: 1, max: 4}",),
-    "text_classification.yaml": (*OWN_ROWS, "space.adaptation.one_of.freeze_bottom.layers={min: 1, max: 4}"),
+LAYERS = "space.adaptation.one_of.freeze_bottom.layers={min: 1, max: 4}"
+# Example -> the rows it gets in place of its own files (None: it brings its own), and what a tiny model needs changed.
+CHANGES: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "quickstart.yaml": (None, (LAYERS,)),
+    "relation_extraction.yaml": ("related", (LAYERS,)),
+    "text_classification.yaml": ("sentiment", (LAYERS,)),
+    "token_classification.yaml": ("tagged", (LAYERS,)),
 }
 
 
@@ -27,18 +30,32 @@ CHANGES: dict[str, tuple[str, ...]] = {
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     write_tiny_model(folder / "model")
-    write_sentiment(folder)
     return folder
 
 
-def reduced(path: Path, home: Path) -> Plan:
-    plan = load_plan(path, [*REDUCED, *CHANGES[path.name]])
+@pytest.fixture(scope="module")
+def rows(home: Path) -> dict[str, str]:
+    """Name of some rows -> what a plan says under ``task.data``."""
+    write_sentiment(home)
+    return {
+        "sentiment": "{train: train.csv, validation: validation.csv, test: test.csv}",
+        "tagged": write_json_lines(home, "tagged", tagged_row),
+        "related": write_json_lines(home, "related", related_row),
+    }
+
+
+def reduced(path: Path, home: Path, rows: dict[str, str]) -> Plan:
+    own, changes = CHANGES[path.name]
+    data = [f"task.data={rows[own]}"] if own else []
+    plan = load_plan(path, [*REDUCED, *data, *changes])
     return plan.model_copy(update={"base": home})
 
 
 @pytest.mark.parametrize("path", SEARCH_SPACES, ids=lambda path: path.name)
-def test_every_example_trains_under_each_of_its_adaptations(path: Path, home: Path, tmp_path: Path) -> None:
-    plan = reduced(path, home)
+def test_every_example_trains_under_each_of_its_adaptations(
+    path: Path, home: Path, rows: dict[str, str], tmp_path: Path
+) -> None:
+    plan = reduced(path, home, rows)
     check_recipe_space(plan.space, inspect_model(plan.task, plan.base))
     goal = plan.objectives[0].goal
     bench = Workbench(plan.task, plan.training, str(plan.base), str(tmp_path / "cache"), plan.task.metric, goal)

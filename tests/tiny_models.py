@@ -14,7 +14,8 @@ WORDS = [
 # fmt: on
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-VOCABULARY = [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS]
+# "a" is a word already: twice in the list, it would leave a hole in the numbering.
+VOCABULARY = [*SPECIAL, "[unused]", *LETTERS[1:], *(f"##{letter}" for letter in LETTERS), *WORDS]
 
 
 def write_tiny_model(

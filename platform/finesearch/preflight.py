@@ -43,13 +43,15 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
     """
     from finesearch.data import load_splits
     from finesearch.tasks import make_task
-    from finesearch.training import check_recipe_space, inspect_model
+    from finesearch.training import check_recipe_space, check_rows, inspect_model
 
     model = inspect_model(plan.task, plan.base)
     check_recipe_space(plan.space, model)
     splits = load_splits(plan.task, plan.base, cache)
     task = make_task(plan.task)
-    return Preflight(task, splits, task.read(splits), model, plan.warnings)
+    facts = task.read(splits)
+    check_rows(task, splits, facts, Path(model.folder))
+    return Preflight(task, splits, facts, model, plan.warnings)
 
 
 def run_folder(plan: Plan) -> Path:

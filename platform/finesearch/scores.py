@@ -88,13 +88,14 @@ class Intervals:
         return self._samples[score.name]
 
 
-def mismatch(plan: Plan, said: float, score: Score, examples: int) -> str | None:
+def mismatch(plan: Plan, said: float, score: Score, decisions: int) -> str | None:
     """Why a reloaded checkpoint is not ranked: it scores other than its trial said, by more than rounding can do.
 
-    One example may fall on the other side where two classes are nearly equal; two may not.
+    One of the answers that the metric counts may fall on the other side where two classes are nearly equal; two may
+    not.
     """
     now = score.validation.get(plan.task.metric)
-    if now is not None and abs(now - said) <= 1.5 / max(1, examples) + 1e-3:
+    if now is not None and abs(now - said) <= 1.5 / max(1, decisions) + 1e-3:
         return None
     return (
         f"the reloaded checkpoint scores {plan.task.metric} {now} on validation, its trial reported {said}; it is not "

@@ -92,7 +92,8 @@ def _standing(conductor: Conductor, preflight: Preflight, scores: dict[str, Scor
     reference = scores.get(ORDINARY_ROW)
     if reference is not None and reference.error is not None:
         reference = None
-    judge = _Judge(plan, Intervals(plan, preflight.task), len(preflight.splits.validation))
+    task, validation = preflight.task, preflight.splits.plain_rows("validation")
+    judge = _Judge(plan, Intervals(plan, task), task.decisions(task.answers(validation, preflight.facts)))
     ranked = tuple(
         judge.row(trial, scores[score_name(trial)], reference)
         for trial in rankable(conductor.journals[SEARCH], plan.report.top)
@@ -118,7 +119,7 @@ class _Judge:
 
     plan: Plan
     intervals: Intervals
-    validation_examples: int
+    validation_decisions: int
 
     def row(self, trial: FrozenTrial, score: Score, reference: Score | None) -> ScoredRow:
         told, name = trial.user_attrs["outcome"], self.plan.task.metric
@@ -138,7 +139,7 @@ class _Judge:
             trainable_parameters=told.get("trainable_parameters"),
             seconds=told.get("seconds"),
             checkpoint=score.checkpoint,
-            error=score.error or mismatch(self.plan, said, score, self.validation_examples),
+            error=score.error or mismatch(self.plan, said, score, self.validation_decisions),
         )
 
     def majority(self, score: Score) -> ScoredRow:

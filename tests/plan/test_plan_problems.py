@@ -7,7 +7,7 @@ import pytest
 from plan_examples import BRANCHED, changed, made, refusal
 
 from finesearch.errors import PlanError
-from finesearch.plan import load_plan, parse_plan
+from finesearch.plan import TASK_KINDS, load_plan, parse_plan
 
 CASES: list[tuple[dict[str, Any], str]] = [
     # the top
@@ -27,7 +27,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
         {"task__kind": "text-clasification"},
         "task.kind: unknown kind of task 'text-clasification'.\n  Did you mean 'text-",
     ),
-    ({"task__kind": 3}, "task.kind: expected one of text-classification, got 3."),
+    ({"task__kind": 3}, f"task.kind: expected one of {', '.join(sorted(TASK_KINDS))}, got 3."),
     (
         {"task__model": None},
         "'model' is missing in task: expected text.\n  Write 'model: …'. Hub id, folder, or package",

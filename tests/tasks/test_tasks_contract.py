@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from finesearch.plan import TASK_KINDS, TaskPlan
 from finesearch.tasks import Facts, RawSplits, Task, make_task
 from finesearch.tasks.kinds import KINDS
+from finesearch.training.added_tokens import task_tokenizer
+from finesearch.training.model_facts import auto_class, read_config
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "text-classification": {
@@ -18,19 +21,82 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "text": ["good film", "bad film, and a long one at that", "fine", "awful"],
             "label": ["pos", "neg", "pos", "neg"],
         },
-    }
+    },
+    # Other columns of a kind stand behind a slash.
+    "token-classification": {
+        "columns": {"tokens": "tokens", "tags": "tags"},
+        "rows": {
+            "tokens": [["Ada", "Lovelace", "wrote"], ["to", "Babbage"], ["no", "one"], ["in", "Rome"] * 30],
+            "tags": [["B-PER", "I-PER", "O"], ["O", "B-PER"], ["O", "O"], ["O", "B-LOC"] * 30],
+        },
+    },
+    "token-classification/text": {
+        "columns": {"text": "text", "spans": "spans"},
+        "rows": {
+            "text": ["Ada Lovelace wrote.", "To Babbage", "no one", "In Rome. " * 30],
+            "spans": [
+                [{"start": 0, "end": 12, "label": "PER"}],
+                [{"start": 3, "end": 10, "label": "PER"}],
+                [],
+                [{"start": 9 * i + 3, "end": 9 * i + 7, "label": "LOC"} for i in range(30)],
+            ],
+        },
+    },
+    "relation-extraction": {
+        "columns": {"tokens": "tokens", "head": "head", "tail": "tail", "relation": "relation"},
+        "rows": {
+            "tokens": [["Ada", "was", "born", "in", "London"], ["Rome", "saw", "Ada", "die"], ["a", "b"]],
+            "head": [[0, 1], [2, 3], [0, 1]],
+            "tail": [[4, 5], [0, 1], [1, 2]],
+            "relation": ["born", "died", "no_relation"],
+        },
+    },
+    "relation-extraction/text": {
+        "columns": {
+            "text": "text",
+            "head": "head",
+            "tail": "tail",
+            "relation": "relation",
+            "head_type": "head_type",
+            "tail_type": "tail_type",
+        },
+        "rows": {
+            "text": ["Ada was born in London", "Rome saw Ada die" + " at last" * 20, "Ada, Ada", "x Ada y London"],
+            "head": [[0, 3], [9, 12], [0, 3], [2, 5]],
+            "tail": [[16, 22], [0, 4], [5, 8], [8, 14]],
+            "relation": ["born", "died", "same", "died"],
+            "head_type": ["PER", "PER", "PER", "PER"],
+            "tail_type": ["LOC", "LOC", "PER", "LOC"],
+        },
+    },
 }
 
 
-@pytest.fixture(params=sorted(KINDS))
+@pytest.fixture(params=sorted(EXAMPLES))
 def made(
     request: pytest.FixtureRequest, make_plan: Callable[..., TaskPlan], make_splits: Callable[..., RawSplits]
 ) -> tuple[Task, RawSplits, Facts]:
     example = EXAMPLES[request.param]
-    plan = make_plan(kind=request.param, columns=example["columns"])
+    plan = make_plan(kind=request.param.partition("/")[0], columns=example["columns"])
     splits = make_splits(example["rows"], example["rows"], example["rows"], plan=plan)
     task = make_task(plan)
     return task, splits, task.read(splits)
+
+
+@pytest.fixture
+def tokenizer(made: tuple[Task, RawSplits, Facts], model_folder: str) -> Any:
+    """The model's tokeniser, with the task's own tokens in it."""
+    return task_tokenizer(Path(model_folder), made[2])[0]
+
+
+def small_model(task: Task, facts: Facts, folder: str) -> Any:
+    """One layer under the task's head, with random weights."""
+    import torch
+
+    _, added = task_tokenizer(Path(folder), facts)
+    torch.manual_seed(0)
+    config = read_config(Path(folder), num_hidden_layers=1, **task.model_settings(facts), **added)
+    return auto_class(task.kind).from_config(config)
 
 
 def token_rows(task: Task, splits: RawSplits, facts: Facts, tokenizer: Any) -> list[dict[str, Any]]:
@@ -39,7 +105,7 @@ def token_rows(task: Task, splits: RawSplits, facts: Facts, tokenizer: Any) -> l
 
 
 def test_every_kind_that_a_plan_may_name_has_a_task() -> None:
-    assert set(KINDS) == set(TASK_KINDS) == set(EXAMPLES)
+    assert set(KINDS) == set(TASK_KINDS) == {name.partition("/")[0] for name in EXAMPLES}
 
 
 def test_facts_survive_json(made: tuple[Task, RawSplits, Facts]) -> None:
@@ -48,32 +114,25 @@ def test_facts_survive_json(made: tuple[Task, RawSplits, Facts]) -> None:
 
 
 def test_the_model_settings_are_fields_of_a_real_config(made: tuple[Task, RawSplits, Facts], model_folder: str) -> None:
-    import transformers
-
     task, _, facts = made
-    config = transformers.AutoConfig.from_pretrained(model_folder, **task.model_settings(facts))
-    model = getattr(transformers, task.auto_class).from_config(config)
-    assert model.num_labels == len(facts.label_names)
+    assert small_model(task, facts, model_folder).num_labels == (len(facts.label_names) or 2)
 
 
 def test_a_batch_goes_through_the_model_and_back_to_scores(
     made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
 ) -> None:
     import torch
-    import transformers
 
     task, splits, facts = made
     rows = token_rows(task, splits, facts, tokenizer)
-    config = transformers.AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
-    torch.manual_seed(0)
-    model = getattr(transformers, task.auto_class).from_config(config)
+    model = small_model(task, facts, model_folder)
     batch = task.collate(rows, tokenizer)
     outputs = model(**task.model_inputs(batch))
     loss = task.loss(outputs, batch, label_smoothing=0.1)
     loss.backward()
     assert loss.shape == ()
     assert loss.dtype == torch.float32
-    predictions = task.combine(task.predict(outputs, batch), rows)
+    predictions = task.combine(task.predict(outputs, batch), rows, facts)
     references = task.references(rows)
     assert json.loads(json.dumps(predictions)) == predictions
     assert len(predictions) == len(references)
@@ -98,13 +157,10 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(
     made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
 ) -> None:
     import torch
-    import transformers
 
     task, splits, facts = made
     rows = token_rows(task, splits, facts, tokenizer)
-    config = transformers.AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
-    torch.manual_seed(0)
-    model = getattr(transformers, task.auto_class).from_config(config).eval()
+    model = small_model(task, facts, model_folder).eval()
 
     def weighed(some: list[dict[str, Any]]) -> tuple[int, float]:
         batch = task.collate(some, tokenizer)

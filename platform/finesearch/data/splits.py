@@ -50,9 +50,7 @@ def _complete(
         return source.tables, source.origins, []
     train, origin = source.tables["train"], source.origins["train"]
     by = task.stratify_column
-    # As text: whatever type the column has, a cut can be made, and the task says what is wrong with the type.
-    strata = None if by is None else [str(value) for value in train.column(by).to_pylist()]
-    parts = cut(identity, strata, missing, plan.split_seed)
+    parts = cut(identity, task.strata(train), missing, plan.split_seed)
     tables, origins, notes = dict(source.tables), dict(source.origins), []
     for split, rows in parts.items():
         if not len(rows):

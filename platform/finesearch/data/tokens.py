@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +20,9 @@ from typing import Any
 from finesearch.data.single_flight import build_once
 from finesearch.data.token_split import TokenSplit
 from finesearch.durable import sync, write_synced
+from finesearch.errors import DataError
 from finesearch.tasks import SPLITS, Facts, RawSplits, Task
+from finesearch.tasks.base import UnfitRow
 
 # Raised whenever the files themselves change: their names, their types, their batches.
 _LAYOUT = 1
@@ -101,9 +104,7 @@ def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: Facts, 
 
     writer = None
     with path.open("wb") as file:
-        for start in range(0, len(splits[split]), _ROWS_AT_ONCE):
-            stop = min(start + _ROWS_AT_ONCE, len(splits[split]))
-            encoded = task.encode(splits.plain_rows(split, start, stop), tokenizer, facts)
+        for encoded in encoded_parts(splits, split, task, facts, tokenizer):
             if writer is None:
                 schema = pa.schema([(name, _narrow(pa.infer_type(values))) for name, values in encoded.items()])
                 writer = pa.ipc.new_file(file, schema)
@@ -111,6 +112,23 @@ def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: Facts, 
         assert writer is not None, f"{split} has no rows"
         writer.close()
     sync(path)
+
+
+def encoded_parts(
+    splits: RawSplits, split: str, task: Task, facts: Facts, tokenizer: Any
+) -> Iterator[dict[str, list[Any]]]:
+    """The token rows of a split, a part of it at a time.
+
+    Raises:
+        DataError: a row that the task cannot encode, by file and row.
+    """
+    for start in range(0, len(splits[split]), _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, len(splits[split]))
+        try:
+            yield task.encode(splits.plain_rows(split, start, stop), tokenizer, facts)
+        except UnfitRow as error:
+            where = splits.origins[split].where(start + error.row)
+            raise DataError(f"{where}: {error.what}.\n  {error.advice}") from error
 
 
 def _narrow(kind: Any) -> Any:

@@ -32,9 +32,12 @@ def _report(report: ReportPlan, budget: BudgetPlan) -> list[str]:
 
 
 def _task(task: TaskPlan) -> list[str]:
+    found = []
     if task.revision is not None and task.model.startswith("package://"):
-        return ["task.revision has no effect: a model in a package has no revisions."]
-    return []
+        found.append("task.revision has no effect: a model in a package has no revisions.")
+    if task.no_relation is not None and task.kind != "relation-extraction":
+        found.append(f"task.no_relation has no effect: {task.kind} has no relations.")
+    return found
 
 
 def _data(data: DataPlan) -> list[str]:

@@ -11,6 +11,7 @@ class TaskKind:
     """What a plan can say about one kind of task.
 
     ``required_columns`` and ``optional_columns`` are roles; the plan maps a role to a column of the data.
+    ``column_choices`` are groups of roles, of which a plan gives exactly one, and that one whole.
     ``metrics`` maps the name of each quality metric to the direction that is better.
     """
 
@@ -20,11 +21,13 @@ class TaskKind:
     optional_columns: tuple[str, ...]
     metrics: dict[str, Goal]
     default_metric: str
+    column_choices: tuple[tuple[str, ...], ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every role, required ones first."""
-        return self.required_columns + self.optional_columns
+        chosen = tuple(role for group in self.column_choices for role in group)
+        return self.required_columns + chosen + self.optional_columns
 
 
 TASK_KINDS: dict[str, TaskKind] = {
@@ -37,6 +40,24 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=("text_pair",),
             metrics={"accuracy": "max", "macro_f1": "max", "mcc": "max"},
             default_metric="accuracy",
+        ),
+        TaskKind(
+            kind="token-classification",
+            doc="Named entities: spans of a text, each with a label.",
+            required_columns=(),
+            column_choices=(("tokens", "tags"), ("text", "spans")),
+            optional_columns=(),
+            metrics={"precision": "max", "recall": "max", "f1": "max"},
+            default_metric="f1",
+        ),
+        TaskKind(
+            kind="relation-extraction",
+            doc="How two marked entities of a text are related.",
+            required_columns=("head", "tail", "relation"),
+            column_choices=(("tokens",), ("text",)),
+            optional_columns=("head_type", "tail_type"),
+            metrics={"micro_f1": "max", "macro_f1": "max", "accuracy": "max"},
+            default_metric="micro_f1",
         ),
     )
 }

@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core.core_schema import ValidationInfo
 
 from finesearch.plan.problems import Problem, did_you_mean, problem_error, shown
-from finesearch.plan.task_kinds import TASK_KINDS
+from finesearch.plan.task_kinds import TASK_KINDS, TaskKind
 
 
 class Section(BaseModel):
@@ -107,6 +107,17 @@ class DataPlan(Section):
         return {split: files for split, files in splits.items() if files}
 
 
+def _choice_problems(kind: TaskKind, columns: dict[str, str]) -> list[Problem]:
+    """What is wrong where the kind takes one group of roles or another."""
+    begun = [group for group in kind.column_choices if any(role in columns for role in group)]
+    if not kind.column_choices or (len(begun) == 1 and all(role in columns for role in begun[0])):
+        return []
+    groups = ", or ".join(" and ".join(f"'{role}'" for role in group) for group in kind.column_choices)
+    given = ", ".join(f"'{role}'" for group in begun for role in group if role in columns) or "none of them"
+    text = f"task.columns: {kind.kind} needs {groups}, got {given}"
+    return [Problem(("columns",), text, "Give one of these groups whole, and no role of the other.")]
+
+
 _METRICS = sorted({metric for kind in TASK_KINDS.values() for metric in kind.metrics})
 _ROLES = {
     role: {"type": "string", "minLength": 1, "description": f"Name of the column that holds the {role}."}
@@ -133,11 +144,15 @@ class TaskPlan(Section):
         str,
         Field(
             validate_default=True,
-            description="Metric that ranks; default: the kind's (accuracy).",
+            description="Metric that ranks; default: the kind's own.",
             json_schema_extra={"enum": _METRICS},
         ),
     ] = ""
     max_length: Annotated[int, Field(ge=4, description="Longest input in tokens; longer ones are cut.")] = 128
+    no_relation: Annotated[
+        Text | None,
+        Field(description="Relation that means none and is left out of F1; 'no_relation' where the data has it."),
+    ] = None
 
     @field_validator("kind")
     @classmethod
@@ -162,6 +177,7 @@ class TaskPlan(Section):
             if role not in columns:
                 text = f"task.columns: {kind.kind} needs '{role}': the name of a column of the data"
                 problems.append(Problem(("columns",), text, f"Write '{role}: NAME'."))
+        problems += _choice_problems(kind, columns)
         first: dict[str, str] = {}
         for role, column in columns.items():
             if first.setdefault(column, role) != role:

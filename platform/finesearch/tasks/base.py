@@ -14,9 +14,9 @@ gold spans, answer strings, the reference translation), since Arrow holds string
 map the token file and never read the raw rows again; ``references`` and ``combine`` get token rows only.
 
 **A token row is not always an example.** Classification makes one row an example. A long context in question answering
-makes several: ``encode`` then repeats the example and adds a column with its number in the split. ``predict`` answers
-for token rows, ``combine`` joins those answers, in the split's order, to one prediction an example. As long as nothing
-else is said, the two are the same.
+makes several: ``encode``, which sees a part of the split at a time, then adds a column ``window`` that is 0 in an
+example's first row. ``predict`` answers for token rows, ``combine`` joins those answers, in the split's order, to one
+prediction an example. As long as nothing else is said, the two are the same.
 
 **Predictions and references are whatever the metric takes**, JSON-able: a class number, a list of tags, ``{"id",
 "text"}``, a string. Only ``score`` looks inside. Tasks whose prediction is generated (translation, summaries, dialogue)
@@ -30,9 +30,9 @@ plain mean of the ``loss_i`` is the same only while all weights are equal, and t
 
 How the tasks to come fit:
 
-    token classification  labels (t,) a row, -100 on special and continuation pieces; predict gives lists of tags;
-                          weight counts the real labels
-    relation extraction   encode marks the two spans; from there on it is classification
+    token classification  labels (t,) a row, -100 on special and continuation pieces; predict gives lists of tags,
+                          combine spans; weight counts the real labels
+    relation extraction   encode marks the two spans with tokens of the task's own; from there on it is classification
     question answering    several token rows an example; predict gives scored spans, combine the best one as text;
                           references are lists of strings
     translation, summary  labels are target ids and weight counts them; generated; references are strings
@@ -51,6 +51,7 @@ from finesearch.tasks.padding import MULTIPLE
 from finesearch.tasks.splits import RawSplits
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from torch import Tensor
 
     from finesearch.plan import TaskPlan
@@ -60,6 +61,7 @@ class Facts(BaseModel):
     """What a task learned by reading its rows; frozen, JSON-able, kept in every checkpoint.
 
     label_names: class number -> name, () for a task without classes.
+    special_tokens: tokens that the task adds to the tokeniser, whose embeddings are trained whatever is frozen.
     rows: split -> number of rows.
     notes: what a reader of the report must know about the rows.
     """
@@ -68,13 +70,26 @@ class Facts(BaseModel):
 
     kind: str
     label_names: tuple[str, ...] = ()
+    special_tokens: tuple[str, ...] = ()
     rows: dict[str, int] = {}
     notes: tuple[str, ...] = ()
 
     @property
     def encoding(self) -> dict[str, Any]:
         """The part that changes what ``encode`` returns; token files are keyed by it."""
-        return {"kind": self.kind, "label_names": list(self.label_names)}
+        return {
+            "kind": self.kind,
+            "label_names": list(self.label_names),
+            "special_tokens": list(self.special_tokens),
+        }
+
+
+class UnfitRow(Exception):  # noqa: N818 - its catcher knows the file and raises the DataError
+    """A row that cannot be encoded: its number among the rows given, counted from 0, what is wrong, what to do."""
+
+    def __init__(self, row: int, what: str, advice: str) -> None:
+        super().__init__(row, what, advice)
+        self.row, self.what, self.advice = row, what, advice
 
 
 class Task(ABC):
@@ -85,7 +100,9 @@ class Task(ABC):
     version: ClassVar[int]
     """Raised whenever ``encode`` returns something else for the same rows; part of the token files' key."""
     auto_class: ClassVar[str]
-    """Name of the class in ``transformers`` that builds the model with its output layer."""
+    """Name of the class that builds the model with its output layer: in ``transformers``, or of ours (see training)."""
+    may_refuse_rows: ClassVar[bool] = False
+    """Whether ``encode`` can raise ``UnfitRow``: then every row is encoded once before a search starts."""
 
     def __init__(self, plan: TaskPlan) -> None:
         self.plan = plan
@@ -94,6 +111,12 @@ class Task(ABC):
     def stratify_column(self) -> str | None:
         """The column whose shares every cut split keeps; None where no column says."""
         return None
+
+    def strata(self, table: pa.Table) -> list[str] | None:
+        """The class of each row of train, unchecked: cuts keep the shares of these. By ``stratify_column``."""
+        by = self.stratify_column
+        # As text: whatever type the column has, a cut can be made, and ``read`` says what is wrong with the type.
+        return None if by is None else [str(value) for value in table.column(by).to_pylist()]
 
     @property
     @abstractmethod
@@ -114,7 +137,11 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
-        """Token rows of some rows (column -> values, class names for numbers): ``input_ids`` (t,) each, not padded."""
+        """Token rows of some rows (column -> values, class names for numbers): ``input_ids`` (t,) each, not padded.
+
+        Raises:
+            UnfitRow: only where ``may_refuse_rows`` says so.
+        """
 
     @abstractmethod
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
@@ -144,7 +171,7 @@ class Task(ABC):
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """One JSON-able prediction a token row of the batch."""
 
-    def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]], facts: Facts) -> list[Any]:
         """One prediction an example from one a token row, both in the split's order."""
         return list(predictions)
 
@@ -163,6 +190,10 @@ class Task(ABC):
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
         """One number an example whose mean is the metric; None where the metric is no mean over examples."""
         return None
+
+    def decisions(self, references: Sequence[Any]) -> int:
+        """How many answers the metrics count, at least 1: a single one may come out otherwise on other hardware."""
+        return max(1, len(references))
 
     @abstractmethod
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import PlanError
 from finesearch.tasks.base import Task
+from finesearch.tasks.relation_extraction import RelationExtraction
 from finesearch.tasks.text_classification import TextClassification
+from finesearch.tasks.token_classification import TokenClassification
 
 if TYPE_CHECKING:
     from finesearch.plan import TaskPlan
 
-KINDS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification,)}
+KINDS: dict[str, type[Task]] = {
+    task.kind: task for task in (TextClassification, TokenClassification, RelationExtraction)
+}
 
 
 def make_task(plan: TaskPlan) -> Task:

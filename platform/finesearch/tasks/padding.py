@@ -70,3 +70,12 @@ def pad_rows(
     tensors = torch.from_numpy(block)
     names = ("input_ids", "attention_mask", "token_type_ids")
     return {name: tensors[i] for i, name in enumerate(names[: len(block)])}
+
+
+def pad_labels(values: Sequence[Sequence[int]], attention_mask: Tensor, fill: int) -> Tensor:
+    """One number a token, int64 (B, T), where the mask has tokens; ``fill`` where it has padding."""
+    import torch
+
+    padded = torch.full(attention_mask.shape, fill, dtype=torch.int64)
+    padded[attention_mask.bool()] = torch.from_numpy(np.concatenate([np.asarray(row, np.int64) for row in values]))
+    return padded

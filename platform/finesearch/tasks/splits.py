@@ -86,6 +86,9 @@ class RawSplits:
 
 def _named(values: list[Any], feature: Any) -> list[Any]:
     """The same values with every ``ClassLabel`` number, at any depth, replaced by its name."""
+    if isinstance(feature, dict):
+        columns = {key: _named([None if v is None else v[key] for v in values], part) for key, part in feature.items()}
+        return [None if v is None else {key: columns[key][i] for key in columns} for i, v in enumerate(values)]
     inner = getattr(feature, "feature", None)
     if inner is not None:
         return [None if value is None else _named(value, inner) for value in values]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from finesearch.training.export import export_checkpoint
     from finesearch.training.model_facts import ModelFacts, check_recipe_space, inspect_model
     from finesearch.training.model_source import resolve_model
+    from finesearch.training.row_check import check_rows
     from finesearch.training.trial import Evaluation, Scored, TrialResult, TrialSpec
     from finesearch.training.workbench import Workbench
 
@@ -26,6 +27,7 @@ _HOME = {
     "TrialSpec": "trial",
     "Workbench": "workbench",
     "check_recipe_space": "model_facts",
+    "check_rows": "row_check",
     "drop_resume_state": "checkpoints",
     "evaluate_checkpoint": "checkpoint_model",
     "export_checkpoint": "export",
@@ -43,6 +45,7 @@ __all__ = [
     "TrialSpec",
     "Workbench",
     "check_recipe_space",
+    "check_rows",
     "drop_resume_state",
     "evaluate_checkpoint",
     "export_checkpoint",

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finesearch.errors import ModelError
+from finesearch.training.added_tokens import task_tokenizer
 from finesearch.training.anatomy import Anatomy, backbone_prefix, study
 from finesearch.training.dropout import head_dropouts, set_config_dropout, set_head_dropout
 from finesearch.training.model_facts import auto_class, build_skeleton, check_max_length, read_config
-from finesearch.training.model_files import load_tokenizer, quiet_transformers, weight_files
+from finesearch.training.model_files import quiet_transformers, weight_files
 from finesearch.training.randomness import derived_seed
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ class BaseModel:
 
     tensors: every tensor that the folder had, by its name in the model; fp32, on the CPU, never changed.
     fresh: names of the parameters that the folder did not have (the head, as a rule): drawn anew for every trial.
+    facts: what the task learned from its rows; the head was made for them.
     """
 
     folder: Path
     kind: str
+    facts: Facts
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     tensors: Mapping[str, torch.Tensor]
@@ -66,8 +69,8 @@ def load_base_model(folder: Path, task: Task, facts: Facts) -> BaseModel:
     Raises:
         ModelError: see ``inspect_model``; or the weights are not those of the model that the config describes.
     """
-    tokenizer = load_tokenizer(folder)
-    config = read_config(folder, **task.model_settings(facts))
+    tokenizer, added = task_tokenizer(folder, facts)
+    config = read_config(folder, **task.model_settings(facts), **added)
     if config.get_text_config().pad_token_id is None:
         # Decoders find each example's last token by it.
         config.get_text_config().pad_token_id = tokenizer.pad_token_id
@@ -86,6 +89,7 @@ def load_base_model(folder: Path, task: Task, facts: Facts) -> BaseModel:
     return BaseModel(
         folder=folder,
         kind=task.kind,
+        facts=facts,
         config=config,
         tokenizer=tokenizer,
         tensors=tensors,

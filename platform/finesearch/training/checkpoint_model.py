@@ -68,6 +68,7 @@ def evaluate_checkpoint(
     """
     import torch
 
+    from finesearch.tasks import Facts
     from finesearch.training.engine import prepare_imports
     from finesearch.training.evaluation import evaluate
     from finesearch.training.materials import load_materials
@@ -83,11 +84,14 @@ def evaluate_checkpoint(
         with isolated_generators(training.seed):
             materials = load_materials(task, Path(base), Path(cache))
             model, _, record = load_checkpoint_model(folder, materials.base.folder)
-            if record.facts.get("label_names") != materials.facts.model_dump(mode="json").get("label_names"):
-                raise CheckpointError(
-                    f"{folder}: expected data with the labels {record.facts.get('label_names')}, got "
-                    f"{list(materials.facts.label_names)}. Score it on the data that it was trained on."
-                )
+            for name, known in Facts.model_validate(record.facts).encoding.items():
+                got = materials.facts.encoding[name]
+                if known != got:
+                    what = "labels" if name == "label_names" else name.replace("_", " ")
+                    raise CheckpointError(
+                        f"{folder}: expected data with the {what} {known}, got {got}. Score it on the data that it was "
+                        "trained on."
+                    )
             compute_in(model, record.precision, device)
             alone = Processes(rank=0, world_size=1, device=device)
             move(model, device)

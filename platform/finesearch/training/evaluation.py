@@ -45,12 +45,12 @@ def evaluate(model: PreTrainedModel, task: Task, base: BaseModel, tokens: TokenS
     everyone = processes.gather((finite, predicted))
     if not all(each_finite for each_finite, _ in everyone):
         raise DivergedError("the model's outputs on the validation split are NaN or infinite")
-    return processes.first_does(lambda: _score(task, tokens, dict(pair for _, part in everyone for pair in part)))
+    return processes.first_does(lambda: _score(task, base, tokens, dict(pair for _, part in everyone for pair in part)))
 
 
-def _score(task: Task, tokens: TokenSplit, by_row: dict[int, Any]) -> Scored:
+def _score(task: Task, base: BaseModel, tokens: TokenSplit, by_row: dict[int, Any]) -> Scored:
     rows = _Rows(tokens)
-    predictions = task.combine([by_row[row] for row in range(len(tokens))], rows)
+    predictions = task.combine([by_row[row] for row in range(len(tokens))], rows, base.facts)
     references = task.references(rows)
     return Scored(metrics=task.score(predictions, references), predictions=predictions, references=references)
 

@@ -10,6 +10,8 @@ from finesearch.errors import StorageError
 def export_checkpoint(folder: str | Path, destination: str | Path, base: str | Path | None = None) -> Path:
     """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
 
+    Where transformers has no class for the head (relation extraction), a README.md beside them shows how to use it.
+
     base: see ``load_checkpoint_model``. The destination is there whole or not at all.
 
     Raises:
@@ -20,6 +22,7 @@ def export_checkpoint(folder: str | Path, destination: str | Path, base: str | P
     from finesearch.training import manifest
     from finesearch.training.checkpoint_model import load_checkpoint_model
     from finesearch.training.model_files import quiet_transformers
+    from finesearch.training.relation_model import LOADER, RelationExtractionModel
 
     destination = Path(destination).absolute()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
@@ -30,6 +33,9 @@ def export_checkpoint(folder: str | Path, destination: str | Path, base: str | P
     try:
         with manifest.disk_full_is_told(destination), quiet_transformers():
             temporary.mkdir(parents=True)
+            if isinstance(model, RelationExtractionModel):
+                model.merge_added_tokens()
+                (temporary / "README.md").write_text(LOADER, encoding="utf-8")
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
             if destination.exists():

@@ -45,7 +45,8 @@ class Learner:
         pieces = cut(batch, self.processes, self.accumulation_steps)
         batches = [self._collate(piece if len(piece) else batch[:1]) for piece in pieces]
         weights = [self.task.weight(inputs) if len(piece) else 0 for piece, inputs in zip(pieces, batches, strict=True)]
-        total = self.processes.total(sum(weights))[0]
+        # A window that no word is learned in counts nothing; a batch of such windows alone must not divide by 0.
+        total = self.processes.total(sum(weights))[0] or 1.0
         # DeepSpeed takes the mean over processes and accumulation steps; what is wanted is the mean over units.
         divided_by = self.processes.world_size * self.accumulation_steps
         summed: Any = 0.0

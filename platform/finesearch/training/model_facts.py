@@ -106,6 +106,10 @@ def read_config(folder: Path, **settings: Any) -> PretrainedConfig:
             )
         try:
             config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, **settings)
+            for name, value in settings.items():
+                # Fields that no config of transformers has, such as those of added tokens, are dropped on the way.
+                if not hasattr(config, name):
+                    setattr(config, name, value)
             return config
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ModelError(f"task.model: {path} is not a usable config ({type(error).__name__}: {error}).") from error
@@ -131,12 +135,17 @@ def build_skeleton(config: PretrainedConfig, kind: str, folder: Path) -> PreTrai
 
 
 def auto_class(kind: str) -> Any:
-    """The class in transformers that builds a model with the task's head."""
+    """The class that builds a model with the task's head: one of transformers, or of ours where it has none."""
     import transformers
 
     from finesearch.tasks.kinds import KINDS
 
-    return getattr(transformers, KINDS[kind].auto_class)
+    name = KINDS[kind].auto_class
+    if name == "AutoModelForRelationExtraction":
+        from finesearch.training.relation_model import AutoModelForRelationExtraction
+
+        return AutoModelForRelationExtraction
+    return getattr(transformers, name)
 
 
 def check_max_length(model: PreTrainedModel, max_length: int) -> None:
