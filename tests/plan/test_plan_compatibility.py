@@ -83,6 +83,11 @@ def test_samplers_take_these_spaces(sampler: str, space: dict[str, Any]) -> None
             "space.batch_size: expected multiples of "
             "4 (training.workers_per_trial × gradient_accumulation_steps), got 30.\n  Choose among multiples",
         ),
+        (
+            {"space": {"optimizer": ["adamw", "adafactor"]}, "training__zero_stage": 1},
+            "space.optimizer: adafactor: expected training.zero_stage 0, got 1: its moments are factored by rows and "
+            "columns, and ZeRO 1 to 3 flatten all matrices into one.\n  Set training.zero_stage to 0, or leave it out",
+        ),
         ({"space": {"batch_size": {"min": 8, "max": 32}}, "training__workers_per_trial": 2}, "expected multiples of 2"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from lion_pytorch import Lion
 from torch.nn.functional import cross_entropy
 
 from finesearch.data import training_batches
@@ -30,6 +31,11 @@ def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adamw":
         optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(own["beta1"], own["beta2"]), eps=own["epsilon"])
+    elif recipe.optimizer == "adafactor":
+        settings = {"beta2_decay": own["beta2_decay"], "eps": (None, own["smallest_scale"])}
+        optimizer = torch.optim.Adafactor(groups, lr=1.0, d=own["clipping_threshold"], **settings)
+    elif recipe.optimizer == "lion":
+        optimizer = Lion(groups, lr=1.0, betas=(own["beta1"], own["beta2"]))
     else:
         plain = [{"params": group["params"]} for group in groups]
         optimizer = torch.optim.SGD(plain, lr=1.0, momentum=own["momentum"], nesterov=own["nesterov"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import CheckpointError
+from finesearch.plan.partitions import refuse_partitioned
 from finesearch.training import checkpoints, manifest
 from finesearch.training.adaptations import adapt
 from finesearch.training.base_model import overlay
@@ -55,6 +56,7 @@ def run_attempt(
     beat: Callable[[], None],
 ) -> TrialResult:
     """See ``Workbench.run``."""
+    refuse_partitioned(spec.recipe, training.zero_stage)
     directory = Path(spec.directory)
     remains = processes.first_does(lambda: find_remains(spec, directory))
     history = remains.record.history if remains.record else ()
