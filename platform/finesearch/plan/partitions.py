@@ -25,7 +25,11 @@ OPTIMIZERS: dict[str, Limit] = {
 }
 """Branches of ``optimizer``."""
 
-PARAMETERS: dict[str, Limit] = {}
+_SHARED_OUT = "it needs whole weights on every worker, and ZeRO 3 leaves each of them a part"
+PARAMETERS: dict[str, Limit] = {
+    **{name: Limit(2, _SHARED_OUT) for name in ("l2sp", "mixout", "ema_decay", "swa_start")},
+    "layer_drop": Limit(2, "ZeRO 3 fetches weights in the order of the first step, and skipped layers change it"),
+}
 """Parameters of the space; off (0 or null) they go with every stage."""
 
 
@@ -72,7 +76,9 @@ def _limits(recipe: Recipe) -> Iterator[tuple[str, Limit]]:
 
 
 def _said(what: str, limit: Limit, zero_stage: int) -> tuple[str, str]:
-    stages = "training.zero_stage 0" if limit.largest_stage == 0 else f"a training.zero_stage up to {limit.largest_stage}"
+    stages = (
+        "training.zero_stage 0" if limit.largest_stage == 0 else f"a training.zero_stage up to {limit.largest_stage}"
+    )
     text = f"{what}: expected {stages}, got {zero_stage}: {limit.reason}"
     return text, f"Set training.zero_stage to {limit.largest_stage}, or leave it out of the space."
 

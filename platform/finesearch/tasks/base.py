@@ -140,6 +140,17 @@ class Task(ABC):
     def weight(self, batch: Mapping[str, Tensor]) -> int:
         """Number of units that ``loss`` is the mean over; see the module's note on micro-batches."""
 
+    def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """How far the outputs of two passes over a batch disagree: mean over the units of ``loss``, a scalar.
+
+        As it stands: the symmetric Kullback-Leibler divergence over the last axis of ``logits``; where labels stand at
+        every position, those of -100 count nothing.
+        """
+        from finesearch.tasks.divergence import symmetric_divergence
+
+        values, labels = symmetric_divergence(one.logits, other.logits), batch["labels"]
+        return values[labels != -100].mean() if values.ndim > 1 else values.mean()
+
     @abstractmethod
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """One JSON-able prediction a token row of the batch."""

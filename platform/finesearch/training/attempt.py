@@ -20,6 +20,8 @@ from finesearch.training.history import Yardstick
 from finesearch.training.optimizers import build_optimizer
 from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.processes import Processes
+from finesearch.training.regularizers.active import attach
+from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
 from finesearch.training.trial_run import TrialRun
 
@@ -66,6 +68,7 @@ def run_attempt(
     if history and not processes.first_does(lambda: _replay(history, report)):
         return _stopped_in_replay(remains, history, yardstick, directory)
     model, warnings = build_model(materials, training, spec, processes, remains)
+    regularizers = attach(model, materials.base, spec.recipe, spec.seed, processes.rank)
     precision, precision_notes = choose_precision(training.precision, processes.device)
     compute_in(model, precision, processes.device)
     totals = _count(model)
@@ -79,13 +82,18 @@ def run_attempt(
     )
     with running_engine(model, build_optimizer(model, spec.recipe), settings, processes) as engine:
         tokens, steps = materials.tokens.train, settings.accumulation_steps
-        learner = Learner(engine, materials.task, materials.base, tokens, processes, steps, spec.recipe.label_smoothing)
+        smoothing = spec.recipe.label_smoothing
+        learner = Learner(engine, materials.task, materials.base, tokens, processes, steps, smoothing, regularizers)
         writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
         run = TrialRun(spec, training, materials, yardstick, learner, writer, precision, *totals)
         if history:
             run.go_on_from(history, remains.kept)
         ended = run.train(report, beat)
-        result = _result(run, (*remains.warnings, *warnings, *precision_notes, *run.warnings), stopped=not ended)
+        result = _result(
+            run,
+            (*remains.warnings, *warnings, *regularizers.warnings, *precision_notes, *run.warnings),
+            stopped=not ended,
+        )
     if ended:
         processes.first_does(lambda: _finish(directory, result, spec.attempt))
         stopped = not processes.first_does(lambda: report(result.history[-1]))
@@ -141,7 +149,10 @@ def build_model(
                 f"{record.base.sha256[:12]}…, and {materials.base.folder} now holds another. "
                 f"Put the old one back, or start a run under a new name."
             )
-        overlay(model, load_file(remains.kept[record.evaluation.step] / WEIGHTS))
+        checkpoint = remains.kept[record.evaluation.step]
+        overlay(model, load_file(checkpoint / WEIGHTS))
+        if (raw := checkpoint / checkpoints.RESUME / RAW).is_file():
+            overlay(model, load_file(raw))
     return model, warnings
 
 

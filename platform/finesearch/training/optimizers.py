@@ -70,7 +70,8 @@ def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
     if recipe.optimizer == "lion":
         from lion_pytorch import Lion
 
-        return Lion(groups, lr=recipe.learning_rate, betas=(own["beta1"], own["beta2"]))
+        lion: torch.optim.Optimizer = Lion(groups, lr=recipe.learning_rate, betas=(own["beta1"], own["beta2"]))
+        return lion
     assert recipe.optimizer == "sgd", f"unknown optimizer {recipe.optimizer!r}"
     for group in groups:
         group["decoupled_weight_decay"] = group.pop("weight_decay")
