@@ -38,6 +38,7 @@ def test_a_recipe_survives_json_and_is_frozen() -> None:
         ({"learning_rate": 0.0}, "greater than 0"),
         ({"dropout": 1.0}, "less than 1"),
         ({"mixout": 1.0}, "less than 1"),
+        ({"class_weights": "inverse"}, "'none' or 'balanced'"),
         ({"swa_start": 0.0}, "greater than 0"),
         ({"ema_decay": 0.9, "swa_start": 0.5}, "ema_decay and swa_start both average the weights. Keep one"),
         ({"epochs": 2.5}, "valid integer"),

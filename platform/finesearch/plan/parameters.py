@@ -110,6 +110,12 @@ PARAMETERS: dict[str, Searchable] = {
         ),
         _dropout("head_dropout", "Dropout before the output layer; null keeps the model's own."),
         _rate("label_smoothing", "Share of a label's weight that is spread over all labels."),
+        Searchable(
+            "class_weights",
+            "word",
+            "Weight of an example's loss: none counts all alike, balanced makes rare classes count as much as others.",
+            words=("none", "balanced"),
+        ),
         Searchable("l2sp", "float", "L2-SP: decoupled decay towards the pretrained weights.", low=0.0),
         Searchable("rdrop", "float", "R-Drop: weight of the disagreement of two dropout passes.", low=0.0),
         _rate("mixout", "Mixout: share of weights that a pass takes from the pretrained model."),

@@ -34,6 +34,7 @@ class Recipe(BaseModel):
     attention_dropout: Fraction | None = None
     head_dropout: Fraction | None = None
     label_smoothing: Fraction = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
     l2sp: Annotated[float, Field(ge=0.0)] = 0.0
     rdrop: Annotated[float, Field(ge=0.0)] = 0.0
     mixout: Fraction = 0.0

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import DataError
 from finesearch.tasks.base import Facts, Task
+from finesearch.tasks.class_weights import balanced_weights
+from finesearch.tasks.divergence import symmetric_divergence
 from finesearch.tasks.labels import label_name, ordered_names, read_labels, refuse_unknown
 from finesearch.tasks.metrics import CLASSIFICATION, classification_scores
 from finesearch.tasks.padding import MULTIPLE, pad_rows
@@ -98,14 +100,28 @@ class TextClassification(Task):
         return batch
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy, mean over the batch's examples, in float32 whatever the model computes in."""
+        """Cross-entropy, (weighted) mean over the batch's examples, in float32 whatever the model computes in."""
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(outputs.logits.float(), batch["labels"], label_smoothing=label_smoothing)
+        weights = batch.get("class_weights")
+        return cross_entropy(outputs.logits.float(), batch["labels"], weights, label_smoothing=label_smoothing)
 
-    def weight(self, batch: Mapping[str, Tensor]) -> int:
-        """Number of examples."""
+    def weight(self, batch: Mapping[str, Tensor]) -> float:
+        """Number of examples, or the sum of their weights."""
+        if "class_weights" in batch:
+            return float(batch["class_weights"][batch["labels"]].double().sum())
         return int(batch["labels"].shape[0])
+
+    def class_weights(self, labels: Sequence[Any], facts: Facts) -> list[float]:
+        return balanced_weights(labels, len(facts.label_names))
+
+    def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """Symmetric Kullback-Leibler divergence, the same (weighted) mean as ``loss``."""
+        values = symmetric_divergence(one.logits, other.logits)
+        if "class_weights" not in batch:
+            return values.mean()
+        weights = batch["class_weights"][batch["labels"]]
+        return (values * weights).sum() / weights.sum()
 
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[int]:
         """The likeliest class of each example."""

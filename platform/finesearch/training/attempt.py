@@ -26,6 +26,7 @@ from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
 from finesearch.training.trial_run import TrialRun
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from finesearch.plan import TrainingPlan
@@ -83,7 +84,10 @@ def run_attempt(
     with running_engine(model, build_optimizer(model, spec.recipe), settings, processes) as engine:
         tokens, steps = materials.tokens.train, settings.accumulation_steps
         smoothing = spec.recipe.label_smoothing
-        learner = Learner(engine, materials.task, materials.base, tokens, processes, steps, smoothing, regularizers)
+        weights, weight_warnings = _class_weights(materials, spec)
+        learner = Learner(
+            engine, materials.task, materials.base, tokens, processes, steps, smoothing, regularizers, weights
+        )
         writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
         run = TrialRun(spec, training, materials, yardstick, learner, writer, precision, *totals)
         if history:
@@ -91,7 +95,7 @@ def run_attempt(
         ended = run.train(report, beat)
         result = _result(
             run,
-            (*remains.warnings, *warnings, *regularizers.warnings, *precision_notes, *run.warnings),
+            (*remains.warnings, *warnings, *weight_warnings, *regularizers.warnings, *precision_notes, *run.warnings),
             stopped=not ended,
         )
     if ended:
@@ -154,6 +158,18 @@ def build_model(
         if (raw := checkpoint / checkpoints.RESUME / RAW).is_file():
             overlay(model, load_file(raw))
     return model, warnings
+
+
+def _class_weights(materials: Materials, spec: TrialSpec) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The weights (C,) of the classes where the recipe wants them balanced; and warnings."""
+    if spec.recipe.class_weights == "none":
+        return None, ()
+    import torch
+
+    weights = materials.task.class_weights(materials.tokens.train.column("labels"), materials.facts)
+    if weights is None:
+        return None, (f"class_weights balanced has no effect: {materials.task.kind} has no classes to weigh.",)
+    return torch.tensor(weights, dtype=torch.float32), ()
 
 
 def _replay(history: tuple[Evaluation, ...], report: Report) -> bool:

@@ -37,6 +37,7 @@ class Learner:
     accumulation_steps: int
     label_smoothing: float
     regularizers: Regularizers
+    class_weights: Tensor | None = None
 
     def learn(self, batch: np.ndarray) -> tuple[Tensor, float]:
         """Forward and backward over this process's pieces of ``batch`` (row numbers), then one optimizer step.
@@ -64,7 +65,10 @@ class Learner:
 
     def _collate(self, rows: np.ndarray) -> dict[str, Tensor]:
         taken, multiple = self.tokens.rows(rows), self.processes.padding_multiple
-        return to_device(self.task.collate(taken, self.base.tokenizer, multiple), self.processes)
+        batch = self.task.collate(taken, self.base.tokenizer, multiple)
+        if self.class_weights is not None:
+            batch["class_weights"] = self.class_weights
+        return to_device(batch, self.processes)
 
 
 def cut(batch: np.ndarray, processes: Processes, accumulation_steps: int) -> list[np.ndarray]:
