@@ -63,6 +63,14 @@ def test_samplers_take_these_spaces(sampler: str, space: dict[str, Any]) -> None
             "search.objectives.0: expected the task's metric 'accuracy' first, got 'trainable_",
         ),
         (
+            {"task__form": "regression", "task__metric": "accuracy"},
+            "task.metric: unknown metric 'accuracy' of text-classification, form regression.\n  Known here: pearson",
+        ),
+        (
+            {"task__form": "multilabel", "task__metric": "micro_f1"},
+            "task.form: unknown form 'multilabel' of text-classification.\n  Did you mean 'multi-label'?",
+        ),
+        (
             {"search__objectives": [{"metric": "acuracy"}]},
             "search.objectives.0: unknown metric 'acuracy'.\n  Did you mean",
         ),
@@ -168,6 +176,21 @@ def test_a_plan_made_in_python_is_checked_as_one_from_a_file() -> None:
 )
 def test_data_has_one_source(data: dict[str, Any], source: str) -> None:
     assert made(task__data=data).task.data.source == source
+
+
+@pytest.mark.parametrize(
+    ("form", "resolved", "metric"),
+    [
+        (None, "single-label", "accuracy"),
+        ("single-label", "single-label", "accuracy"),
+        ("multi-label", "multi-label", "micro_f1"),
+        ("regression", "regression", "pearson"),
+    ],
+)
+def test_each_form_of_the_labels_has_metrics_of_its_own(form: str | None, resolved: str, metric: str) -> None:
+    plan = made(task__form=form)
+    assert (plan.task.form, plan.task.metric, plan.to_plain()["task"]["form"]) == (resolved, metric, resolved)
+    assert plan.objectives == (Objective(name=metric, goal="max"),)
 
 
 def test_files_are_grouped_by_split() -> None:

@@ -40,7 +40,7 @@ def objectives_of(task: TaskPlan, search: SearchPlan) -> tuple[Objective, ...]:
 
 def _goals(task: TaskPlan) -> dict[str, Goal]:
     costs: dict[str, Goal] = {name: "min" for name in COSTS}
-    return TASK_KINDS[task.kind].metrics | costs
+    return TASK_KINDS[task.kind].metrics_of(task.form) | costs
 
 
 def _check_objectives(task: TaskPlan, search: SearchPlan, problems: Problems) -> None:

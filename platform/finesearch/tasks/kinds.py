@@ -6,12 +6,21 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import PlanError
 from finesearch.tasks.base import Task
+from finesearch.tasks.multi_label import MultiLabelClassification
+from finesearch.tasks.regression import TextRegression
 from finesearch.tasks.text_classification import TextClassification
 
 if TYPE_CHECKING:
     from finesearch.plan import TaskPlan
 
 KINDS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification,)}
+
+
+FORMS: dict[tuple[str, str | None], type[Task]] = {
+    (TextClassification.kind, "multi-label"): MultiLabelClassification,
+    (TextClassification.kind, "regression"): TextRegression,
+}
+"""Classes of the forms beside a kind's default one."""
 
 
 def make_task(plan: TaskPlan) -> Task:
@@ -22,4 +31,4 @@ def make_task(plan: TaskPlan) -> Task:
     """
     if plan.kind not in KINDS:
         raise PlanError(f"task.kind: unknown task {plan.kind!r}. Known: {', '.join(sorted(KINDS))}.")
-    return KINDS[plan.kind](plan)
+    return FORMS.get((plan.kind, plan.form), KINDS[plan.kind])(plan)
