@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from finesearch.training import ModelFacts
 
 RESUMABLE_COPIES = 7  # of a running trial: best (1), last with two moments (3), the next one being written (3)
+AVERAGED_COPIES = 2  # the raw weights beside averaged ones, in the last checkpoint and in the next one
 SLACK_BYTES = 200_000_000
 
 
@@ -92,7 +93,9 @@ def prepare_folder(folder: Path) -> None:
 def disk_need(plan: Plan, model_bytes: int, concurrent_trials: int) -> int:
     """Bytes that checkpoints take at most: running trials, the ranked ones and one baseline."""
     kept = plan.report.top + 1 + len(plan.objectives)
-    return concurrent_trials * RESUMABLE_COPIES * model_bytes + kept * model_bytes + SLACK_BYTES
+    averaged = any(entry.key in ("ema_decay", "swa_start") for entry in plan.space.entries)
+    copies = RESUMABLE_COPIES + (AVERAGED_COPIES if averaged else 0)
+    return concurrent_trials * copies * model_bytes + kept * model_bytes + SLACK_BYTES
 
 
 def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: int) -> int:

@@ -63,6 +63,14 @@ def test_samplers_take_these_spaces(sampler: str, space: dict[str, Any]) -> None
             "search.objectives.0: expected the task's metric 'accuracy' first, got 'trainable_",
         ),
         (
+            {"task__form": "regression", "task__metric": "accuracy"},
+            "task.metric: unknown metric 'accuracy' of text-classification, form regression.\n  Known here: pearson",
+        ),
+        (
+            {"task__form": "multilabel", "task__metric": "micro_f1"},
+            "task.form: unknown form 'multilabel' of text-classification.\n  Did you mean 'multi-label'?",
+        ),
+        (
             {"search__objectives": [{"metric": "acuracy"}]},
             "search.objectives.0: unknown metric 'acuracy'.\n  Did you mean",
         ),
@@ -83,6 +91,31 @@ def test_samplers_take_these_spaces(sampler: str, space: dict[str, Any]) -> None
             "space.batch_size: expected multiples of "
             "4 (training.workers_per_trial × gradient_accumulation_steps), got 30.\n  Choose among multiples",
         ),
+        (
+            {"space": {"optimizer": ["adamw", "adafactor"]}, "training__zero_stage": 1},
+            "space.optimizer: adafactor: expected training.zero_stage 0, got 1: its moments are factored by rows and "
+            "columns, and ZeRO 1 to 3 flatten all matrices into one.\n  Set training.zero_stage to 0, or leave it out",
+        ),
+        (
+            {
+                "space": {"mixout": {"min": 0.0, "max": 0.9}},
+                "training__zero_stage": 3,
+                "training__workers_per_trial": 2,
+            },
+            "space.mixout: expected a training.zero_stage up to 2, got 3: it needs whole weights on every worker",
+        ),
+        (
+            {"space": {"layer_drop": [0.0, 0.1]}, "training__zero_stage": 3},
+            "space.layer_drop: expected a training.zero_stage up to 2, got 3: ZeRO 3 fetches weights in the order of",
+        ),
+        (
+            {"space": {"ema_decay": [None, 0.99], "swa_start": [None, 0.5]}},
+            "space.swa_start: both it and ema_decay average the weights.\n  Keep one of them, or give each to other",
+        ),
+        (
+            {"space": {"adaptation": {"one_of": {"full": {"ema_decay": 0.9}, "head_only": {}}}, "swa_start": 0.5}},
+            "space.swa_start: both it and adaptation.full.ema_decay average the weights.",
+        ),
         ({"space": {"batch_size": {"min": 8, "max": 32}}, "training__workers_per_trial": 2}, "expected multiples of 2"),
     ],
 )
@@ -100,6 +133,16 @@ def test_the_task_metric_is_the_objective_unless_objectives_are_listed() -> None
     assert made(task__metric="mcc").objectives == (Objective(name="mcc", goal="max"),)
     both = made(search__objectives=[ACCURACY, SIZE], search__pruner="none").objectives
     assert both == (Objective(name="accuracy", goal="max"), Objective(name="trainable_parameters", goal="min"))
+
+
+def test_what_zero_rules_out_may_stand_in_the_space_while_it_is_off() -> None:
+    space = {"mixout": 0.0, "swa_start": None, "optimizer": "lion", "rdrop": [0.0, 1.0]}
+    assert made(space=space, training__zero_stage=3, training__workers_per_trial=2).training.zero_stage == 3
+
+
+def test_each_average_may_have_a_branch_of_its_own() -> None:
+    branches = {"full": {"ema_decay": [0.9, 0.99]}, "head_only": {"swa_start": 0.5}}
+    assert len(made(space={"adaptation": {"one_of": branches}}).space) == 2
 
 
 def test_batch_sizes_that_divide_are_taken() -> None:
@@ -133,6 +176,21 @@ def test_a_plan_made_in_python_is_checked_as_one_from_a_file() -> None:
 )
 def test_data_has_one_source(data: dict[str, Any], source: str) -> None:
     assert made(task__data=data).task.data.source == source
+
+
+@pytest.mark.parametrize(
+    ("form", "resolved", "metric"),
+    [
+        (None, "single-label", "accuracy"),
+        ("single-label", "single-label", "accuracy"),
+        ("multi-label", "multi-label", "micro_f1"),
+        ("regression", "regression", "pearson"),
+    ],
+)
+def test_each_form_of_the_labels_has_metrics_of_its_own(form: str | None, resolved: str, metric: str) -> None:
+    plan = made(task__form=form)
+    assert (plan.task.form, plan.task.metric, plan.to_plain()["task"]["form"]) == (resolved, metric, resolved)
+    assert plan.objectives == (Objective(name=metric, goal="max"),)
 
 
 def test_files_are_grouped_by_split() -> None:

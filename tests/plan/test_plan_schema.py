@@ -49,6 +49,7 @@ def test_the_schema_takes_every_space_that_can_be_read(space: dict[str, Any]) ->
         {"task": None},
         {"task__kind": "x"},
         {"task__metric": "x"},
+        {"task__form": "x"},
         {"task__columns__txt": "x"},
         {"task__data__train": []},
         {"task__max_length": "many"},

@@ -8,6 +8,14 @@ from plan_examples import BRANCHED, made
     ("change", "warning"),
     [
         ({"task__revision": "x"}, "task.revision has no effect: a model in a package has no revisions."),
+        (
+            {"task__form": "multi-label", "space": {"label_smoothing": [0.0, 0.1], "class_weights": "balanced"}},
+            "space.label_smoothing has no effect: task.form is multi-label.",
+        ),
+        (
+            {"task__form": "regression", "space": {"class_weights": ["none", "balanced"], "label_smoothing": 0.0}},
+            "space.class_weights has no effect: task.form is regression.",
+        ),
         ({"task__data__format": "csv"}, "task.data.format has no effect: the rows come from builtin."),
         (
             {"task__data": {"train": "a", "test": "b", "test_fraction": 0.2}},
@@ -20,6 +28,10 @@ from plan_examples import BRANCHED, made
         (
             {"space": {"adaptation": "head_only", "dropout": [0.1, 0.2], "schedule": ["linear", "cosine"]}},
             "space.dropout has no effect under any branch of this",
+        ),
+        (
+            {"space": {"adaptation": "head_only", "neftune": [0.0, 5.0], "schedule": ["linear", "cosine"]}},
+            "space.neftune has no effect under any branch of this",
         ),
         (
             {"space": {"adaptation": "head_only", "optimizer": {"one_of": {"sgd": {"dropout": 0.1}, "adamw": {}}}}},

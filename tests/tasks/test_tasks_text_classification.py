@@ -229,6 +229,7 @@ def test_scores_are_scikit_learns(make_plan: Plans) -> None:
     assert make_task(make_plan()).score(predictions, references) == {
         "accuracy": metrics.accuracy_score(references, predictions),
         "macro_f1": metrics.f1_score(references, predictions, average="macro"),
+        "micro_f1": metrics.f1_score(references, predictions, average="micro"),
         "mcc": metrics.matthews_corrcoef(references, predictions),
     }
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from lion_pytorch import Lion
 from torch.nn.functional import cross_entropy
 
 from finesearch.data import training_batches
@@ -12,9 +15,19 @@ from finesearch.plan import Recipe
 from finesearch.training import Workbench
 from finesearch.training.randomness import derived_seed
 
+Change = Callable[[torch.nn.Module, float], None] | None
+Losses = Callable[[torch.nn.Module, dict[str, Any], torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None
+Look = Callable[[torch.nn.Module], None] | None
 
-def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """Final tensors and the mean training loss of each epoch, for a recipe without dropout and with full adaptation."""
+
+def plain_training(
+    work: Workbench, recipe: Recipe, seed: int, pull: Change = None, losses_of: Losses = None, look: Look = None
+) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """Final tensors and the mean training loss of each epoch, for a recipe without dropout and with full adaptation.
+
+    pull: changes the model before each update, given the learning rate. losses_of: the loss to descend and the one to
+    report, from model, batch and labels, with the dropout of step and seed on. look: called after each step.
+    """
     materials = work._materials
     model, _ = materials.base.build(recipe, seed)
     tokens = materials.tokens.train
@@ -30,6 +43,11 @@ def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adamw":
         optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(own["beta1"], own["beta2"]), eps=own["epsilon"])
+    elif recipe.optimizer == "adafactor":
+        settings = {"beta2_decay": own["beta2_decay"], "eps": (None, own["smallest_scale"])}
+        optimizer = torch.optim.Adafactor(groups, lr=1.0, d=own["clipping_threshold"], **settings)
+    elif recipe.optimizer == "lion":
+        optimizer = Lion(groups, lr=1.0, betas=(own["beta1"], own["beta2"]))
     else:
         plain = [{"params": group["params"]} for group in groups]
         optimizer = torch.optim.SGD(plain, lr=1.0, momentum=own["momentum"], nesterov=own["nesterov"])
@@ -40,9 +58,13 @@ def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str
             # Warm-up, then a straight line to nothing.
             factor = (step + 1) / (warmup + 1) if step < warmup else (steps - step) / (steps - warmup)
             rate = recipe.learning_rate * factor
-            batch = materials.task.collate(tokens.rows(rows), materials.base.tokenizer)
+            batch = materials.task.collate(tokens.rows(rows), materials.base.tokenizer, multiple=1)
             labels = batch.pop("labels")
-            loss = cross_entropy(model(**batch).logits, labels, label_smoothing=recipe.label_smoothing)
+            if losses_of is None:
+                own = loss = cross_entropy(model(**batch).logits, labels, label_smoothing=recipe.label_smoothing)
+            else:
+                torch.manual_seed(derived_seed(seed, "dropout", 0, step))
+                loss, own = losses_of(model.train(), batch, labels)
             optimizer.zero_grad()
             loss.backward()
             if recipe.gradient_clipping is not None:
@@ -53,8 +75,12 @@ def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str
                 with torch.no_grad():
                     for parameter in decayed:
                         parameter.mul_(1 - rate * recipe.weight_decay)
+            if pull is not None:
+                pull(model, rate)
             optimizer.step()
-            total += loss.item() * len(rows)
+            total += own.item() * len(rows)
             step += 1
+            if look is not None:
+                look(model)
         losses.append(total / len(tokens))
     return dict(model.state_dict()), losses

@@ -185,7 +185,7 @@ def test_a_full_disk_ends_the_attempt_and_the_last_good_state_loads(
         run(work, trial(directory, attempt=2))
     assert names(directory) == before
     scored = evaluate_checkpoint(directory / before[0], "validation", work.task_plan, work.training, home, work.cache)
-    assert set(scored.metrics) == {"accuracy", "macro_f1", "mcc"}
+    assert set(scored.metrics) == {"accuracy", "macro_f1", "micro_f1", "mcc"}
     result, _ = run(work, trial(directory, attempt=3))
     assert without_clock(result.history) == without_clock(whole.history)
     assert equal(merged(result.checkpoint), merged(whole.checkpoint))

@@ -24,7 +24,7 @@ def test_a_trial_reports_each_evaluation_and_beats_each_step(work: Workbench, tm
     assert diary.beats == 8
     assert [evaluation.epoch for evaluation in result.history] == [1.0, 2.0]
     assert not result.stopped
-    assert set(result.best.metrics) == {"accuracy", "macro_f1", "mcc"}
+    assert set(result.best.metrics) == {"accuracy", "macro_f1", "micro_f1", "mcc"}
     assert result.history[0].seconds < result.history[1].seconds == result.seconds
     assert result.tokens == 2 * int(work._materials.tokens.train.lengths.sum())
 

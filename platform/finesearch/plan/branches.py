@@ -69,6 +69,19 @@ OPTIMIZERS: dict[str, Branch] = {
             (Searchable("momentum", "float", "Decay of the running gradient.", 0.0, 1.0, open_high=True), 0.9),
             (Searchable("nesterov", "boolean", "Nesterov's momentum; needs momentum above 0."), False),
         ),
+        _branch(
+            "adafactor",
+            "Adafactor (Shazeer and Stern, 2018); the rate is relative to the size of each matrix: start at 1e-2.",
+            (Searchable("beta2_decay", "float", "Memory of step t is 1 - t ** this.", -1.0, 0.0, open_high=True), -0.8),
+            (Searchable("clipping_threshold", "float", "Largest root mean square of an update.", low=1.0), 1.0),
+            (Searchable("smallest_scale", "float", "Size below which a matrix does not shrink its steps.", 0.0), 1e-3),
+        ),
+        _branch(
+            "lion",
+            "Lion (Chen et al., 2023); every step has the size of the rate: start at a tenth of AdamW's.",
+            (Searchable("beta1", "float", "Share of the mean in the step's direction.", 0.0, 1.0, open_high=True), 0.9),
+            (Searchable("beta2", "float", "Decay of the mean of gradients.", 0.0, 1.0, open_high=True), 0.99),
+        ),
     )
 }
 

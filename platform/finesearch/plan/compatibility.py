@@ -2,6 +2,7 @@
 
 from finesearch.plan.configurations import read_configuration
 from finesearch.plan.domains import Choice, Domain, Range
+from finesearch.plan.partitions import check_partitions
 from finesearch.plan.problems import Problems, did_you_mean
 from finesearch.plan.sections import Objective, SearchPlan, TrainingPlan
 from finesearch.plan.space import Space
@@ -27,6 +28,7 @@ def plan_problems(
             read_configuration(space, configuration, problems, ("search", "first", index))
     if space is not None and training is not None:
         _check_batch_sizes(space, training, problems)
+        check_partitions(space, training, problems)
 
 
 def objectives_of(task: TaskPlan, search: SearchPlan) -> tuple[Objective, ...]:
@@ -38,7 +40,7 @@ def objectives_of(task: TaskPlan, search: SearchPlan) -> tuple[Objective, ...]:
 
 def _goals(task: TaskPlan) -> dict[str, Goal]:
     costs: dict[str, Goal] = {name: "min" for name in COSTS}
-    return TASK_KINDS[task.kind].metrics | costs
+    return TASK_KINDS[task.kind].metrics_of(task.form) | costs
 
 
 def _check_objectives(task: TaskPlan, search: SearchPlan, problems: Problems) -> None:

@@ -1,5 +1,6 @@
 """Options of a plan that have no effect, each said once."""
 
+from finesearch.plan.domains import Fixed
 from finesearch.plan.sections import BudgetPlan, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.space import Space
 from finesearch.plan.task_section import DataPlan, TaskPlan
@@ -17,6 +18,7 @@ def warnings_of(
     evaluations = space.largest("epochs", training.epochs) * training.evaluations_per_epoch
     return (
         *_task(task),
+        *_form(task, space),
         *_data(task.data),
         *_space(space, training, budget),
         *_training(training),
@@ -38,6 +40,19 @@ def _task(task: TaskPlan) -> list[str]:
     if task.no_relation is not None and task.kind != "relation-extraction":
         found.append(f"task.no_relation has no effect: {task.kind} has no relations.")
     return found
+
+
+_WITHOUT_EFFECT = {"multi-label": ("label_smoothing",), "regression": ("label_smoothing", "class_weights")}
+"""Parameters that mean nothing for a form of the labels."""
+
+
+def _form(task: TaskPlan, space: Space) -> list[str]:
+    idle = _WITHOUT_EFFECT.get(task.form or "", ())
+    named = [entry for entry in space.entries if entry.key in idle and entry.domain not in _OFF]
+    return [f"space.{entry.name} has no effect: task.form is {task.form}." for entry in named]
+
+
+_OFF = (Fixed(0.0), Fixed("none"))
 
 
 def _data(data: DataPlan) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Literal
 Scalar = float | int | bool | str | None
 Kind = Literal["float", "integer", "boolean", "word"]
 
-HIDDEN_DROPOUTS = frozenset({"dropout", "attention_dropout"})
-"""Dropouts inside the encoder; frozen layers run without dropout, so these need a layer that trains."""
+HIDDEN_DROPOUTS = frozenset({"dropout", "attention_dropout", "l2sp", "mixout", "neftune", "layer_drop"})
+"""What acts inside the encoder; frozen layers run as they are, so these need a layer that trains."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,10 @@ def _dropout(name: str, doc: str) -> Searchable:
     return Searchable(name, "float", doc, low=0.0, high=1.0, open_high=True, nullable=True)
 
 
+def _between(name: str, doc: str) -> Searchable:
+    return Searchable(name, "float", doc, 0.0, 1.0, open_low=True, open_high=True, nullable=True)
+
+
 PARAMETERS: dict[str, Searchable] = {
     parameter.name: parameter
     for parameter in (
@@ -106,6 +110,19 @@ PARAMETERS: dict[str, Searchable] = {
         ),
         _dropout("head_dropout", "Dropout before the output layer; null keeps the model's own."),
         _rate("label_smoothing", "Share of a label's weight that is spread over all labels."),
+        Searchable(
+            "class_weights",
+            "word",
+            "Weight of an example's loss: none counts all alike, balanced makes rare classes count as much as others.",
+            words=("none", "balanced"),
+        ),
+        Searchable("l2sp", "float", "L2-SP: decoupled decay towards the pretrained weights.", low=0.0),
+        Searchable("rdrop", "float", "R-Drop: weight of the disagreement of two dropout passes.", low=0.0),
+        _rate("mixout", "Mixout: share of weights that a pass takes from the pretrained model."),
+        Searchable("neftune", "float", "NEFTune: size of the noise on the embeddings; 5 to 15 is usual.", low=0.0),
+        _rate("layer_drop", "Share of the layers that a step leaves out."),
+        _between("ema_decay", "Decay of a moving average of the weights, which is scored and kept; null has none."),
+        _between("swa_start", "Share of all steps after which weights are averaged (SWA); null averages none."),
         Searchable(
             "gradient_clipping",
             "float",

@@ -8,14 +8,16 @@ from finesearch.plan.branches import ADAPTATIONS, OPTIMIZERS
 from finesearch.plan.problems import Problem, did_you_mean, problem_error, shown
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class Recipe(BaseModel):
     """Settings of one trial; complete, frozen, and the same after a trip through JSON.
 
     ``dropout``, ``attention_dropout``, ``head_dropout``: None keeps the model's own. ``gradient_clipping``: None clips
-    nothing. ``early_stopping_patience`` counts evaluations; None never stops early. ``batch_size`` counts examples over
-    all workers and accumulation steps. ``optimizer_parameters`` is complete: what is not given has its default.
+    nothing. ``ema_decay`` and ``swa_start``: None averages nothing, and at most one is given; the other regularizers
+    are off at 0. ``early_stopping_patience`` counts evaluations; None never stops early. ``batch_size`` counts examples
+    over all workers and accumulation steps. ``optimizer_parameters`` is complete: what is not given has its default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -32,6 +34,14 @@ class Recipe(BaseModel):
     attention_dropout: Fraction | None = None
     head_dropout: Fraction | None = None
     label_smoothing: Fraction = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    l2sp: Annotated[float, Field(ge=0.0)] = 0.0
+    rdrop: Annotated[float, Field(ge=0.0)] = 0.0
+    mixout: Fraction = 0.0
+    neftune: Annotated[float, Field(ge=0.0)] = 0.0
+    layer_drop: Fraction = 0.0
+    ema_decay: Share | None = None
+    swa_start: Share | None = None
     gradient_clipping: Annotated[float, Field(gt=0.0)] | None = 1.0
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] = 3
@@ -62,6 +72,8 @@ class Recipe(BaseModel):
                     came = shown(given[own]) if own in given else "nothing"
                     text = f"{word}: {own}: expected {searchable.expected}, got {came}"
                     problems.append(Problem((key, own), text, f"Give '{own}' such a value."))
+        if data.get("ema_decay") is not None and data.get("swa_start") is not None:
+            problems.append(Problem(("swa_start",), "ema_decay and swa_start both average the weights", "Keep one."))
         if problems:
             raise problem_error(*problems)
         return data

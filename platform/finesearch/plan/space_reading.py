@@ -60,6 +60,7 @@ def read_space(raw: Any, problems: Problems, path: KeyPath = ("space",)) -> Spac
         {key: domain for key in PARAMETERS if (domain := values.get(key)) is not None},
     )
     _check_nesterov(space, problems, path)
+    _check_averages(space, problems, path)
     return space if len(problems.found) == before else None
 
 
@@ -156,3 +157,19 @@ def _check_nesterov(space: Space, problems: Problems, path: KeyPath) -> None:
             "nesterov needs a momentum above 0, and this space holds momentum 0",
             "Give momentum a range or a list without 0, or drop nesterov.",
         )
+
+
+def _check_averages(space: Space, problems: Problems, path: KeyPath) -> None:
+    """Two averages of the weights in one configuration: neither would be the one that is kept."""
+    emas, swas = (
+        [entry for entry in space.entries if entry.key == key and entry.domain != Fixed(None)]
+        for key in ("ema_decay", "swa_start")
+    )
+    for ema in emas:
+        for swa in swas:
+            one, other = dict(ema.conditions), dict(swa.conditions)
+            if all(set(one[selector]) & set(other[selector]) for selector in one.keys() & other.keys()):
+                selector, *inner = swa.name.split(".")
+                text = f"space.{swa.name}: both it and {ema.name} average the weights"
+                below = (*path, selector, "one_of", *inner) if inner else (*path, selector)
+                problems.add(below, text, "Keep one of them, or give each to other branches.")

@@ -1,9 +1,18 @@
 """The kinds of task a plan may name, with their columns and metrics. A new kind is one more entry."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Goal = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One of several forms that the answers of a kind can have, with metrics of its own."""
+
+    doc: str
+    metrics: dict[str, Goal]
+    default_metric: str
 
 
 @dataclass(frozen=True)
@@ -12,7 +21,8 @@ class TaskKind:
 
     ``required_columns`` and ``optional_columns`` are roles; the plan maps a role to a column of the data.
     ``column_choices`` are groups of roles, of which a plan gives exactly one, and that one whole.
-    ``metrics`` maps the name of each quality metric to the direction that is better.
+    ``metrics`` maps the name of each quality metric to the direction that is better. ``forms`` are those beside
+    the default one, whose metrics these are; empty for a kind whose answers have one form.
     """
 
     kind: str
@@ -22,6 +32,19 @@ class TaskKind:
     metrics: dict[str, Goal]
     default_metric: str
     column_choices: tuple[tuple[str, ...], ...] = ()
+    default_form: str | None = None
+    forms: dict[str, Form] = field(default_factory=dict)
+
+    def metrics_of(self, form: str | None) -> dict[str, Goal]:
+        return self.forms[form].metrics if form in self.forms else self.metrics
+
+    def default_metric_of(self, form: str | None) -> str:
+        return self.forms[form].default_metric if form in self.forms else self.default_metric
+
+    @property
+    def form_names(self) -> tuple[str, ...]:
+        """Every form, the default one first."""
+        return (*([self.default_form] if self.default_form else []), *self.forms)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -35,11 +58,24 @@ TASK_KINDS: dict[str, TaskKind] = {
     for kind in (
         TaskKind(
             kind="text-classification",
-            doc="One label for a text, or for a pair of texts.",
+            doc="A label, several labels or a number for a text, or for a pair of texts.",
             required_columns=("text", "label"),
             optional_columns=("text_pair",),
-            metrics={"accuracy": "max", "macro_f1": "max", "mcc": "max"},
+            metrics={"accuracy": "max", "macro_f1": "max", "micro_f1": "max", "mcc": "max"},
             default_metric="accuracy",
+            default_form="single-label",
+            forms={
+                "multi-label": Form(
+                    doc="The label column holds a list of names, of which any number may be right.",
+                    metrics={"micro_f1": "max", "macro_f1": "max", "subset_accuracy": "max"},
+                    default_metric="micro_f1",
+                ),
+                "regression": Form(
+                    doc="The label column holds a number.",
+                    metrics={"pearson": "max", "spearman": "max"},
+                    default_metric="pearson",
+                ),
+            },
         ),
         TaskKind(
             kind="token-classification",

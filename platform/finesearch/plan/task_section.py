@@ -118,7 +118,10 @@ def _choice_problems(kind: TaskKind, columns: dict[str, str]) -> list[Problem]:
     return [Problem(("columns",), text, "Give one of these groups whole, and no role of the other.")]
 
 
-_METRICS = sorted({metric for kind in TASK_KINDS.values() for metric in kind.metrics})
+_FORMS = [form for kind in TASK_KINDS.values() for form in kind.form_names]
+_METRICS = sorted(
+    {metric for kind in TASK_KINDS.values() for form in (None, *kind.forms) for metric in kind.metrics_of(form)}
+)
 _ROLES = {
     role: {"type": "string", "minLength": 1, "description": f"Name of the column that holds the {role}."}
     for kind in TASK_KINDS.values()
@@ -140,6 +143,14 @@ class TaskPlan(Section):
     columns: Annotated[
         dict[str, Text], WithJsonSchema(_COLUMNS_SCHEMA), Field(description="Which column of the data holds what.")
     ]
+    form: Annotated[
+        str | None,
+        Field(
+            validate_default=True,
+            description="What the labels are: one name, a list of names, or a number; default: the kind's first form.",
+            json_schema_extra={"enum": [*_FORMS, None]},
+        ),
+    ] = None
     metric: Annotated[
         str,
         Field(
@@ -187,15 +198,34 @@ class TaskPlan(Section):
             raise problem_error(*problems)
         return columns
 
+    @field_validator("form")
+    @classmethod
+    def _known_form(cls, form: str | None, info: ValidationInfo) -> str | None:
+        kind = TASK_KINDS.get(info.data.get("kind", ""))
+        if kind is None:
+            return form
+        if form is None:
+            return kind.default_form
+        if not kind.form_names:
+            text = f"task.form: {kind.kind} has one form only, got {shown(form)}"
+            raise problem_error(Problem(("form",), text, "Remove 'form'."))
+        if form not in kind.form_names:
+            text = f"task.form: unknown form {shown(form)} of {kind.kind}"
+            raise problem_error(Problem(("form",), text, did_you_mean(form, kind.form_names)))
+        return form
+
     @field_validator("metric")
     @classmethod
     def _known_metric(cls, metric: str, info: ValidationInfo) -> str:
         kind = TASK_KINDS.get(info.data.get("kind", ""))
-        if kind is None:
+        if kind is None or "form" not in info.data:
             return metric
+        form = info.data["form"]
+        known = kind.metrics_of(form)
         if metric == "":
-            return kind.default_metric
-        if metric not in kind.metrics:
-            text = f"task.metric: unknown metric '{metric}' of {kind.kind}"
-            raise problem_error(Problem(("metric",), text, did_you_mean(metric, kind.metrics)))
+            return kind.default_metric_of(form)
+        if metric not in known:
+            of = f"{kind.kind}, form {form}" if form in kind.forms else kind.kind
+            text = f"task.metric: unknown metric '{metric}' of {of}"
+            raise problem_error(Problem(("metric",), text, did_you_mean(metric, known)))
         return metric

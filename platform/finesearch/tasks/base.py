@@ -27,6 +27,7 @@ that need one forward pass.
 those units: examples for classification, target tokens for token-level tasks. The loss of the global batch is
 therefore ``sum(weight_i * loss_i) / sum(weight_i)`` over every micro-batch i of every worker, whatever their sizes. A
 plain mean of the ``loss_i`` is the same only while all weights are equal, and the last batch of an epoch breaks that.
+With weighted classes the mean is a weighted one, and ``weight`` the sum of the units' weights.
 
 How the tasks to come fit:
 
@@ -73,6 +74,12 @@ class Facts(BaseModel):
     special_tokens: tuple[str, ...] = ()
     rows: dict[str, int] = {}
     notes: tuple[str, ...] = ()
+
+    @property
+    def label_settings(self) -> dict[str, Any]:
+        """The fields of a model's config that hold the classes: ``num_labels``, and the names both ways."""
+        numbers = {name: number for number, name in enumerate(self.label_names)}
+        return {"num_labels": len(numbers), "id2label": dict(enumerate(self.label_names)), "label2id": numbers}
 
     @property
     def encoding(self) -> dict[str, Any]:
@@ -164,8 +171,31 @@ class Task(ABC):
         """Mean loss over the batch's units, a scalar in float32 with a gradient."""
 
     @abstractmethod
-    def weight(self, batch: Mapping[str, Tensor]) -> int:
-        """Number of units that ``loss`` is the mean over; see the module's note on micro-batches."""
+    def weight(self, batch: Mapping[str, Tensor]) -> float:
+        """Weight of the units that ``loss`` is the mean over: their number if all count alike; see the note above."""
+
+    def class_weights(self, labels: Sequence[Any], facts: Facts) -> list[float] | None:
+        """What a unit of each class counts for, so that all classes weigh the same; None for a task without classes.
+
+        labels: the column ``labels`` of the training split's token rows. ``loss``, ``weight`` and ``divergence`` find
+        the weights as ``class_weights`` (C,) in a batch of a trial that wants them.
+        """
+        return None
+
+    def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """How far the outputs of two passes over a batch disagree: mean over the units of ``loss``, a scalar.
+
+        As it stands: the symmetric Kullback-Leibler divergence over the last axis of ``logits``; where labels stand at
+        every position, those of -100 count nothing.
+        """
+        from finesearch.tasks.divergence import symmetric_divergence
+
+        values, labels = symmetric_divergence(one.logits, other.logits), batch["labels"]
+        if values.ndim == 1:
+            return values.mean()
+        is_labelled = labels != -100
+        # Not the mean of torch, which is NaN where no position has a label.
+        return values[is_labelled].sum() / is_labelled.sum().clamp(min=1)
 
     @abstractmethod
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import PlanError
 from finesearch.tasks.base import Task
+from finesearch.tasks.multi_label import MultiLabelClassification
+from finesearch.tasks.regression import TextRegression
 from finesearch.tasks.relation_extraction import RelationExtraction
 from finesearch.tasks.text_classification import TextClassification
 from finesearch.tasks.token_classification import TokenClassification
@@ -18,6 +20,13 @@ KINDS: dict[str, type[Task]] = {
 }
 
 
+FORMS: dict[tuple[str, str | None], type[Task]] = {
+    (TextClassification.kind, "multi-label"): MultiLabelClassification,
+    (TextClassification.kind, "regression"): TextRegression,
+}
+"""Classes of the forms beside a kind's default one."""
+
+
 def make_task(plan: TaskPlan) -> Task:
     """The task of a plan.
 
@@ -26,4 +35,4 @@ def make_task(plan: TaskPlan) -> Task:
     """
     if plan.kind not in KINDS:
         raise PlanError(f"task.kind: unknown task {plan.kind!r}. Known: {', '.join(sorted(KINDS))}.")
-    return KINDS[plan.kind](plan)
+    return FORMS.get((plan.kind, plan.form), KINDS[plan.kind])(plan)

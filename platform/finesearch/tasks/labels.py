@@ -57,7 +57,7 @@ def read_labels(column: pa.ChunkedArray, feature: Any, name: str, origin: Origin
     if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
         raise DataError(
             f"{origin}: the label column {name!r} holds {kind}, expected class names, integers or booleans.\n"
-            "  Point `columns.label` at the column with one class a row."
+            "  Point `columns.label` at the column with one class a row; for lists set `task.form: multi-label`."
         )
     _refuse(pc.is_null(column), "has no label", name, origin, "Remove the rows or fill the labels in.")
     if names is not None:
@@ -130,5 +130,5 @@ def _floats(column: pa.ChunkedArray, name: str, origin: Origin) -> DataError:
     return DataError(
         f"{origin}: the label column {name!r} holds floating-point numbers{example}, expected class names, integers or"
         f" booleans: a class is not a quantity.{hint}\n"
-        "  Write classes as integers or names; to learn a quantity, cut it into named classes first."
+        "  Write classes as integers or names; to learn a quantity, set `task.form: regression`."
     )

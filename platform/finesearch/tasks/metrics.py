@@ -24,6 +24,13 @@ def macro_f1(predictions: Sequence[int], references: Sequence[int]) -> float:
     return float(f1_score(references, predictions, average="macro", zero_division=0))
 
 
+def micro_f1(predictions: Sequence[int], references: Sequence[int]) -> float:
+    """F1 of all decisions together; with one class an example it is the accuracy."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(references, predictions, average="micro", zero_division=0))
+
+
 def mcc(predictions: Sequence[int], references: Sequence[int]) -> float:
     """Matthews' correlation coefficient of class numbers (n,), 0 where one side has a single class (Gorodkin, 2004)."""
     from sklearn.metrics import matthews_corrcoef
@@ -35,14 +42,14 @@ def mcc(predictions: Sequence[int], references: Sequence[int]) -> float:
 
 
 # Imported inside the functions: scikit-learn takes a second to load, and most commands never score.
-CLASSIFICATION = {"accuracy": accuracy, "macro_f1": macro_f1, "mcc": mcc}
+CLASSIFICATION = {"accuracy": accuracy, "macro_f1": macro_f1, "micro_f1": micro_f1, "mcc": mcc}
 
 
 def classification_scores(predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
     """Every metric of class numbers (n,), n >= 1.
 
     >>> classification_scores([0, 1, 1, 0], [0, 1, 0, 0])
-    {'accuracy': 0.75, 'macro_f1': 0.7333333333333334, 'mcc': 0.5773502691896258}
+    {'accuracy': 0.75, 'macro_f1': 0.7333333333333334, 'micro_f1': 0.75, 'mcc': 0.5773502691896258}
     """
     assert len(predictions) == len(references) > 0, (len(predictions), len(references))
     return {name: metric(predictions, references) for name, metric in CLASSIFICATION.items()}

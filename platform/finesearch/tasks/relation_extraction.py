@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import DataError
-from finesearch.tasks.base import Facts, Task, UnfitRow
+from finesearch.tasks.base import Facts, UnfitRow
 from finesearch.tasks.labels import label_name, ordered_names, read_labels, refuse_unknown
 from finesearch.tasks.list_columns import read_span, refuse, require_lists
 from finesearch.tasks.markers import HEAD, TAIL, marked, marker_names, opening, window_around
 from finesearch.tasks.padding import MULTIPLE, pad_rows
 from finesearch.tasks.relation_metrics import METRICS
+from finesearch.tasks.single_label import SingleLabel
 from finesearch.tasks.splits import SPLITS, RawSplits
 from finesearch.tasks.texts import read_texts
 from finesearch.tasks.windows import special_frame
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 NO_RELATION = "no_relation"
 
 
-class RelationExtraction(Task):
+class RelationExtraction(SingleLabel):
     """Columns: ``tokens`` or ``text``, ``head`` and ``tail`` as [start, end) in them, ``relation``; types if wanted.
 
     Predictions and references are names of relations. Token row: ``input_ids`` (t,) with the markers, ``markers`` (2,)
@@ -83,11 +84,7 @@ class RelationExtraction(Task):
 
     def model_settings(self, facts: Facts) -> dict[str, Any]:
         """``num_labels`` and the relations both ways."""
-        return {
-            "num_labels": len(facts.label_names),
-            "id2label": dict(enumerate(facts.label_names)),
-            "label2id": {name: number for number, name in enumerate(facts.label_names)},
-        }
+        return facts.label_settings
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
         """See the class; a text longer than ``max_length`` is cut to what stands around its markers.
@@ -140,21 +137,6 @@ class RelationExtraction(Task):
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([int(row["labels"]) for row in rows], dtype=torch.int64)
         return batch
-
-    def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy, mean over the batch's examples, in float32 whatever the model computes in."""
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(outputs.logits.float(), batch["labels"], label_smoothing=label_smoothing)
-
-    def weight(self, batch: Mapping[str, Tensor]) -> int:
-        """Number of examples."""
-        return int(batch["labels"].shape[0])
-
-    def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[int]:
-        """The number of the likeliest relation of each example."""
-        classes: list[int] = outputs.logits.argmax(dim=-1).tolist()
-        return classes
 
     def combine(self, predictions: Sequence[int], rows: Sequence[Mapping[str, Any]], facts: Facts) -> list[str]:
         return [facts.label_names[number] for number in predictions]

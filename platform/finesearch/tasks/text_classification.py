@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from finesearch.errors import DataError
-from finesearch.tasks.base import Facts, Task
+from finesearch.tasks.base import Facts
 from finesearch.tasks.labels import label_name, ordered_names, read_labels, refuse_unknown
 from finesearch.tasks.metrics import CLASSIFICATION, classification_scores
 from finesearch.tasks.padding import MULTIPLE, pad_rows
+from finesearch.tasks.single_label import SingleLabel
 from finesearch.tasks.splits import SPLITS, Origin, RawSplits
 from finesearch.tasks.texts import count_blank, read_texts
 
@@ -22,12 +25,14 @@ if TYPE_CHECKING:
 SUSPICIOUS_ROWS = 50
 
 
-class TextClassification(Task):
+class TextClassification(SingleLabel):
     """Columns: ``text``, ``label`` and, for pairs, ``text_pair``. Predictions and references are class numbers."""
 
     kind: ClassVar[str] = "text-classification"
     version: ClassVar[int] = 1
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    label_type: ClassVar[type] = np.int64
+    """Of the tensor ``labels`` in a batch."""
 
     @property
     def stratify_column(self) -> str | None:
@@ -44,15 +49,11 @@ class TextClassification(Task):
             DataError: a text or label that is missing or of the wrong type, a label that train lacks, a single class.
         """
         label = self.plan.columns["label"]
-        notes: list[str] = []
+        notes = self._read_texts(splits)
         labels: dict[str, pa.ChunkedArray] = {}
         for split in SPLITS:
-            table, origin = splits.table(split), splits.origins[split]
-            for name in self.identity_columns:
-                blank = count_blank(read_texts(table.column(name), name, origin))
-                if blank:
-                    notes.append(f"{blank} of {len(table)} {split} rows have an empty {name!r}; they are kept.")
-            labels[split] = read_labels(table.column(label), splits[split].features[label], label, origin)
+            column, feature = splits.table(split).column(label), splits[split].features[label]
+            labels[split] = read_labels(column, feature, label, splits.origins[split])
         shown = ordered_names(set(labels["train"].unique().to_pylist()))
         self._refuse_odd_classes(shown, len(splits.train), splits.origins["train"])
         for split in ("validation", "test"):
@@ -63,14 +64,20 @@ class TextClassification(Task):
         rows = {split: len(splits[split]) for split in SPLITS}
         return Facts(kind=self.kind, label_names=names, rows=rows, notes=tuple(notes))
 
+    def _read_texts(self, splits: RawSplits) -> list[str]:
+        """Look at every text; what a reader of the report must know about them."""
+        notes: list[str] = []
+        for split in SPLITS:
+            table, origin = splits.table(split), splits.origins[split]
+            for name in self.identity_columns:
+                blank = count_blank(read_texts(table.column(name), name, origin))
+                if blank:
+                    notes.append(f"{blank} of {len(table)} {split} rows have an empty {name!r}; they are kept.")
+        return notes
+
     def model_settings(self, facts: Facts) -> dict[str, Any]:
         """``num_labels``, the names both ways, and the loss that ``transformers`` would pick by itself."""
-        return {
-            "num_labels": len(facts.label_names),
-            "id2label": dict(enumerate(facts.label_names)),
-            "label2id": {name: number for number, name in enumerate(facts.label_names)},
-            "problem_type": "single_label_classification",
-        }
+        return {**facts.label_settings, "problem_type": "single_label_classification"}
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
         """``input_ids`` and, where the tokeniser has them, ``token_type_ids``: (t,) each, t <= max_length; ``labels``.
@@ -81,10 +88,14 @@ class TextClassification(Task):
         tokens = tokenizer(*texts, truncation=True, max_length=self.plan.max_length, return_attention_mask=False)
         encoded = {name: list(tokens[name]) for name in ("input_ids", "token_type_ids") if name in tokens}
         if self.plan.columns["label"] in rows:
-            encoded["labels"] = self.answers(rows, facts)
+            encoded["labels"] = self._targets(rows, facts)
         return encoded
 
-    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[int]:
+    def _targets(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
+        """What token rows hold as ``labels``."""
+        return self.answers(rows, facts)
+
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
         number = {name: i for i, name in enumerate(facts.label_names)}
         return [number[label_name(value)] for value in rows[self.plan.columns["label"]]]
 
@@ -94,39 +105,24 @@ class TextClassification(Task):
 
         batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
         if "labels" in rows[0]:
-            batch["labels"] = torch.tensor([int(row["labels"]) for row in rows], dtype=torch.int64)
+            batch["labels"] = torch.from_numpy(np.array([row["labels"] for row in rows], dtype=self.label_type))
         return batch
 
-    def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy, mean over the batch's examples, in float32 whatever the model computes in."""
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(outputs.logits.float(), batch["labels"], label_smoothing=label_smoothing)
-
-    def weight(self, batch: Mapping[str, Tensor]) -> int:
-        """Number of examples."""
-        return int(batch["labels"].shape[0])
-
-    def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[int]:
-        """The likeliest class of each example."""
-        classes: list[int] = outputs.logits.argmax(dim=-1).tolist()
-        return classes
-
-    def references(self, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    def references(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         return [int(row["labels"]) for row in rows]
 
-    def score(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+    def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
         return classification_scores(predictions, references)
 
-    def metric(self, name: str) -> Callable[[Sequence[int], Sequence[int]], float]:
+    def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         return CLASSIFICATION[name]
 
-    def example_scores(self, name: str, predictions: Sequence[int], references: Sequence[int]) -> list[float] | None:
+    def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
         if name != "accuracy":
             return None
         return [float(given == true) for given, true in zip(predictions, references, strict=True)]
 
-    def majority(self, references: Sequence[int], n: int) -> list[int]:
+    def majority(self, references: Sequence[Any], n: int) -> list[Any]:
         """The class that stands most often in ``references``, the lowest number among equals, ``n`` times."""
         counts = Counter(references)
         return [min(counts, key=lambda number: (-counts[number], number))] * n

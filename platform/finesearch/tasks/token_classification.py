@@ -84,11 +84,7 @@ class TokenClassification(Task):
 
     def model_settings(self, facts: Facts) -> dict[str, Any]:
         """``num_labels`` and the tags both ways."""
-        return {
-            "num_labels": len(facts.label_names),
-            "id2label": dict(enumerate(facts.label_names)),
-            "label2id": {name: number for number, name in enumerate(facts.label_names)},
-        }
+        return facts.label_settings
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
         """See the class; rows without tags or spans, as in prediction, get no ``labels`` and no ``reference``."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.durable import replace_synced
 from finesearch.errors import CheckpointError
+from finesearch.plan.partitions import refuse_partitioned
 from finesearch.training import checkpoints, manifest
 from finesearch.training.adaptations import adapt
 from finesearch.training.base_model import overlay
@@ -20,10 +21,13 @@ from finesearch.training.history import Yardstick
 from finesearch.training.optimizers import build_optimizer
 from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.processes import Processes
+from finesearch.training.regularizers.active import attach
+from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
 from finesearch.training.trial_run import TrialRun
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from finesearch.plan import TrainingPlan
@@ -56,6 +60,7 @@ def run_attempt(
     beat: Callable[[], None],
 ) -> TrialResult:
     """See ``Workbench.run``."""
+    refuse_partitioned(spec.recipe, training.zero_stage)
     directory = Path(spec.directory)
     remains = processes.first_does(lambda: find_remains(spec, directory))
     history = remains.record.history if remains.record else ()
@@ -65,6 +70,7 @@ def run_attempt(
     if history and not processes.first_does(lambda: _replay(history, report)):
         return _stopped_in_replay(remains, history, yardstick, directory)
     model, warnings = build_model(materials, training, spec, processes, remains)
+    regularizers = attach(model, materials.base, spec.recipe, spec.seed, processes.rank)
     precision = choose_precision(training.precision, processes.device)
     compute_in(model, precision.name, processes.device)
     totals = _count(model)
@@ -78,13 +84,24 @@ def run_attempt(
     )
     with running_engine(model, build_optimizer(model, spec.recipe), settings, processes) as engine:
         tokens, steps = materials.tokens.train, settings.accumulation_steps
-        learner = Learner(engine, materials.task, materials.base, tokens, processes, steps, spec.recipe.label_smoothing)
+        smoothing = spec.recipe.label_smoothing
+        weights, weight_warnings = _class_weights(materials, spec)
+        learner = Learner(
+            engine, materials.task, materials.base, tokens, processes, steps, smoothing, regularizers, weights
+        )
         writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
         run = TrialRun(spec, training, materials, yardstick, learner, writer, precision.name, *totals)
         if history:
             run.go_on_from(history, remains.kept)
         ended = run.train(report, beat)
-        told = (*remains.warnings, *warnings, *precision.warnings, *run.warnings)
+        told = (
+            *remains.warnings,
+            *warnings,
+            *weight_warnings,
+            *regularizers.warnings,
+            *precision.warnings,
+            *run.warnings,
+        )
         result = _result(run, told, precision.notes, stopped=not ended)
     if ended:
         processes.first_does(lambda: _finish(directory, result, spec.attempt))
@@ -141,8 +158,23 @@ def build_model(
                 f"{record.base.sha256[:12]}…, and {materials.base.folder} now holds another. "
                 f"Put the old one back, or start a run under a new name."
             )
-        overlay(model, load_file(remains.kept[record.evaluation.step] / WEIGHTS))
+        checkpoint = remains.kept[record.evaluation.step]
+        overlay(model, load_file(checkpoint / WEIGHTS))
+        if (raw := checkpoint / checkpoints.RESUME / RAW).is_file():
+            overlay(model, load_file(raw))
     return model, warnings
+
+
+def _class_weights(materials: Materials, spec: TrialSpec) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The weights (C,) of the classes where the recipe wants them balanced; and warnings."""
+    if spec.recipe.class_weights == "none":
+        return None, ()
+    import torch
+
+    weights = materials.task.class_weights(materials.tokens.train.column("labels"), materials.facts)
+    if weights is None:
+        return None, (f"class_weights balanced has no effect: {materials.task.kind} has no classes to weigh.",)
+    return torch.tensor(weights, dtype=torch.float32), ()
 
 
 def _replay(history: tuple[Evaluation, ...], report: Report) -> bool:

@@ -12,6 +12,7 @@ from finesearch.training.checkpoint_record import CheckpointRecord
 from finesearch.training.checkpoints import RESUME, Checkpoint
 from finesearch.training.optimizer_state import read_optimizer_state, write_optimizer_state
 from finesearch.training.processes import Processes
+from finesearch.training.regularizers.weight_average import RAW
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +33,16 @@ class CheckpointWriter:
     model: PreTrainedModel
     tokenizer_files: Mapping[str, bytes]
 
-    def write(self, record: Callable[[], CheckpointRecord], step: int, with_resume: bool) -> Path:
+    def write(
+        self,
+        record: Callable[[], CheckpointRecord],
+        step: int,
+        with_resume: bool,
+        raw: Mapping[str, torch.Tensor] | None = None,
+    ) -> Path:
         """Write the checkpoint of evaluation ``step``; when this returns it is durable. ``record`` is called on rank 0.
+
+        raw: the weights that training goes on from, where they are not those in the model.
 
         Raises:
             DiskFullError: on every rank; the half-written folder is gone.
@@ -44,6 +53,8 @@ class CheckpointWriter:
         self.processes.first_does(lambda: self._write_weights(temporary, weights, record, step, with_resume))
         if with_resume:
             self._write_optimizer_states(temporary)
+            if raw is not None:
+                self.processes.first_does(lambda: self._write_raw(temporary, raw))
         return self.processes.first_does(lambda: self._complete(temporary, step).path)
 
     def read_optimizer_state(self, checkpoint: Path) -> None:
@@ -74,6 +85,12 @@ class CheckpointWriter:
             for name, content in self.tokenizer_files.items():
                 (temporary / name).write_bytes(content)
             record().write(temporary)
+
+    def _write_raw(self, temporary: Path, raw: Mapping[str, torch.Tensor]) -> None:
+        from safetensors.torch import save_file
+
+        with checkpoints.discarded_on_failure(temporary):
+            save_file({name: tensor.cpu() for name, tensor in raw.items()}, temporary / RESUME / RAW)
 
     def _write_optimizer_states(self, temporary: Path) -> None:
         partitioned = self.engine.zero_optimization_stage() > 0

@@ -3,6 +3,7 @@
     <trial>/step-0003-a1/    evaluation 3, written by attempt 1
         model.safetensors  config.json  tokenizer…  finesearch.json  manifest.json     what can be loaded
         resume/            optimizer-rank0.safetensors …  manifest.json                what training goes on from
+                           raw.safetensors   the weights themselves, where model.safetensors holds averaged ones
     <trial>/result.json      once the trial has used up its epochs or its patience
     <trial>/step-0002-a1.quarantined    did not match its manifest
 

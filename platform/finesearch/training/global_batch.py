@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from finesearch.tasks import Task
     from finesearch.training.base_model import BaseModel
+    from finesearch.training.regularizers.active import Regularizers
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,8 @@ class Learner:
     processes: Processes
     accumulation_steps: int
     label_smoothing: float
+    regularizers: Regularizers
+    class_weights: Tensor | None = None
 
     def learn(self, batch: np.ndarray) -> tuple[Tensor, float]:
         """Forward and backward over this process's pieces of ``batch`` (row numbers), then one optimizer step.
@@ -50,18 +53,23 @@ class Learner:
         # DeepSpeed takes the mean over processes and accumulation steps; what is wanted is the mean over units.
         divided_by = self.processes.world_size * self.accumulation_steps
         summed: Any = 0.0
-        for weight, inputs in zip(weights, batches, strict=True):
-            outputs = self.engine(**model_inputs(self.task, self.base, inputs))
-            loss = self.task.loss(outputs, inputs, self.label_smoothing)
-            summed = summed + loss.detach() * weight
+        for piece, (weight, inputs) in enumerate(zip(weights, batches, strict=True), start=1):
+            known = model_inputs(self.task, self.base, inputs)
+            loss, own = self.regularizers.losses(self.engine, self.task, known, inputs, self.label_smoothing)
+            summed = summed + own.detach() * weight
             scale = weight * divided_by / total
             self.engine.backward(loss if scale == 1.0 else loss * scale)
+            if piece == len(batches):
+                self.regularizers.before_update()
             self.engine.step()
         return summed, total
 
     def _collate(self, rows: np.ndarray) -> dict[str, Tensor]:
         taken, multiple = self.tokens.rows(rows), self.processes.padding_multiple
-        return to_device(self.task.collate(taken, self.base.tokenizer, multiple), self.processes)
+        batch = self.task.collate(taken, self.base.tokenizer, multiple)
+        if self.class_weights is not None:
+            batch["class_weights"] = self.class_weights
+        return to_device(batch, self.processes)
 
 
 def cut(batch: np.ndarray, processes: Processes, accumulation_steps: int) -> list[np.ndarray]:

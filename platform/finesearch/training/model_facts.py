@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
 from finesearch.plan import Space, TaskPlan
+from finesearch.plan.partitions import is_on
 from finesearch.training.adaptations import check_layers
 from finesearch.training.anatomy import num_blocks
 from finesearch.training.model_files import load_tokenizer, quiet_transformers, weight_files, weights_sha256
@@ -67,12 +68,17 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
     """Check every recipe that the space can give against the model.
 
     Raises:
-        ModelError: some recipe freezes more layers than there are.
+        ModelError: some recipe freezes more layers than there are, or drops layers that share one block.
     """
     for entry in space.entries:
         if entry.name == LAYERS:
             largest = max(value for value in _extremes(entry.domain) if isinstance(value, int))
             check_layers(largest, facts.num_layers, facts.architecture)
+        if entry.key == "layer_drop" and not facts.num_layers and any(map(is_on, _extremes(entry.domain))):
+            raise ModelError(
+                f"space.{entry.name}: {facts.architecture} shares one block among all of its layers, so that none can "
+                f"be left out alone. Leave layer_drop out of the space."
+            )
 
 
 def read_config(folder: Path, **settings: Any) -> PretrainedConfig:

@@ -1,4 +1,8 @@
-"""AdamW and SGD, with decoupled weight decay that spares biases and norms; torch optimizers, handed to DeepSpeed."""
+"""AdamW, SGD, Adafactor and Lion by library implementations, with decoupled weight decay that spares biases and norms.
+
+All are torch optimizers, handed to DeepSpeed. Adafactor is torch's own (kept with torch, decay decoupled as in the
+others, no schedule of its own to switch off); Lion is lion-pytorch's, since DeepSpeed's needs a CUDA compiler.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +48,30 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
 
 
 def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the trained parameters; fused, which is one pass over memory instead of ten."""
+    """The recipe's optimizer over the trained parameters; AdamW and SGD fused: one pass over memory instead of ten.
+
+    Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019 (AdamW). Shazeer and Stern, Adafactor: Adaptive
+    Learning Rates with Sublinear Memory Cost, 2018: a step is at most ``learning_rate`` times the root mean square of
+    its matrix. Chen et al., Symbolic Discovery of Optimization Algorithms, 2023 (Lion).
+    """
     groups = parameter_groups(model, recipe.weight_decay)
     own = recipe.optimizer_parameters
     if recipe.optimizer == "adamw":
         betas = (own["beta1"], own["beta2"])
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, eps=own["epsilon"], fused=True)
+    if recipe.optimizer == "adafactor":
+        return torch.optim.Adafactor(
+            groups,
+            lr=recipe.learning_rate,
+            beta2_decay=own["beta2_decay"],
+            eps=(None, own["smallest_scale"]),
+            d=own["clipping_threshold"],
+        )
+    if recipe.optimizer == "lion":
+        from lion_pytorch import Lion
+
+        lion: torch.optim.Optimizer = Lion(groups, lr=recipe.learning_rate, betas=(own["beta1"], own["beta2"]))
+        return lion
     assert recipe.optimizer == "sgd", f"unknown optimizer {recipe.optimizer!r}"
     for group in groups:
         group["decoupled_weight_decay"] = group.pop("weight_decay")

@@ -17,12 +17,13 @@ from finesearch.data import training_batches
 from finesearch.errors import DivergedError
 from finesearch.training import checkpoints
 from finesearch.training.checkpoint_record import CheckpointRecord, library_versions
-from finesearch.training.checkpoint_writer import CheckpointWriter
+from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
 from finesearch.training.evaluation import evaluate
 from finesearch.training.global_batch import Learner, count_tokens
 from finesearch.training.history import Yardstick
 from finesearch.training.optimizers import set_learning_rate
 from finesearch.training.randomness import derived_seed
+from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.schedule import evaluation_steps, learning_rate_factor
 from finesearch.training.trial import Evaluation, TrialSpec
 
@@ -89,7 +90,10 @@ class TrialRun:
         """Take up where a checkpoint left off; ``kept`` are the intact checkpoints by evaluation number."""
         self.history, self.kept = history, kept
         self._seconds, self._tokens = history[-1].seconds, history[-1].tokens
-        self.writer.read_optimizer_state(kept[history[-1].step])
+        checkpoint = kept[history[-1].step]
+        self.writer.read_optimizer_state(checkpoint)
+        if (checkpoint / checkpoints.RESUME / RAW).is_file():
+            self.learner.regularizers.go_on_from(checkpoint / WEIGHTS)
 
     def train(self, report: Callable[[Evaluation], bool], beat: Callable[[], None]) -> bool:
         """Train until the trial is over (True) or ``report`` asks for the end (False).
@@ -111,19 +115,21 @@ class TrialRun:
                 continue
             train_loss = self._mean_loss(step)
             self._loss_sum, self._loss_units = 0.0, 0.0
-            metrics = self._evaluate(step)
-            self._seconds = time.perf_counter() - resumed_at
-            evaluation = Evaluation(
-                step=len(self.history) + 1,
-                epoch=(step + 1) / self.steps_per_epoch,
-                metrics=metrics,
-                train_loss=train_loss,
-                seconds=self._seconds,
-                tokens=self._tokens,
-                trainable_parameters=self.trainable_parameters,
-            )
-            self.history += (evaluation,)
-            self._save()
+            # Where weights are averaged, the average is what is scored and kept.
+            with self.learner.regularizers.averaged():
+                metrics = self._evaluate(step)
+                self._seconds = time.perf_counter() - resumed_at
+                evaluation = Evaluation(
+                    step=len(self.history) + 1,
+                    epoch=(step + 1) / self.steps_per_epoch,
+                    metrics=metrics,
+                    train_loss=train_loss,
+                    seconds=self._seconds,
+                    tokens=self._tokens,
+                    trainable_parameters=self.trainable_parameters,
+                )
+                self.history += (evaluation,)
+                self._save()
             if self.is_over:
                 return True
             if not self.writer.processes.first_does(lambda last=evaluation: report(last)):  # type: ignore[misc]
@@ -137,10 +143,12 @@ class TrialRun:
         recipe = self.spec.recipe
         factor = learning_rate_factor(recipe.schedule, step, self.steps, recipe.warmup_fraction)
         set_learning_rate(self.learner.engine.optimizer, recipe.learning_rate * factor)
+        self.learner.regularizers.before_step(step, recipe.learning_rate * factor)
         # Each step's dropout has a seed of its own, so that a resumed trial drops what it would have dropped.
         torch.manual_seed(derived_seed(self.spec.seed, "dropout", self.writer.processes.rank, step))
         batch = self.batch(step)
         loss_sum, units = self.learner.learn(batch)
+        self.learner.regularizers.after_step(step, self.steps)
         self._loss_sum += loss_sum
         self._loss_units += units
         self._tokens += count_tokens(self.materials.tokens.train.lengths, batch)
@@ -185,7 +193,8 @@ class TrialRun:
         best = self.yardstick.best((*self._loadable, newest))
         # Of a trial that is over, only the best can still be wanted.
         if best is newest or not self.is_over:
-            self.kept[newest.step] = self.writer.write(self._record, newest.step, with_resume=not self.is_over)
+            raw = self.learner.regularizers.raw_weights
+            self.kept[newest.step] = self.writer.write(self._record, newest.step, not self.is_over, raw)
         keep = {best.step if best else newest.step, newest.step}
         if best is newest and len(self.kept) > 1:
             keep.add(sorted(self.kept)[-2])

@@ -94,7 +94,11 @@ def connect() -> None:
     import ray
 
     joins = bool(os.environ.get("RAY_ADDRESS"))
-    arguments = {"runtime_env": runtime_env(joins), "log_to_driver": False, "logging_level": logging.ERROR}
+    arguments: dict[str, Any] = {
+        "runtime_env": runtime_env(joins),
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
     if joins:
         ray.init(**arguments)
         return

@@ -1,0 +1,21 @@
+"""How far two passes of a model over the same rows disagree: what R-Drop makes small."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def symmetric_divergence(one: Tensor, other: Tensor) -> Tensor:
+    """``(KL(p ‖ q) + KL(q ‖ p)) / 2`` for logits (..., C) of two categorical distributions; (...) in float32.
+
+    >>> import torch
+    >>> one, other = torch.tensor([[0.0, 0.0]]), torch.log(torch.tensor([[0.8, 0.2]]))
+    >>> symmetric_divergence(one, other)
+    tensor([0.2079])
+    """
+    log_p, log_q = one.float().log_softmax(dim=-1), other.float().log_softmax(dim=-1)
+    # Both directions share their terms: the sum over classes of (p - q) (log p - log q).
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=-1) / 2

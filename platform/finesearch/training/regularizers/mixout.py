@@ -1,0 +1,66 @@
+"""Mixout: in each pass, some weights are those of the pretrained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+
+from finesearch.training.regularizers.base import Regularizer, Scene
+
+
+class Mixout(Regularizer):
+    """Each weight of a trained matrix is its pretrained value with probability ``mixout``, anew in every forward pass.
+
+    ``(m ⊙ w⁰ + (1 − m) ⊙ w − mixout · w⁰) / (1 − mixout)`` with ``m ~ Bernoulli(mixout)``, whose mean is ``w``. Lee,
+    Cho and Kang, Mixout: Effective Regularization to Finetune Large-scale Pretrained Language Models, ICLR 2020. As in
+    the authors' code: matrices of linear layers that the base had; biases, norms and embeddings not. Their code sets
+    dropout to 0 at the same time; here ``dropout`` is a parameter of its own.
+    """
+
+    name: ClassVar[str] = "mixout"
+
+    def attach(self, scene: Scene) -> None:
+        from transformers.pytorch_utils import Conv1D
+
+        embeddings = scene.model.get_input_embeddings().weight
+        count = 0
+        for name, module in scene.model.named_modules():
+            is_linear = isinstance(module, torch.nn.Linear | Conv1D)
+            if not is_linear or not module.weight.requires_grad or module.weight is embeddings:
+                continue
+            if (start := scene.pretrained.get(f"{name}.weight")) is not None:
+                self._mix(module, start)
+                count += 1
+        if not count:
+            self.idle = "no matrix that trains has a pretrained value"
+
+    def _mix(self, module: Any, start: torch.Tensor) -> None:
+        plain: Callable[[torch.Tensor], torch.Tensor] = module.forward
+        turned = not isinstance(module, torch.nn.Linear)
+        held = start
+
+        def forward(inputs: torch.Tensor) -> torch.Tensor:
+            nonlocal held
+            if not module.training:
+                return plain(inputs)
+            held = held.to(module.weight.device)
+            weight = mixed(module.weight, held, self.strength, self.generator(held.device))
+            # GPT-2's Conv1D keeps its matrix the other way round.
+            return torch.nn.functional.linear(inputs, weight.T if turned else weight, module.bias)
+
+        module.forward = forward
+
+
+def mixed(
+    weight: torch.Tensor, start: torch.Tensor, probability: float, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """``weight`` with a random share of its elements replaced by those of ``start``, and corrected to keep the mean.
+
+    >>> mixed(torch.ones(3), torch.zeros(3), 0.0)
+    tensor([1., 1., 1.])
+    """
+    kept = torch.empty_like(start).bernoulli_(1.0 - probability, generator=generator).div_(1.0 - probability)
+    # The formula above, with its terms collected: start + (1 - m) (weight - start) / (1 - probability).
+    return torch.addcmul(start, kept, weight - start)

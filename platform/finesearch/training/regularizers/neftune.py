@@ -1,0 +1,51 @@
+"""NEFTune: noise on the embeddings of the input, in training alone."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from finesearch.training.regularizers.base import Regularizer, Scene
+
+
+class NEFTune(Regularizer):
+    """``neftune / √(L · d) · U(−1, 1)`` added to each row's L real token embeddings of width d.
+
+    Jain et al., NEFTune: Noisy Embeddings Improve Instruction Finetuning, ICLR 2024. L leaves padding out, as in the
+    authors' code, so that a row's noise does not depend on its neighbours in the batch. With a decoder beside the
+    encoder, the encoder's input is noised.
+    """
+
+    name: ClassVar[str] = "neftune"
+
+    def attach(self, scene: Scene) -> None:
+        self._mask: torch.Tensor | None = None
+        self._is_due = False
+        embeddings = scene.model.get_input_embeddings()
+        if not embeddings.training:
+            self.idle = "the embeddings are frozen, and frozen layers run without noise"
+            return
+        scene.model.register_forward_pre_hook(self._note_mask, with_kwargs=True)
+        embeddings.register_forward_hook(self._add_noise)
+
+    def _note_mask(self, model: Any, inputs: Any, named: dict[str, Any]) -> None:
+        self._mask, self._is_due = named.get("attention_mask"), True
+
+    def _add_noise(self, module: torch.nn.Module, inputs: Any, embedded: torch.Tensor) -> torch.Tensor:
+        if not module.training or not self._is_due:
+            return embedded
+        # The embedding may be used once more for a decoder's input.
+        self._is_due = False
+        mask = torch.ones_like(inputs[0]) if self._mask is None else self._mask
+        return embedded + noise(embedded, mask, self.strength, self.generator(embedded.device))
+
+
+def noise(
+    embedded: torch.Tensor, mask: torch.Tensor, strength: float, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Noise (B, T, d) for embeddings (B, T, d) with the attention mask (B, T): 0 on padding."""
+    lengths = mask.sum(dim=1).clamp(min=1)
+    reach = strength / (lengths * embedded.shape[-1]).to(embedded.dtype).sqrt()
+    drawn = torch.empty_like(embedded).uniform_(-1.0, 1.0, generator=generator)
+    return drawn * mask[..., None] * reach[:, None, None]

@@ -1,0 +1,63 @@
+"""R-Drop: two passes with different dropout are to give the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from finesearch.training.regularizers.base import Regularizer, Scene
+
+if TYPE_CHECKING:
+    from finesearch.tasks import Task
+
+
+class RDrop(Regularizer):
+    """``(loss₁ + loss₂) / 2 + rdrop · (KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)) / 2`` of two passes over the same rows.
+
+    Liang, Wu et al., R-Drop: Regularized Dropout for Neural Networks, NeurIPS 2021, with the factors of the
+    authors' example code. Both passes are one forward pass over the rows twice, so that a step takes about twice as
+    long and twice the memory.
+    """
+
+    name: ClassVar[str] = "rdrop"
+
+    def attach(self, scene: Scene) -> None:
+        if not any(_is_random(module) for module in scene.model.modules()):
+            self.idle = "no dropout is on in what trains, so that both passes are the same"
+
+    def losses(
+        self,
+        forward: Callable[..., Any],
+        task: Task,
+        inputs: Mapping[str, torch.Tensor],
+        batch: Mapping[str, torch.Tensor],
+        label_smoothing: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss to descend, and the task's own part of it; means over the batch's units, scalars."""
+        outputs = forward(**{name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()})
+        rows = next(iter(inputs.values())).shape[0]
+        one, other = halves(outputs, rows)
+        own = (task.loss(one, batch, label_smoothing) + task.loss(other, batch, label_smoothing)) / 2
+        return own + self.strength * task.divergence(one, other, batch), own
+
+
+def halves(outputs: Any, rows: int) -> tuple[Any, Any]:
+    """The model's outputs for the first and for the second copy of the rows; what has no row axis is left out."""
+    tensors = {
+        name: value
+        for name, value in outputs.items()
+        if isinstance(value, torch.Tensor) and value.ndim and value.shape[0] == 2 * rows
+    }
+    kind = type(outputs)
+    return (
+        kind(**{name: value[:rows] for name, value in tensors.items()}),
+        kind(**{name: value[rows:] for name, value in tensors.items()}),
+    )
+
+
+def _is_random(module: torch.nn.Module) -> bool:
+    # Some architectures keep the dropout of attention weights as a number.
+    probabilities = [getattr(module, name, None) for name in ("p", "attention_dropout", "dropout_prob", "dropout")]
+    return module.training and any(isinstance(p, float) and p > 0 for p in probabilities)
