@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from finesearch.errors import ModelError, PlanError
 from finesearch.plan import parse_space
+from finesearch.tasks import Facts
 from finesearch.training import Workbench, check_recipe_space, evaluate_checkpoint, inspect_model
 from finesearch.training.adaptations import adapt
 from finesearch.training.anatomy import study
@@ -188,7 +189,7 @@ def test_layer_drop_trains_the_network_without_the_layers_that_it_drew(base: Bas
 def _base_of(model: PreTrainedModel, pretrained: dict[str, torch.Tensor] | None = None) -> BaseModel:
     tokenizer: Any = lambda text, return_tensors: EXAMPLE  # noqa: E731
     parts = {"tensors": pretrained or {}, "fresh": frozenset(), "head_dropouts": {}, "inputs": frozenset(EXAMPLE)}
-    return BaseModel(Path(), "", model.config, tokenizer, anatomy=study(model, EXAMPLE), **parts)
+    return BaseModel(Path(), "", Facts(kind=""), model.config, tokenizer, anatomy=study(model, EXAMPLE), **parts)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
