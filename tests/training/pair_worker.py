@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training_cases import ADAPTATIONS, SGD, bench, run, trial
+from training_cases import ADAPTATIONS, PAIRS, SGD, bench, run, trial
 
 from finesearch.errors import FinesearchError
 
@@ -31,8 +31,8 @@ def main(rank: int, home: Path, out: Path) -> None:
     seen: dict[str, Any] = {}
     for stage in range(4):
         work = bench(home, zero_stage=stage, workers_per_trial=2)
-        for adaptation, parameters in ADAPTATIONS.items():
-            settings = {"adaptation": adaptation, "adaptation_parameters": parameters, **SHORT}
+        for adaptation in (adaptation for at, adaptation in PAIRS if at == stage):
+            settings = {"adaptation": adaptation, "adaptation_parameters": ADAPTATIONS[adaptation], **SHORT}
             result, diary = run(work, trial(out / f"zero{stage}-{adaptation}", **settings))
             seen[f"zero{stage}-{adaptation}"] = {"result": result.model_dump(), "reported": diary.steps}
         run(work, trial(out / f"zero{stage}-parts", **SHORT), stop_after=1 if rank == 0 else None)

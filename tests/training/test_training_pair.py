@@ -11,7 +11,7 @@ import pytest
 import torch
 from pair_worker import PLAIN
 from plain_reference import plain_training
-from training_cases import ADAPTATIONS, FROZEN, SGD, bench, equal, merged, recipe
+from training_cases import PAIRS, SGD, bench, equal, frozen_names, merged, recipe
 
 from finesearch.training import TrialResult, Workbench, evaluate_checkpoint
 
@@ -49,23 +49,21 @@ def result_of(seen: list[dict[str, Any]], case: str) -> TrialResult:
     return TrialResult.model_validate_json(json.dumps(seen[0][case]["result"]))
 
 
-@pytest.mark.parametrize("adaptation", ADAPTATIONS)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "adaptation"), PAIRS)
 def test_what_is_frozen_keeps_every_bit_and_what_is_trained_changes(
     stage: int, adaptation: str, seen: list[dict[str, Any]], work: Workbench
 ) -> None:
     result = result_of(seen, f"zero{stage}-{adaptation}")
     before, _ = work._materials.base.build(recipe(), seed=3)
     after = merged(result.checkpoint)
-    held = {name for name in after if FROZEN[adaptation] and name.startswith(FROZEN[adaptation])}
+    held = frozen_names(adaptation, after)
     for name, parameter in before.named_parameters():
         assert torch.equal(parameter, after[name]) == (name in held), name
     assert result.trainable_parameters == sum(p.numel() for n, p in before.named_parameters() if n not in held)
     assert result.total_parameters == 41634
 
 
-@pytest.mark.parametrize("adaptation", ADAPTATIONS)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "adaptation"), PAIRS)
 def test_ranks_agree_on_the_result_and_the_first_reports(
     stage: int, adaptation: str, seen: list[dict[str, Any]], work: Workbench
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,37 @@ ADAPTATIONS: dict[str, dict[str, Any]] = {
     "freeze_embeddings": {},
     "freeze_bottom": {"layers": 2},
     "head_only": {},
+    "train_top": {"layers": 1},
+    "norms_only": {},
+    "biases_only": {},
+    "pattern": {"patterns": r"layer\.[13]\.output pooler"},
 }
+# The ZeRO stages under which two processes train each adaptation: freezing is the same to DeepSpeed however it is said.
+PAIR_STAGES: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(ADAPTATIONS, (0, 1, 2, 3)),
+    "train_top": (2,),
+    "norms_only": (3,),
+    "biases_only": (1,),
+    "pattern": (3,),
+}
+PAIRS = [(stage, adaptation) for adaptation, stages in PAIR_STAGES.items() for stage in stages]
 SGD = {"optimizer": "sgd", "optimizer_parameters": {"momentum": 0.9, "nesterov": True}}
-# What each adaptation freezes in a BERT of four layers, by the beginning of the parameters' names.
+# What each adaptation freezes in a BERT of four layers: a regular expression that the parameters' names match.
 FROZEN = {
-    "full": (),
-    "freeze_embeddings": ("bert.embeddings.",),
-    "freeze_bottom": ("bert.embeddings.", "bert.encoder.layer.0.", "bert.encoder.layer.1."),
-    "head_only": ("bert.",),
+    "full": r"(?!)",
+    "freeze_embeddings": r"bert\.embeddings\.",
+    "freeze_bottom": r"bert\.(embeddings|encoder\.layer\.[01])\.",
+    "head_only": r"bert\.",
+    "train_top": r"bert\.(embeddings|encoder\.layer\.[012])\.",
+    "norms_only": r"bert\.(?!.*LayerNorm)",
+    "biases_only": r"bert\.(?!.*bias$)",
+    "pattern": r"bert\.(?!pooler|encoder\.layer\.[13]\.output)",
 }
+
+
+def frozen_names(adaptation: str, names: Iterable[str]) -> set[str]:
+    """Those of the parameters' names that the adaptation freezes."""
+    return {name for name in names if re.match(FROZEN[adaptation], name)}
 
 
 def write_home(folder: Path, train_rows: int = 52) -> Path:

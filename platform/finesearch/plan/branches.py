@@ -41,15 +41,21 @@ def _branch(
     return Branch(name, doc, own, defaults, without_effect)
 
 
-_LAYERS = Searchable("layers", "integer", "How many of the bottom layers stay frozen, beside the embeddings.", low=0)
+_FROZEN = Searchable("layers", "integer", "How many of the bottom layers stay frozen, beside the embeddings.", low=0)
+_TRAINED = Searchable("layers", "integer", "How many of the top layers train, with all that stands above them.", low=0)
+_PATTERNS = Searchable("patterns", "patterns", "Regular expressions; parameters train in whose names one is found.")
 
 ADAPTATIONS: dict[str, Branch] = {
     branch.name: branch
     for branch in (
         _branch("full", "Every parameter trains."),
         _branch("freeze_embeddings", "The embeddings stay as they are; every layer trains."),
-        _branch("freeze_bottom", "The embeddings and the bottom layers stay as they are.", (_LAYERS, None)),
+        _branch("freeze_bottom", "The embeddings and the bottom layers stay as they are.", (_FROZEN, None)),
+        _branch("train_top", "The top layers train; all below them stays as it is.", (_TRAINED, None)),
         _branch("head_only", "The output layer alone trains.", without_effect=HIDDEN_DROPOUTS),
+        _branch("norms_only", "The normalisations and the output layer train."),
+        _branch("biases_only", "The biases and the output layer train: BitFit (Ben Zaken et al., 2022)."),
+        _branch("pattern", "The parameters whose names match train, and a new output layer.", (_PATTERNS, None)),
     )
 }
 

@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from finesearch.plan.name_lists import join, name_problem
+
 Scalar = float | int | bool | str | None
-Kind = Literal["float", "integer", "boolean", "word"]
+Kind = Literal["float", "integer", "boolean", "word", "names", "patterns"]
 
 HIDDEN_DROPOUTS = frozenset({"dropout", "attention_dropout"})
 """Dropouts inside the encoder; frozen layers run without dropout, so these need a layer that trains."""
@@ -15,7 +17,9 @@ HIDDEN_DROPOUTS = frozenset({"dropout", "attention_dropout"})
 class Searchable:
     """A parameter that a plan may fix, choose or draw from a range.
 
-    ``low`` and ``high`` bound its values; each belongs to them unless it is said to be open.
+    ``low`` and ``high`` bound its values; each belongs to them unless it is said to be open. A value of the kind
+    ``names`` or ``patterns`` (regular expressions) is a list, see ``name_lists``; ``words`` that stand alone may take
+    its place.
     """
 
     name: str
@@ -33,6 +37,11 @@ class Searchable:
         return self.kind in ("float", "integer")
 
     @property
+    def is_list(self) -> bool:
+        """Whether one value is a list: what a plan's flat list means, and not a choice among its items."""
+        return self.kind in ("names", "patterns")
+
+    @property
     def expected(self) -> str:
         """A value of this parameter in words.
 
@@ -43,6 +52,10 @@ class Searchable:
             return f"one of {', '.join(self.words)}"
         if self.kind == "boolean":
             return "true or false"
+        if self.is_list:
+            noun = "regular expressions" if self.kind == "patterns" else "names"
+            words = "".join(f"{word}, " for word in self.words)
+            return f"{words}{'or ' if words else ''}a list of {noun} without spaces"
         bounds = []
         if math.isfinite(self.low):
             bounds.append(f"{'above' if self.open_low else 'of at least'} {self.low:g}")
@@ -50,6 +63,12 @@ class Searchable:
             bounds.append(f"{'below' if self.open_high else 'of at most'} {self.high:g}")
         noun = "a whole number" if self.kind == "integer" else "a number"
         return " ".join([noun, " and ".join(bounds)]).strip() + (", or null" if self.nullable else "")
+
+    def problem(self, value: object) -> str:
+        """Why a list is not accepted, where ``expected`` does not say it all; "" otherwise."""
+        is_text = isinstance(value, str | list) and value and self.is_list
+        why = name_problem(value, self.words, are_patterns=self.kind == "patterns") if is_text else None
+        return f" ({why})" if why else ""
 
     def accepts(self, value: object) -> bool:
         """Whether ``value`` is one of this parameter's values.
@@ -61,6 +80,8 @@ class Searchable:
             return self.nullable
         if self.kind == "word":
             return isinstance(value, str) and value in self.words
+        if self.is_list:
+            return name_problem(value, self.words, are_patterns=self.kind == "patterns") is None
         if isinstance(value, bool) or self.kind == "boolean":
             return isinstance(value, bool) and self.kind == "boolean"
         if isinstance(value, int):
@@ -73,8 +94,10 @@ class Searchable:
         below = value < self.high if self.open_high else value <= self.high
         return above and below
 
-    def normal(self, value: Scalar) -> Scalar:
-        """An accepted value in its one spelling: ``0`` is ``0.0`` where a number is meant."""
+    def normal(self, value: Scalar | list[str]) -> Scalar:
+        """An accepted value in its one spelling: ``0`` is ``0.0`` where a number is meant, a list is one text."""
+        if isinstance(value, list) or (self.is_list and isinstance(value, str)):
+            return join(value)
         return float(value) if self.kind == "float" and isinstance(value, int) else value
 
 
