@@ -22,6 +22,10 @@ from plan_examples import BRANCHED, made
             "space.dropout has no effect under any branch of this",
         ),
         (
+            {"space": {"adaptation": "head_only", "layerwise_decay": 0.9, "schedule": ["linear", "cosine"]}},
+            "space.layerwise_decay has no effect under any branch of this",
+        ),
+        (
             {"space": {"adaptation": "head_only", "optimizer": {"one_of": {"sgd": {"dropout": 0.1}, "adamw": {}}}}},
             "space.optimizer.sgd.dropout has",
         ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -11,6 +13,18 @@ from finesearch.data import training_batches
 from finesearch.plan import Recipe
 from finesearch.training import Workbench
 from finesearch.training.randomness import derived_seed
+
+
+def depth_in_bert(name: str, layers: int = 4) -> int:
+    """0 for the head, 1 for the top layer and the pooler above it, and so on down to the embeddings.
+
+    >>> [depth_in_bert(name) for name in ("classifier.bias", "bert.encoder.layer.3.x", "bert.embeddings.x")]
+    [0, 1, 5]
+    """
+    if not name.startswith("bert."):
+        return 0
+    layer = re.match(r"bert\.encoder\.layer\.(\d+)\.", name)
+    return layers - int(layer[1]) if layer else layers + 1 if "embeddings" in name else 1
 
 
 def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str, torch.Tensor], list[float]]:
@@ -23,15 +37,21 @@ def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str
         for e in range(recipe.epochs)
     ]
     steps = sum(map(len, epochs))
-    decayed = [p for name, p in model.named_parameters() if not name.endswith("bias") and "LayerNorm" not in name]
-    spared = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    # One group a parameter: some have a weight decay, each has a share of the rate by its layer.
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [parameter],
+            "weight_decay": 0.0 if name.endswith("bias") or "LayerNorm" in name else recipe.weight_decay,
+            "share": recipe.layerwise_decay ** depth_in_bert(name),
+        }
+        for name, parameter in model.named_parameters()
+    ]
     own = recipe.optimizer_parameters
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adamw":
         optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(own["beta1"], own["beta2"]), eps=own["epsilon"])
     else:
-        plain = [{"params": group["params"]} for group in groups]
+        plain = [{"params": group["params"], "share": group["share"]} for group in groups]
         optimizer = torch.optim.SGD(plain, lr=1.0, momentum=own["momentum"], nesterov=own["nesterov"])
     warmup, step, losses = math.ceil(recipe.warmup_fraction * steps), 0, []
     for batches in epochs:
@@ -48,11 +68,11 @@ def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str
             if recipe.gradient_clipping is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clipping)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             if recipe.optimizer == "sgd":
                 with torch.no_grad():
-                    for parameter in decayed:
-                        parameter.mul_(1 - rate * recipe.weight_decay)
+                    for group in groups:
+                        group["params"][0].mul_(1 - rate * group["share"] * group["weight_decay"])
             optimizer.step()
             total += loss.item() * len(rows)
             step += 1

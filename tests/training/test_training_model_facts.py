@@ -139,3 +139,6 @@ def test_a_model_that_shares_one_block_has_no_layers_to_freeze(tmp_path: Path) -
     space = parse_space({"adaptation": {"one_of": {"freeze_bottom": {"layers": 1}}}})
     with pytest.raises(ModelError, match="AlbertForSequenceClassification shares one block among all of its layers"):
         check_recipe_space(space, facts)
+    check_recipe_space(parse_space({"layerwise_decay": 1.0}), facts)
+    with pytest.raises(ModelError, match="layerwise_decay: Albert.* so that none is deeper than another. Leave layerw"):
+        check_recipe_space(parse_space({"layerwise_decay": [0.9, 1.0]}), facts)

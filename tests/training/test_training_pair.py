@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from pair_worker import PLAIN
+from pair_worker import PLAIN, UNEVEN
 from plain_reference import plain_training
 from training_cases import PAIRS, SGD, bench, equal, frozen_names, merged, recipe
 
@@ -94,7 +94,7 @@ def test_weights_and_loss_are_those_of_plain_pytorch(
     stage: int, case: str, seen: list[dict[str, Any]], work: Workbench
 ) -> None:
     result = result_of(seen, f"zero{stage}-{case}")
-    settings = {**PLAIN, **({**SGD, "batch_size": 13} if case == "sgd" else {})}
+    settings = {**PLAIN, **SGD, "batch_size": 13} if case == "sgd" else UNEVEN
     expected, losses = plain_training(work, recipe(**settings), seed=3)
     assert [evaluation.train_loss for evaluation in result.history] == pytest.approx(losses, rel=1e-5)
     got = merged(result.checkpoint)

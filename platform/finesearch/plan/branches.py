@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from finesearch.plan.parameters import HIDDEN_DROPOUTS, PARAMETERS, Searchable
+from finesearch.plan.parameters import PARAMETERS, WITHOUT_LAYERS, Searchable
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ ADAPTATIONS: dict[str, Branch] = {
         _branch("freeze_embeddings", "The embeddings stay as they are; every layer trains."),
         _branch("freeze_bottom", "The embeddings and the bottom layers stay as they are.", (_FROZEN, None)),
         _branch("train_top", "The top layers train; all below them stays as it is.", (_TRAINED, None)),
-        _branch("head_only", "The output layer alone trains.", without_effect=HIDDEN_DROPOUTS),
+        _branch("head_only", "The output layer alone trains.", without_effect=WITHOUT_LAYERS),
         _branch("norms_only", "The normalisations and the output layer train."),
         _branch("biases_only", "The biases and the output layer train: BitFit (Ben Zaken et al., 2022)."),
         _branch("pattern", "The parameters whose names match train, and a new output layer.", (_PATTERNS, None)),

@@ -12,6 +12,9 @@ Kind = Literal["float", "integer", "boolean", "word", "names", "patterns"]
 HIDDEN_DROPOUTS = frozenset({"dropout", "attention_dropout"})
 """Dropouts inside the encoder; frozen layers run without dropout, so these need a layer that trains."""
 
+WITHOUT_LAYERS = HIDDEN_DROPOUTS | {"layerwise_decay"}
+"""What has no effect where no layer trains."""
+
 
 @dataclass(frozen=True)
 class Searchable:
@@ -121,6 +124,14 @@ PARAMETERS: dict[str, Searchable] = {
         ),
         Searchable(
             "warmup_fraction", "float", "Share of all steps over which the rate rises from 0.", low=0.0, high=1.0
+        ),
+        Searchable(
+            "layerwise_decay",
+            "float",
+            "What the learning rate is multiplied with from each layer to the one below it; 1 leaves all alike.",
+            low=0.0,
+            high=1.0,
+            open_low=True,
         ),
         Searchable("weight_decay", "float", "Decoupled weight decay; biases and norms are spared.", low=0.0),
         _dropout("dropout", "Dropout of the layers that train; null keeps the model's own."),

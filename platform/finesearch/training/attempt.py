@@ -13,6 +13,7 @@ from finesearch.training.adaptations import adapt
 from finesearch.training.base_model import overlay
 from finesearch.training.checkpoint_record import CheckpointRecord, read_record
 from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
+from finesearch.training.depths import check_depths, parameter_depths
 from finesearch.training.engine import EngineSettings, running_engine
 from finesearch.training.global_batch import Learner
 from finesearch.training.history import Yardstick
@@ -75,7 +76,8 @@ def run_attempt(
         accumulation_steps=training.gradient_accumulation_steps,
         gradient_clipping=spec.recipe.gradient_clipping,
     )
-    with running_engine(model, build_optimizer(model, spec.recipe), settings, processes) as engine:
+    optimizer = build_optimizer(model, spec.recipe, depths_of(model, materials, spec))
+    with running_engine(model, optimizer, settings, processes) as engine:
         tokens, steps = materials.tokens.train, settings.accumulation_steps
         learner = Learner(engine, materials.task, materials.base, tokens, processes, steps, spec.recipe.label_smoothing)
         writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
@@ -141,6 +143,18 @@ def build_model(
             )
         overlay(model, load_file(remains.kept[record.evaluation.step] / WEIGHTS))
     return model, warnings
+
+
+def depths_of(model: PreTrainedModel, materials: Materials, spec: TrialSpec) -> dict[str, int] | None:
+    """Depth of each parameter, where the recipe asks for it.
+
+    Raises:
+        ModelError: it does, and the model's layers share one block.
+    """
+    if spec.recipe.layerwise_decay == 1.0:
+        return None
+    check_depths("layerwise_decay", model)
+    return parameter_depths(model, materials.base.anatomy, materials.base.fresh)
 
 
 def _replay(history: tuple[Evaluation, ...], report: Report) -> bool:

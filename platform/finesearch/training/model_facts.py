@@ -12,6 +12,7 @@ from finesearch.plan import ADAPTATIONS as BRANCHES
 from finesearch.plan import Space, TaskPlan
 from finesearch.training.adaptations import ADAPTATIONS
 from finesearch.training.anatomy import num_blocks
+from finesearch.training.depths import check_depths
 from finesearch.training.model_files import load_tokenizer, quiet_transformers, weight_files, weights_sha256
 from finesearch.training.model_source import model_folder
 from finesearch.training.trial import Frozen
@@ -73,6 +74,9 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
         given = [_extremes(domains[key]) if key in domains else (branch.defaults[key],) for key in adaptation.checked]
         for values in product(*given):
             adaptation.check(skeleton, dict(zip(adaptation.checked, values, strict=True)))
+    for entry in space.entries:
+        if entry.key == "layerwise_decay" and any(value < 1.0 for value in _extremes(entry.domain)):
+            check_depths(entry.key, skeleton)
 
 
 def read_config(folder: Path, **settings: Any) -> PretrainedConfig:
