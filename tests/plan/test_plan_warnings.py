@@ -38,6 +38,14 @@ from plan_examples import BRANCHED, made
             },
             "space.learning_rate has no effect under any branch of this space.",
         ),
+        (
+            {
+                "space": {
+                    "adaptation": {"one_of": {"gradual_unfreezing": {"every_steps": [5, 9], "every_fraction": 0.2}}},
+                }
+            },
+            "space.adaptation.gradual_unfreezing.every_fraction has no effect: every_steps is given.",
+        ),
         ({"space": {}}, "space: it holds one configuration; further trials only repeat it with other seeds."),
         (
             {"space": {"epochs": [1, 2]}, "training__epochs": 4},

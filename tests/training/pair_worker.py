@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training_cases import ADAPTATIONS, PAIRS, SGD, bench, run, trial
+from training_cases import PAIRS, SGD, adaptation_settings, bench, run, trial
 
 from finesearch.errors import FinesearchError
 
@@ -33,7 +33,7 @@ def main(rank: int, home: Path, out: Path) -> None:
     for stage in range(4):
         work = bench(home, zero_stage=stage, workers_per_trial=2)
         for adaptation in (adaptation for at, adaptation in PAIRS if at == stage):
-            settings = {"adaptation": adaptation, "adaptation_parameters": ADAPTATIONS[adaptation], **SHORT}
+            settings = {**SHORT, **adaptation_settings(adaptation)}
             result, diary = run(work, trial(out / f"zero{stage}-{adaptation}", **settings))
             seen[f"zero{stage}-{adaptation}"] = {"result": result.model_dump(), "reported": diary.steps}
         run(work, trial(out / f"zero{stage}-parts", **SHORT), stop_after=1 if rank == 0 else None)

@@ -27,8 +27,13 @@ def depth_in_bert(name: str, layers: int = 4) -> int:
     return layers - int(layer[1]) if layer else layers + 1 if "embeddings" in name else 1
 
 
-def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """Final tensors and the mean training loss of each epoch, for a recipe without dropout and with full adaptation."""
+def plain_training(
+    work: Workbench, recipe: Recipe, seed: int, every_steps: int | None = None
+) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """Final tensors and the mean training loss of each epoch, for a recipe without dropout and with full adaptation.
+
+    With ``every_steps`` one more layer trains after so many steps; what does not train has no gradient at all.
+    """
     materials = work._materials
     model, _ = materials.base.build(recipe, seed)
     tokens = materials.tokens.train
@@ -60,6 +65,8 @@ def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str
             # Warm-up, then a straight line to nothing.
             factor = (step + 1) / (warmup + 1) if step < warmup else (steps - step) / (steps - warmup)
             rate = recipe.learning_rate * factor
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(every_steps is None or depth_in_bert(name) <= step // every_steps)
             batch = materials.task.collate(tokens.rows(rows), materials.base.tokenizer)
             labels = batch.pop("labels")
             loss = cross_entropy(model(**batch).logits, labels, label_smoothing=recipe.label_smoothing)
@@ -72,7 +79,8 @@ def plain_training(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str
             if recipe.optimizer == "sgd":
                 with torch.no_grad():
                     for group in groups:
-                        group["params"][0].mul_(1 - rate * group["share"] * group["weight_decay"])
+                        if group["params"][0].requires_grad:
+                            group["params"][0].mul_(1 - rate * group["share"] * group["weight_decay"])
             optimizer.step()
             total += loss.item() * len(rows)
             step += 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_cases import ADAPTATIONS, bench, frozen_names, recipe, run, trial
+from training_cases import ADAPTATIONS, adaptation_settings, bench, frozen_names, merged, run, trial, untrained
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from finesearch.errors import ModelError
@@ -261,15 +261,14 @@ def test_what_the_base_did_not_have_is_trained_under_every_adaptation() -> None:
 def test_training_changes_all_that_is_trained_and_no_bit_of_what_is_frozen(
     adaptation: str, home: Path, tmp_path: Path
 ) -> None:
-    from training_cases import merged
-
     work = bench(home)
-    before, _ = work._materials.base.build(recipe(), seed=3)
-    settings = {"adaptation": adaptation, "adaptation_parameters": ADAPTATIONS[adaptation]}
-    result, _ = run(work, trial(tmp_path, **settings))
+    before = untrained(work, adaptation)
+    result, _ = run(work, trial(tmp_path, **adaptation_settings(adaptation)))
     after = merged(result.checkpoint)
     held = frozen_names(adaptation, after)
-    for name, parameter in before.named_parameters():
+    assert before.keys() == after.keys()
+    for name, parameter in before.items():
         assert torch.equal(parameter, after[name]) == (name in held), name
-    assert result.trainable_parameters == sum(p.numel() for n, p in before.named_parameters() if n not in held)
-    assert result.total_parameters == 41634
+    assert result.trainable_parameters == sum(p.numel() for name, p in before.items() if name not in held)
+    assert result.total_parameters == sum(p.numel() for p in before.values())
+    assert (result.total_parameters == 41634) == (adaptation not in ("lora", "ia3"))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pair_worker import PLAIN, UNEVEN
 from plain_reference import plain_training
-from training_cases import PAIRS, SGD, bench, equal, frozen_names, merged, recipe
+from training_cases import PAIRS, SGD, bench, equal, frozen_names, merged, recipe, untrained
 
 from finesearch.training import TrialResult, Workbench, evaluate_checkpoint
 
@@ -54,13 +54,13 @@ def test_what_is_frozen_keeps_every_bit_and_what_is_trained_changes(
     stage: int, adaptation: str, seen: list[dict[str, Any]], work: Workbench
 ) -> None:
     result = result_of(seen, f"zero{stage}-{adaptation}")
-    before, _ = work._materials.base.build(recipe(), seed=3)
+    before = untrained(work, adaptation)
     after = merged(result.checkpoint)
     held = frozen_names(adaptation, after)
-    for name, parameter in before.named_parameters():
+    for name, parameter in before.items():
         assert torch.equal(parameter, after[name]) == (name in held), name
-    assert result.trainable_parameters == sum(p.numel() for n, p in before.named_parameters() if n not in held)
-    assert result.total_parameters == 41634
+    assert result.trainable_parameters == sum(p.numel() for name, p in before.items() if name not in held)
+    assert result.total_parameters == sum(p.numel() for p in before.values())
 
 
 @pytest.mark.parametrize(("stage", "adaptation"), PAIRS)
@@ -69,7 +69,9 @@ def test_ranks_agree_on_the_result_and_the_first_reports(
 ) -> None:
     case = f"zero{stage}-{adaptation}"
     first, second = (json.loads(json.dumps(rank[case]["result"])) for rank in seen)
-    assert (seen[0][case]["reported"], seen[1][case]["reported"]) == ([1, 2], [])
+    steps = [evaluation["step"] for evaluation in first["history"]]
+    assert steps == ([1] if adaptation == "gradual_unfreezing" else [1, 2])
+    assert (seen[0][case]["reported"], seen[1][case]["reported"]) == (steps, [])
     for result in (first, second):
         for evaluation in (result["best"], *result["history"]):
             # Each rank has a clock of its own.

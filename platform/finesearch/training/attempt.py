@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import CheckpointError
 from finesearch.training import checkpoints, manifest
-from finesearch.training.adaptations import adapt
+from finesearch.training.adaptations import Adapted, adapt
 from finesearch.training.base_model import overlay
 from finesearch.training.checkpoint_record import CheckpointRecord, read_record
 from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
@@ -21,7 +21,7 @@ from finesearch.training.optimizers import build_optimizer
 from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.processes import Processes
 from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
-from finesearch.training.trial_run import TrialRun
+from finesearch.training.trial_run import TrialRun, steps_per_epoch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,7 +64,7 @@ def run_attempt(
         return remains.result.model_copy(update={"stopped": stopped})
     if history and not processes.first_does(lambda: _replay(history, report)):
         return _stopped_in_replay(remains, history, yardstick, directory)
-    model, warnings = build_model(materials, training, spec, processes, remains)
+    model, adapted, warnings = build_model(materials, training, spec, processes, remains)
     precision, precision_notes = choose_precision(training.precision, processes.device)
     compute_in(model, precision, processes.device)
     totals = _count(model)
@@ -76,12 +76,12 @@ def run_attempt(
         accumulation_steps=training.gradient_accumulation_steps,
         gradient_clipping=spec.recipe.gradient_clipping,
     )
-    optimizer = build_optimizer(model, spec.recipe, depths_of(model, materials, spec))
+    optimizer = build_optimizer(model, spec.recipe, depths_of(model, materials, spec, adapted))
     with running_engine(model, optimizer, settings, processes) as engine:
         tokens, steps = materials.tokens.train, settings.accumulation_steps
         learner = Learner(engine, materials.task, materials.base, tokens, processes, steps, spec.recipe.label_smoothing)
         writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
-        run = TrialRun(spec, training, materials, yardstick, learner, writer, precision, *totals)
+        run = TrialRun(spec, training, materials, yardstick, learner, writer, precision, *totals, adapted.unfreezing)
         if history:
             run.go_on_from(history, remains.kept)
         ended = run.train(report, beat)
@@ -125,13 +125,14 @@ def find_remains(spec: TrialSpec, directory: Path) -> Remains:
 
 def build_model(
     materials: Materials, training: TrainingPlan, spec: TrialSpec, processes: Processes, remains: Remains
-) -> tuple[PreTrainedModel, tuple[str, ...]]:
+) -> tuple[PreTrainedModel, Adapted, tuple[str, ...]]:
     """The trial's model, adapted, with the weights of the checkpoint to go on from if there is one; and warnings."""
     from safetensors.torch import load_file
 
     base, recipe = materials.base, spec.recipe
     model, warnings = base.build(recipe, spec.seed)
-    adapt(model, base.anatomy, recipe.adaptation, recipe.adaptation_parameters, base.fresh)
+    steps = steps_per_epoch(materials, spec) * recipe.epochs
+    adapted = adapt(model, base.anatomy, recipe.adaptation, recipe.adaptation_parameters, base.fresh, steps, spec.seed)
     if remains.record is not None:
         record = remains.record
         same = processes.first_does(lambda: record.base.sha256 == materials.base_reference.sha256)
@@ -142,15 +143,19 @@ def build_model(
                 f"Put the old one back, or start a run under a new name."
             )
         overlay(model, load_file(remains.kept[record.evaluation.step] / WEIGHTS))
-    return model, warnings
+    return model, adapted, (*warnings, *adapted.notes)
 
 
-def depths_of(model: PreTrainedModel, materials: Materials, spec: TrialSpec) -> dict[str, int] | None:
+def depths_of(
+    model: PreTrainedModel, materials: Materials, spec: TrialSpec, adapted: Adapted
+) -> Mapping[str, int] | None:
     """Depth of each parameter, where the recipe asks for it.
 
     Raises:
         ModelError: it does, and the model's layers share one block.
     """
+    if adapted.unfreezing is not None:
+        return adapted.unfreezing.depths
     if spec.recipe.layerwise_decay == 1.0:
         return None
     check_depths("layerwise_decay", model)

@@ -44,7 +44,9 @@ def parameter_groups(
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            place = (depths[name] if depths else 0, parameter.ndim < 2)
+            # IA3's vectors are stored as matrices; decay would draw them to 0, and what changes nothing is 1.
+            is_vector = parameter.ndim < 2 or ".ia3_l." in name
+            place = (depths[name] if depths else 0, is_vector)
             groups.setdefault(place, []).append(parameter)
     return [
         {"params": parameters, "weight_decay": 0.0 if are_vectors else weight_decay}

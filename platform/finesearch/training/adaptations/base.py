@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import ModelError
@@ -12,9 +13,23 @@ from finesearch.training.anatomy import Anatomy, backbone_prefix, num_blocks
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from finesearch.training.adaptations.unfreezing import Unfreezing
+
 ADAPTATIONS: dict[str, Adaptation] = {}
 
 Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an adaptation works with beside the model and its own parameters.
+
+    fresh: names of the parameters that the base model did not have. steps: optimizer steps of the whole trial.
+    """
+
+    anatomy: Anatomy
+    fresh: Collection[str]
+    steps: int
 
 
 class Adaptation(ABC):
@@ -35,9 +50,22 @@ class Adaptation(ABC):
             ModelError: the model does not have what the adaptation needs; says what would work.
         """
 
+    def attach(  # noqa: B027 - most adaptations add nothing
+        self, model: PreTrainedModel, parameters: Parameters, fresh: Collection[str]
+    ) -> None:
+        """Add in place what the adaptation adds to a checked model; ``fresh`` as in ``Setting``."""
+
     @abstractmethod
-    def trained(self, model: PreTrainedModel, anatomy: Anatomy, parameters: Parameters) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
         """Names of the parameters of a checked model that are trained, beside those that the base did not have."""
+
+    def unfreezing(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Unfreezing | None:
+        """What holds back a part of what is trained until its time; None where everything trains from the start."""
+        return None
+
+    def notes(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> tuple[str, ...]:
+        """What the reader of the report should know about the outcome."""
+        return ()
 
 
 def check_layers(adaptation: str, layers: int, model: PreTrainedModel) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.base import Adaptation, Parameters, check_layers, head_parameters
-from finesearch.training.anatomy import Anatomy, backbone_prefix
+from finesearch.training.adaptations.base import Adaptation, Parameters, Setting, check_layers, head_parameters
+from finesearch.training.anatomy import backbone_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,7 +18,7 @@ class Full(Adaptation):
 
     name = "full"
 
-    def trained(self, model: PreTrainedModel, anatomy: Anatomy, parameters: Parameters) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
         return all_but(model, ())
 
 
@@ -27,8 +27,8 @@ class FreezeEmbeddings(Adaptation):
 
     name = "freeze_embeddings"
 
-    def trained(self, model: PreTrainedModel, anatomy: Anatomy, parameters: Parameters) -> Iterable[str]:
-        return all_but(model, anatomy.bottom(0))
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+        return all_but(model, setting.anatomy.bottom(0))
 
 
 class FreezeBottom(Adaptation):
@@ -40,8 +40,8 @@ class FreezeBottom(Adaptation):
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
         check_layers(self.name, parameters["layers"], model)
 
-    def trained(self, model: PreTrainedModel, anatomy: Anatomy, parameters: Parameters) -> Iterable[str]:
-        return all_but(model, anatomy.bottom(parameters["layers"]))
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+        return all_but(model, setting.anatomy.bottom(parameters["layers"]))
 
 
 class TrainTop(Adaptation):
@@ -53,8 +53,8 @@ class TrainTop(Adaptation):
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
         check_layers(self.name, parameters["layers"], model)
 
-    def trained(self, model: PreTrainedModel, anatomy: Anatomy, parameters: Parameters) -> Iterable[str]:
-        return all_but(model, anatomy.bottom(len(anatomy.blocks) - parameters["layers"]))
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+        return all_but(model, setting.anatomy.bottom(len(setting.anatomy.blocks) - parameters["layers"]))
 
 
 class HeadOnly(Adaptation):
@@ -69,7 +69,7 @@ class HeadOnly(Adaptation):
                 f"Use freeze_bottom instead."
             )
 
-    def trained(self, model: PreTrainedModel, anatomy: Anatomy, parameters: Parameters) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
         return head_parameters(model)
 
 

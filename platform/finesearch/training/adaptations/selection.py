@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.base import Adaptation, Parameters, head_parameters
-from finesearch.training.anatomy import Anatomy, backbone_prefix
+from finesearch.training.adaptations.base import Adaptation, Parameters, Setting, head_parameters
+from finesearch.training.anatomy import backbone_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,7 +27,7 @@ class NormsOnly(Adaptation):
                 f"Use biases_only, or pattern with names of your own."
             )
 
-    def trained(self, model: PreTrainedModel, anatomy: Anatomy, parameters: Parameters) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
         return norm_parameters(model) | head_parameters(model)
 
 
@@ -46,7 +46,7 @@ class BiasesOnly(Adaptation):
                 f"of your own."
             )
 
-    def trained(self, model: PreTrainedModel, anatomy: Anatomy, parameters: Parameters) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
         return bias_parameters(model) | head_parameters(model)
 
 
@@ -65,7 +65,7 @@ class Pattern(Adaptation):
                     f"{type(model).__name__}. Near it: {', '.join(near_names(pattern, names))}."
                 )
 
-    def trained(self, model: PreTrainedModel, anatomy: Anatomy, parameters: Parameters) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
         patterns = [re.compile(pattern) for pattern in parameters["patterns"].split()]
         return {name for name, _ in model.named_parameters() if any(pattern.search(name) for pattern in patterns)}
 
