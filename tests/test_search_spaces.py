@@ -23,6 +23,13 @@ CHANGES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "relation_extraction.yaml": ("related", (LAYERS,)),
     "text_classification.yaml": ("sentiment", (LAYERS,)),
     "token_classification.yaml": ("tagged", (LAYERS,)),
+    "ways_to_adapt.yaml": (
+        None,
+        (
+            "space.adaptation.one_of.train_top.layers={min: 1, max: 4}",
+            "space.adaptation.one_of.pattern.patterns=[LayerNorm, pooler]",
+        ),
+    ),
 }
 
 

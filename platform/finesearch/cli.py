@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("run", type=Path, help="run folder, such as runs/quickstart")
     export.add_argument("folder", type=Path, help="new folder for weights, config and tokenizer")
     export.add_argument("--rank", type=int, default=1, help="place in the report's ranking (default: 1)")
+    export.add_argument("--adapter", action="store_true", help="write what peft loads onto the base model instead")
     export.set_defaults(act=_export)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of plan files, for editors")
@@ -120,7 +121,7 @@ def _export(options: argparse.Namespace) -> int:
     checkpoint = ranked_checkpoint(options.run, options.rank)
     if options.folder.exists() and any(options.folder.iterdir()):
         raise InputError(f"{options.folder}: exists and is not empty. Expected a new folder; nothing was overwritten.")
-    export_checkpoint(checkpoint, options.folder)
+    export_checkpoint(checkpoint, options.folder, adapter=options.adapter)
     print(options.folder)
     return 0
 

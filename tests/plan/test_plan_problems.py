@@ -201,8 +201,8 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"space": {"adaptation": {"one_of": {}}}}, "space.adaptation: expected the name of a branch"),
     (
-        {"space": {"adaptation": {"one_of": {"lora": {}}}}},
-        "unknown branch 'lora' of adaptation.\n  Known here: full, freeze_",
+        {"space": {"adaptation": {"one_of": {"lorra": {}}}}},
+        "unknown branch 'lorra' of adaptation.\n  Did you mean 'lora'? Known here: full, freeze_",
     ),
     ({"space": {"adaptation": "head-only"}}, "unknown branch 'head-only' of adaptation.\n  Did you mean 'head_only'?"),
     (

@@ -148,6 +148,43 @@ def test_a_space_pickles() -> None:
     assert pickle.loads(pickle.dumps(space)) == space
 
 
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        ("pooler", ("pooler",)),
+        (["pooler", "bias$"], ("pooler bias$",)),
+        ([["pooler"], ["pooler", "bias$"]], ("pooler", "pooler bias$")),
+        (["pooler", ["pooler", "bias$"]], ("pooler", "pooler bias$")),
+    ],
+)
+def test_a_flat_list_of_names_is_one_value_and_a_list_of_lists_a_choice(written: Any, values: tuple[str, ...]) -> None:
+    space = parse_space({"adaptation": {"one_of": {"pattern": {"patterns": written}}}})
+    assert space.selectors["adaptation"]["pattern"]["patterns"].grid == values
+    assert parse_space(space.to_plain()) == space
+    first = {"adaptation": {"pattern": {"patterns": values[-1].split()}}}
+    assert space.recipe(space.first_configuration(first), TrainingPlan()).adaptation_parameters == {
+        "patterns": values[-1]
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (["layer["], "expected a list of regular expressions without spaces, got a list of 1 ('layer[' is no regular"),
+        ([], "got an empty list.\n  A list is one value here; write a list of lists to choose from."),
+        (["a b"], "(an item is empty or has a space in it)"),
+        ([["a"], ["a"]], "adaptation.one_of.pattern.patterns.1: 'a' stands twice"),
+        (["a", "a"], "(an item stands twice)"),
+        ({"min": 1, "max": 2}, "Only numbers have ranges"),
+        (3, "expected a list of regular expressions without spaces, got 3."),
+    ],
+)
+def test_a_wrong_list_of_patterns_is_refused(written: Any, message: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        parse_space({"adaptation": {"one_of": {"pattern": {"patterns": written}}}})
+    assert message in caught.value.message
+
+
 # --- search.first ------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +264,8 @@ def test_a_first_value_is_one_that_can_be_drawn(given_space: dict[str, Any], val
 
 # --- properties over every space that can be written ---------------------------------------------------------------
 
+NAMES = ["query", "value", r"layer\.[0-3]\.", "(norm|bias)$"]
+
 
 def numbers(searchable: Searchable) -> st.SearchStrategy[Any]:
     low = max(searchable.low, -1.0) + (1e-6 if searchable.open_low else 0)
@@ -242,6 +281,10 @@ def domains(draw: st.DrawFn, searchable: Searchable) -> Any:
     if searchable.kind == "word":
         words = st.sampled_from(searchable.words)
         return draw(words | st.lists(words, min_size=1, unique=True))
+    if searchable.is_list:
+        one = st.sampled_from(NAMES) | st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True)
+        lists = st.lists(st.sampled_from(NAMES), min_size=1, max_size=2, unique=True)
+        return draw(one | st.lists(lists, min_size=1, max_size=2, unique_by=" ".join))
     values = numbers(searchable) | (st.none() if searchable.nullable else st.nothing())
     form = draw(st.sampled_from(["one", "list", "range"]))
     if form == "one":

@@ -34,6 +34,10 @@ from plan_examples import BRANCHED, made
             "space.neftune has no effect under any branch of this",
         ),
         (
+            {"space": {"adaptation": "head_only", "layerwise_decay": 0.9, "schedule": ["linear", "cosine"]}},
+            "space.layerwise_decay has no effect under any branch of this",
+        ),
+        (
             {"space": {"adaptation": "head_only", "optimizer": {"one_of": {"sgd": {"dropout": 0.1}, "adamw": {}}}}},
             "space.optimizer.sgd.dropout has",
         ),
@@ -45,6 +49,14 @@ from plan_examples import BRANCHED, made
                 }
             },
             "space.learning_rate has no effect under any branch of this space.",
+        ),
+        (
+            {
+                "space": {
+                    "adaptation": {"one_of": {"gradual_unfreezing": {"every_steps": [5, 9], "every_fraction": 0.2}}},
+                }
+            },
+            "space.adaptation.gradual_unfreezing.every_fraction has no effect: every_steps is given.",
         ),
         ({"space": {}}, "space: it holds one configuration; further trials only repeat it with other seeds."),
         (

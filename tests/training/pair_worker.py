@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training_cases import ADAPTATIONS, SGD, bench, run, trial
+from training_cases import PAIRS, SGD, adaptation_settings, bench, run, trial
 
 from finesearch.errors import FinesearchError
 
 # Two epochs of two steps.
 SHORT = {"batch_size": 26}
 PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}
+UNEVEN = {**PLAIN, "layerwise_decay": 0.7}
 
 
 def main(rank: int, home: Path, out: Path) -> None:
@@ -31,8 +32,8 @@ def main(rank: int, home: Path, out: Path) -> None:
     seen: dict[str, Any] = {}
     for stage in range(4):
         work = bench(home, zero_stage=stage, workers_per_trial=2)
-        for adaptation, parameters in ADAPTATIONS.items():
-            settings = {"adaptation": adaptation, "adaptation_parameters": parameters, **SHORT}
+        for adaptation in (adaptation for at, adaptation in PAIRS if at == stage):
+            settings = {**SHORT, **adaptation_settings(adaptation)}
             result, diary = run(work, trial(out / f"zero{stage}-{adaptation}", **settings))
             seen[f"zero{stage}-{adaptation}"] = {"result": result.model_dump(), "reported": diary.steps}
         run(work, trial(out / f"zero{stage}-parts", **SHORT), stop_after=1 if rank == 0 else None)
@@ -40,7 +41,7 @@ def main(rank: int, home: Path, out: Path) -> None:
         seen[f"zero{stage}-parts"] = {"result": result.model_dump(), "reported": diary.steps, "beats": diary.beats}
         # Three rows in the last batch, six pieces of every batch.
         uneven = bench(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
-        result, _ = run(uneven, trial(out / f"zero{stage}-uneven", **PLAIN))
+        result, _ = run(uneven, trial(out / f"zero{stage}-uneven", **UNEVEN))
         seen[f"zero{stage}-uneven"] = {"result": result.model_dump()}
         result, _ = run(work, trial(out / f"zero{stage}-sgd", **{**PLAIN, **SGD, "batch_size": 13}))
         seen[f"zero{stage}-sgd"] = {"result": result.model_dump()}

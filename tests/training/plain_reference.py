@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,13 +21,32 @@ Losses = Callable[[torch.nn.Module, dict[str, Any], torch.Tensor], tuple[torch.T
 Look = Callable[[torch.nn.Module], None] | None
 
 
+def depth_in_bert(name: str, layers: int = 4) -> int:
+    """0 for the head, 1 for the top layer and the pooler above it, and so on down to the embeddings.
+
+    >>> [depth_in_bert(name) for name in ("classifier.bias", "bert.encoder.layer.3.x", "bert.embeddings.x")]
+    [0, 1, 5]
+    """
+    if not name.startswith("bert."):
+        return 0
+    layer = re.match(r"bert\.encoder\.layer\.(\d+)\.", name)
+    return layers - int(layer[1]) if layer else layers + 1 if "embeddings" in name else 1
+
+
 def plain_training(
-    work: Workbench, recipe: Recipe, seed: int, pull: Change = None, losses_of: Losses = None, look: Look = None
+    work: Workbench,
+    recipe: Recipe,
+    seed: int,
+    pull: Change = None,
+    losses_of: Losses = None,
+    look: Look = None,
+    every_steps: int | None = None,
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
     """Final tensors and the mean training loss of each epoch, for a recipe without dropout and with full adaptation.
 
     pull: changes the model before each update, given the learning rate. losses_of: the loss to descend and the one to
-    report, from model, batch and labels, with the dropout of step and seed on. look: called after each step.
+    report, from model, batch and labels, with the dropout of step and seed on. look: called after each step. With
+    ``every_steps`` one more layer trains after so many steps; what does not train has no gradient at all.
     """
     materials = work._materials
     model, _ = materials.base.build(recipe, seed)
@@ -36,9 +56,15 @@ def plain_training(
         for e in range(recipe.epochs)
     ]
     steps = sum(map(len, epochs))
-    decayed = [p for name, p in model.named_parameters() if not name.endswith("bias") and "LayerNorm" not in name]
-    spared = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    # One group a parameter: some have a weight decay, each has a share of the rate by its layer.
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [parameter],
+            "weight_decay": 0.0 if name.endswith("bias") or "LayerNorm" in name else recipe.weight_decay,
+            "share": recipe.layerwise_decay ** depth_in_bert(name),
+        }
+        for name, parameter in model.named_parameters()
+    ]
     own = recipe.optimizer_parameters
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adamw":
@@ -49,7 +75,7 @@ def plain_training(
     elif recipe.optimizer == "lion":
         optimizer = Lion(groups, lr=1.0, betas=(own["beta1"], own["beta2"]))
     else:
-        plain = [{"params": group["params"]} for group in groups]
+        plain = [{"params": group["params"], "share": group["share"]} for group in groups]
         optimizer = torch.optim.SGD(plain, lr=1.0, momentum=own["momentum"], nesterov=own["nesterov"])
     warmup, step, losses = math.ceil(recipe.warmup_fraction * steps), 0, []
     for batches in epochs:
@@ -58,6 +84,8 @@ def plain_training(
             # Warm-up, then a straight line to nothing.
             factor = (step + 1) / (warmup + 1) if step < warmup else (steps - step) / (steps - warmup)
             rate = recipe.learning_rate * factor
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(every_steps is None or depth_in_bert(name) <= step // every_steps)
             batch = materials.task.collate(tokens.rows(rows), materials.base.tokenizer, multiple=1)
             labels = batch.pop("labels")
             if losses_of is None:
@@ -70,11 +98,12 @@ def plain_training(
             if recipe.gradient_clipping is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clipping)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             if recipe.optimizer == "sgd":
                 with torch.no_grad():
-                    for parameter in decayed:
-                        parameter.mul_(1 - rate * recipe.weight_decay)
+                    for group in groups:
+                        if group["params"][0].requires_grad:
+                            group["params"][0].mul_(1 - rate * group["share"] * group["weight_decay"])
             if pull is not None:
                 pull(model, rate)
             optimizer.step()

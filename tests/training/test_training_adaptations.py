@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_cases import ADAPTATIONS, FROZEN, bench, recipe, run, trial
+from training_cases import ADAPTATIONS, adaptation_settings, bench, frozen_names, merged, run, trial, untrained
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from finesearch.errors import ModelError
@@ -128,6 +128,14 @@ def test_bottom_layers_are_frozen_and_nothing_above_them(architecture: str, laye
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_top_is_trained_where_the_bottom_is_frozen(architecture: str) -> None:
+    bottom, top = build(architecture), build(architecture)
+    adapt(bottom, study(bottom, EXAMPLE), "freeze_bottom", {"layers": 2}, fresh=())
+    adapt(top, study(top, EXAMPLE), "train_top", {"layers": 1}, fresh=())
+    assert frozen(top) == frozen(bottom)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_head_alone_is_trained(architecture: str) -> None:
     model = build(architecture)
     adapt(model, study(model, EXAMPLE), "head_only", {}, fresh=())
@@ -156,6 +164,60 @@ def test_layers_that_are_trained_do_drop() -> None:
     adapt(model, study(model, EXAMPLE), "freeze_bottom", {"layers": 2}, fresh=())
     model.train()
     assert not torch.equal(model(**EXAMPLE).logits, model(**EXAMPLE).logits)
+
+
+@pytest.mark.parametrize("adaptation", ["norms_only", "biases_only"])
+def test_layers_of_which_a_part_is_trained_drop_everywhere(adaptation: str) -> None:
+    model = build("bert")
+    adapt(model, study(model, EXAMPLE), adaptation, {}, fresh=())
+    model.train()
+    dropouts = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    assert len(dropouts) == 1 + 3 * 3 + 1
+    assert all(module.training for module in dropouts)
+
+
+def test_layers_without_a_trained_parameter_drop_nothing_wherever_they_stand() -> None:
+    model = build("bert")
+    adapt(model, study(model, EXAMPLE), "pattern", {"patterns": r"layer\.1\."}, fresh={"classifier.weight"})
+    model.train()
+    silent = [f"bert.{name}" for name in ("embeddings.dropout", "encoder.layer.0.output", "encoder.layer.2.output")]
+    assert [model.get_submodule(name).training for name in silent] == [False, False, False]
+    assert model.bert.encoder.layer[1].output.dropout.training
+    assert model.dropout.training
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_norms_are_found_whatever_their_class_is_called(architecture: str) -> None:
+    model = build(architecture)
+    adapt(model, study(model, EXAMPLE), "norms_only", {}, fresh=())
+    trained = {name for name in dict(model.named_parameters()) if name not in frozen(model)}
+    inside = {name for name in trained if name.startswith(model.base_model_prefix)}
+    assert inside == {
+        name for name in dict(model.base_model.named_parameters(prefix=model.base_model_prefix))
+        if any(word in name.lower() for word in ("norm", "ln_", ".ln"))
+    }  # fmt: skip
+    assert trained - inside == below(model, "classifier", "score", "pre_classifier", "pooler", "head")
+
+
+def test_a_model_without_biases_has_none_to_train() -> None:
+    model = build("llama")
+    with pytest.raises(ModelError, match="biases_only: LlamaForSequenceClassification has no biases. Use norms_only"):
+        adapt(model, study(model, EXAMPLE), "biases_only", {}, fresh=())
+
+
+def test_a_pattern_that_matches_nothing_is_refused_with_names_near_it() -> None:
+    model = build("bert")
+    wrong = {"patterns": r"classifier encodr\.layer\.2\.output\.LayerNorm"}
+    with pytest.raises(ModelError, match=r"'encodr.* is found in .* no .* Near it: bert\.encoder\.layer\.2\.output"):
+        adapt(model, study(model, EXAMPLE), "pattern", wrong, fresh=())
+
+
+def test_a_head_that_is_the_embeddings_cannot_be_trained_alone() -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **ARCHITECTURES["gpt2"][0]))
+    with pytest.raises(ModelError, match="nothing of GPT2LMHeadModel would train, since its head shares its weights"):
+        adapt(model, study(model, EXAMPLE), "head_only", {}, fresh=())
 
 
 def test_an_encoder_with_a_decoder_is_frozen_from_the_encoders_bottom() -> None:
@@ -199,15 +261,14 @@ def test_what_the_base_did_not_have_is_trained_under_every_adaptation() -> None:
 def test_training_changes_all_that_is_trained_and_no_bit_of_what_is_frozen(
     adaptation: str, home: Path, tmp_path: Path
 ) -> None:
-    from training_cases import merged
-
     work = bench(home)
-    before, _ = work._materials.base.build(recipe(), seed=3)
-    settings = {"adaptation": adaptation, "adaptation_parameters": ADAPTATIONS[adaptation]}
-    result, _ = run(work, trial(tmp_path, **settings))
+    before = untrained(work, adaptation)
+    result, _ = run(work, trial(tmp_path, **adaptation_settings(adaptation)))
     after = merged(result.checkpoint)
-    held = {name for name in after if name.startswith(FROZEN[adaptation])} if FROZEN[adaptation] else set()
-    for name, parameter in before.named_parameters():
+    held = frozen_names(adaptation, after)
+    assert before.keys() == after.keys()
+    for name, parameter in before.items():
         assert torch.equal(parameter, after[name]) == (name in held), name
-    assert result.trainable_parameters == sum(p.numel() for n, p in before.named_parameters() if n not in held)
-    assert result.total_parameters == 41634
+    assert result.trainable_parameters == sum(p.numel() for name, p in before.items() if name not in held)
+    assert result.total_parameters == sum(p.numel() for p in before.values())
+    assert (result.total_parameters == 41634) == (adaptation not in ("lora", "ia3"))

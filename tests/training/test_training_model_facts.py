@@ -100,6 +100,24 @@ def test_more_frozen_layers_than_there_are_are_refused_before_anything_runs(laye
         check_recipe_space(space, inspect_model(task_plan(), home))
 
 
+@pytest.mark.parametrize(
+    ("branch", "message"),
+    [
+        (
+            {"train_top": {"layers": [2, 5]}},
+            "train_top.layers: BertFor.* has 4 layers, so expected at most 4",
+        ),
+        ({"pattern": {"patterns": [["pooler"], ["pooler", "poler"]]}}, "patterns: 'poler' is found in the name of no"),
+    ],
+)
+def test_what_the_model_cannot_take_is_refused_before_anything_runs(
+    branch: dict[str, object], message: str, home: Path
+) -> None:
+    space = parse_space({"adaptation": {"one_of": {"full": {}, **branch}}})
+    with pytest.raises(ModelError, match=message):
+        check_recipe_space(space, inspect_model(task_plan(), home))
+
+
 def test_as_many_frozen_layers_as_there_are_are_fine(home: Path) -> None:
     space = parse_space({"adaptation": {"one_of": {"freeze_bottom": {"layers": {"min": 0, "max": 4}}}}})
     check_recipe_space(space, inspect_model(task_plan(), home))
@@ -122,3 +140,6 @@ def test_a_model_that_shares_one_block_has_no_layers_to_freeze(tmp_path: Path) -
     space = parse_space({"adaptation": {"one_of": {"freeze_bottom": {"layers": 1}}}})
     with pytest.raises(ModelError, match="AlbertForSequenceClassification shares one block among all of its layers"):
         check_recipe_space(space, facts)
+    check_recipe_space(parse_space({"layerwise_decay": 1.0}), facts)
+    with pytest.raises(ModelError, match="layerwise_decay: Albert.* so that none is deeper than another. Leave layerw"):
+        check_recipe_space(parse_space({"layerwise_decay": [0.9, 1.0]}), facts)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from pair_worker import PLAIN
+from pair_worker import PLAIN, UNEVEN
 from plain_reference import plain_training
-from training_cases import ADAPTATIONS, FROZEN, SGD, bench, equal, merged, recipe
+from training_cases import PAIRS, SGD, bench, equal, frozen_names, merged, recipe, untrained
 
 from finesearch.training import TrialResult, Workbench, evaluate_checkpoint
 
@@ -49,29 +49,29 @@ def result_of(seen: list[dict[str, Any]], case: str) -> TrialResult:
     return TrialResult.model_validate_json(json.dumps(seen[0][case]["result"]))
 
 
-@pytest.mark.parametrize("adaptation", ADAPTATIONS)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "adaptation"), PAIRS)
 def test_what_is_frozen_keeps_every_bit_and_what_is_trained_changes(
     stage: int, adaptation: str, seen: list[dict[str, Any]], work: Workbench
 ) -> None:
     result = result_of(seen, f"zero{stage}-{adaptation}")
-    before, _ = work._materials.base.build(recipe(), seed=3)
+    before = untrained(work, adaptation)
     after = merged(result.checkpoint)
-    held = {name for name in after if FROZEN[adaptation] and name.startswith(FROZEN[adaptation])}
-    for name, parameter in before.named_parameters():
+    held = frozen_names(adaptation, after)
+    for name, parameter in before.items():
         assert torch.equal(parameter, after[name]) == (name in held), name
-    assert result.trainable_parameters == sum(p.numel() for n, p in before.named_parameters() if n not in held)
-    assert result.total_parameters == 41634
+    assert result.trainable_parameters == sum(p.numel() for name, p in before.items() if name not in held)
+    assert result.total_parameters == sum(p.numel() for p in before.values())
 
 
-@pytest.mark.parametrize("adaptation", ADAPTATIONS)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "adaptation"), PAIRS)
 def test_ranks_agree_on_the_result_and_the_first_reports(
     stage: int, adaptation: str, seen: list[dict[str, Any]], work: Workbench
 ) -> None:
     case = f"zero{stage}-{adaptation}"
     first, second = (json.loads(json.dumps(rank[case]["result"])) for rank in seen)
-    assert (seen[0][case]["reported"], seen[1][case]["reported"]) == ([1, 2], [])
+    steps = [evaluation["step"] for evaluation in first["history"]]
+    assert steps == ([1] if adaptation == "gradual_unfreezing" else [1, 2])
+    assert (seen[0][case]["reported"], seen[1][case]["reported"]) == (steps, [])
     for result in (first, second):
         for evaluation in (result["best"], *result["history"]):
             # Each rank has a clock of its own.
@@ -96,7 +96,7 @@ def test_weights_and_loss_are_those_of_plain_pytorch(
     stage: int, case: str, seen: list[dict[str, Any]], work: Workbench
 ) -> None:
     result = result_of(seen, f"zero{stage}-{case}")
-    settings = {**PLAIN, **({**SGD, "batch_size": 13} if case == "sgd" else {})}
+    settings = {**PLAIN, **SGD, "batch_size": 13} if case == "sgd" else UNEVEN
     expected, losses = plain_training(work, recipe(**settings), seed=3)
     assert [evaluation.train_loss for evaluation in result.history] == pytest.approx(losses, rel=1e-5)
     got = merged(result.checkpoint)

@@ -82,6 +82,37 @@ def test_biases_and_norms_are_spared_from_decay(home: Path) -> None:
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
 
 
+def test_rates_fall_with_depth_and_keep_their_ratio(home: Path) -> None:
+    from training_cases import bench
+
+    from finesearch.training.depths import parameter_depths
+    from finesearch.training.optimizers import set_learning_rate
+
+    base = bench(home)._materials.base
+    model, _ = base.build(recipe(), seed=0)
+    depths = parameter_depths(model, base.anatomy, base.fresh)
+    optimizer = build_optimizer(model, recipe(layerwise_decay=0.5), depths)
+    set_learning_rate(optimizer, 0.32)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates["classifier.weight"] == rates["classifier.bias"] == 0.32
+    assert rates["bert.pooler.dense.weight"] == rates["bert.encoder.layer.3.output.dense.bias"] == 0.16
+    assert rates["bert.encoder.layer.0.attention.self.query.weight"] == 0.02
+    assert rates["bert.embeddings.word_embeddings.weight"] == rates["bert.embeddings.LayerNorm.bias"] == 0.01
+    assert len(optimizer.param_groups) == 2 * 6
+
+
+def test_what_the_base_did_not_have_has_the_full_rate_wherever_it_stands(home: Path) -> None:
+    from training_cases import bench
+
+    from finesearch.training.depths import parameter_depths
+
+    base = bench(home)._materials.base
+    model, _ = base.build(recipe(), seed=0)
+    depths = parameter_depths(model, base.anatomy, {*base.fresh, "bert.pooler.dense.weight"})
+    assert (depths["bert.pooler.dense.weight"], depths["bert.pooler.dense.bias"]) == (0, 1)
+
+
 def test_frozen_parameters_are_not_optimized(home: Path) -> None:
     model, _ = build(home)
     model.bert.requires_grad_(False)

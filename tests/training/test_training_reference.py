@@ -17,10 +17,11 @@ PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs"
     [
         ({}, {}),
         ({}, {"gradient_clipping": None, "label_smoothing": 0.0}),
-        ({}, {**SGD, "gradient_clipping": 0.1}),
+        ({}, {**SGD, "gradient_clipping": 0.1, "layerwise_decay": 0.6}),
+        ({}, {"layerwise_decay": 0.7}),
         # Pieces of 1, 1, 1, 1, 1, 1, 1 and 0 rows; of the last batch, 1, 1, 1, 0, 0, 0, 0 and 0.
         ({"gradient_accumulation_steps": 8}, {}),
-        ({"zero_stage": 1, "gradient_accumulation_steps": 8}, {}),
+        ({"zero_stage": 1, "gradient_accumulation_steps": 8}, {"layerwise_decay": 0.7}),
         ({"zero_stage": 2, "gradient_accumulation_steps": 8}, {}),
         ({"zero_stage": 3, "gradient_accumulation_steps": 8}, {}),
         ({"zero_stage": 3}, SGD),

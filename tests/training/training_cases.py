@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,54 @@ ADAPTATIONS: dict[str, dict[str, Any]] = {
     "freeze_embeddings": {},
     "freeze_bottom": {"layers": 2},
     "head_only": {},
+    "train_top": {"layers": 1},
+    "norms_only": {},
+    "biases_only": {},
+    "pattern": {"patterns": r"layer\.[13]\.output pooler"},
+    "gradual_unfreezing": {"every_fraction": 0.25},
+    "lora": {"rank": 2, "lora_dropout": 0.1, "targets": "query dense", "rslora": True},
+    "ia3": {},
 }
+# Four steps with one evaluation after all of them: by then every layer has joined that will.
+ONE_EVALUATION = {"epochs": 1, "batch_size": 13}
+# The ZeRO stages under which two processes train each adaptation: freezing is the same to DeepSpeed however it is said.
+PAIR_STAGES: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(ADAPTATIONS, (0, 1, 2, 3)),
+    "train_top": (2,),
+    "norms_only": (3,),
+    "biases_only": (1,),
+    "pattern": (3,),
+    "gradual_unfreezing": (0, 1, 2, 3),
+    "lora": (0, 1, 2, 3),
+    "ia3": (0, 3),
+}
+PAIRS = [(stage, adaptation) for adaptation, stages in PAIR_STAGES.items() for stage in stages]
 SGD = {"optimizer": "sgd", "optimizer_parameters": {"momentum": 0.9, "nesterov": True}}
-# What each adaptation freezes in a BERT of four layers, by the beginning of the parameters' names.
+# What each adaptation freezes in a BERT of four layers: a regular expression that the parameters' names match.
 FROZEN = {
-    "full": (),
-    "freeze_embeddings": ("bert.embeddings.",),
-    "freeze_bottom": ("bert.embeddings.", "bert.encoder.layer.0.", "bert.encoder.layer.1."),
-    "head_only": ("bert.",),
+    "full": r"(?!)",
+    "freeze_embeddings": r"bert\.embeddings\.",
+    "freeze_bottom": r"bert\.(embeddings|encoder\.layer\.[01])\.",
+    "head_only": r"bert\.",
+    "train_top": r"bert\.(embeddings|encoder\.layer\.[012])\.",
+    "norms_only": r"bert\.(?!.*LayerNorm)",
+    "biases_only": r"bert\.(?!.*bias$)",
+    "gradual_unfreezing": r"bert\.(embeddings|encoder\.layer\.0)\.",
+    "lora": r"bert\.(?!.*\.lora_)",
+    "ia3": r"bert\.(?!.*\.ia3_l\.)",
+    "pattern": r"bert\.(?!pooler|encoder\.layer\.[13]\.output)",
 }
+
+
+def adaptation_settings(adaptation: str) -> dict[str, Any]:
+    """Settings of a recipe for one of ADAPTATIONS."""
+    settings = {"adaptation": adaptation, "adaptation_parameters": ADAPTATIONS[adaptation]}
+    return settings | (ONE_EVALUATION if adaptation == "gradual_unfreezing" else {})
+
+
+def frozen_names(adaptation: str, names: Iterable[str]) -> set[str]:
+    """Those of the parameters' names that the adaptation freezes."""
+    return {name for name in names if re.match(FROZEN[adaptation], name)}
 
 
 def write_home(folder: Path, train_rows: int = 52) -> Path:
@@ -92,12 +133,24 @@ def without_clock(history: tuple[Evaluation, ...]) -> list[Evaluation]:
 
 
 def merged(checkpoint: str | None) -> dict[str, Any]:
-    """Every tensor of a checkpoint's model, the base's included."""
+    """Every tensor of a checkpoint's model, the base's included; adapted layers' have the names that they had there."""
     from finesearch.training import load_checkpoint_model
+    from finesearch.training.adaptations.adapters import base_name
 
     assert checkpoint is not None
     model, _, _ = load_checkpoint_model(checkpoint)
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    return {base_name(name): tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def untrained(work: Workbench, adaptation: str, seed: int = 3) -> dict[str, Any]:
+    """Every parameter as it is before the first step, by the names of ``merged``."""
+    from finesearch.training.adaptations import attach
+    from finesearch.training.adaptations.adapters import base_name
+
+    base, settings = work._materials.base, recipe(**adaptation_settings(adaptation))
+    model, _ = base.build(settings, seed)
+    attach(model, adaptation, settings.adaptation_parameters, base.fresh, seed)
+    return {base_name(name): parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:

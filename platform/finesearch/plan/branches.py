@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from finesearch.plan.parameters import HIDDEN_DROPOUTS, PARAMETERS, Searchable
+from finesearch.plan.parameters import PARAMETERS, WITHOUT_LAYERS, Scalar, Searchable
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Branch:
     name: str
     doc: str
     parameters: dict[str, Searchable]
-    defaults: dict[str, float | bool]
+    defaults: dict[str, Scalar]
     without_effect: frozenset[str] = frozenset()
 
     @property
@@ -30,26 +30,94 @@ class Branch:
         return self.parameters | shared
 
 
+REQUIRED = "no default"
+
+
 def _branch(
     name: str,
     doc: str,
-    *parameters: tuple[Searchable, float | bool | None],
+    *parameters: tuple[Searchable, Scalar],
     without_effect: frozenset[str] = frozenset(),
 ) -> Branch:
     own = {parameter.name: parameter for parameter, _ in parameters}
-    defaults = {parameter.name: default for parameter, default in parameters if default is not None}
+    defaults = {parameter.name: default for parameter, default in parameters if default != REQUIRED}
     return Branch(name, doc, own, defaults, without_effect)
 
 
-_LAYERS = Searchable("layers", "integer", "How many of the bottom layers stay frozen, beside the embeddings.", low=0)
+_FROZEN = Searchable("layers", "integer", "How many of the bottom layers stay frozen, beside the embeddings.", low=0)
+_TRAINED = Searchable("layers", "integer", "How many of the top layers train, with all that stands above them.", low=0)
+_PATTERNS = Searchable("patterns", "patterns", "Regular expressions; parameters train in whose names one is found.")
+_EVERY_STEPS = Searchable(
+    "every_steps",
+    "integer",
+    "Optimizer steps after which one more layer trains; null leaves it to every_fraction.",
+    low=1,
+    nullable=True,
+)
+_EVERY_FRACTION = Searchable(
+    "every_fraction",
+    "float",
+    "Share of all optimizer steps after which one more layer trains, unless every_steps is given.",
+    low=0.0,
+    high=1.0,
+    open_low=True,
+)
+_TARGETS = Searchable(
+    "targets",
+    "names",
+    "Linear layers to adapt, by the end of their names; auto takes the usual ones, all_linear every one.",
+    words=("auto", "all_linear"),
+)
+
+BESIDE_FROZEN_WEIGHTS = frozenset({"l2sp", "mixout", "neftune"})
+"""What has no effect where every pretrained weight stays as it is."""
 
 ADAPTATIONS: dict[str, Branch] = {
     branch.name: branch
     for branch in (
         _branch("full", "Every parameter trains."),
-        _branch("freeze_embeddings", "The embeddings stay as they are; every layer trains."),
-        _branch("freeze_bottom", "The embeddings and the bottom layers stay as they are.", (_LAYERS, None)),
-        _branch("head_only", "The output layer alone trains.", without_effect=HIDDEN_DROPOUTS),
+        _branch(
+            "freeze_embeddings",
+            "The embeddings stay as they are; every layer trains.",
+            without_effect=frozenset({"neftune"}),
+        ),
+        _branch(
+            "freeze_bottom",
+            "The embeddings and the bottom layers stay as they are.",
+            (_FROZEN, REQUIRED),
+            without_effect=frozenset({"neftune"}),
+        ),
+        _branch("train_top", "The top layers train; all below them stays as it is.", (_TRAINED, REQUIRED)),
+        _branch("head_only", "The output layer alone trains.", without_effect=WITHOUT_LAYERS),
+        _branch("norms_only", "The normalisations and the output layer train.", without_effect=frozenset({"mixout"})),
+        _branch(
+            "biases_only",
+            "The biases and the output layer train: BitFit (Ben Zaken et al., 2022).",
+            without_effect=frozenset({"mixout"}),
+        ),
+        _branch("pattern", "The parameters whose names match train, and a new output layer.", (_PATTERNS, REQUIRED)),
+        _branch(
+            "gradual_unfreezing",
+            "The output layer trains first, then one more layer from the top each time (Howard and Ruder, 2018).",
+            (_EVERY_STEPS, None),
+            (_EVERY_FRACTION, 0.1),
+        ),
+        _branch(
+            "lora",
+            "Low-rank matrices beside frozen weights, and the output layer, train (Hu et al., 2022).",
+            (Searchable("rank", "integer", "Rank of the matrices.", low=1), 8),
+            (Searchable("alpha", "float", "Their product counts alpha / rank.", low=0.0, open_low=True), 16.0),
+            (Searchable("lora_dropout", "float", "Dropout before the matrices.", 0.0, 1.0, open_high=True), 0.0),
+            (_TARGETS, "auto"),
+            (Searchable("dora", "boolean", "Weights' length and direction train apart (Liu et al., 2024)."), False),
+            (Searchable("rslora", "boolean", "alpha / root of rank instead (Kalajdzievski, 2023)."), False),
+            without_effect=BESIDE_FROZEN_WEIGHTS,
+        ),
+        _branch(
+            "ia3",
+            "Vectors that scale keys, values and feed-forwards train, with the output layer: (IA)³.",
+            without_effect=BESIDE_FROZEN_WEIGHTS,
+        ),
     )
 }
 

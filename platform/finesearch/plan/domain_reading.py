@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finesearch.plan.domains import Choice, Domain, Fixed, Range, on_step
+from finesearch.plan.name_lists import split
 from finesearch.plan.parameters import Searchable
 from finesearch.plan.problems import KeyPath, Problems, did_you_mean, dotted, shown
 
@@ -15,10 +16,11 @@ def read_domain(searchable: Searchable, raw: Any, problems: Problems, path: KeyP
     """The domain, or None when something was added to ``problems``."""
     if isinstance(raw, Mapping):
         return _read_range(searchable, raw, problems, path)
-    if isinstance(raw, list):
+    if isinstance(raw, list) and (not searchable.is_list or any(isinstance(item, list) for item in raw)):
         return _read_choice(searchable, raw, problems, path)
     if not searchable.accepts(raw):
-        problems.add(path, f"{dotted(path)}: expected {searchable.expected}, got {shown(raw)}", _forms(searchable))
+        text = f"{dotted(path)}: expected {searchable.expected}, got {shown(raw)}{searchable.problem(raw)}"
+        problems.add(path, text, _forms(searchable))
         return None
     return Fixed(searchable.normal(raw))
 
@@ -26,7 +28,17 @@ def read_domain(searchable: Searchable, raw: Any, problems: Problems, path: KeyP
 def _forms(searchable: Searchable) -> str:
     if searchable.is_numeric:
         return "Write one value, a list of values, or a range {min: …, max: …}."
+    if searchable.is_list:
+        return "A list is one value here; write a list of lists to choose from."
     return "Write one value or a list of values."
+
+
+def written(searchable: Searchable, domain: Domain) -> Any:
+    """What stands for ``domain`` in a plan file; reading it gives an equal domain."""
+    if not searchable.is_list:
+        return domain.to_plain()
+    lists = [split(str(value)) for value in domain.grid]
+    return lists if len(lists) > 1 else lists[0]
 
 
 def _read_choice(searchable: Searchable, raw: list[Any], problems: Problems, path: KeyPath) -> Domain | None:
@@ -39,11 +51,15 @@ def _read_choice(searchable: Searchable, raw: list[Any], problems: Problems, pat
     for index, item in enumerate(raw):
         below = (*path, index)
         if not searchable.accepts(item):
-            text = f"{dotted(below)}: expected {searchable.expected}, got {shown(item)}"
+            text = f"{dotted(below)}: expected {searchable.expected}, got {shown(item)}{searchable.problem(item)}"
             problems.add(below, text, "Each value of the list is one choice.")
             is_good = False
         elif searchable.normal(item) in values:
-            problems.add(below, f"{dotted(below)}: {shown(item)} stands twice in this list", "Keep one of them.")
+            problems.add(
+                below,
+                f"{dotted(below)}: {shown(searchable.normal(item))} stands twice in this list",
+                "Keep one of them.",
+            )
             is_good = False
         else:
             values.append(searchable.normal(item))

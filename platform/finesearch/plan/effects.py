@@ -71,6 +71,9 @@ def _data(data: DataPlan) -> list[str]:
 
 def _space(space: Space, training: TrainingPlan, budget: BudgetPlan) -> list[str]:
     found = [f"space.{name} has no effect under any branch of this space." for name in space.without_effect]
+    unfreezing = space.selectors["adaptation"].get("gradual_unfreezing", {})
+    if "every_fraction" in unfreezing and not unfreezing.get("every_steps", Fixed(None)).contains(None):
+        found.append("space.adaptation.gradual_unfreezing.every_fraction has no effect: every_steps is given.")
     if not len(space) and budget.trials > 1:
         found.append("space: it holds one configuration; further trials only repeat it with other seeds.")
     for key in ("epochs", "batch_size"):

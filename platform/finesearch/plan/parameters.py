@@ -4,18 +4,25 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from finesearch.plan.name_lists import join, name_problem
+
 Scalar = float | int | bool | str | None
-Kind = Literal["float", "integer", "boolean", "word"]
+Kind = Literal["float", "integer", "boolean", "word", "names", "patterns"]
 
 HIDDEN_DROPOUTS = frozenset({"dropout", "attention_dropout", "l2sp", "mixout", "neftune", "layer_drop"})
 """What acts inside the encoder; frozen layers run as they are, so these need a layer that trains."""
+
+WITHOUT_LAYERS = HIDDEN_DROPOUTS | {"layerwise_decay"}
+"""What has no effect where no layer trains."""
 
 
 @dataclass(frozen=True)
 class Searchable:
     """A parameter that a plan may fix, choose or draw from a range.
 
-    ``low`` and ``high`` bound its values; each belongs to them unless it is said to be open.
+    ``low`` and ``high`` bound its values; each belongs to them unless it is said to be open. A value of the kind
+    ``names`` or ``patterns`` (regular expressions) is a list, see ``name_lists``; ``words`` that stand alone may take
+    its place.
     """
 
     name: str
@@ -33,6 +40,11 @@ class Searchable:
         return self.kind in ("float", "integer")
 
     @property
+    def is_list(self) -> bool:
+        """Whether one value is a list: what a plan's flat list means, and not a choice among its items."""
+        return self.kind in ("names", "patterns")
+
+    @property
     def expected(self) -> str:
         """A value of this parameter in words.
 
@@ -43,6 +55,10 @@ class Searchable:
             return f"one of {', '.join(self.words)}"
         if self.kind == "boolean":
             return "true or false"
+        if self.is_list:
+            noun = "regular expressions" if self.kind == "patterns" else "names"
+            words = "".join(f"{word}, " for word in self.words)
+            return f"{words}{'or ' if words else ''}a list of {noun} without spaces"
         bounds = []
         if math.isfinite(self.low):
             bounds.append(f"{'above' if self.open_low else 'of at least'} {self.low:g}")
@@ -50,6 +66,12 @@ class Searchable:
             bounds.append(f"{'below' if self.open_high else 'of at most'} {self.high:g}")
         noun = "a whole number" if self.kind == "integer" else "a number"
         return " ".join([noun, " and ".join(bounds)]).strip() + (", or null" if self.nullable else "")
+
+    def problem(self, value: object) -> str:
+        """Why a list is not accepted, where ``expected`` does not say it all; "" otherwise."""
+        is_text = isinstance(value, str | list) and value and self.is_list
+        why = name_problem(value, self.words, are_patterns=self.kind == "patterns") if is_text else None
+        return f" ({why})" if why else ""
 
     def accepts(self, value: object) -> bool:
         """Whether ``value`` is one of this parameter's values.
@@ -61,6 +83,8 @@ class Searchable:
             return self.nullable
         if self.kind == "word":
             return isinstance(value, str) and value in self.words
+        if self.is_list:
+            return name_problem(value, self.words, are_patterns=self.kind == "patterns") is None
         if isinstance(value, bool) or self.kind == "boolean":
             return isinstance(value, bool) and self.kind == "boolean"
         if isinstance(value, int):
@@ -73,8 +97,10 @@ class Searchable:
         below = value < self.high if self.open_high else value <= self.high
         return above and below
 
-    def normal(self, value: Scalar) -> Scalar:
-        """An accepted value in its one spelling: ``0`` is ``0.0`` where a number is meant."""
+    def normal(self, value: Scalar | list[str]) -> Scalar:
+        """An accepted value in its one spelling: ``0`` is ``0.0`` where a number is meant, a list is one text."""
+        if isinstance(value, list) or (self.is_list and isinstance(value, str)):
+            return join(value)
         return float(value) if self.kind == "float" and isinstance(value, int) else value
 
 
@@ -102,6 +128,14 @@ PARAMETERS: dict[str, Searchable] = {
         ),
         Searchable(
             "warmup_fraction", "float", "Share of all steps over which the rate rises from 0.", low=0.0, high=1.0
+        ),
+        Searchable(
+            "layerwise_decay",
+            "float",
+            "What the learning rate is multiplied with from each layer to the one below it; 1 leaves all alike.",
+            low=0.0,
+            high=1.0,
+            open_low=True,
         ),
         Searchable("weight_decay", "float", "Decoupled weight decay; biases and norms are spared.", low=0.0),
         _dropout("dropout", "Dropout of the layers that train; null keeps the model's own."),

@@ -15,9 +15,10 @@ class Recipe(BaseModel):
     """Settings of one trial; complete, frozen, and the same after a trip through JSON.
 
     ``dropout``, ``attention_dropout``, ``head_dropout``: None keeps the model's own. ``gradient_clipping``: None clips
-    nothing. ``ema_decay`` and ``swa_start``: None averages nothing, and at most one is given; the other regularizers
-    are off at 0. ``early_stopping_patience`` counts evaluations; None never stops early. ``batch_size`` counts examples
-    over all workers and accumulation steps. ``optimizer_parameters`` is complete: what is not given has its default.
+    nothing. ``layerwise_decay``: 1 gives every layer the same rate. ``ema_decay`` and ``swa_start``: None averages
+    nothing, and at most one is given; the other regularizers are off at 0. ``early_stopping_patience`` counts
+    evaluations; None never stops early. ``batch_size`` counts examples over all workers and accumulation steps.
+    ``optimizer_parameters`` is complete: what is not given has its default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -29,6 +30,7 @@ class Recipe(BaseModel):
     learning_rate: Annotated[float, Field(gt=0.0)] = 5e-5
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    layerwise_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     dropout: Fraction | None = None
     attention_dropout: Fraction | None = None

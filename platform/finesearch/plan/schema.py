@@ -111,6 +111,11 @@ def _branch(branch: Branch) -> Schema:
 
 def _parameter(parameter: Searchable) -> Schema:
     value = _value(parameter)
+    if parameter.is_list:
+        # A flat list is one value; a list that holds lists is a choice.
+        items: Schema = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
+        choice = {"type": "array", "items": {"anyOf": [value, items]}, "minItems": 1, "uniqueItems": True}
+        return {"description": parameter.doc, "anyOf": [value, items, choice]}
     single = {"anyOf": [value, {"type": "null"}]} if parameter.nullable else value
     forms: list[Schema] = [single, {"type": "array", "items": single, "minItems": 1, "uniqueItems": True}]
     if parameter.is_numeric:
@@ -135,6 +140,8 @@ def _value(parameter: Searchable) -> Schema:
         return {"enum": list(parameter.words)}
     if parameter.kind == "boolean":
         return {"type": "boolean"}
+    if parameter.is_list:
+        return {"type": "string", "pattern": r"\S"}
     schema: Schema = {"type": "integer" if parameter.kind == "integer" else "number"}
     if parameter.low > float("-inf"):
         schema["exclusiveMinimum" if parameter.open_low else "minimum"] = parameter.low

@@ -7,6 +7,7 @@ from typing import Any
 
 from finesearch.errors import PlanError
 from finesearch.plan.branches import DEFAULT_BRANCHES, SELECTORS
+from finesearch.plan.domain_reading import written
 from finesearch.plan.domains import Choice, Domain, Fixed, Range, Trial
 from finesearch.plan.parameters import PARAMETERS, Scalar
 from finesearch.plan.recipe import Recipe
@@ -191,7 +192,8 @@ class Space:
             if branches == {DEFAULT_BRANCHES[selector]: {}}:
                 continue
             inner = {
-                branch: {key: domain.to_plain() for key, domain in own.items()} for branch, own in branches.items()
+                branch: {key: written(SELECTORS[selector][branch].known[key], domain) for key, domain in own.items()}
+                for branch, own in branches.items()
             }
             plain[selector] = {"one_of": inner}
         return plain | {key: domain.to_plain() for key, domain in self.values.items()}

@@ -115,10 +115,11 @@ def _read_branch(selector: str, branch: Branch, raw: Any, problems: Problems, pa
     for key in [*raw, *(name for name in branch.required if name not in raw)]:
         below = (*path, key)
         if key not in raw:
+            example = "[…]" if branch.parameters[key].is_list else "{min: 1, max: 5}"
             problems.add(
                 path,
                 f"the branch '{branch.name}' needs '{key}': {branch.parameters[key].expected}",
-                f"Write '{selector}: {{one_of: {{{branch.name}: {{{key}: {{min: 1, max: 5}}}}}}}}'.",
+                f"Write '{selector}: {{one_of: {{{branch.name}: {{{key}: {example}}}}}}}'.",
             )
         elif key in branch.without_effect:
             problems.add(below, f"'{key}' has no effect under {selector} {branch.name}", "Remove it from this branch.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ from finesearch.durable import replace_synced
 from finesearch.errors import CheckpointError
 from finesearch.plan.partitions import refuse_partitioned
 from finesearch.training import checkpoints, manifest
-from finesearch.training.adaptations import adapt
+from finesearch.training.adaptations import Adapted, adapt
 from finesearch.training.base_model import overlay
 from finesearch.training.checkpoint_record import CheckpointRecord, read_record
 from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
+from finesearch.training.depths import check_depths, parameter_depths
 from finesearch.training.engine import EngineSettings, running_engine
 from finesearch.training.global_batch import Learner
 from finesearch.training.history import Yardstick
@@ -24,7 +25,7 @@ from finesearch.training.processes import Processes
 from finesearch.training.regularizers.active import attach
 from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
-from finesearch.training.trial_run import TrialRun
+from finesearch.training.trial_run import TrialRun, steps_per_epoch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +70,7 @@ def run_attempt(
         return remains.result.model_copy(update={"stopped": stopped})
     if history and not processes.first_does(lambda: _replay(history, report)):
         return _stopped_in_replay(remains, history, yardstick, directory)
-    model, warnings = build_model(materials, training, spec, processes, remains)
+    model, adapted, warnings = build_model(materials, training, spec, processes, remains)
     regularizers = attach(model, materials.base, spec.recipe, spec.seed, processes.rank)
     precision = choose_precision(training.precision, processes.device)
     compute_in(model, precision.name, processes.device)
@@ -82,7 +83,8 @@ def run_attempt(
         accumulation_steps=training.gradient_accumulation_steps,
         gradient_clipping=spec.recipe.gradient_clipping,
     )
-    with running_engine(model, build_optimizer(model, spec.recipe), settings, processes) as engine:
+    optimizer = build_optimizer(model, spec.recipe, depths_of(model, materials, spec, adapted))
+    with running_engine(model, optimizer, settings, processes) as engine:
         tokens, steps = materials.tokens.train, settings.accumulation_steps
         smoothing = spec.recipe.label_smoothing
         weights, weight_warnings = _class_weights(materials, spec)
@@ -90,7 +92,9 @@ def run_attempt(
             engine, materials.task, materials.base, tokens, processes, steps, smoothing, regularizers, weights
         )
         writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
-        run = TrialRun(spec, training, materials, yardstick, learner, writer, precision.name, *totals)
+        run = TrialRun(
+            spec, training, materials, yardstick, learner, writer, precision.name, *totals, adapted.unfreezing
+        )
         if history:
             run.go_on_from(history, remains.kept)
         ended = run.train(report, beat)
@@ -142,13 +146,14 @@ def find_remains(spec: TrialSpec, directory: Path) -> Remains:
 
 def build_model(
     materials: Materials, training: TrainingPlan, spec: TrialSpec, processes: Processes, remains: Remains
-) -> tuple[PreTrainedModel, tuple[str, ...]]:
+) -> tuple[PreTrainedModel, Adapted, tuple[str, ...]]:
     """The trial's model, adapted, with the weights of the checkpoint to go on from if there is one; and warnings."""
     from safetensors.torch import load_file
 
     base, recipe = materials.base, spec.recipe
     model, warnings = base.build(recipe, spec.seed)
-    adapt(model, base.anatomy, recipe.adaptation, recipe.adaptation_parameters, base.fresh)
+    steps = steps_per_epoch(materials, spec) * recipe.epochs
+    adapted = adapt(model, base.anatomy, recipe.adaptation, recipe.adaptation_parameters, base.fresh, steps, spec.seed)
     if remains.record is not None:
         record = remains.record
         same = processes.first_does(lambda: record.base.sha256 == materials.base_reference.sha256)
@@ -162,7 +167,23 @@ def build_model(
         overlay(model, load_file(checkpoint / WEIGHTS))
         if (raw := checkpoint / checkpoints.RESUME / RAW).is_file():
             overlay(model, load_file(raw))
-    return model, warnings
+    return model, adapted, (*warnings, *adapted.notes)
+
+
+def depths_of(
+    model: PreTrainedModel, materials: Materials, spec: TrialSpec, adapted: Adapted
+) -> Mapping[str, int] | None:
+    """Depth of each parameter, where the recipe asks for it.
+
+    Raises:
+        ModelError: it does, and the model's layers share one block.
+    """
+    if adapted.unfreezing is not None:
+        return adapted.unfreezing.depths
+    if spec.recipe.layerwise_decay == 1.0:
+        return None
+    check_depths("layerwise_decay", model)
+    return parameter_depths(model, materials.base.anatomy, materials.base.fresh)
 
 
 def _class_weights(materials: Materials, spec: TrialSpec) -> tuple[Tensor | None, tuple[str, ...]]:

@@ -21,6 +21,8 @@ def load_checkpoint_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, CheckpointRecord]:
     """The whole model in eval mode, its tokenizer, and the record of how it came about.
 
+    Adapters stand in it as they were trained, not merged, so that it predicts what it did to the last bit.
+
     base: the base model's folder, where it is no longer where the record says (on another machine, for example).
 
     Raises:
@@ -31,27 +33,42 @@ def load_checkpoint_model(
     from safetensors.torch import load_file
 
     from finesearch.tasks.kinds import KINDS
+    from finesearch.training.adaptations import attach
     from finesearch.training.base_model import overlay
     from finesearch.training.checkpoint_record import read_record
     from finesearch.training.checkpoint_writer import WEIGHTS
     from finesearch.training.checkpoints import check_intact
-    from finesearch.training.model_facts import auto_class, read_config
-    from finesearch.training.model_files import load_tokenizer, quiet_transformers
+    from finesearch.training.model_files import load_tokenizer
 
     folder = Path(folder)
     check_intact(folder)
     record = read_record(folder)
     assert record.kind in KINDS, record.kind
+    model = load_base(folder, record, base)
+    attach(model, record.recipe.adaptation, record.recipe.adaptation_parameters, fresh=record.trained)
+    overlay(model, load_file(folder / WEIGHTS))
+    model.train(False)
+    return model, load_tokenizer(folder), record
+
+
+def load_base(folder: Path, record: CheckpointRecord, base: str | Path | None = None) -> PreTrainedModel:
+    """The base model with the head of a checkpoint's config: what was trained is not in it yet.
+
+    Raises:
+        CheckpointError, ModelError: see ``load_checkpoint_model``.
+    """
+    import torch
+
+    from finesearch.training.model_facts import auto_class, read_config
+    from finesearch.training.model_files import quiet_transformers
+
     home = _base_folder(record, base, folder)
     config = read_config(folder)
     with quiet_transformers():
-        import torch
-
-        model = auto_class(record.kind).from_pretrained(
+        model: PreTrainedModel = auto_class(record.kind).from_pretrained(
             home, config=config, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True
         )
-    overlay(model, load_file(folder / WEIGHTS))
-    return model.eval(), load_tokenizer(folder), record
+    return model
 
 
 def evaluate_checkpoint(

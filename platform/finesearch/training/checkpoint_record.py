@@ -79,5 +79,5 @@ def library_versions() -> dict[str, str]:
 
     import finesearch
 
-    libraries = ("torch", "transformers", "deepspeed", "safetensors", "tokenizers")
+    libraries = ("torch", "transformers", "deepspeed", "peft", "safetensors", "tokenizers")
     return {"finesearch": finesearch.__version__, **{name: version(name) for name in libraries}}

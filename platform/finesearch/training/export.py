@@ -1,4 +1,4 @@
-"""A checkpoint as a folder that needs no finesearch: ``AutoModel….from_pretrained`` and ``AutoTokenizer`` load it."""
+"""A checkpoint as a folder that needs no finesearch: ``AutoModel….from_pretrained`` or peft, and ``AutoTokenizer``."""
 
 from __future__ import annotations
 
@@ -7,36 +7,50 @@ from pathlib import Path
 from finesearch.errors import StorageError
 
 
-def export_checkpoint(folder: str | Path, destination: str | Path, base: str | Path | None = None) -> Path:
+def export_checkpoint(
+    folder: str | Path, destination: str | Path, base: str | Path | None = None, adapter: bool = False
+) -> Path:
     """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
 
     Where transformers has no class for the head (relation extraction), a README.md beside them shows how to use it.
 
-    base: see ``load_checkpoint_model``. The destination is there whole or not at all.
+    base: see ``load_checkpoint_model``. adapter: write what was added to the base model and trained, for peft, instead
+    of the merged model. The destination is there whole or not at all.
 
     Raises:
+        InputError: an adapter is asked for, and the checkpoint has none.
         StorageError: the destination exists already and is not an empty folder.
         DiskFullError: no space is left there.
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
     from finesearch.training import manifest
-    from finesearch.training.checkpoint_model import load_checkpoint_model
+    from finesearch.training.adaptations.adapters import merge_adapter
+    from finesearch.training.adapter_files import check_has_adapter, save_adapter
+    from finesearch.training.checkpoint_model import load_base, load_checkpoint_model
     from finesearch.training.model_files import quiet_transformers
     from finesearch.training.relation_model import LOADER, RelationExtractionModel
 
     destination = Path(destination).absolute()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise StorageError(f"{destination}: expected a folder that does not exist yet or is empty. Name another one.")
-    model, tokenizer, _ = load_checkpoint_model(folder, base)
+    model, tokenizer, record = load_checkpoint_model(folder, base)
+    if adapter:
+        check_has_adapter(record)
+    else:
+        merge_adapter(model)
     temporary = destination.with_name(f".tmp-{destination.name}")
     manifest.remove_folder(temporary)
     try:
         with manifest.disk_full_is_told(destination), quiet_transformers():
             temporary.mkdir(parents=True)
-            if isinstance(model, RelationExtractionModel):
-                model.merge_added_tokens()
-                (temporary / "README.md").write_text(LOADER, encoding="utf-8")
-            model.save_pretrained(temporary)
+            if adapter:
+                save_adapter(model, load_base(Path(folder), record, base), record, temporary)
+                model.config.save_pretrained(temporary)
+            else:
+                if isinstance(model, RelationExtractionModel):
+                    model.merge_added_tokens()
+                    (temporary / "README.md").write_text(LOADER, encoding="utf-8")
+                model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
             if destination.exists():
                 destination.rmdir()

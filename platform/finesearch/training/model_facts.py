@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
+from finesearch.plan import ADAPTATIONS as BRANCHES
 from finesearch.plan import Space, TaskPlan
 from finesearch.plan.partitions import is_on
-from finesearch.training.adaptations import check_layers
+from finesearch.training.adaptations import ADAPTATIONS
 from finesearch.training.anatomy import num_blocks
+from finesearch.training.depths import check_depths
 from finesearch.training.model_files import load_tokenizer, quiet_transformers, weight_files, weights_sha256
 from finesearch.training.model_source import model_folder
 from finesearch.training.trial import Frozen
@@ -18,17 +21,16 @@ from finesearch.training.trial import Frozen
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-LAYERS = "adaptation.freeze_bottom.layers"
-
 
 class ModelFacts(Frozen):
-    """One base model with the task's head.
+    """One base model with the head of the task ``kind``.
 
     ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters``
     counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files.
     """
 
     folder: str
+    kind: str
     architecture: str
     num_layers: int
     parameters: int
@@ -56,6 +58,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
     check_max_length(skeleton, task.max_length)
     return ModelFacts(
         folder=str(folder),
+        kind=task.kind,
         architecture=type(skeleton).__name__,
         num_layers=num_blocks(skeleton),
         parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
@@ -68,12 +71,19 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
     """Check every recipe that the space can give against the model.
 
     Raises:
-        ModelError: some recipe freezes more layers than there are, or drops layers that share one block.
+        ModelError: some recipe adapts it in a way that it cannot take (more layers than there are, say), or drops
+            layers that share one block.
     """
+    folder = Path(facts.folder)
+    skeleton = build_skeleton(read_config(folder), facts.kind, folder)
+    for name, domains in space.selectors["adaptation"].items():
+        adaptation, branch = ADAPTATIONS[name], BRANCHES[name]
+        given = [_extremes(domains[key]) if key in domains else (branch.defaults[key],) for key in adaptation.checked]
+        for values in product(*given):
+            adaptation.check(skeleton, dict(zip(adaptation.checked, values, strict=True)))
     for entry in space.entries:
-        if entry.name == LAYERS:
-            largest = max(value for value in _extremes(entry.domain) if isinstance(value, int))
-            check_layers(largest, facts.num_layers, facts.architecture)
+        if entry.key == "layerwise_decay" and any(value < 1.0 for value in _extremes(entry.domain)):
+            check_depths(entry.key, skeleton)
         if entry.key == "layer_drop" and not facts.num_layers and any(map(is_on, _extremes(entry.domain))):
             raise ModelError(
                 f"space.{entry.name}: {facts.architecture} shares one block among all of its layers, so that none can "

@@ -8,7 +8,7 @@ missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,14 @@ def read_optimizer_state(engine: DeepSpeedEngine, path: Path) -> None:
         state.setdefault(parameter, {})[name] = value.to(parameter.device)
 
 
+def forget_optimizer_state(engine: DeepSpeedEngine, is_meant: Callable[[dict[str, Any]], bool]) -> None:
+    """Have the groups for which ``is_meant`` start without moments and step count, as in a new optimizer."""
+    state = _torch_optimizer(engine).state
+    for group, parameter in _grouped(engine):
+        if is_meant(group):
+            state.pop(parameter, None)
+
+
 def _torch_optimizer(engine: DeepSpeedEngine) -> torch.optim.Optimizer:
     optimizer: torch.optim.Optimizer = engine.basic_optimizer
     return optimizer
@@ -52,11 +60,18 @@ def _torch_optimizer(engine: DeepSpeedEngine) -> torch.optim.Optimizer:
 
 def _optimized(engine: DeepSpeedEngine) -> Iterator[Any]:
     """The tensors that the torch optimizer updates on this process, in a fixed order."""
-    stage = engine.zero_optimization_stage()
+    for _, parameter in _grouped(engine):
+        yield parameter
+
+
+def _grouped(engine: DeepSpeedEngine) -> Iterator[tuple[dict[str, Any], Any]]:
+    """The same tensors, each with the group whose settings it is updated with."""
+    stage, optimizer = engine.zero_optimization_stage(), engine.optimizer
     if stage == 0:
-        for group in engine.optimizer.param_groups:
-            yield from group["params"]
+        for group in optimizer.param_groups:
+            yield from ((group, parameter) for parameter in group["params"])
     elif stage in (1, 2):
-        yield from engine.optimizer.single_partition_of_fp32_groups
+        yield from zip(optimizer.param_groups, optimizer.single_partition_of_fp32_groups, strict=True)
     else:
-        yield from engine.optimizer.fp32_partitioned_groups_flat
+        for index, partition in enumerate(optimizer.fp32_partitioned_groups_flat):
+            yield optimizer.param_groups[optimizer.sub_group_to_group_id[index]], partition

@@ -6,7 +6,7 @@ others, no schedule of its own to switch off); Lion is lion-pytorch's, since Dee
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,26 +35,42 @@ class DecoupledSGD(torch.optim.SGD):
         return loss
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: torch.nn.Module, weight_decay: float, depths: Mapping[str, int] | None = None, layerwise_decay: float = 1.0
+) -> list[dict[str, Any]]:
     """Trained parameters as optimizer groups: matrices with ``weight_decay``, vectors (biases, norms) without.
 
-    Groups that would be empty are left out.
+    With ``depths`` (see ``parameter_depths``) each depth has groups of its own, which say their ``depth`` and their
+    ``rate_factor``, layerwise_decay ** depth: what the learning rate is multiplied with there. Discriminative
+    fine-tuning (Howard and Ruder, 2018), in the form of Clark et al. (ELECTRA, 2020). Groups that would be empty are
+    left out.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
-    vectors = [parameter for parameter in trained if parameter.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            # IA3's vectors are stored as matrices; decay would draw them to 0, and what changes nothing is 1.
+            is_vector = parameter.ndim < 2 or ".ia3_l." in name
+            place = (depths[name] if depths else 0, is_vector)
+            groups.setdefault(place, []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": 0.0 if are_vectors else weight_decay}
+        | ({"depth": depth, "rate_factor": layerwise_decay**depth} if depths else {})
+        for (depth, are_vectors), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
 
 
-def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: torch.nn.Module, recipe: Recipe, depths: Mapping[str, int] | None = None
+) -> torch.optim.Optimizer:
     """The recipe's optimizer over the trained parameters; AdamW and SGD fused: one pass over memory instead of ten.
+
+    depths: needed for a ``layerwise_decay``; see ``parameter_groups``.
 
     Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019 (AdamW). Shazeer and Stern, Adafactor: Adaptive
     Learning Rates with Sublinear Memory Cost, 2018: a step is at most ``learning_rate`` times the root mean square of
     its matrix. Chen et al., Symbolic Discovery of Optimization Algorithms, 2023 (Lion).
     """
-    groups = parameter_groups(model, recipe.weight_decay)
+    groups = parameter_groups(model, recipe.weight_decay, depths, recipe.layerwise_decay)
     own = recipe.optimizer_parameters
     if recipe.optimizer == "adamw":
         betas = (own["beta1"], own["beta2"])
@@ -85,6 +101,9 @@ def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optim
 
 
 def set_learning_rate(optimizer: Any, learning_rate: float) -> None:
-    """Set the rate of every group; DeepSpeed's wrappers share their groups with the optimizer that they wrap."""
+    """Set the rate of every group, times the group's own factor.
+
+    DeepSpeed's wrappers share their groups with the optimizer that they wrap.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("rate_factor", 1.0)

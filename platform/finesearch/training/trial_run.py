@@ -29,10 +29,16 @@ from finesearch.training.trial import Evaluation, TrialSpec
 
 if TYPE_CHECKING:
     from finesearch.plan import TrainingPlan
+    from finesearch.training.adaptations import Unfreezing
     from finesearch.training.materials import Materials
 
 # A loss is looked at every so many steps: looking waits for the GPU, and for all ranks.
 CHECK_EVERY = 10
+
+
+def steps_per_epoch(materials: Materials, spec: TrialSpec) -> int:
+    """Optimizer steps of one epoch; the last may be on a smaller batch."""
+    return math.ceil(len(materials.tokens.train) / spec.recipe.batch_size)
 
 
 @dataclass(eq=False)
@@ -48,6 +54,7 @@ class TrialRun:
     precision: str
     trainable_parameters: int
     total_parameters: int
+    unfreezing: Unfreezing | None = None
     history: tuple[Evaluation, ...] = ()
     kept: dict[int, Path] = field(default_factory=dict)
     _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict)
@@ -58,7 +65,7 @@ class TrialRun:
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.materials.tokens.train) / self.spec.recipe.batch_size)
+        return steps_per_epoch(self.materials, self.spec)
 
     @property
     def steps(self) -> int:
@@ -144,6 +151,8 @@ class TrialRun:
         factor = learning_rate_factor(recipe.schedule, step, self.steps, recipe.warmup_fraction)
         set_learning_rate(self.learner.engine.optimizer, recipe.learning_rate * factor)
         self.learner.regularizers.before_step(step, recipe.learning_rate * factor)
+        if self.unfreezing is not None:
+            self.unfreezing.enter(step, self.learner.engine)
         # Each step's dropout has a seed of its own, so that a resumed trial drops what it would have dropped.
         torch.manual_seed(derived_seed(self.spec.seed, "dropout", self.writer.processes.rank, step))
         batch = self.batch(step)

@@ -1,0 +1,92 @@
+"""The registry of adaptations: which parameters of a model are trained, and how.
+
+base        what an adaptation answers
+freezing    full · freeze_embeddings · freeze_bottom · train_top · head_only
+selection   norms_only · biases_only · pattern
+adapters    lora · ia3
+unfreezing  gradual_unfreezing
+quiet       no dropout where nothing trains
+
+An adaptation gets a freshly built model and says what of it trains. Parameters that the base model did not have, the
+new output layer above all, are trained under every adaptation: frozen at random they would only do harm.
+``finesearch.plan`` holds the same names with their searchable parameters; a test keeps the two in step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finesearch.errors import ModelError
+from finesearch.training.adaptations import adapters, freezing, selection
+from finesearch.training.adaptations.base import ADAPTATIONS, Adaptation, Setting
+from finesearch.training.adaptations.quiet import keep_quiet, quiet_modules
+from finesearch.training.adaptations.unfreezing import Unfreezing
+from finesearch.training.anatomy import Anatomy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["ADAPTATIONS", "Adaptation", "Adapted", "Unfreezing", "adapt", "adapters", "attach", "freezing", "selection"]
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """What came of adapting a model beside the model itself."""
+
+    unfreezing: Unfreezing | None = None
+    notes: tuple[str, ...] = ()
+
+
+def adapt(
+    model: PreTrainedModel,
+    anatomy: Anatomy,
+    name: str,
+    parameters: Mapping[str, Any],
+    fresh: Collection[str],
+    steps: int = 1,
+    seed: int = 0,
+) -> Adapted:
+    """Add in place what the adaptation adds, drawn from ``seed``, and freeze all that it does not train.
+
+    fresh: names of the parameters that the base model did not have. steps: optimizer steps of the whole trial. Parts
+    in which nothing trains stay in eval mode (no dropout), whatever ``model.train()`` is called with later.
+
+    Raises:
+        ModelError: the model cannot be adapted so.
+    """
+    adaptation, setting = ADAPTATIONS[name], Setting(anatomy, fresh, steps)
+    attach(model, name, parameters, fresh, seed)
+    trained = {*adaptation.trained(model, parameters, setting), *fresh}
+    if not trained:
+        raise ModelError(
+            f"adaptation.{name}: nothing of {type(model).__name__} would train, since its head shares its weights with "
+            f"the embeddings. Use an adaptation that trains a part of the backbone, such as train_top."
+        )
+    for parameter_name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter_name in trained)
+    unfreezing = adaptation.unfreezing(model, parameters, setting)
+    if unfreezing is None:
+        quiet = quiet_modules(model, anatomy, trained)
+        if quiet.subtrees:
+            keep_quiet(model, lambda: quiet)
+    return Adapted(unfreezing, adaptation.notes(model, parameters, setting))
+
+
+def attach(
+    model: PreTrainedModel, name: str, parameters: Mapping[str, Any], fresh: Collection[str], seed: int = 0
+) -> None:
+    """Add in place what the adaptation adds: of a model with the base's parameters, one with the checkpoint's.
+
+    Raises:
+        ModelError: the model cannot be adapted so.
+    """
+    import torch
+
+    from finesearch.training.randomness import derived_seed
+
+    ADAPTATIONS[name].check(model, parameters)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "adapter"))
+        ADAPTATIONS[name].attach(model, parameters, fresh)

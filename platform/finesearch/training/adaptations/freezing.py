@@ -1,0 +1,79 @@
+"""Adaptations that freeze whole modules: everything, or all but the top, trains."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from finesearch.errors import ModelError
+from finesearch.training.adaptations.base import Adaptation, Parameters, Setting, check_layers, head_parameters
+from finesearch.training.anatomy import backbone_prefix
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Full(Adaptation):
+    """Every parameter is trained."""
+
+    name = "full"
+
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+        return all_but(model, ())
+
+
+class FreezeEmbeddings(Adaptation):
+    """All that runs before the first block is frozen."""
+
+    name = "freeze_embeddings"
+
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+        return all_but(model, setting.anatomy.bottom(0))
+
+
+class FreezeBottom(Adaptation):
+    """The embeddings and the lowest ``layers`` blocks are frozen; with 0 layers, the embeddings alone."""
+
+    name = "freeze_bottom"
+    checked = ("layers",)
+
+    def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
+        check_layers(self.name, parameters["layers"], model)
+
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+        return all_but(model, setting.anatomy.bottom(parameters["layers"]))
+
+
+class TrainTop(Adaptation):
+    """The highest ``layers`` blocks are trained with all that stands above them; with 0 layers, the latter alone."""
+
+    name = "train_top"
+    checked = ("layers",)
+
+    def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
+        check_layers(self.name, parameters["layers"], model)
+
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+        return all_but(model, setting.anatomy.bottom(len(setting.anatomy.blocks) - parameters["layers"]))
+
+
+class HeadOnly(Adaptation):
+    """The whole backbone is frozen; the task's head alone is trained."""
+
+    name = "head_only"
+
+    def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
+        if not backbone_prefix(model):
+            raise ModelError(
+                f"{type(model).__name__}: head_only needs a model with a head of its own, this one has none. "
+                f"Use freeze_bottom instead."
+            )
+
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+        return head_parameters(model)
+
+
+def all_but(model: PreTrainedModel, modules: Collection[str]) -> list[str]:
+    """Names of all parameters that stand in none of the modules."""
+    prefixes = tuple(f"{module}." for module in modules)
+    return [name for name, _ in model.named_parameters() if not name.startswith(prefixes)]
