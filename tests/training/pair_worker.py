@@ -5,12 +5,11 @@ python pair_worker.py RANK HOME OUT
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from pairs import as_rank
 from training_cases import PAIRS, SGD, adaptation_settings, bench, run, trial
 
 from finesearch.errors import FinesearchError
@@ -22,38 +21,29 @@ UNEVEN = {**PLAIN, "layerwise_decay": 0.7}
 
 
 def main(rank: int, home: Path, out: Path) -> None:
-    import torch
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
-    store = dist.FileStore(str(out / "store"), 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    seen: dict[str, Any] = {}
-    for stage in range(4):
-        work = bench(home, zero_stage=stage, workers_per_trial=2)
-        for adaptation in (adaptation for at, adaptation in PAIRS if at == stage):
-            settings = {**SHORT, **adaptation_settings(adaptation)}
-            result, diary = run(work, trial(out / f"zero{stage}-{adaptation}", **settings))
-            seen[f"zero{stage}-{adaptation}"] = {"result": result.model_dump(), "reported": diary.steps}
-        run(work, trial(out / f"zero{stage}-parts", **SHORT), stop_after=1 if rank == 0 else None)
-        result, diary = run(work, trial(out / f"zero{stage}-parts", attempt=2, **SHORT))
-        seen[f"zero{stage}-parts"] = {"result": result.model_dump(), "reported": diary.steps, "beats": diary.beats}
-        # Three rows in the last batch, six pieces of every batch.
-        uneven = bench(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
-        result, _ = run(uneven, trial(out / f"zero{stage}-uneven", **UNEVEN))
-        seen[f"zero{stage}-uneven"] = {"result": result.model_dump()}
-        result, _ = run(work, trial(out / f"zero{stage}-sgd", **{**PLAIN, **SGD, "batch_size": 13}))
-        seen[f"zero{stage}-sgd"] = {"result": result.model_dump()}
-    work = bench(home, workers_per_trial=2)
-    seen["nan"] = error_of(work, trial(out / "nan", learning_rate=1e30, gradient_clipping=None))
-    blocked = out / "blocked"
-    blocked.write_text("a file where a folder is to be")
-    seen["blocked"] = error_of(work, trial(blocked))
-    result, _ = run(work, trial(out / "after", **SHORT))
-    seen["after"] = {"result": result.model_dump()}
-    (out / f"seen-{rank}.json").write_text(json.dumps(seen))
-    dist.destroy_process_group()
+    with as_rank(rank, out) as seen:
+        for stage in range(4):
+            work = bench(home, zero_stage=stage, workers_per_trial=2)
+            for adaptation in (adaptation for at, adaptation in PAIRS if at == stage):
+                settings = {**SHORT, **adaptation_settings(adaptation)}
+                result, diary = run(work, trial(out / f"zero{stage}-{adaptation}", **settings))
+                seen[f"zero{stage}-{adaptation}"] = {"result": result.model_dump(), "reported": diary.steps}
+            run(work, trial(out / f"zero{stage}-parts", **SHORT), stop_after=1 if rank == 0 else None)
+            result, diary = run(work, trial(out / f"zero{stage}-parts", attempt=2, **SHORT))
+            seen[f"zero{stage}-parts"] = {"result": result.model_dump(), "reported": diary.steps, "beats": diary.beats}
+            # Three rows in the last batch, six pieces of every batch.
+            uneven = bench(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
+            result, _ = run(uneven, trial(out / f"zero{stage}-uneven", **UNEVEN))
+            seen[f"zero{stage}-uneven"] = {"result": result.model_dump()}
+            result, _ = run(work, trial(out / f"zero{stage}-sgd", **{**PLAIN, **SGD, "batch_size": 13}))
+            seen[f"zero{stage}-sgd"] = {"result": result.model_dump()}
+        work = bench(home, workers_per_trial=2)
+        seen["nan"] = error_of(work, trial(out / "nan", learning_rate=1e30, gradient_clipping=None))
+        blocked = out / "blocked"
+        blocked.write_text("a file where a folder is to be")
+        seen["blocked"] = error_of(work, trial(blocked))
+        result, _ = run(work, trial(out / "after", **SHORT))
+        seen["after"] = {"result": result.model_dump()}
 
 
 def error_of(work: Any, spec: Any) -> str:

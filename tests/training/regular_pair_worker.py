@@ -5,12 +5,11 @@ python regular_pair_worker.py RANK HOME OUT
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from pairs import as_rank
 from regular_cases import ALL, METHODS, PLAIN
 from training_cases import bench, run, trial
 
@@ -29,27 +28,18 @@ SHORT = {"batch_size": 26}
 
 
 def main(rank: int, home: Path, out: Path) -> None:
-    import torch
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
-    store = dist.FileStore(str(out / "store"), 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    seen: dict[str, Any] = {}
-    for name, (stage, settings) in CASES.items():
-        uneven = bench(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
-        result, _ = run(uneven, trial(out / name, **PLAIN, **settings))
-        seen[name] = result.model_dump()
-    for stage in (0, 1, 2):
-        work = bench(home, zero_stage=stage, workers_per_trial=2)
-        result, _ = run(work, trial(out / f"whole{stage}", **SHORT, **ALL))
-        seen[f"whole{stage}"] = result.model_dump()
-        run(work, trial(out / f"parts{stage}", **SHORT, **ALL), stop_after=1 if rank == 0 else None)
-        result, _ = run(work, trial(out / f"parts{stage}", attempt=2, **SHORT, **ALL))
-        seen[f"parts{stage}"] = result.model_dump()
-    (out / f"seen-{rank}.json").write_text(json.dumps(seen))
-    dist.destroy_process_group()
+    with as_rank(rank, out) as seen:
+        for name, (stage, settings) in CASES.items():
+            uneven = bench(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
+            result, _ = run(uneven, trial(out / name, **PLAIN, **settings))
+            seen[name] = result.model_dump()
+        for stage in (0, 1, 2):
+            work = bench(home, zero_stage=stage, workers_per_trial=2)
+            result, _ = run(work, trial(out / f"whole{stage}", **SHORT, **ALL))
+            seen[f"whole{stage}"] = result.model_dump()
+            run(work, trial(out / f"parts{stage}", **SHORT, **ALL), stop_after=1 if rank == 0 else None)
+            result, _ = run(work, trial(out / f"parts{stage}", attempt=2, **SHORT, **ALL))
+            seen[f"parts{stage}"] = result.model_dump()
 
 
 if __name__ == "__main__":

@@ -1,21 +1,18 @@
 """Two real processes over gloo: every ZeRO stage with every adaptation, resumption, uneven pieces, agreed failures."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pair_worker import PLAIN, UNEVEN
+from pairs import seen_by_two
 from plain_reference import plain_training
 from training_cases import PAIRS, SGD, bench, equal, frozen_names, merged, recipe, untrained
 
 from finesearch.training import TrialResult, Workbench, evaluate_checkpoint
 
-HERE = Path(__file__).parent
 STAGES = (0, 1, 2, 3)
 
 
@@ -27,22 +24,7 @@ def work(home: Path) -> Workbench:
 @pytest.fixture(scope="module")
 def seen(home: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of the two ranks saw of each case."""
-    out = tmp_path_factory.mktemp("pair")
-    roots = [HERE, HERE.parent, HERE.parents[1] / "platform"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots)), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "pair_worker.py")]
-    workers = [
-        subprocess.Popen(
-            [*command, str(rank), str(home), str(out)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for rank in (0, 1)
-    ]
-    for worker in workers:
-        output, errors = worker.communicate(timeout=550)
-        assert worker.returncode == 0, errors.decode()[-4000:]
-        # DeepSpeed has nothing to say to whoever watches a search.
-        assert b"DeepSpeed" not in output + errors
-    return [json.loads((out / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
+    return seen_by_two("pair_worker.py", home, tmp_path_factory.mktemp("pair"))
 
 
 def result_of(seen: list[dict[str, Any]], case: str) -> TrialResult:

@@ -1,22 +1,18 @@
 """Regularizers and the newer optimizers in two real processes: plain PyTorch's weights, resumption, equal ranks."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pairs import seen_by_two
 from plain_reference import plain_training
 from regular_cases import PLAIN, plain_average, plain_l2sp
 from regular_pair_worker import CASES
 from training_cases import bench, equal, merged, recipe
 
 from finesearch.training import TrialResult, Workbench
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +23,7 @@ def work(home: Path) -> Workbench:
 @pytest.fixture(scope="module")
 def seen(home: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of the two ranks saw of each case."""
-    out = tmp_path_factory.mktemp("regular-pair")
-    roots = [HERE, HERE.parent, HERE.parents[1] / "platform"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots)), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "regular_pair_worker.py")]
-    workers = [
-        subprocess.Popen([*command, str(rank), str(home), str(out)], env=environment, stderr=subprocess.PIPE)
-        for rank in (0, 1)
-    ]
-    for worker in workers:
-        _, errors = worker.communicate(timeout=300)
-        assert worker.returncode == 0, errors.decode()[-4000:]
-    return [json.loads((out / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
+    return seen_by_two("regular_pair_worker.py", home, tmp_path_factory.mktemp("regular-pair"))
 
 
 def result_of(seen: list[dict[str, Any]], case: str) -> TrialResult:
