@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clusters import ROOT, environment, processes_of, ray_folder
-from plans import tiny_plan, write_sentiment
+from plans import tagged_row, tiny_plan, write_json_lines, write_sentiment
 from tiny_models import write_tiny_model
 
 SEARCH = ROOT / "platform" / "search.py"
@@ -151,6 +151,56 @@ def test_another_plan_under_the_same_name_is_refused_and_named(finished: Path) -
     assert "this run was begun with another plan" in errors
     assert "training.epochs: 3, was 2" in errors
     assert "search.seed: 7, was 0" in errors
+
+
+def test_entities_are_searched_over_adapters_ranked_and_exported(bench: Path, tmp_path: Path) -> None:
+    shutil.copytree(bench / "model", tmp_path / "model")
+    data = write_json_lines(tmp_path, "tagged", tagged_row)
+    (tmp_path / "entities.yaml").write_text(f"""
+name: entities
+task:
+  kind: token-classification
+  model: model
+  data: {data}
+  columns: {{tokens: tokens, tags: tags}}
+  max_length: 32
+space:
+  learning_rate: {{min: 3e-3, max: 2e-2, log: true}}
+  adaptation: {{one_of: {{full: {{}}, lora: {{rank: [4, 8], targets: [all_linear]}}}}}}
+training: {{epochs: 4, batch_size: 16}}
+search:
+  pruner: none
+  startup_trials: 1
+  first: [{{adaptation: full, learning_rate: 1e-2}}, {{adaptation: {{lora: {{rank: 8}}}}, learning_rate: 1e-2}}]
+budget: {{trials: 2}}
+report: {{top: 2}}
+""")
+    search(tmp_path, "entities.yaml")
+    said = report(tmp_path, "entities")
+    assert {row["parameters"]["adaptation"] for row in said["ranked"]} == {"full", "lora"}
+    few, many = sorted(row["trainable_parameters"] for row in said["ranked"])
+    assert few < many / 2
+    baselines = {row["name"]: row["test"] for row in said["baselines"]}
+    assert baselines["majority"] == 0.0
+    for row in said["ranked"]:
+        assert row["validation"] == pytest.approx(row["revalidated"], abs=1e-9)
+        low, high = row["test_interval"]
+        assert low <= row["test"] <= high
+    assert said["ranked"][0]["test"] > 0.5
+    rank = next(row["rank"] for row in said["ranked"] if row["parameters"]["adaptation"] == "lora")
+    command = [
+        sys.executable,
+        "-m",
+        "finesearch.cli",
+        "export",
+        "runs/entities",
+        "out",
+        "--adapter",
+        "--rank",
+        str(rank),
+    ]
+    subprocess.run(command, cwd=tmp_path, env=environment(), check=True, timeout=200)
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.slow
