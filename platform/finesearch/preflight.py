@@ -43,12 +43,18 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
     from finesearch.data import load_splits
     from finesearch.tasks import make_task
     from finesearch.training import check_recipe_space, inspect_model
+    from finesearch.training.model_facts import meet_model
 
     model = inspect_model(plan.task, plan.base)
     check_recipe_space(plan.space, model)
     splits = load_splits(plan.task, plan.base, cache)
     task = make_task(plan.task)
-    return Preflight(task, splits, task.read(splits), model, plan.warnings)
+    facts = task.read(splits)
+    if task.is_generated:
+        facts, tokenizer = meet_model(task, facts, Path(model.folder))
+        notes = (*facts.notes, *task.length_notes(splits, tokenizer, facts))
+        facts = facts.model_copy(update={"notes": notes})
+    return Preflight(task, splits, facts, model, plan.warnings)
 
 
 def run_folder(plan: Plan) -> Path:

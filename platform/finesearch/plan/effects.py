@@ -34,6 +34,9 @@ def _report(report: ReportPlan, budget: BudgetPlan) -> list[str]:
 def _task(task: TaskPlan) -> list[str]:
     if task.revision is not None and task.model.startswith("package://"):
         return ["task.revision has no effect: a model in a package has no revisions."]
+    generation = task.generation
+    if generation is not None and generation.beams == 1 and generation.length_penalty != 1.0:
+        return ["task.generation.length_penalty has no effect: it weighs beams, and there is one."]
     return []
 
 

@@ -1,7 +1,8 @@
 """The kinds of task a plan may name, with their columns and metrics. A new kind is one more entry."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Goal = Literal["max", "min"]
 
@@ -13,6 +14,7 @@ class TaskKind:
     ``required_columns`` and ``optional_columns`` are roles; the plan maps a role to a column of the data.
     ``column_choices`` are groups of roles, of which a plan gives exactly one, and that one whole.
     ``metrics`` maps the name of each quality metric to the direction that is better.
+    ``options`` are the keys of ``task`` that only some kinds take, with their defaults (``generation``: its section's).
     """
 
     kind: str
@@ -22,6 +24,7 @@ class TaskKind:
     metrics: dict[str, Goal]
     default_metric: str
     column_choices: tuple[tuple[str, ...], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -49,6 +52,22 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=(),
             metrics={"precision": "max", "recall": "max", "f1": "max"},
             default_metric="f1",
+        ),
+        TaskKind(
+            kind="translation",
+            doc="A text in another language.",
+            required_columns=("source", "target"),
+            optional_columns=(),
+            metrics={"bleu": "max", "chrf": "max"},
+            default_metric="bleu",
+            options={
+                "prefix": "",
+                "separator": "\n",
+                "source_language": None,
+                "target_language": None,
+                "max_target_length": 128,
+                "generation": None,
+            },
         ),
     )
 }

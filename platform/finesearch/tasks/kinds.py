@@ -8,11 +8,12 @@ from finesearch.errors import PlanError
 from finesearch.tasks.base import Task
 from finesearch.tasks.text_classification import TextClassification
 from finesearch.tasks.token_classification import TokenClassification
+from finesearch.tasks.translation import Translation
 
 if TYPE_CHECKING:
     from finesearch.plan import TaskPlan
 
-KINDS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification, TokenClassification)}
+KINDS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification, TokenClassification, Translation)}
 
 
 def make_task(plan: TaskPlan) -> Task:

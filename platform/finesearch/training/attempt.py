@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finesearch.errors import CheckpointError
+from finesearch.errors import CheckpointError, ModelError
 from finesearch.training import checkpoints, manifest
 from finesearch.training.adaptations import adapt
 from finesearch.training.base_model import overlay
@@ -67,6 +67,10 @@ def run_attempt(
     precision, precision_notes = choose_precision(training.precision, processes.device)
     compute_in(model, precision, processes.device)
     totals = _count(model)
+    if not totals[0]:
+        raise ModelError(
+            f"adaptation.{spec.recipe.adaptation}: it trains no parameter of {type(model).__name__}. Use another one."
+        )
     move(model, processes.device)
     pieces = processes.world_size * training.gradient_accumulation_steps
     settings = EngineSettings(

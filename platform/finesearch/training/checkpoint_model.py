@@ -33,7 +33,7 @@ def load_checkpoint_model(
     from finesearch.tasks.kinds import KINDS
     from finesearch.training.base_model import overlay
     from finesearch.training.checkpoint_record import read_record
-    from finesearch.training.checkpoint_writer import WEIGHTS
+    from finesearch.training.checkpoint_writer import GENERATION, WEIGHTS
     from finesearch.training.checkpoints import check_intact
     from finesearch.training.model_facts import auto_class, read_config
     from finesearch.training.model_files import load_tokenizer, quiet_transformers
@@ -46,10 +46,13 @@ def load_checkpoint_model(
     config = read_config(folder)
     with quiet_transformers():
         import torch
+        from transformers import GenerationConfig
 
-        model = auto_class(record.kind).from_pretrained(
+        model = auto_class(record.kind, config).from_pretrained(
             home, config=config, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True
         )
+        if (folder / GENERATION).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
     overlay(model, load_file(folder / WEIGHTS))
     return model.eval(), load_tokenizer(folder), record
 
@@ -88,6 +91,9 @@ def evaluate_checkpoint(
                     f"{folder}: expected data with the labels {record.facts.get('label_names')}, got "
                     f"{list(materials.facts.label_names)}. Score it on the data that it was trained on."
                 )
+            if materials.base.generation is not None:
+                # The plan's of now: it may be asked how the same weights do otherwise.
+                model.generation_config = materials.base.generation
             compute_in(model, record.precision, device)
             alone = Processes(rank=0, world_size=1, device=device)
             move(model, device)

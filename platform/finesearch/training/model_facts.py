@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
 from finesearch.plan import Space, TaskPlan
+from finesearch.tasks import make_task
 from finesearch.training.adaptations import check_layers
-from finesearch.training.anatomy import num_blocks
+from finesearch.training.anatomy import backbone_prefix, num_blocks
 from finesearch.training.model_files import load_tokenizer, quiet_transformers, weight_files, weights_sha256
 from finesearch.training.model_source import model_folder
 from finesearch.training.trial import Frozen
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from finesearch.tasks import Facts, Task
 
 LAYERS = "adaptation.freeze_bottom.layers"
 
@@ -33,6 +36,7 @@ class ModelFacts(Frozen):
     parameters: int
     weight_bytes: int
     sha256: str
+    has_own_head: bool = True
 
 
 def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
@@ -47,7 +51,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
     files = weight_files(folder)
     load_tokenizer(folder)
     skeleton = build_skeleton(config, task.kind, folder)
-    check_max_length(skeleton, task.max_length)
+    check_max_length(skeleton, make_task(task).positions(config.is_encoder_decoder))
     return ModelFacts(
         folder=str(folder),
         architecture=type(skeleton).__name__,
@@ -55,7 +59,24 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
         parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
         weight_bytes=sum(path.stat().st_size for path in files),
         sha256=weights_sha256(folder),
+        has_own_head=has_own_head(skeleton),
     )
+
+
+def meet_model(task: Task, facts: Facts, folder: Path) -> tuple[Facts, PreTrainedTokenizerBase]:
+    """The facts with what the task must know of the model, and the model's tokenizer.
+
+    Raises:
+        ModelError: the model cannot do the task as the plan has it.
+    """
+    tokenizer = load_tokenizer(folder)
+    return task.meet(facts, read_config(folder), tokenizer), tokenizer
+
+
+def has_own_head(model: PreTrainedModel) -> bool:
+    """Whether the output layer has parameters that the backbone does not have too (tied embeddings)."""
+    prefix = backbone_prefix(model)
+    return bool(prefix) and any(not name.startswith(prefix) for name, _ in model.named_parameters())
 
 
 def check_recipe_space(space: Space, facts: ModelFacts) -> None:
@@ -65,6 +86,13 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
         ModelError: some recipe freezes more layers than there are.
     """
     for entry in space.entries:
+        values = _extremes(entry.domain)
+        if entry.name == "adaptation" and "head_only" in values and not facts.has_own_head:
+            raise ModelError(
+                f"adaptation.head_only: the output layer of {facts.architecture} has no parameters of its own (it "
+                f"shares them with the embeddings, or is part of the backbone), so that nothing would be trained. Use "
+                f"freeze_bottom or freeze_embeddings instead."
+            )
         if entry.name == LAYERS:
             largest = max(value for value in _extremes(entry.domain) if isinstance(value, int))
             check_layers(largest, facts.num_layers, facts.architecture)
@@ -116,7 +144,7 @@ def build_skeleton(config: PretrainedConfig, kind: str, folder: Path) -> PreTrai
 
     with quiet_transformers(), torch.device("meta"):
         try:
-            skeleton: PreTrainedModel = auto_class(kind).from_config(config, trust_remote_code=False)
+            skeleton: PreTrainedModel = auto_class(kind, config).from_config(config, trust_remote_code=False)
             return skeleton
         except ValueError as error:
             raise ModelError(
@@ -125,13 +153,17 @@ def build_skeleton(config: PretrainedConfig, kind: str, folder: Path) -> PreTrai
             ) from error
 
 
-def auto_class(kind: str) -> Any:
-    """The class in transformers that builds a model with the task's head."""
+def auto_class(kind: str, config: PretrainedConfig) -> Any:
+    """The class in transformers that builds a model of this config with the task's head.
+
+    Raises:
+        ModelError: the model's shape cannot do the task.
+    """
     import transformers
 
     from finesearch.tasks.kinds import KINDS
 
-    return getattr(transformers, KINDS[kind].auto_class)
+    return getattr(transformers, KINDS[kind].auto_class_of(config))
 
 
 def check_max_length(model: PreTrainedModel, max_length: int) -> None:
@@ -143,9 +175,11 @@ def check_max_length(model: PreTrainedModel, max_length: int) -> None:
     from torch import nn
 
     for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and "position" in name.rpartition(".")[2]:
-            # RoBERTa and its kin count positions from behind the padding token.
+        last = name.rpartition(".")[2]
+        if isinstance(module, nn.Embedding) and ("position" in last or last == "wpe"):
+            # RoBERTa and its kin count positions from behind the padding token, BART's tables are two longer.
             positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            positions = min(positions, getattr(model.config, "max_position_embeddings", None) or positions)
             if max_length > positions:
                 raise ModelError(
                     f"task.max_length: {type(model).__name__} has {positions} positions, so expected at most "
