@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import optuna
@@ -12,6 +13,7 @@ from finesearch.plan import Plan, load_plan
 from finesearch.training import TrialSpec, Workbench, check_recipe_space, inspect_model
 from plans import related_row, tagged_row, write_json_lines, write_sentiment
 from tiny_models import write_tiny_model
+from tiny_writers import word_pairs, write_tiny_writer
 
 SEARCH_SPACES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 # Tiny encoders have four layers of 64 positions.
@@ -23,6 +25,10 @@ CHANGES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "relation_extraction.yaml": ("related", (LAYERS,)),
     "text_classification.yaml": ("sentiment", (LAYERS,)),
     "token_classification.yaml": ("tagged", (LAYERS,)),
+    "translation.yaml": (
+        "translated",
+        (LAYERS, "task.model=writer", "task.max_target_length=16", "task.generation={max_new_tokens: 8}"),
+    ),
     "ways_to_adapt.yaml": (
         None,
         (
@@ -37,6 +43,7 @@ CHANGES: dict[str, tuple[str | None, tuple[str, ...]]] = {
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     write_tiny_model(folder / "model")
+    write_tiny_writer(folder / "writer", "t5")
     return folder
 
 
@@ -48,7 +55,13 @@ def rows(home: Path) -> dict[str, str]:
         "sentiment": "{train: train.csv, validation: validation.csv, test: test.csv}",
         "tagged": write_json_lines(home, "tagged", tagged_row),
         "related": write_json_lines(home, "related", related_row),
+        "translated": write_json_lines(home, "translated", translated_row),
     }
+
+
+def translated_row(generator: random.Random) -> dict[str, str]:
+    sources, targets = word_pairs(1, seed=generator.randrange(10**6))
+    return {"en": sources[0], "de": targets[0]}
 
 
 def reduced(path: Path, home: Path, rows: dict[str, str]) -> Plan:
@@ -75,5 +88,5 @@ def test_every_example_trains_under_each_of_its_adaptations(
         spec = TrialSpec(number=number, seed=number, recipe=recipe, directory=str(tmp_path / f"trial-{number}"))
         result = bench.run(spec, lambda evaluation: True, lambda: None)
         assert result.best is not None
-        assert 0.0 <= result.best.metrics[plan.task.metric] <= 1.0
+        assert 0.0 <= result.best.metrics[plan.task.metric] <= (100.0 if plan.task.metric == "bleu" else 1.0)
         assert 0 < result.trainable_parameters <= result.total_parameters

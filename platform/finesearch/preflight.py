@@ -45,6 +45,7 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
     from finesearch.data import load_splits
     from finesearch.tasks import make_task
     from finesearch.training import check_recipe_space, check_rows, inspect_model
+    from finesearch.training.model_facts import meet_model
 
     model = inspect_model(plan.task, plan.base)
     check_recipe_space(plan.space, model)
@@ -52,6 +53,10 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
     task = make_task(plan.task)
     facts = task.read(splits)
     check_rows(task, splits, facts, Path(model.folder))
+    if task.is_generated:
+        facts, tokenizer = meet_model(task, facts, Path(model.folder))
+        notes = (*facts.notes, *task.length_notes(splits, tokenizer, facts))
+        facts = facts.model_copy(update={"notes": notes})
     return Preflight(task, splits, facts, model, plan.warnings)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from finesearch.durable import replace_synced, storage_errors
 from finesearch.plan import Plan
-from finesearch.report import percentile_interval, resampled_means, resampled_scores
+from finesearch.report import percentile_interval, resampled_means, resampled_scores, resampled_sums
 
 if TYPE_CHECKING:
     from finesearch.tasks import Task
@@ -82,20 +82,22 @@ class Intervals:
             values = self._task.example_scores(self._name, score.predictions, score.references)
             if values is not None:
                 self._samples[score.name] = resampled_means(values, self._seed)
+            elif (sums := self._task.statistics(self._name, score.predictions, score.references)) is not None:
+                self._samples[score.name] = sums.score(resampled_sums(sums.counts, self._seed))
             else:
                 metric = self._task.metric(self._name)
                 self._samples[score.name] = resampled_scores(metric, score.predictions, score.references, self._seed)
         return self._samples[score.name]
 
 
-def mismatch(plan: Plan, said: float, score: Score, decisions: int) -> str | None:
+def mismatch(plan: Plan, said: float, score: Score, decisions: int, scale: float = 1.0) -> str | None:
     """Why a reloaded checkpoint is not ranked: it scores other than its trial said, by more than rounding can do.
 
     One of the answers that the metric counts may fall on the other side where two classes are nearly equal; two may
-    not.
+    not. scale: how far one answer of one can move the metric (100 where it goes to 100).
     """
     now = score.validation.get(plan.task.metric)
-    if now is not None and abs(now - said) <= 1.5 / max(1, decisions) + 1e-3:
+    if now is not None and abs(now - said) <= scale * (1.5 / max(1, decisions) + 1e-3):
         return None
     return (
         f"the reloaded checkpoint scores {plan.task.metric} {now} on validation, its trial reported {said}; it is not "

@@ -3,6 +3,7 @@ checkpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def _standing(conductor: Conductor, preflight: Preflight, scores: dict[str, Scor
     if reference is not None and reference.error is not None:
         reference = None
     task, validation = preflight.task, preflight.splits.plain_rows("validation")
-    judge = _Judge(plan, Intervals(plan, task), task.decisions(task.answers(validation, preflight.facts)))
+    decisions = task.decisions(task.answers(validation, preflight.facts))
+    judge = _Judge(plan, Intervals(plan, task), decisions, lambda said: task.scale(plan.task.metric, said))
     ranked = tuple(
         judge.row(trial, scores[score_name(trial)], reference)
         for trial in rankable(conductor.journals[SEARCH], plan.report.top)
@@ -120,6 +122,7 @@ class _Judge:
     plan: Plan
     intervals: Intervals
     validation_decisions: int
+    scale: Callable[[float], float]
 
     def row(self, trial: FrozenTrial, score: Score, reference: Score | None) -> ScoredRow:
         told, name = trial.user_attrs["outcome"], self.plan.task.metric
@@ -139,7 +142,7 @@ class _Judge:
             trainable_parameters=told.get("trainable_parameters"),
             seconds=told.get("seconds"),
             checkpoint=score.checkpoint,
-            error=score.error or mismatch(self.plan, said, score, self.validation_decisions),
+            error=score.error or mismatch(self.plan, said, score, self.validation_decisions, self.scale(said)),
         )
 
     def majority(self, score: Score) -> ScoredRow:

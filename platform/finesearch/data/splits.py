@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from finesearch.data.content import fingerprint, identities
 from finesearch.data.cuts import cut
 from finesearch.data.sources import Source, read_source
@@ -33,9 +35,10 @@ def load_splits(task: TaskPlan, base: Path, cache: Path | None = None) -> RawSpl
     identity = {split: identities(table, known.identity_columns) for split, table in source.tables.items()}
     overlaps = _overlap_notes(identity)
     tables, origins, cut_notes = _complete(source, identity["train"], known)
+    tables, origins, bound_notes = _bounded(tables, origins, task.data.evaluation_rows, task.data.split_seed)
     prints = {split: fingerprint(tables[split], _class_names(tables[split])) for split in SPLITS}
     train, validation, test = (_dataset(tables[split], prints[split]) for split in SPLITS)
-    notes = (*source.notes, *cut_notes, *overlaps)
+    notes = (*source.notes, *cut_notes, *bound_notes, *overlaps)
     return RawSplits(train, validation, test, notes, prints, origins)
 
 
@@ -65,6 +68,23 @@ def _complete(
                 f"No {split} split was given: {len(rows)} of the {len(train)} rows of {origin} were cut for it"
                 f" (share {missing[split]:g}, seed {plan.split_seed}{how})."
             )
+    return tables, origins, notes
+
+
+def _bounded(
+    tables: dict[str, pa.Table], origins: dict[str, Origin], most: int | None, seed: int
+) -> tuple[dict[str, pa.Table], dict[str, Origin], list[str]]:
+    """Validation and test with at most ``most`` rows, drawn by ``seed``, in their order."""
+    tables, origins, notes = dict(tables), dict(origins), []
+    for split in ("validation", "test"):
+        rows = len(tables[split])
+        if most is None or rows <= most:
+            continue
+        drawn = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+        origin = origins[split]
+        picked = drawn if origin.picked is None else origin.picked[drawn]
+        tables[split], origins[split] = tables[split].take(drawn), Origin(origin.parts, picked=picked)
+        notes.append(f"task.data.evaluation_rows: {most} of the {rows} {split} rows are scored (seed {seed}).")
     return tables, origins, notes
 
 

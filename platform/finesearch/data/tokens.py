@@ -77,6 +77,8 @@ def token_key(splits: RawSplits, task: Task, facts: Facts, tokenizer_key: str) -
         "task": [task.kind, task.version],
         "facts": facts.encoding,
     }
+    if task.encoding_options:
+        depends_on["options"] = task.encoding_options
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -2,6 +2,7 @@
 
 from finesearch.plan.branches import ADAPTATIONS, OPTIMIZERS, Branch
 from finesearch.plan.domains import Choice, Domain, Fixed, Range, Trial
+from finesearch.plan.generation_section import GenerationPlan
 from finesearch.plan.parameters import PARAMETERS, Scalar, Searchable
 from finesearch.plan.plan import Plan
 from finesearch.plan.reading import load_plan, parse_plan
@@ -33,6 +34,7 @@ __all__ = [
     "DataPlan",
     "Domain",
     "Fixed",
+    "GenerationPlan",
     "Goal",
     "Objective",
     "ObjectivePlan",

@@ -39,6 +39,9 @@ def _task(task: TaskPlan) -> list[str]:
         found.append("task.revision has no effect: a model in a package has no revisions.")
     if task.no_relation is not None and task.kind != "relation-extraction":
         found.append(f"task.no_relation has no effect: {task.kind} has no relations.")
+    generation = task.generation
+    if generation is not None and generation.beams == 1 and generation.length_penalty != 1.0:
+        found.append("task.generation.length_penalty has no effect: it weighs beams, and there is one.")
     return found
 
 

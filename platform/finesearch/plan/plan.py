@@ -76,6 +76,8 @@ class Plan(BaseModel):
         sections = self.model_dump(mode="json", exclude={"space", "source", "base", "name", "storage"})
         data = sections["task"]["data"]
         sections["task"]["data"] = {key: value for key, value in data.items() if value not in (None, [])}
+        # What belongs to other kinds, or was not given and has no default.
+        sections["task"] = {k: v for k, v in sections["task"].items() if v is not None or k == "revision"}
         return {
             "name": self.name,
             "task": sections["task"],

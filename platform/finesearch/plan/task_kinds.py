@@ -1,7 +1,8 @@
 """The kinds of task a plan may name, with their columns and metrics. A new kind is one more entry."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Goal = Literal["max", "min"]
 
@@ -23,6 +24,7 @@ class TaskKind:
     ``column_choices`` are groups of roles, of which a plan gives exactly one, and that one whole.
     ``metrics`` maps the name of each quality metric to the direction that is better. ``forms`` are those beside
     the default one, whose metrics these are; empty for a kind whose answers have one form.
+    ``options`` are the keys of ``task`` that only some kinds take, with their defaults (``generation``: its section's).
     """
 
     kind: str
@@ -45,6 +47,8 @@ class TaskKind:
     def form_names(self) -> tuple[str, ...]:
         """Every form, the default one first."""
         return (*([self.default_form] if self.default_form else []), *self.forms)
+
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -94,6 +98,22 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=("head_type", "tail_type"),
             metrics={"micro_f1": "max", "macro_f1": "max", "accuracy": "max"},
             default_metric="micro_f1",
+        ),
+        TaskKind(
+            kind="translation",
+            doc="A text in another language.",
+            required_columns=("source", "target"),
+            optional_columns=(),
+            metrics={"bleu": "max", "chrf": "max"},
+            default_metric="bleu",
+            options={
+                "prefix": "",
+                "separator": "\n",
+                "source_language": None,
+                "target_language": None,
+                "max_target_length": 128,
+                "generation": None,
+            },
         ),
     )
 }

@@ -2,17 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from finesearch.plan.generation_section import GenerationPlan
 from finesearch.plan.problems import Problem, did_you_mean, problem_error, shown
+from finesearch.plan.section import Section as Section
 from finesearch.plan.task_kinds import TASK_KINDS, TaskKind
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused, ``"3"`` is not 3."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _as_tuple(value: Any) -> Any:
@@ -55,6 +51,9 @@ class DataPlan(Section):
             description="Share of the rows cut off for test where no split is given.",
         ),
     ] = 0.1
+    evaluation_rows: Annotated[
+        int | None, Field(ge=1, description="Rows of validation and of test that are scored at most; default: all.")
+    ] = None
     # The last field carries the check over all sources: by then every other one has been looked at.
     split_seed: Annotated[int, Field(ge=0, validate_default=True, description="Seed of the cuts.")] = 0
 
@@ -164,6 +163,28 @@ class TaskPlan(Section):
         Text | None,
         Field(description="Relation that means none and is left out of F1; 'no_relation' where the data has it."),
     ] = None
+    # Options of some kinds: ``TaskKind.options`` says of which, and with which default. None: not given.
+    max_target_length: Annotated[
+        int | None, Field(ge=2, validate_default=True, description="Longest target in tokens; longer ones are cut.")
+    ] = None
+    prefix: Annotated[str | None, Field(validate_default=True, description="Text before each source.")] = None
+    separator: Annotated[
+        str | None,
+        Field(validate_default=True, description="Text between source and target; causal models only."),
+    ] = None
+    source_language: Annotated[
+        Text | None, Field(validate_default=True, description="The source's language, as the tokenizer names it.")
+    ] = None
+    target_language: Annotated[
+        Text | None,
+        Field(
+            validate_default=True,
+            description="The target's language, as the tokenizer names it; generation opens with it.",
+        ),
+    ] = None
+    generation: Annotated[
+        GenerationPlan | None, Field(validate_default=True, description="How text is generated when it is scored.")
+    ] = None
 
     @field_validator("kind")
     @classmethod
@@ -229,3 +250,20 @@ class TaskPlan(Section):
             text = f"task.metric: unknown metric '{metric}' of {of}"
             raise problem_error(Problem(("metric",), text, did_you_mean(metric, known)))
         return metric
+
+    @field_validator("max_target_length", "prefix", "separator", "source_language", "target_language", "generation")
+    @classmethod
+    def _option_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = TASK_KINDS.get(info.data.get("kind", ""))
+        if kind is None:
+            return value
+        name = str(info.field_name)
+        if name not in kind.options:
+            if value is None:
+                return None
+            takers = " and ".join(sorted(k.kind for k in TASK_KINDS.values() if name in k.options))
+            text = f"task.{name}: {kind.kind} has no such option"
+            raise problem_error(Problem((name,), text, f"Remove it: it belongs to {takers}."))
+        if value is not None:
+            return value
+        return GenerationPlan() if name == "generation" else kind.options[name]

@@ -89,7 +89,11 @@ def _forms(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
     if "$ref" not in schema:
-        return schema
+        # A section that may be left out: its own keys are what a reader must hear about.
+        sections = [form for form in schema.get("anyOf", []) if "$ref" in form]
+        if len(sections) != 1:
+            return schema
+        schema = {key: value for key, value in schema.items() if key != "anyOf"} | sections[0]
     target: dict[str, Any] = whole["$defs"][schema["$ref"].removeprefix("#/$defs/")]
     return target | {key: value for key, value in schema.items() if key != "$ref"}
 

@@ -19,6 +19,7 @@ from finesearch.report.statistics import (
     rank,
     resampled_means,
     resampled_scores,
+    resampled_sums,
 )
 from finesearch.report.verdict import Verdict, verdict
 from finesearch.report.write import write_report
@@ -39,6 +40,7 @@ __all__ = [
     "rank",
     "resampled_means",
     "resampled_scores",
+    "resampled_sums",
     "verdict",
     "write_report",
 ]

@@ -46,6 +46,23 @@ def resampled_means(values: Sequence[float], seed: int, resamples: int = RESAMPL
     return result
 
 
+def resampled_sums(
+    counts: NDArray[np.int64] | NDArray[np.float64], seed: int, resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """Sums of each example's counts (n, k) over the same resamples, (resamples, k): exact for whole numbers.
+
+    >>> resampled_sums(np.array([[1, 10], [2, 20]]), seed=0, resamples=3).astype(int).tolist()
+    [[4, 40], [3, 30], [2, 20]]
+    """
+    examples = len(counts)
+    chosen = _resamples(examples, seed, resamples)
+    times = (
+        np.stack([np.bincount(row, minlength=examples) for row in chosen]) if len(chosen) else np.empty((0, examples))
+    )
+    result: NDArray[np.float64] = times.astype(float) @ counts.astype(float)
+    return result
+
+
 def percentile_interval(samples: NDArray[np.float64], level: float = 0.95) -> Interval | None:
     """The middle ``level`` of bootstrap samples; None where one of them is undefined (not finite), or there are none.
 

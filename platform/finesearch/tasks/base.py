@@ -20,8 +20,10 @@ prediction an example. As long as nothing else is said, the two are the same.
 
 **Predictions and references are whatever the metric takes**, JSON-able: a class number, a list of tags, ``{"id",
 "text"}``, a string. Only ``score`` looks inside. Tasks whose prediction is generated (translation, summaries, dialogue)
-will add one method, ``generate(model, batch) -> list``, and a class attribute that says so; ``predict`` stays for those
-that need one forward pass.
+say so by ``is_generated``: ``generate`` writes texts for a batch of ``collate_prompts``, and ``join`` makes predictions
+of them and of what ``predict`` read from one forward pass over the references.
+
+**Some rows can be encoded only once the model is known**: ``meet`` adds the model's shape to the facts before that.
 
 **The loss composes over micro-batches.** ``loss`` is the mean over the batch's units and ``weight`` is the number of
 those units: examples for classification, target tokens for token-level tasks. The loss of the global batch is
@@ -44,8 +46,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from finesearch.tasks.padding import MULTIPLE
@@ -58,6 +62,25 @@ if TYPE_CHECKING:
     from finesearch.plan import TaskPlan
 
 
+class ModelShape(BaseModel):
+    """What encoding has to know of a model that writes text; token ids. ``start_token_id`` is the decoder's first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    is_encoder_decoder: bool
+    end_token_id: int
+    start_token_id: int | None = None
+    language_token_id: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """A metric of a whole split by way of sums: ``counts`` (n, k) of each example, ``score`` of sums (r, k) to (r,)."""
+
+    counts: np.ndarray
+    score: Callable[[np.ndarray], np.ndarray]
+
+
 class Facts(BaseModel):
     """What a task learned by reading its rows; frozen, JSON-able, kept in every checkpoint.
 
@@ -65,6 +88,7 @@ class Facts(BaseModel):
     special_tokens: tokens that the task adds to the tokeniser, whose embeddings are trained whatever is frozen.
     rows: split -> number of rows.
     notes: what a reader of the report must know about the rows.
+    shape: the model's, for tasks whose rows are encoded by it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +98,7 @@ class Facts(BaseModel):
     special_tokens: tuple[str, ...] = ()
     rows: dict[str, int] = {}
     notes: tuple[str, ...] = ()
+    shape: ModelShape | None = None
 
     @property
     def label_settings(self) -> dict[str, Any]:
@@ -84,10 +109,12 @@ class Facts(BaseModel):
     @property
     def encoding(self) -> dict[str, Any]:
         """The part that changes what ``encode`` returns; token files are keyed by it."""
+        shape = {} if self.shape is None else {"shape": self.shape.model_dump()}
         return {
             "kind": self.kind,
             "label_names": list(self.label_names),
             "special_tokens": list(self.special_tokens),
+            **shape,
         }
 
 
@@ -111,8 +138,30 @@ class Task(ABC):
     may_refuse_rows: ClassVar[bool] = False
     """Whether ``encode`` can raise ``UnfitRow``: then every row is encoded once before a search starts."""
 
+    is_generated: ClassVar[bool] = False
+    """Whether predictions are text that the model writes."""
+
     def __init__(self, plan: TaskPlan) -> None:
         self.plan = plan
+
+    @classmethod
+    def auto_class_of(cls, config: Any) -> str:
+        """``auto_class``, where it hangs on the model's config."""
+        return cls.auto_class
+
+    @property
+    def encoding_options(self) -> dict[str, Any]:
+        """Options of the plan, beside ``max_length``, that change what ``encode`` returns."""
+        return {}
+
+    @property
+    def evaluation_batch_size(self) -> int | None:
+        """Token rows that are scored at a time; None: the floor above decides."""
+        return None
+
+    def positions(self, is_encoder_decoder: bool) -> int:
+        """Tokens that the model must take at once."""
+        return self.plan.max_length
 
     @property
     def stratify_column(self) -> str | None:
@@ -137,6 +186,18 @@ class Task(ABC):
         Raises:
             DataError: a row that the task cannot learn from or score, named by file and row.
         """
+
+    def meet(self, facts: Facts, config: Any, tokenizer: Any) -> Facts:
+        """The facts with what encoding must know of the model.
+
+        Raises:
+            ModelError: the model cannot do this task as the plan has it.
+        """
+        return facts
+
+    def length_notes(self, splits: RawSplits, tokenizer: Any, facts: Facts) -> tuple[str, ...]:
+        """What is cut off, counted: for the report's reader."""
+        return ()
 
     @abstractmethod
     def model_settings(self, facts: Facts) -> dict[str, Any]:
@@ -201,6 +262,24 @@ class Task(ABC):
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """One JSON-able prediction a token row of the batch."""
 
+    def generation_config(self, own: Any, tokenizer: Any, facts: Facts) -> Any:
+        """How the model writes; ``own`` is what its folder says. For generated predictions."""
+        raise AssertionError(f"{self.kind} generates nothing")
+
+    def collate_prompts(
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE
+    ) -> dict[str, Tensor]:
+        """One batch to generate from. For generated predictions."""
+        raise AssertionError(f"{self.kind} generates nothing")
+
+    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any) -> list[str]:
+        """The text that the model writes for each row of ``collate_prompts``. For generated predictions."""
+        raise AssertionError(f"{self.kind} generates nothing")
+
+    def join(self, texts: Sequence[str], read: Sequence[Any]) -> list[Any]:
+        """Predictions from generated texts and what ``predict`` gave for the same rows."""
+        return list(texts)
+
     def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]], facts: Facts) -> list[Any]:
         """One prediction an example from one a token row, both in the split's order."""
         return list(predictions)
@@ -220,6 +299,14 @@ class Task(ABC):
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
         """One number an example whose mean is the metric; None where the metric is no mean over examples."""
         return None
+
+    def statistics(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> Statistics | None:
+        """What makes a thousand resamples cheap where the metric is computed from sums over examples; else None."""
+        return None
+
+    def scale(self, name: str, value: float) -> float:
+        """How far one answer of one can move the metric, near ``value``: 1 for metrics from 0 to 1."""
+        return 1.0
 
     def decisions(self, references: Sequence[Any]) -> int:
         """How many answers the metrics count, at least 1: a single one may come out otherwise on other hardware."""

@@ -11,12 +11,13 @@ from finesearch.tasks.regression import TextRegression
 from finesearch.tasks.relation_extraction import RelationExtraction
 from finesearch.tasks.text_classification import TextClassification
 from finesearch.tasks.token_classification import TokenClassification
+from finesearch.tasks.translation import Translation
 
 if TYPE_CHECKING:
     from finesearch.plan import TaskPlan
 
 KINDS: dict[str, type[Task]] = {
-    task.kind: task for task in (TextClassification, TokenClassification, RelationExtraction)
+    task.kind: task for task in (TextClassification, TokenClassification, RelationExtraction, Translation)
 }
 
 

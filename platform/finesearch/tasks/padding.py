@@ -42,12 +42,12 @@ def pad_token_id(tokenizer: Any) -> int:
 
 
 def pad_rows(
-    rows: Sequence[Mapping[str, Any]], tokenizer: Any, limit: int, multiple: int = MULTIPLE
+    rows: Sequence[Mapping[str, Any]], tokenizer: Any, limit: int, multiple: int = MULTIPLE, side: str | None = None
 ) -> dict[str, Tensor]:
     """``input_ids``, ``attention_mask`` and, where the rows have them, ``token_type_ids``: int64 (B, T) each.
 
     rows: token rows; each column an int sequence (t,), t >= 1.
-    limit: the plan's max_length; multiple: see ``padded_width``.
+    limit: the plan's max_length; multiple: see ``padded_width``. side: of the padding, where not the tokenizer's own.
 
     The three are slices of one block, so that one allocation and one ``torch.from_numpy`` serve a batch.
     """
@@ -56,7 +56,7 @@ def pad_rows(
     lengths = np.fromiter((len(row["input_ids"]) for row in rows), dtype=np.int64, count=len(rows))
     width = padded_width(int(lengths.max()), limit, multiple)
     positions = np.arange(width)
-    if getattr(tokenizer, "padding_side", "right") == "left":
+    if (side or getattr(tokenizer, "padding_side", "right")) == "left":
         real = positions >= (width - lengths)[:, None]
     else:
         real = positions < lengths[:, None]
@@ -79,3 +79,14 @@ def pad_labels(values: Sequence[Sequence[int]], attention_mask: Tensor, fill: in
     padded = torch.full(attention_mask.shape, fill, dtype=torch.int64)
     padded[attention_mask.bool()] = torch.from_numpy(np.concatenate([np.asarray(row, np.int64) for row in values]))
     return padded
+
+
+def pad_lists(values: Sequence[Sequence[int]], fill: int, limit: int, multiple: int = MULTIPLE) -> Tensor:
+    """Rows of numbers to int64 (B, T), ``fill`` behind each; T as ``padded_width`` says."""
+    import torch
+
+    width = padded_width(max(map(len, values)), limit, multiple)
+    block = np.full((len(values), width), fill, dtype=np.int64)
+    for row, numbers in zip(block, values, strict=True):
+        row[: len(numbers)] = numbers
+    return torch.from_numpy(block)

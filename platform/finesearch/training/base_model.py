@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from finesearch.training.model_files import quiet_transformers, weight_files
 from finesearch.training.randomness import derived_seed
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from finesearch.plan import Recipe
     from finesearch.tasks import Facts, Task
@@ -36,6 +36,7 @@ class BaseModel:
     tensors: every tensor that the folder had, by its name in the model; fp32, on the CPU, never changed.
     fresh: names of the parameters that the folder did not have (the head, as a rule): drawn anew for every trial.
     facts: what the task learned from its rows; the head was made for them.
+    generation: how the model writes text, for tasks whose predictions are generated.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class BaseModel:
     head_dropouts: Mapping[str, float]
     inputs: frozenset[str]
     anatomy: Anatomy
+    generation: GenerationConfig | None = None
 
     def build(self, recipe: Recipe, seed: int) -> tuple[PreTrainedModel, tuple[str, ...]]:
         """A model with the base's weights, the recipe's dropout and a head drawn from ``seed``; and warnings."""
@@ -57,9 +59,13 @@ class BaseModel:
             config = copy.deepcopy(self.config)
             warnings = set_config_dropout(config, recipe)
             with no_init_weights():
-                model = auto_class(self.kind).from_config(config, trust_remote_code=False, dtype=torch.float32)
+                model = auto_class(self.kind, config).from_config(config, trust_remote_code=False, dtype=torch.float32)
+        # Without initialisation transformers leaves out tying as well.
+        model.tie_weights()
         overlay(model, self.tensors)
         draw_fresh(model, self.fresh, seed)
+        if self.generation is not None:
+            model.generation_config = copy.deepcopy(self.generation)
         return model, warnings + set_head_dropout(model, recipe, self.head_dropouts)
 
 
@@ -76,10 +82,11 @@ def load_base_model(folder: Path, task: Task, facts: Facts) -> BaseModel:
         config.get_text_config().pad_token_id = tokenizer.pad_token_id
     weight_files(folder)
     # Says what is wrong with an architecture before its weights are read.
-    check_max_length(build_skeleton(config, task.kind, folder), task.plan.max_length)
+    positions = task.positions(config.is_encoder_decoder)
+    check_max_length(build_skeleton(config, task.kind, folder), positions)
     model, fresh = _read_weights(folder, config, task.kind)
     inputs = frozenset(inspect.signature(model.forward).parameters)
-    example = {name: value for name, value in tokenizer("a", return_tensors="pt").items() if name in inputs}
+    example = short_example(tokenizer, inputs, config.is_encoder_decoder)
     persistent = model.state_dict().keys() - dict(model.named_parameters()).keys()
     tensors = {
         name: tensor.detach()
@@ -97,7 +104,16 @@ def load_base_model(folder: Path, task: Task, facts: Facts) -> BaseModel:
         head_dropouts=head_dropouts(model),
         inputs=inputs,
         anatomy=study(model, example),
+        generation=task.generation_config(model.generation_config, tokenizer, facts) if task.is_generated else None,
     )
+
+
+def short_example(tokenizer: Any, inputs: Collection[str], is_encoder_decoder: bool) -> dict[str, torch.Tensor]:
+    """What the model takes for a text of one letter; ``inputs`` are the arguments that it knows."""
+    example = {name: value for name, value in tokenizer("a", return_tensors="pt").items() if name in inputs}
+    if is_encoder_decoder and "decoder_input_ids" in inputs:
+        example["decoder_input_ids"] = example["input_ids"]
+    return example
 
 
 def overlay(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -121,7 +137,7 @@ def draw_fresh(model: PreTrainedModel, fresh: frozenset[str], seed: int) -> None
 def _read_weights(folder: Path, config: PretrainedConfig, kind: str) -> tuple[PreTrainedModel, frozenset[str]]:
     with quiet_transformers():
         try:
-            model, found = auto_class(kind).from_pretrained(
+            model, found = auto_class(kind, config).from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,

@@ -58,16 +58,20 @@ def load_base(folder: Path, record: CheckpointRecord, base: str | Path | None = 
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
     import torch
+    from transformers import GenerationConfig
 
+    from finesearch.training.checkpoint_writer import GENERATION
     from finesearch.training.model_facts import auto_class, read_config
     from finesearch.training.model_files import quiet_transformers
 
     home = _base_folder(record, base, folder)
     config = read_config(folder)
     with quiet_transformers():
-        model: PreTrainedModel = auto_class(record.kind).from_pretrained(
+        model: PreTrainedModel = auto_class(record.kind, config).from_pretrained(
             home, config=config, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True
         )
+        if (folder / GENERATION).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
     return model
 
 
@@ -109,6 +113,9 @@ def evaluate_checkpoint(
                         f"{folder}: expected data with the {what} {known}, got {got}. Score it on the data that it was "
                         "trained on."
                     )
+            if materials.base.generation is not None:
+                # The plan's of now: it may be asked how the same weights do otherwise.
+                model.generation_config = materials.base.generation
             compute_in(model, record.precision, device)
             alone = Processes(rank=0, world_size=1, device=device)
             move(model, device)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WEIGHTS = "model.safetensors"
+GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,8 @@ class CheckpointWriter:
             save_file(dict(weights), temporary / WEIGHTS, metadata={"format": "pt"})
             self.model.config.architectures = [type(self.model).__name__]
             self.model.config.save_pretrained(temporary)
+            if self.model.can_generate():
+                self.model.generation_config.save_pretrained(temporary)
             for name, content in self.tokenizer_files.items():
                 (temporary / name).write_bytes(content)
             record().write(temporary)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from finesearch.data import TokenSplit, evaluation_batches, shard
 from finesearch.errors import DivergedError
 from finesearch.training.global_batch import model_inputs, to_device
 from finesearch.training.processes import Processes
+from finesearch.training.randomness import derived_seed
 from finesearch.training.trial import Scored
 
 if TYPE_CHECKING:
@@ -33,19 +35,49 @@ def evaluate(model: PreTrainedModel, task: Task, base: BaseModel, tokens: TokenS
     predicted: list[tuple[int, Any]] = []
     finite = True
     with torch.no_grad():
-        for batch in evaluation_batches(tokens.lengths, BATCH_SIZE):
-            rows = shard(batch, processes.rank, processes.world_size)
+        for number, rows in _shares(task, tokens, processes):
             # Under ZeRO-3 every rank must run every forward pass, also without rows of its own.
-            taken = tokens.rows(rows if len(rows) else batch[:1])
+            taken = tokens.rows(rows if len(rows) else [0])
             inputs = to_device(task.collate(taken, base.tokenizer, processes.padding_multiple), processes)
             outputs = model(**model_inputs(task, base, inputs))
             finite &= _is_finite(outputs)
+            answers = task.predict(outputs, inputs)
+            if task.is_generated:
+                answers = task.join(_generate(model, task, base, taken, number, processes), answers)
             if len(rows):
-                predicted += zip(rows.tolist(), task.predict(outputs, inputs), strict=True)
+                predicted += zip(rows.tolist(), answers, strict=True)
     everyone = processes.gather((finite, predicted))
     if not all(each_finite for each_finite, _ in everyone):
         raise DivergedError("the model's outputs on the validation split are NaN or infinite")
     return processes.first_does(lambda: _score(task, base, tokens, dict(pair for _, part in everyone for pair in part)))
+
+
+def _shares(task: Task, tokens: TokenSplit, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
+    """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
+    batches = evaluation_batches(tokens.lengths, task.evaluation_batch_size or BATCH_SIZE)
+    if not task.is_generated:
+        for number, batch in enumerate(batches):
+            yield number, shard(batch, processes.rank, processes.world_size)
+        return
+    # Batches stay whole: a text may go another way where rounding differs, and one process will write it again.
+    for first in range(0, len(batches), processes.world_size):
+        number = first + processes.rank
+        yield number, batches[number] if number < len(batches) else np.empty(0, dtype=np.int64)
+
+
+def _generate(
+    model: PreTrainedModel,
+    task: Task,
+    base: BaseModel,
+    rows: Sequence[dict[str, Any]],
+    number: int,
+    processes: Processes,
+) -> list[str]:
+    """Texts for some rows. What is drawn at random hangs on the batch's number alone."""
+    prompts = to_device(task.collate_prompts(rows, base.tokenizer, processes.padding_multiple), processes)
+    with torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []):
+        torch.manual_seed(derived_seed(0, "generation", number))
+        return task.generate(model, prompts, base.tokenizer)
 
 
 def _score(task: Task, base: BaseModel, tokens: TokenSplit, by_row: dict[int, Any]) -> Scored:

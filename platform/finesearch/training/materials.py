@@ -12,6 +12,7 @@ from finesearch.data import TokenisedSplits, load_splits, tokenise
 from finesearch.tasks import Facts, Task, make_task
 from finesearch.training.base_model import BaseModel, load_base_model
 from finesearch.training.checkpoint_record import BaseReference
+from finesearch.training.model_facts import meet_model
 from finesearch.training.model_files import quiet_transformers, tokenizer_sha256, weights_sha256
 from finesearch.training.model_source import model_folder
 
@@ -57,6 +58,8 @@ def load_materials(plan: TaskPlan, base: Path, cache: Path) -> Materials:
     folder = model_folder(plan.model, plan.revision, base)
     splits = load_splits(plan, base, cache)
     facts = task.read(splits)
+    if task.is_generated:
+        facts, _ = meet_model(task, facts, folder)
     model = load_base_model(folder, task, facts)
     tokens = tokenise(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)
     # The metrics' library is imported by its first use: not on the first trial's clock.

@@ -11,6 +11,7 @@ from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS as BRANCHES
 from finesearch.plan import Space, TaskPlan
 from finesearch.plan.partitions import is_on
+from finesearch.tasks import make_task
 from finesearch.training.adaptations import ADAPTATIONS
 from finesearch.training.anatomy import num_blocks
 from finesearch.training.depths import check_depths
@@ -19,7 +20,9 @@ from finesearch.training.model_source import model_folder
 from finesearch.training.trial import Frozen
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from finesearch.tasks import Facts, Task
 
 
 class ModelFacts(Frozen):
@@ -55,7 +58,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
     files = weight_files(folder)
     load_tokenizer(folder)
     skeleton = build_skeleton(config, task.kind, folder)
-    check_max_length(skeleton, task.max_length)
+    check_max_length(skeleton, make_task(task).positions(config.is_encoder_decoder))
     return ModelFacts(
         folder=str(folder),
         kind=task.kind,
@@ -65,6 +68,16 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
         weight_bytes=sum(path.stat().st_size for path in files),
         sha256=weights_sha256(folder),
     )
+
+
+def meet_model(task: Task, facts: Facts, folder: Path) -> tuple[Facts, PreTrainedTokenizerBase]:
+    """The facts with what the task must know of the model, and the model's tokenizer.
+
+    Raises:
+        ModelError: the model cannot do the task as the plan has it.
+    """
+    tokenizer = load_tokenizer(folder)
+    return task.meet(facts, read_config(folder), tokenizer), tokenizer
 
 
 def check_recipe_space(space: Space, facts: ModelFacts) -> None:
@@ -141,7 +154,7 @@ def build_skeleton(config: PretrainedConfig, kind: str, folder: Path) -> PreTrai
 
     with quiet_transformers(), torch.device("meta"):
         try:
-            skeleton: PreTrainedModel = auto_class(kind).from_config(config, trust_remote_code=False)
+            skeleton: PreTrainedModel = auto_class(kind, config).from_config(config, trust_remote_code=False)
             return skeleton
         except ValueError as error:
             raise ModelError(
@@ -150,13 +163,17 @@ def build_skeleton(config: PretrainedConfig, kind: str, folder: Path) -> PreTrai
             ) from error
 
 
-def auto_class(kind: str) -> Any:
-    """The class that builds a model with the task's head: one of transformers, or of ours where it has none."""
+def auto_class(kind: str, config: PretrainedConfig) -> Any:
+    """The class that builds a model of this config with the task's head: of transformers, or ours where it has none.
+
+    Raises:
+        ModelError: the model's shape cannot do the task.
+    """
     import transformers
 
     from finesearch.tasks.kinds import KINDS
 
-    name = KINDS[kind].auto_class
+    name = KINDS[kind].auto_class_of(config)
     if name == "AutoModelForRelationExtraction":
         from finesearch.training.relation_model import AutoModelForRelationExtraction
 
@@ -173,9 +190,11 @@ def check_max_length(model: PreTrainedModel, max_length: int) -> None:
     from torch import nn
 
     for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and "position" in name.rpartition(".")[2]:
-            # RoBERTa and its kin count positions from behind the padding token.
+        last = name.rpartition(".")[2]
+        if isinstance(module, nn.Embedding) and ("position" in last or last == "wpe"):
+            # RoBERTa and its kin count positions from behind the padding token, BART's tables are two longer.
             positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            positions = min(positions, getattr(model.config, "max_position_embeddings", None) or positions)
             if max_length > positions:
                 raise ModelError(
                     f"task.max_length: {type(model).__name__} has {positions} positions, so expected at most "

@@ -5,6 +5,7 @@ Weights, gradients and optimizer state stay in fp32 under every ZeRO stage, so t
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ def compute_in(model: PreTrainedModel, precision: str, device: torch.device) -> 
         return
     forward = model.forward
 
+    # Generation reads the signature.
+    @functools.wraps(forward)
     def forward_in_bf16(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             outputs = forward(*args, **kwargs)
@@ -62,6 +65,15 @@ def compute_in(model: PreTrainedModel, precision: str, device: torch.device) -> 
         return outputs
 
     model.forward = forward_in_bf16
+    if model.can_generate():
+        generate: Any = model.generate
+
+        def generate_in_bf16(*args: Any, **kwargs: Any) -> Any:
+            # It calls an encoder past the model's own forward.
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                return generate(*args, **kwargs)
+
+        model.generate = generate_in_bf16  # type: ignore[assignment]
 
 
 def move(model: torch.nn.Module, device: torch.device) -> None:

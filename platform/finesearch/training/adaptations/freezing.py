@@ -68,6 +68,12 @@ class HeadOnly(Adaptation):
                 f"{type(model).__name__}: head_only needs a model with a head of its own, this one has none. "
                 f"Use freeze_bottom instead."
             )
+        if not head_parameters(model):
+            raise ModelError(
+                f"adaptation.head_only: the output layer of {type(model).__name__} has no parameters of its own (it "
+                f"shares them with the embeddings), so that nothing would be trained. Use freeze_bottom or "
+                f"freeze_embeddings instead."
+            )
 
     def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
         return head_parameters(model)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.plan.partitions import is_on
+from finesearch.training.base_model import short_example
 from finesearch.training.regularizers.base import Regularizer, Scene
 from finesearch.training.regularizers.ema import EMA
 from finesearch.training.regularizers.l2sp import L2SP
@@ -104,6 +105,6 @@ def attach(model: PreTrainedModel, base: BaseModel, recipe: Recipe, seed: int, r
     if not wanted:
         return Regularizers(())
     model.train()
-    example = {name: value for name, value in base.tokenizer("a", return_tensors="pt").items() if name in base.inputs}
+    example = short_example(base.tokenizer, base.inputs, base.config.is_encoder_decoder)
     scene = Scene(model, base.anatomy, base.tensors, example, recipe, seed, rank)
     return Regularizers(tuple(method(getattr(recipe, method.name), scene) for method in wanted))

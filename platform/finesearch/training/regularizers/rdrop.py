@@ -36,7 +36,11 @@ class RDrop(Regularizer):
         label_smoothing: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss to descend, and the task's own part of it; means over the batch's units, scalars."""
-        outputs = forward(**{name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()})
+        twice = {
+            name: torch.cat([value, value]) if isinstance(value, torch.Tensor) else value
+            for name, value in inputs.items()
+        }
+        outputs = forward(**twice)
         rows = next(iter(inputs.values())).shape[0]
         one, other = halves(outputs, rows)
         own = (task.loss(one, batch, label_smoothing) + task.loss(other, batch, label_smoothing)) / 2

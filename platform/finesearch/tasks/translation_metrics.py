@@ -1,0 +1,44 @@
+"""BLEU (Papineni et al., 2002) and chrF (Popović, 2015) of whole corpora, by sacrebleu, from 0 to 100.
+
+Both are computed from sums over sentences of a few counts, so that a bootstrap needs the counts of each sentence once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+TOP = 100.0
+NAMES = ("bleu", "chrf")
+
+
+def corpus_score(name: str, predictions: Sequence[str], references: Sequence[str]) -> float:
+    """The score that the command ``sacrebleu`` prints for these lines.
+
+    >>> corpus_score("bleu", ["a dog runs on the grass"], ["a dog runs on the grass"])
+    100.00000000000004
+    """
+    return float(_metric(name).corpus_score(list(predictions), [list(references)]).score)
+
+
+def sentence_counts(name: str, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """What the score is computed from, int64 (n, k): its sums over the sentences of a corpus decide."""
+    counts = _metric(name)._extract_corpus_statistics(list(predictions), [list(references)])
+    return np.array(counts, dtype=np.int64)
+
+
+def score_of_sums(name: str, sums: np.ndarray) -> np.ndarray:
+    """The scores of r corpora from their summed counts (r, k); (r,)."""
+    metric = _metric(name)
+    return np.array([metric._compute_score_from_stats(row).score for row in sums.tolist()], dtype=float)
+
+
+@cache
+def _metric(name: str) -> Any:
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    return {"bleu": BLEU, "chrf": CHRF}[name]()

@@ -1,0 +1,50 @@
+"""Final scores of metrics from 0 to 100 that are of whole splits: tolerance and intervals."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from finesearch.plan import Plan, parse_plan
+from finesearch.report import percentile_interval, resampled_scores
+from finesearch.scores import Intervals, Score, mismatch
+from finesearch.tasks import make_task
+from tiny_writers import word_pairs
+
+
+def plan_of(**task: Any) -> Plan:
+    columns = {"source": "en", "target": "de"}
+    data = {"train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
+    settings = {"kind": "translation", "model": "m", "data": data, "columns": columns, **task}
+    return parse_plan(json.dumps({"name": "probe", "task": settings, "space": {"learning_rate": 1e-3}}))
+
+
+def score_of(name: str, predictions: list[str], references: list[str], **validation: float) -> Score:
+    return Score(name, None, validation, {}, predictions, references)
+
+
+def test_one_sentence_of_fifty_may_come_out_otherwise_and_two_may_not() -> None:
+    plan = plan_of()
+    scale = make_task(plan.task).scale("bleu", 20.0)
+    assert scale == 100
+    assert mismatch(plan, 20.0, score_of("trial", [], [], bleu=22.0), 50, scale) is None
+    told = mismatch(plan, 20.0, score_of("trial", [], [], bleu=24.0), 50, scale)
+    assert told is not None
+    assert told.startswith("the reloaded checkpoint scores bleu 24.0 on validation, its trial reported 20.0; it is not")
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_intervals_are_those_of_resampled_splits(metric: str) -> None:
+    plan = plan_of(metric=metric)
+    references = word_pairs(30, 1, longest=9)[1]
+    better = [text.replace("hund", "ball") for text in references]
+    worse = [text.replace("hund", "ball").replace("katze", "auto") for text in references]
+    task, intervals = make_task(plan.task), Intervals(plan, make_task(plan.task))
+    slow = resampled_scores(task.metric(metric), better, references, plan.search.seed)
+    other = resampled_scores(task.metric(metric), worse, references, plan.search.seed)
+    np.testing.assert_allclose(intervals.of(score_of("a", better, references)), percentile_interval(slow), atol=1e-9)
+    gain = intervals.of_gain(score_of("a", better, references), score_of("b", worse, references))
+    np.testing.assert_allclose(gain, percentile_interval(slow - other), atol=1e-9)
+    assert gain is not None
+    assert gain[0] > 0
