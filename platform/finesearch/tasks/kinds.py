@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import PlanError
 from finesearch.tasks.base import Task
+from finesearch.tasks.summarization import Summarization
 from finesearch.tasks.text_classification import TextClassification
 from finesearch.tasks.token_classification import TokenClassification
 from finesearch.tasks.translation import Translation
@@ -13,7 +14,9 @@ from finesearch.tasks.translation import Translation
 if TYPE_CHECKING:
     from finesearch.plan import TaskPlan
 
-KINDS: dict[str, type[Task]] = {task.kind: task for task in (TextClassification, TokenClassification, Translation)}
+KINDS: dict[str, type[Task]] = {
+    task.kind: task for task in (TextClassification, TokenClassification, Translation, Summarization)
+}
 
 
 def make_task(plan: TaskPlan) -> Task:
