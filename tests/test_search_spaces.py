@@ -23,6 +23,10 @@ LAYERS = "space.adaptation.one_of.freeze_bottom.layers={min: 1, max: 4}"
 CHANGES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "quickstart.yaml": (None, (LAYERS,)),
     "relation_extraction.yaml": ("related", (LAYERS,)),
+    "summarization.yaml": (
+        "summarized",
+        (LAYERS, "task.model=writer", "task.max_target_length=16", "task.generation={max_new_tokens: 8}"),
+    ),
     "text_classification.yaml": ("sentiment", (LAYERS,)),
     "token_classification.yaml": ("tagged", (LAYERS,)),
     "translation.yaml": (
@@ -55,6 +59,7 @@ def rows(home: Path) -> dict[str, str]:
         "sentiment": "{train: train.csv, validation: validation.csv, test: test.csv}",
         "tagged": write_json_lines(home, "tagged", tagged_row),
         "related": write_json_lines(home, "related", related_row),
+        "summarized": write_json_lines(home, "summarized", summarized_row),
         "translated": write_json_lines(home, "translated", translated_row),
     }
 
@@ -62,6 +67,11 @@ def rows(home: Path) -> dict[str, str]:
 def translated_row(generator: random.Random) -> dict[str, str]:
     sources, targets = word_pairs(1, seed=generator.randrange(10**6))
     return {"en": sources[0], "de": targets[0]}
+
+
+def summarized_row(generator: random.Random) -> dict[str, str]:
+    texts, _ = word_pairs(1, seed=generator.randrange(10**6), longest=12)
+    return {"dialogue": texts[0], "summary": texts[0].split()[0]}
 
 
 def reduced(path: Path, home: Path, rows: dict[str, str]) -> Plan:

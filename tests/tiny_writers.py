@@ -88,7 +88,6 @@ def write_writer_tokenizer(folder: Path, with_end: bool, chat_template: str | No
 
     ids = {token: index for index, token in enumerate(VOCABULARY)}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace("\n", " [NEWLINE] "), normalizers.Lowercase()])
     tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace("\n", " [NEWLINE] ")])
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.decoder = decoders.WordPiece()
@@ -111,7 +110,7 @@ def word_pairs(count: int, seed: int = 0, longest: int = 5) -> tuple[list[str], 
     """``count`` seeded sources and targets: each word of a made-up language has one word in the other.
 
     >>> word_pairs(1)
-    (['story film slow superb'], ['tisch baum buch ball'])
+    (['good film scene slow bad'], ['auto hund kind tisch buch'])
     """
     import random
 

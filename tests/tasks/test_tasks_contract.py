@@ -50,6 +50,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "target": ["hund haus", "katze", "baum", "kind ball auto " * 40],
         },
     },
+    "summarization": {
+        "columns": {"text": "text", "summary": "summary"},
+        "writer": "t5",
+        "rows": {
+            "text": ["the film was good", "a bad film and a story", "music", "the actor is slow " * 9],
+            "summary": ["good film today", "bad film and plot", "music is good", "a slow actor " * 40],
+        },
+    },
     "token-classification/text": {
         "columns": {"text": "text", "spans": "spans"},
         "rows": {

@@ -209,3 +209,13 @@ def test_two_ranks_write_what_one_process_writes_under_every_stage(tmp_path: Pat
         assert again.metrics == result.best.metrics, (name, stage)
         assert any(again.predictions)
         assert read_record(Path(str(result.checkpoint))).zero_stage == stage
+
+
+def test_a_summary_is_learned_and_scored_again(tmp_path: Path) -> None:
+    home = write_home(tmp_path / "home", "t5", train_rows=96)
+    plan = plan_of(kind="summarization", columns={"text": "en", "summary": "de"})
+    work, result = train(home, plan, tmp_path / "trial", epochs=2)
+    assert result.best is not None
+    again = evaluate_checkpoint(str(result.checkpoint), "validation", plan, work.training, home, work.cache)
+    assert again.metrics == result.best.metrics
+    assert again.metrics["rougeL"] > 0.1

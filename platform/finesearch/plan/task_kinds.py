@@ -115,6 +115,16 @@ TASK_KINDS: dict[str, TaskKind] = {
                 "generation": None,
             },
         ),
+        TaskKind(
+            kind="summarization",
+            doc="A short text that says what a long one does.",
+            required_columns=("text", "summary"),
+            optional_columns=(),
+            metrics={"rouge1": "max", "rouge2": "max", "rougeL": "max"},
+            default_metric="rougeL",
+            # What GPT-2 was asked with (Radford et al., 2019).
+            options={"prefix": "", "separator": "\nTL;DR: ", "max_target_length": 128, "generation": None},
+        ),
     )
 }
 

@@ -9,6 +9,7 @@ from finesearch.tasks.base import Task
 from finesearch.tasks.multi_label import MultiLabelClassification
 from finesearch.tasks.regression import TextRegression
 from finesearch.tasks.relation_extraction import RelationExtraction
+from finesearch.tasks.summarization import Summarization
 from finesearch.tasks.text_classification import TextClassification
 from finesearch.tasks.token_classification import TokenClassification
 from finesearch.tasks.translation import Translation
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from finesearch.plan import TaskPlan
 
 KINDS: dict[str, type[Task]] = {
-    task.kind: task for task in (TextClassification, TokenClassification, RelationExtraction, Translation)
+    task.kind: task
+    for task in (TextClassification, TokenClassification, RelationExtraction, Translation, Summarization)
 }
 
 

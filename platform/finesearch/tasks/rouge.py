@@ -1,0 +1,47 @@
+"""ROUGE (Lin, 2004): shared words, word pairs and longest common subsequences, by rouge-score, as F-measures.
+
+rouge-score counts runs of the letters a-z and digits as words and nothing else: ``foreign_share`` says how much of a
+text it passes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+NAMES = ("rouge1", "rouge2", "rougeL")
+
+
+def example_f(predictions: Sequence[str], references: Sequence[str], names: Iterable[str]) -> dict[str, list[float]]:
+    """The F-measure of each example under each name; no stemming, the whole text as one sentence.
+
+    >>> example_f(["the cat sat"], ["the cat sat down"], ["rouge1"])
+    {'rouge1': [0.8571428571428571]}
+    """
+    names = tuple(names)
+    scorer = _scorer(names)
+    scores = [scorer.score(true, given) for given, true in zip(predictions, references, strict=True)]
+    return {name: [float(score[name].fmeasure) for score in scores] for name in names}
+
+
+def foreign_share(texts: Iterable[str]) -> float:
+    """Share of the letters that are none of a-z, whichever their case.
+
+    >>> foreign_share(["Ab", "жз"])
+    0.5
+    """
+    letters = foreign = 0
+    for text in texts:
+        for character in text.lower():
+            if character.isalpha():
+                letters += 1
+                foreign += not "a" <= character <= "z"
+    return foreign / letters if letters else 0.0
+
+
+@cache
+def _scorer(names: tuple[str, ...]) -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(list(names), use_stemmer=False)
