@@ -55,7 +55,7 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(folder: Path, capsy
         ("budget.trials=many", "budget.trials"),
         ("space.learning_rate={min: 1e-2, max: 1e-4, log: true}", "learning_rate"),
         ("space.learning_rate={min: 0.0, max: 1e-2, log: true}", "learning_rate"),
-        ("space.adaptation={one_of: {lora: {}}}", "lora"),
+        ("space.adaptation={one_of: {loro: {}}}", "lora"),
         ("task.data.train=gone.csv", "gone.csv"),
         ("task.columns.text=sentense", "sentence"),
         ("task.model=nowhere-at-all", "nowhere-at-all"),
