@@ -136,6 +136,7 @@ def our_loop(materials: Any, engine: Any, model: Any, processes: Any, zero_stage
     from finesearch.training.checkpoint_writer import CheckpointWriter
     from finesearch.training.global_batch import Learner
     from finesearch.training.history import Yardstick
+    from finesearch.training.regularizers.active import Regularizers
     from finesearch.training.trial_run import TrialRun
 
     class BenchmarkRun(TrialRun):
@@ -147,7 +148,9 @@ def our_loop(materials: Any, engine: Any, model: Any, processes: Any, zero_stage
             return self.rows
 
     spec = TrialSpec(number=0, recipe=ORDINARY, directory="unused")
-    learner = Learner(engine, materials.task, materials.base, materials.tokens.train, processes, 1, 0.0)
+    learner = Learner(
+        engine, materials.task, materials.base, materials.tokens.train, processes, 1, 0.0, Regularizers(())
+    )
     writer = CheckpointWriter(Path("unused"), 1, processes, engine, model, {})
     training = TrainingPlan(zero_stage=zero_stage)
     run = BenchmarkRun(spec, training, materials, Yardstick("accuracy", "max"), learner, writer, "fp32", 0, 0)
