@@ -216,7 +216,9 @@ def test_a_head_that_is_the_embeddings_cannot_be_trained_alone() -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **ARCHITECTURES["gpt2"][0]))
-    with pytest.raises(ModelError, match="adaptation.head_only: the output layer of GPT2LMHeadModel has no parameters of its own"):
+    with pytest.raises(
+        ModelError, match="adaptation.head_only: the output layer of GPT2LMHeadModel has no parameters of its own"
+    ):
         adapt(model, study(model, EXAMPLE), "head_only", {}, fresh=())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ray import tune
 from ray.tune import Stopper
 
+from finesearch.tuning import cluster
 from finesearch.tuning.conductor import Conductor
 from finesearch.tuning.group import GroupSettings
 from finesearch.tuning.scheduler import StudyScheduler
@@ -74,6 +75,7 @@ def execute(conductor: Conductor, settings: GroupSettings) -> None:
         assert threading.current_thread() is threading.main_thread(), "Tune handles signals in the main thread"
         tuner.fit()
     finally:
+        cluster.release_groups()
         shutil.rmtree(scratch, ignore_errors=True)
     if conductor.fatal is not None:
         raise conductor.fatal
