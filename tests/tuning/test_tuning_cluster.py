@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_more_trials_at_once_than_fit_are_refused_with_what_does() -> None:
 
 def test_devices_of_ended_groups_come_back_and_those_of_others_stay(tmp_path: Path) -> None:
     hold = """
-import sys, time, ray
+import json, sys, time, ray
 from ray.util import placement_group, placement_group_table
 from finesearch.tuning import cluster
 cluster.connect()
@@ -64,11 +65,11 @@ if sys.argv[2] == "ours":
     while ray.available_resources().get("CPU", 0) < 3:
         assert time.monotonic() < end, ray.available_resources()
         time.sleep(0.1)
-    print({held["name"]: held["state"] for held in placement_group_table().values()})
+    print(json.dumps({held["name"]: held["state"] for held in placement_group_table().values()}))
 """
     with ray_folder() as folder, ray_cluster(folder, cpus=4) as variables:
         for lifetime, name in (("detached", "theirs"), ("", "ours")):
             command = [BIN / "python", "-c", hold, lifetime, name]
             done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=200)
             assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == "{'theirs': 'CREATED', 'ours': 'REMOVED'}"
+    assert json.loads(done.stdout.splitlines()[-1]) == {"theirs": "CREATED", "ours": "REMOVED"}
