@@ -118,10 +118,10 @@ def _export(options: argparse.Namespace) -> int:
     from finesearch.ranking_file import ranked_checkpoint
     from finesearch.training import export_checkpoint
 
-    checkpoint = ranked_checkpoint(options.run, options.rank)
+    ranked = ranked_checkpoint(options.run, options.rank)
     if options.folder.exists() and any(options.folder.iterdir()):
         raise InputError(f"{options.folder}: exists and is not empty. Expected a new folder; nothing was overwritten.")
-    export_checkpoint(checkpoint, options.folder, adapter=options.adapter)
+    export_checkpoint(ranked.checkpoint, options.folder, adapter=options.adapter, generation=ranked.generation)
     print(options.folder)
     return 0
 

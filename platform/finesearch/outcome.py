@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from finesearch.plan import Plan
 from finesearch.preflight import Preflight
 from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
-from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor
+from finesearch.tuning.conductor import SEARCH, Conductor
 from finesearch.tuning.importance import parameter_importances
 from finesearch.tuning.journal import decisions, started_at, state_name
 
@@ -116,11 +116,6 @@ def trial_row(conductor: Conductor, trial: FrozenTrial) -> TrialRow:
         checkpoint=kept if kept and os.path.isdir(kept) else None,
         warnings=told.get("warnings") or (),
     )
-
-
-def ordinary_trial(conductor: Conductor) -> FrozenTrial | None:
-    """The journaled run of the ordinary recipe, if the plan asks for it."""
-    return next(iter(conductor.journals[BASELINES].trials()), None)
 
 
 def reproduction(plan: Plan, preflight: Preflight, command: str) -> dict[str, Any]:

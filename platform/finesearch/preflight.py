@@ -47,7 +47,7 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
     from finesearch.training import check_recipe_space, check_rows, inspect_model
     from finesearch.training.model_facts import meet_model
 
-    model = inspect_model(plan.task, plan.base)
+    model = inspect_model(plan.longest_task, plan.base)
     check_recipe_space(plan.space, model)
     splits = load_splits(plan.task, plan.base, cache)
     task = make_task(plan.task)

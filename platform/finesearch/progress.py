@@ -84,7 +84,7 @@ class Progress:
             last = steps[max(steps)] if steps else None
             asked = trial.user_attrs["asked"]
             table.add_row(
-                "ordinary" if study == BASELINES else str(trial.number),
+                asked["label"] if study == BASELINES else str(trial.number),
                 state_name(trial),
                 str(max(steps)) if steps else "",
                 f"{last['value']:.4f}" if last else "",
@@ -105,7 +105,8 @@ class Progress:
                 if trial.state.is_finished() and (study, trial.number) not in self._shown:
                     self._shown.add((study, trial.number))
                     outcome = trial.user_attrs["outcome"]
-                    name = "baseline ordinary" if study == BASELINES else f"trial {trial.number}"
+                    label = trial.user_attrs["asked"].get("label")
+                    name = f"baseline {label}" if study == BASELINES else f"trial {trial.number}"
                     value = f" {self._plan.task.metric} {outcome['values'][0]:.4f}" if outcome["values"] else ""
                     reason = f" ({outcome['reason']})" if outcome["reason"] else ""
                     self.say(f"{name} {outcome['state']}{value}{reason} | {self.summary()}")

@@ -16,7 +16,7 @@ from finesearch.durable import replace_synced, storage_errors
 from finesearch.errors import FinesearchError, RunConflictError, SearchError, StorageError
 from finesearch.outcome import Standing, build_record
 from finesearch.places import is_uploaded, results_home
-from finesearch.plan import Plan, parse_plan
+from finesearch.plan import FIXED_RECIPES, Plan, parse_plan
 from finesearch.preflight import Preflight, check_disk, inspect, prepare_folder, run_folder
 from finesearch.progress import Progress, duration
 from finesearch.ranking_file import write_ranking
@@ -112,7 +112,7 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
             standing = score_standing(conductor, preflight, folder)
             conductor.spending.keep(force=True)
             record = reporter.write(standing, partial=False)
-            write_ranking(folder, record)
+            write_ranking(folder, plan, record)
     finally:
         cluster.leave()
     return conclude(record, conductor, reporter, progress)
@@ -127,7 +127,8 @@ def open_conductor(plan: Plan, folder: Path, concurrent_trials: int = 1) -> Cond
     training = plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
     spending = Spending({SEARCH: search, BASELINES: baselines}, devices)
-    return Conductor(plan, search, baselines, folder, concurrent_trials, spending)
+    fixed = {str(name): FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
+    return Conductor(plan, search, baselines, folder, concurrent_trials, spending, fixed)
 
 
 def _execute(conductor: Conductor, folder: Path, progress: Progress) -> None:
@@ -214,7 +215,7 @@ class Reporter:
 
 
 def settle_plan(plan: Plan, folder: Path) -> None:
-    """Write the resolved plan into a new run; hold a resumed one to the plan it began with.
+    """Write the resolved plan into the run; hold a resumed one to the plan it began with, but for budget and report.
 
     Raises:
         RunConflictError: something other than budget, report or storage differs.
@@ -229,6 +230,8 @@ def settle_plan(plan: Plan, folder: Path) -> None:
                 "A run goes on only with the plan it began with (its budget may change). Restore those values, give "
                 "the new search a --name of its own, or start over with --fresh (the old run is set aside)."
             )
+        if path.read_bytes() == plan.to_yaml().encode():
+            return
     with storage_errors(path):
         replace_synced(path, plan.to_yaml().encode())
 

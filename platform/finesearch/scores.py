@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """One checkpoint or baseline on validation and test; lists have one entry an example of test."""
+    """One checkpoint or baseline on validation and test; lists have one entry an example of test.
+
+    ``validation`` is with the plan's own generation settings. Where others were to be chosen from, ``choices`` is that
+    part of the plan, ``generation`` what was chosen, ``chosen_validation`` the metric with it; test is scored with it.
+    """
 
     name: str
     checkpoint: str | None
@@ -30,6 +34,9 @@ class Score:
     predictions: list[Any]
     references: list[Any]
     error: str | None = None
+    choices: dict[str, Any] | None = None
+    generation: dict[str, Any] | None = None
+    chosen_validation: float | None = None
 
 
 class ScoreBook:
@@ -38,13 +45,13 @@ class ScoreBook:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, name: str, checkpoint: str | None) -> Score | None:
-        """What was scored before for this very checkpoint."""
+    def get(self, name: str, checkpoint: str | None, choices: dict[str, Any] | None) -> Score | None:
+        """What was scored before for this very checkpoint, with generation settings from the same choices."""
         path = self._folder / f"{name}.json"
         if not path.exists():
             return None
         score = Score(**json.loads(path.read_text(encoding="utf-8")))
-        return score if score.checkpoint == checkpoint else None
+        return score if (score.checkpoint, score.choices) == (checkpoint, choices) else None
 
     def put(self, score: Score) -> None:
         """Keep a score; written whole or not at all. One with an error is not kept, so that it is tried again."""

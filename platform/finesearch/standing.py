@@ -6,21 +6,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from finesearch.outcome import Standing, ordinary_trial
-from finesearch.plan import ORDINARY, Plan
+from finesearch.outcome import Standing
+from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.preflight import Preflight
 from finesearch.report import ScoredRow
 from finesearch.scores import Intervals, Score, ScoreBook, mismatch
 from finesearch.tuning.conductor import SEARCH, Conductor
 from finesearch.tuning.journal import state_name
 from finesearch.tuning.retention import rankable
-from finesearch.tuning.verification import Rescored, rescore_all
+from finesearch.tuning.verification import Rescored, Rescoring, rescore_all
 
 MAJORITY, ORDINARY_ROW = "majority", "ordinary"
-ORDINARY_PARAMETERS = ORDINARY.model_dump(include={"adaptation", "learning_rate", "schedule", "epochs", "batch_size"})
+SHOWN = {"ordinary": {"adaptation", "learning_rate", "schedule", "epochs", "batch_size"}}
+"""What the report says of the fixed recipes."""
 
 
 def score_standing(conductor: Conductor, preflight: Preflight, folder: Path) -> Standing:
@@ -29,19 +31,21 @@ def score_standing(conductor: Conductor, preflight: Preflight, folder: Path) -> 
     known = _kept(conductor, book)
     missing = {name: path for name, path in _wanted(conductor).items() if name not in known}
     checkpoints = {name: path for name, path in missing.items() if path is not None}
-    found = rescore_all(
-        list(checkpoints.values()),
+    rescoring = Rescoring(
         plan.task,
         plan.training,
         str(plan.base),
         str(folder / "cache"),
-        conductor.concurrent_trials,
+        plan.objectives[0].goal == "max",
+        plan.report.generation,
+        plan.search.seed,
     )
+    found = rescore_all(list(checkpoints.values()), rescoring, conductor.concurrent_trials)
     rescored = dict(zip(checkpoints, found, strict=True))
     if MAJORITY in missing:
         rescored[MAJORITY] = score_majority(preflight)
     for name, said in rescored.items():
-        score = Score(name, missing[name], said.validation, said.test, said.predictions, said.references, said.error)
+        score = Score(**{**vars(said), "name": name, "checkpoint": missing[name], "choices": _choices(plan, name)})
         book.put(score)
         known[name] = score
     return _standing(conductor, preflight, known)
@@ -69,16 +73,24 @@ def _wanted(conductor: Conductor) -> dict[str, str | None]:
         score_name(trial): trial.user_attrs["outcome"]["checkpoint"]
         for trial in rankable(conductor.journals[SEARCH], plan.report.top)
     }
-    ordinary = ordinary_trial(conductor)
-    if ORDINARY_ROW in plan.report.baselines and ordinary is not None and state_name(ordinary) == "complete":
-        wanted[ORDINARY_ROW] = ordinary.user_attrs["outcome"]["checkpoint"]
+    for name, trial in conductor.baseline_trials.items():
+        if name in plan.report.baselines and state_name(trial) == "complete":
+            wanted[name] = trial.user_attrs["outcome"]["checkpoint"]
     if MAJORITY in plan.report.baselines:
         wanted[MAJORITY] = None
     return wanted
 
 
+def _choices(plan: Plan, name: str) -> dict[str, Any] | None:
+    """The generation settings that a row chooses from, as its score is kept with them."""
+    if plan.report.generation is None or name == MAJORITY:
+        return None
+    return plan.report.generation.model_dump(mode="json")
+
+
 def _kept(conductor: Conductor, book: ScoreBook) -> dict[str, Score]:
-    found = {name: book.get(name, path) for name, path in _wanted(conductor).items()}
+    plan = conductor.plan
+    found = {name: book.get(name, path, _choices(plan, name)) for name, path in _wanted(conductor).items()}
     return {name: score for name, score in found.items() if score is not None}
 
 
@@ -89,30 +101,27 @@ def score_name(trial: FrozenTrial) -> str:
 
 def _standing(conductor: Conductor, preflight: Preflight, scores: dict[str, Score]) -> Standing:
     plan = conductor.plan
-    ordinary = ordinary_trial(conductor)
     reference = scores.get(ORDINARY_ROW)
     if reference is not None and reference.error is not None:
         reference = None
     task, validation = preflight.task, preflight.splits.plain_rows("validation")
     decisions = task.decisions(task.answers(validation, preflight.facts))
     judge = _Judge(plan, Intervals(plan, task), decisions, lambda said: task.scale(plan.task.metric, said))
-    ranked = tuple(
+    ranked = [
         judge.row(trial, scores[score_name(trial)], reference)
         for trial in rankable(conductor.journals[SEARCH], plan.report.top)
         if score_name(trial) in scores
-    )
-    baselines: list[ScoredRow] = []
-    if MAJORITY in scores:
-        baselines.append(judge.majority(scores[MAJORITY]))
-    if ordinary is not None:
-        if ORDINARY_ROW in scores:
-            row = judge.row(ordinary, scores[ORDINARY_ROW], None)
-            baselines.append(
-                row.model_copy(update={"name": ORDINARY_ROW, "trial": None, "parameters": ORDINARY_PARAMETERS})
-            )
-        elif state_name(ordinary) != "running":
-            baselines.append(ScoredRow(name=ORDINARY_ROW, error=ordinary.user_attrs["outcome"]["reason"]))
-    return Standing(ranked, tuple(baselines))
+    ]
+    if plan.report.generation is not None:
+        # Stable: equal rows stay in the order of the trials, which settles ties.
+        ranked.sort(key=lambda row: _place(row, plan))
+    baselines = [judge.baseline(name, conductor, scores.get(name)) for name in plan.report.baselines]
+    return Standing(tuple(ranked), tuple(row for row in baselines if row is not None))
+
+
+def _place(row: ScoredRow, plan: Plan) -> float:
+    assert row.decisive is not None
+    return -row.decisive if plan.objectives[0].goal == "max" else row.decisive
 
 
 @dataclass(frozen=True)
@@ -142,10 +151,33 @@ class _Judge:
             trainable_parameters=told.get("trainable_parameters"),
             seconds=told.get("seconds"),
             checkpoint=score.checkpoint,
+            generation=self._chosen(score),
+            chosen_validation=score.chosen_validation,
             error=score.error or mismatch(self.plan, said, score, self.validation_decisions, self.scale(said)),
         )
 
-    def majority(self, score: Score) -> ScoredRow:
+    def _chosen(self, score: Score) -> dict[str, Any]:
+        """Those settings that there was a choice of."""
+        choices = self.plan.report.generation
+        if choices is None or score.generation is None:
+            return {}
+        return {name: score.generation[name] for name in choices.choices}
+
+    def baseline(self, name: str, conductor: Conductor, score: Score | None) -> ScoredRow | None:
+        """The row of a baseline; None while it is not known."""
+        if name == MAJORITY:
+            return None if score is None else self._majority(score)
+        trial = conductor.baseline_trials.get(name)
+        if trial is None or state_name(trial) == "running":
+            return None
+        if score is None:
+            reason = trial.user_attrs["outcome"]["reason"]
+            return None if state_name(trial) == "complete" else ScoredRow(name=name, error=reason)
+        row = self.row(trial, score, None)
+        parameters = FIXED_RECIPES[name].model_dump(include=SHOWN[name])
+        return row.model_copy(update={"name": name, "trial": None, "parameters": parameters})
+
+    def _majority(self, score: Score) -> ScoredRow:
         name = self.plan.task.metric
         return ScoredRow(
             name=MAJORITY,

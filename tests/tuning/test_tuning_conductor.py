@@ -9,7 +9,7 @@ import pytest
 
 from finesearch.errors import DataError, DiskFullError
 from finesearch.outcome import trial_row
-from finesearch.plan import Plan
+from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor, payload_error
 from finesearch.tuning.journal import Direction, Journal, state_name
@@ -32,7 +32,8 @@ def conduct(folder: Path, plan: Plan, clock: Clock | None = None, devices: float
     search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations))
     baselines = Journal(storage, "baselines", directions[:1])
     spending = Spending({SEARCH: search, BASELINES: baselines}, devices, clock or Clock())
-    conductor = Conductor(plan, search, baselines, folder, 1, spending)
+    fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
+    conductor = Conductor(plan, search, baselines, folder, 1, spending, fixed)
     spending.begin()
     return conductor
 

@@ -2,11 +2,11 @@
 
 from finesearch.plan.branches import ADAPTATIONS, OPTIMIZERS, Branch
 from finesearch.plan.domains import Choice, Domain, Fixed, Range, Trial
-from finesearch.plan.generation_section import GenerationPlan
+from finesearch.plan.generation_section import GenerationChoices, GenerationPlan
 from finesearch.plan.parameters import PARAMETERS, Scalar, Searchable
 from finesearch.plan.plan import Plan
 from finesearch.plan.reading import load_plan, parse_plan
-from finesearch.plan.recipe import ORDINARY, Recipe
+from finesearch.plan.recipe import FIXED_RECIPES, ORDINARY, Recipe
 from finesearch.plan.schema import json_schema
 from finesearch.plan.sections import (
     BudgetPlan,
@@ -24,6 +24,7 @@ from finesearch.plan.task_section import DataPlan, TaskPlan
 __all__ = [
     "ADAPTATIONS",
     "COSTS",
+    "FIXED_RECIPES",
     "OPTIMIZERS",
     "ORDINARY",
     "PARAMETERS",
@@ -34,6 +35,7 @@ __all__ = [
     "DataPlan",
     "Domain",
     "Fixed",
+    "GenerationChoices",
     "GenerationPlan",
     "Goal",
     "Objective",

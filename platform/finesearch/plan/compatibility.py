@@ -4,7 +4,7 @@ from finesearch.plan.configurations import read_configuration
 from finesearch.plan.domains import Choice, Domain, Range
 from finesearch.plan.partitions import check_partitions
 from finesearch.plan.problems import Problems, did_you_mean
-from finesearch.plan.sections import Objective, SearchPlan, TrainingPlan
+from finesearch.plan.sections import Objective, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.space import Space
 from finesearch.plan.task_kinds import COSTS, TASK_KINDS, Goal
 from finesearch.plan.task_section import TaskPlan
@@ -15,11 +15,16 @@ def plan_problems(
     space: Space | None,
     training: TrainingPlan | None,
     search: SearchPlan | None,
+    report: ReportPlan | None,
     problems: Problems,
 ) -> None:
     """Add what does not go together; a section that is None is wrong in itself, and checks on it are left out."""
     if task is not None and search is not None:
         _check_objectives(task, search, problems)
+    if task is not None and report is not None and report.generation is not None and task.generation is None:
+        text = f"report.generation: {task.kind} generates no text"
+        takers = ", ".join(kind.kind for kind in TASK_KINDS.values() if "generation" in kind.options)
+        problems.add(("report", "generation"), text, f"Remove it: it belongs to {takers}.")
     if search is not None:
         _check_several_objectives(search, problems)
     if space is not None and search is not None:

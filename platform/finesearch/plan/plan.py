@@ -52,7 +52,7 @@ class Plan(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> "Plan":
         problems = Problems()
-        plan_problems(self.task, self.space, self.training, self.search, problems)
+        plan_problems(self.task, self.space, self.training, self.search, self.report, problems)
         problems.raise_if_any(Places(str(self.source or "plan")))
         return self
 
@@ -65,6 +65,15 @@ class Plan(BaseModel):
     def warnings(self) -> tuple[str, ...]:
         """Options that have no effect as the plan stands."""
         return warnings_of(self.task, self.space, self.training, self.search, self.budget, self.report)
+
+    @property
+    def longest_task(self) -> TaskPlan:
+        """The task with the longest texts that it will ever be asked to generate."""
+        choices, own = self.report.generation, self.task.generation
+        if choices is None or own is None:
+            return self.task
+        longest = max(own.max_new_tokens, *choices.max_new_tokens, 1)
+        return self.task.model_copy(update={"generation": own.model_copy(update={"max_new_tokens": longest})})
 
     @property
     def max_evaluations(self) -> int:

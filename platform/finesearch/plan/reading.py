@@ -94,10 +94,11 @@ def _read(data: Mapping[str, Any], folder: Path, source: Path, problems: Problem
         for key, model in _OPTIONAL.items()
     }
     places = {key: _text(data, key, default, problems) for key, default in (("storage", "runs"), ("base", str(folder)))}
-    training, search = sections["training"], sections["search"]
+    training, search, report = sections["training"], sections["search"], sections["report"]
     assert isinstance(training, TrainingPlan | None)
     assert isinstance(search, SearchPlan | None)
-    plan_problems(task, space, training, search, problems)
+    assert isinstance(report, ReportPlan | None)
+    plan_problems(task, space, training, search, report, problems)
     if problems.found or task is None or space is None:
         return None
     return Plan(

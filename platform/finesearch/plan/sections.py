@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from finesearch.plan.generation_section import GenerationChoices
 from finesearch.plan.problems import Problem, problem_error
 from finesearch.plan.task_kinds import Goal
 from finesearch.plan.task_section import Section
@@ -133,3 +134,7 @@ class ReportPlan(Section):
         BeforeValidator(_as_tuple),
         Field(description="Baselines in the same table; may be empty."),
     ] = ("majority", "ordinary")
+    generation: Annotated[
+        GenerationChoices | None,
+        Field(description="Generation settings that are chosen on validation for each checkpoint that is ranked."),
+    ] = None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from finesearch.report.record import RunRecord, ScoredRow
 from finesearch.report.sections import all_warnings, facts, flattened, partial_notice, reasons
 from finesearch.report.standing import refused, ties, unranked, verified
-from finesearch.report.table import ranking_rule
+from finesearch.report.table import ranking_rule, settings, validation
 from finesearch.report.verdict import verdict
 from finesearch.report.wording import count, duration, moment, parameter, score, scored, shortened
 
@@ -73,12 +73,12 @@ def _scored(place: str, row: ScoredRow) -> list[str]:
     return [
         place,
         row.name,
-        score(row.validation),
+        validation(row),
         score(row.revalidated),
         scored(row.test, row.test_interval),
         count(row.trainable_parameters),
         duration(row.seconds),
-        ", ".join(f"{name} {parameter(value)}" for name, value in row.parameters.items()),
+        ", ".join(f"{name} {parameter(value)}" for name, value in settings(row).items()),
         row.checkpoint or "",
     ]
 

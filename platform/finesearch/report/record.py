@@ -103,8 +103,10 @@ class ScoredRow(Frozen):
 
     ``validation`` is what the trial reported, ``revalidated`` what the reloaded checkpoint scored on the same split,
     ``test_interval`` a 95 % bootstrap interval. ``gain_interval`` is optional: the 95 % interval of the paired
-    difference on test to the ordinary recipe, positive where this row is better whichever way the goal points. A row
-    with an ``error`` is shown with it and never counts as ranked.
+    difference on test to the ordinary recipe, positive where this row is better whichever way the goal points.
+    ``generation`` holds the generation settings that were chosen on validation after training, ``chosen_validation``
+    the score there with them; test is scored with them, and they are part of what is ranked. A row with an ``error``
+    is shown with it and never counts as ranked.
     """
 
     name: str
@@ -121,6 +123,13 @@ class ScoredRow(Frozen):
     seconds: float | None = None
     checkpoint: str | None = None
     error: str | None = None
+    generation: dict[str, Scalar] = {}
+    chosen_validation: Measured = None
+
+    @property
+    def decisive(self) -> float | None:
+        """The score on validation by which rows are ordered."""
+        return self.validation if self.chosen_validation is None else self.chosen_validation
 
 
 class RunRecord(Frozen):

@@ -51,10 +51,10 @@ def ties(record: RunRecord) -> list[str]:
     sentences = []
     ranked = verified(record)
     for first, second in zip(ranked, ranked[1:], strict=False):
-        if first.validation is None or first.validation != second.validation:
+        if first.decisive is None or first.decisive != second.decisive:
             continue
         sentences.append(
-            f"{first.name} and {second.name} are tied at {score(first.validation)} on validation; {first.name} comes "
+            f"{first.name} and {second.name} are tied at {score(first.decisive)} on validation; {first.name} comes "
             f"first, {_advantage(first.trainable_parameters, second.trainable_parameters)}."
         )
     return sentences

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from finesearch.report.markup import Html, joined, tag
-from finesearch.report.record import Interval, RunRecord, ScoredRow
+from finesearch.report.record import Interval, RunRecord, Scalar, ScoredRow
 from finesearch.report.standing import ordinary, refused, ties, verified
 from finesearch.report.wording import NOTHING, count, duration, interval_decimals, parameter, score
 
@@ -34,11 +34,23 @@ def ranking(record: RunRecord) -> Html:
 def ranking_rule(record: RunRecord) -> str:
     """How the order came about, in words."""
     better = "higher" if record.goal == "max" else "lower"
-    return (
-        f"Ordered by validation {record.metric} ({better} is better); ties go to fewer trainable parameters, then to "
-        "the lower trial number. Each checkpoint is reloaded and scored again on validation (revalidated) before it is "
-        "scored on test, once."
+    is_chosen = any(row.chosen_validation is not None for row in (*record.ranked, *record.baselines))
+    chosen = (
+        " with the generation settings that were chosen there for each checkpoint, out of those that the plan lists,"
+        " after training"
+        if is_chosen
+        else ""
     )
+    return (
+        f"Ordered by validation {record.metric} ({better} is better){chosen}; ties go to fewer trainable parameters, "
+        "then to the lower trial number. Each checkpoint is reloaded and scored again on validation (revalidated) "
+        "before it is scored on test, once."
+    )
+
+
+def validation(row: ScoredRow) -> str:
+    """The score that the trial reported, and the one with the generation settings that were chosen after it."""
+    return f"{score(row.validation)}{'' if row.chosen_validation is None else f' → {score(row.chosen_validation)}'}"
 
 
 def _row(record: RunRecord, row: ScoredRow, place: str, kind: str, bounds: Interval | None, line: float | None) -> Html:
@@ -47,7 +59,7 @@ def _row(record: RunRecord, row: ScoredRow, place: str, kind: str, bounds: Inter
         "tr",
         _title(place),
         _title(name),
-        _cell("validation", score(row.validation), number=True),
+        _cell("validation", validation(row), number=True),
         _cell("revalidated", score(row.revalidated), number=True),
         _cell(f"test {record.metric}", _test(row, record.metric, bounds, line), number=True),
         _cell("trainable", count(row.trainable_parameters), number=True),
@@ -80,9 +92,14 @@ def _test(row: ScoredRow, metric: str, bounds: Interval | None, line: float | No
     return joined(*parts, *([tag("small", " · ".join(others))] if others else []))
 
 
+def settings(row: ScoredRow) -> dict[str, Scalar]:
+    """What was searched: the trial's parameters, and the generation settings that were chosen after training."""
+    return {**row.parameters, **{f"generation.{name}": value for name, value in row.generation.items()}}
+
+
 def _settings(row: ScoredRow) -> Html:
     chips = [
-        tag("span", f"{name} ", tag("b", parameter(value)), class_="chip") for name, value in row.parameters.items()
+        tag("span", f"{name} ", tag("b", parameter(value)), class_="chip") for name, value in settings(row).items()
     ]
     path = [tag("code", row.checkpoint, class_="checkpoint")] if row.checkpoint else []
     return joined(*([tag("div", *chips, class_="chips")] if chips else []), *path)

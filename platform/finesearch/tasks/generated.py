@@ -110,19 +110,13 @@ class GeneratedTask(Task):
         ends = {facts.shape.end_token_id, *_listed(own.eos_token_id)}
         if facts.shape.start_token_id is not None:
             kept["decoder_start_token_id"] = facts.shape.start_token_id
-        if settings.beams > 1:
-            kept["length_penalty"] = settings.length_penalty
-        if settings.temperature is not None:
-            kept |= {"temperature": settings.temperature, "top_k": 0}
-        return GenerationConfig(  # type: ignore[no-untyped-call]
+        config = GenerationConfig(  # type: ignore[no-untyped-call]
             **{name: value for name, value in kept.items() if value is not None},
             eos_token_id=sorted(ends) if len(ends) > 1 else next(iter(ends)),
             pad_token_id=tokenizer.pad_token_id,
-            num_beams=settings.beams,
-            do_sample=settings.temperature is not None,
-            max_new_tokens=settings.max_new_tokens,
-            no_repeat_ngram_size=settings.no_repeat_ngram_size,
         )
+        write_with(config, settings.model_dump())
+        return config
 
     def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
         """``input_ids``, ``attention_mask`` int64 (B, T); ``labels`` (B, T) or, with ``decoder_input_ids``, (B, U)."""
@@ -205,6 +199,21 @@ class GeneratedTask(Task):
         """The answer that stands most often in ``references``, the first in the alphabet among equals."""
         counts = Counter(references)
         return [min(counts, key=lambda text: (-counts[text], text))] * n
+
+
+def write_with(config: Any, settings: Mapping[str, Any]) -> None:
+    """Lay settings of ``task.generation`` over a ``GenerationConfig``, in place; those not given stay as they are."""
+    names = {"beams": "num_beams", "max_new_tokens": "max_new_tokens", "no_repeat_ngram_size": "no_repeat_ngram_size"}
+    for name in names.keys() & settings.keys():
+        setattr(config, names[name], settings[name])
+    if "temperature" in settings:
+        draws = settings["temperature"] is not None
+        config.do_sample = draws
+        config.temperature, config.top_k = (settings["temperature"], 0) if draws else (None, None)
+    if "length_penalty" in settings or "beams" in settings:
+        penalty = settings.get("length_penalty", config.length_penalty)
+        # Generation warns of a penalty where there are no beams.
+        config.length_penalty = penalty if (config.num_beams or 1) > 1 else None
 
 
 def _aligned(outputs: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from finesearch.errors import StorageError
 
 
 def export_checkpoint(
-    folder: str | Path, destination: str | Path, base: str | Path | None = None, adapter: bool = False
+    folder: str | Path,
+    destination: str | Path,
+    base: str | Path | None = None,
+    adapter: bool = False,
+    generation: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
 
     Where transformers has no class for the head (relation extraction), a README.md beside them shows how to use it.
 
     base: see ``load_checkpoint_model``. adapter: write what was added to the base model and trained, for peft, instead
-    of the merged model. The destination is there whole or not at all.
+    of the merged model. generation: settings of ``task.generation`` that replace those that the trial was scored with.
+    The destination is there whole or not at all.
 
     Raises:
         InputError: an adapter is asked for, and the checkpoint has none.
@@ -23,6 +30,7 @@ def export_checkpoint(
         DiskFullError: no space is left there.
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
+    from finesearch.tasks.generated import write_with
     from finesearch.training import manifest
     from finesearch.training.adaptations.adapters import merge_adapter
     from finesearch.training.adapter_files import check_has_adapter, save_adapter
@@ -34,6 +42,8 @@ def export_checkpoint(
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise StorageError(f"{destination}: expected a folder that does not exist yet or is empty. Name another one.")
     model, tokenizer, record = load_checkpoint_model(folder, base)
+    if generation:
+        write_with(model.generation_config, generation)
     if adapter:
         check_has_adapter(record)
     else:

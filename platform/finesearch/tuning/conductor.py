@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from finesearch.errors import DiskFullError, FinesearchError, StorageError, TrialError
-from finesearch.plan import ORDINARY, Plan, Recipe
+from finesearch.plan import Plan, Recipe
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
 from finesearch.tuning.retention import Retention
@@ -46,6 +46,7 @@ class Conductor:
         folder: run folder; checkpoints go below ``checkpoints/``.
         concurrent_trials: worker groups at once.
         spending: clock and device-seconds, over all resumes.
+        fixed: recipes that are run beside the search, by the name of the baseline; each once.
         on_change: called after each event (progress, report refresh).
     """
 
@@ -57,6 +58,7 @@ class Conductor:
         folder: Path,
         concurrent_trials: int,
         spending: Spending,
+        fixed: Mapping[str, Recipe],
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.plan = plan
@@ -64,6 +66,7 @@ class Conductor:
         self.folder = folder
         self.concurrent_trials = concurrent_trials
         self.spending = spending
+        self._fixed = dict(fixed)
         self.fatal: FinesearchError | None = None
         self.closing: str | None = None
         self._retention = Retention(plan, search, folder)
@@ -81,8 +84,7 @@ class Conductor:
             self._check_budget()
             if self.closing:
                 return None
-            if "ordinary" in self.plan.report.baselines and not self.journals[BASELINES].trials():
-                self._ask_ordinary()
+            self._ask_baselines()
             seat = self._waiting.pop(0) if self._waiting else self._ask()
             if seat is None:
                 return None
@@ -96,7 +98,8 @@ class Conductor:
         if self.closing:
             return True
         counts = self.journals[SEARCH].counts()
-        return not self._waiting and counts["complete"] + counts["pruned"] >= self._wanted()
+        is_spent = counts["complete"] + counts["pruned"] >= self._wanted()
+        return not self._waiting and not self._missing_baselines and is_spent
 
     def _wanted(self) -> int:
         wanted = self.plan.budget.trials
@@ -120,11 +123,24 @@ class Conductor:
         self._on_change()
         return Seat(SEARCH, trial.number)
 
-    def _ask_ordinary(self) -> None:
-        recipe = ORDINARY.model_dump(mode="json")
-        sampler = optuna.samplers.RandomSampler(seed=0)
-        trial = self.journals[BASELINES].ask(lambda _: {}, sampler, note={"recipe": recipe, "label": "ordinary"})
-        self._waiting.insert(0, Seat(BASELINES, trial.number))
+    @property
+    def _missing_baselines(self) -> list[str]:
+        asked = self.baseline_trials
+        return [label for label in self._fixed if label not in asked]
+
+    @property
+    def baseline_trials(self) -> dict[str, FrozenTrial]:
+        """The journaled runs of the fixed recipes, by name of the baseline."""
+        return {trial.user_attrs[ASKED]["label"]: trial for trial in self.journals[BASELINES].trials()}
+
+    def _ask_baselines(self) -> None:
+        seats = []
+        for label in self._missing_baselines:
+            recipe = self._fixed[label].model_dump(mode="json")
+            sampler = optuna.samplers.RandomSampler(seed=0)
+            trial = self.journals[BASELINES].ask(lambda _: {}, sampler, note={"recipe": recipe, "label": label})
+            seats.append(Seat(BASELINES, trial.number))
+        self._waiting[:0] = seats
 
     def _left_running(self) -> list[Seat]:
         """Trials to go on with; those whose verdict was journaled but not acted on are ended first."""

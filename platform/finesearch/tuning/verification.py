@@ -3,53 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from finesearch.errors import FinesearchError
-from finesearch.plan import TaskPlan, TrainingPlan
+from finesearch.plan import GenerationChoices, GenerationPlan, TaskPlan, TrainingPlan
+from finesearch.tuning.generation_search import choose_generation
+
+if TYPE_CHECKING:
+    from finesearch.training import Scored
 
 
 @dataclass(frozen=True)
 class Rescored:
-    """A reloaded checkpoint's metrics on validation and test; ``error`` says why there are none."""
+    """A reloaded checkpoint's metrics on validation and test; ``error`` says why there are none.
+
+    ``generation`` are settings that were chosen on validation, with which test is scored, ``chosen_validation`` the
+    metric with them; ``validation`` is with the plan's own.
+    """
 
     validation: dict[str, float]
     test: dict[str, float]
     predictions: list[Any]
     references: list[Any]
     error: str | None = None
+    generation: dict[str, Any] | None = None
+    chosen_validation: float | None = None
 
 
-def rescore(
-    checkpoints: Sequence[str], task: TaskPlan, training: TrainingPlan, base: str, cache: str
-) -> list[Rescored]:
+@dataclass(frozen=True)
+class Rescoring:
+    """How checkpoints are scored again: all but the checkpoints themselves; it travels to the processes.
+
+    base, cache: as of ``evaluate_checkpoint``. choices: generation settings to choose from on validation, by the
+    task's metric, whose larger value is better if ``maximize``.
+    """
+
+    task: TaskPlan
+    training: TrainingPlan
+    base: str
+    cache: str
+    maximize: bool
+    choices: GenerationChoices | None = None
+    seed: int = 0
+
+    def score(self, checkpoint: str, split: str) -> Scored:
+        """One checkpoint on one split, with the task's generation settings."""
+        from finesearch.training import evaluate_checkpoint
+
+        return evaluate_checkpoint(checkpoint, split, self.task, self.training, self.base, self.cache)
+
+    def with_generation(self, settings: GenerationPlan) -> Rescoring:
+        """The same with other generation settings."""
+        return replace(self, task=self.task.model_copy(update={"generation": settings}))
+
+
+def rescore(checkpoints: Sequence[str], rescoring: Rescoring) -> list[Rescored]:
     """Load each checkpoint from disk and score it on both splits, validation first; test is read once for each."""
-    from finesearch.training import evaluate_checkpoint
-
     rescored = []
     for checkpoint in checkpoints:
         try:
-            validation = evaluate_checkpoint(checkpoint, "validation", task, training, base, cache)
-            test = evaluate_checkpoint(checkpoint, "test", task, training, base, cache)
+            rescored.append(_rescored(checkpoint, rescoring))
         except FinesearchError as error:
             rescored.append(Rescored({}, {}, [], [], error.message))
-        else:
-            rescored.append(Rescored(validation.metrics, test.metrics, test.predictions, test.references))
     return rescored
 
 
-def rescore_all(
-    checkpoints: Sequence[str], task: TaskPlan, training: TrainingPlan, base: str, cache: str, processes: int
-) -> list[Rescored]:
+def _rescored(checkpoint: str, rescoring: Rescoring) -> Rescored:
+    validation = rescoring.score(checkpoint, "validation")
+    own, choices, metric = rescoring.task.generation, rescoring.choices, rescoring.task.metric
+    if choices is None or own is None:
+        test = rescoring.score(checkpoint, "test")
+        return Rescored(validation.metrics, test.metrics, test.predictions, test.references)
+
+    def score(settings: GenerationPlan) -> float:
+        return rescoring.with_generation(settings).score(checkpoint, "validation").metrics[metric]
+
+    chosen = choose_generation(choices, own, validation.metrics[metric], score, rescoring.maximize, rescoring.seed)
+    test = rescoring.with_generation(chosen.settings).score(checkpoint, "test")
+    return Rescored(
+        validation.metrics,
+        test.metrics,
+        test.predictions,
+        test.references,
+        generation=chosen.settings.model_dump(mode="json"),
+        chosen_validation=chosen.value,
+    )
+
+
+def rescore_all(checkpoints: Sequence[str], rescoring: Rescoring, processes: int) -> list[Rescored]:
     """Score checkpoints in processes that never saw the search, at most ``processes`` at once.
 
     Importing takes longer than scoring, so each process takes a share; a share whose process dies is scored again one
     by
     one, so that a checkpoint that kills its process takes no other along.
     """
+    training = rescoring.training
     remote = ray.remote(
         num_cpus=training.cpus_per_worker,
         num_gpus=1 if training.gpus_per_worker else 0,
@@ -58,7 +109,7 @@ def rescore_all(
     )(rescore)
     found: dict[str, Rescored] = {}
     shares = [list(checkpoints[start::processes]) for start in range(min(processes, len(checkpoints)))]
-    waiting = [(share, remote.remote(share, task, training, base, cache)) for share in shares]
+    waiting = [(share, remote.remote(share, rescoring)) for share in shares]
     alone: list[str] = []
     for share, reference in waiting:
         try:
@@ -68,7 +119,7 @@ def rescore_all(
             alone += share
     for checkpoint in alone:
         try:
-            found[checkpoint] = ray.get(remote.remote([checkpoint], task, training, base, cache))[0]
+            found[checkpoint] = ray.get(remote.remote([checkpoint], rescoring))[0]
         except ray.exceptions.RayError as error:
             reason = f"the process that scored it died: {type(error).__name__}: {error}"
             found[checkpoint] = Rescored({}, {}, [], [], reason)
