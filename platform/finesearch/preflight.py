@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finesearch.errors import DiskFullError, InputError, StorageError
+from finesearch.errors import DataError, DiskFullError, InputError, ModelError, StorageError
 from finesearch.places import results_home
-from finesearch.plan import Plan
+from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan
 
 if TYPE_CHECKING:
     from finesearch.tasks import Facts, RawSplits, Task
@@ -30,6 +31,8 @@ class Preflight:
     facts: Facts
     model: ModelFacts
     warnings: tuple[str, ...]
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    """Baselines that cannot be run with this task and model, and why."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -57,7 +60,35 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
         facts, tokenizer = meet_model(task, facts, Path(model.folder))
         notes = (*facts.notes, *task.length_notes(splits, tokenizer, facts))
         facts = facts.model_copy(update={"notes": notes})
-    return Preflight(task, splits, facts, model, plan.warnings)
+    return Preflight(task, splits, facts, model, plan.warnings, _check_prompts(plan, task, facts, Path(model.folder)))
+
+
+def _check_prompts(plan: Plan, task: Task, facts: Facts, folder: Path) -> dict[str, str]:
+    """Baselines that cannot be run, and why.
+
+    Raises:
+        ModelError, DataError: a prompt of the space cannot be put to the model, or verbalizers do not fit the data.
+    """
+    from finesearch.tasks.prompting import prompting_of
+    from finesearch.training import asking_of, check_asking
+
+    asking = asking_of(plan.space)
+    if asking or plan.task.verbalizers:
+        check_asking(task, asking, folder)
+        prompting_of(task, facts)
+    baselines = [name for name in plan.report.baselines if name in FIXED_RECIPES]
+    unfit: dict[str, str] = {}
+    for name in baselines:
+        recipe = FIXED_RECIPES[name]
+        if ADAPTATIONS[recipe.adaptation].trains:
+            continue
+        try:
+            given = {key: (value,) for key, value in recipe.adaptation_parameters.items()}
+            check_asking(task, {recipe.adaptation: given}, folder)
+            prompting_of(task, facts)
+        except (ModelError, DataError) as error:
+            unfit[str(name)] = error.message
+    return unfit
 
 
 def run_folder(plan: Plan) -> Path:

@@ -29,7 +29,7 @@ def rewrite_report(run: Path, reports: Path) -> Path:
     with RunLock(run):
         plan = parse_plan(path.read_text(encoding="utf-8"), str(path))
         preflight = inspect(plan, run / "cache")
-        conductor = open_conductor(plan, run)
+        conductor = open_conductor(plan, run, unfit=preflight.unfit)
         standing, complete = kept_standing(conductor, preflight, run)
         partial = not complete or conductor.journals[SEARCH].counts()["running"] > 0
         record = build_record(conductor, preflight, standing, partial, f"finesearch report {run.name}")

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
 
 def _search(request: Request, progress: Progress, folder: Path, preflight: Preflight) -> RunRecord:
     plan = request.plan
-    conductor = open_conductor(plan, folder)
+    conductor = open_conductor(plan, folder, unfit=preflight.unfit)
     if conductor.is_finished:
         standing, is_complete = kept_standing(conductor, preflight, folder)
         if is_complete:  # nothing to run and nothing to score: Ray is not needed
@@ -118,8 +119,8 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
     return conclude(record, conductor, reporter, progress)
 
 
-def open_conductor(plan: Plan, folder: Path, concurrent_trials: int = 1) -> Conductor:
-    """The journal on disk, loaded, and the policy over it."""
+def open_conductor(plan: Plan, folder: Path, concurrent_trials: int = 1, unfit: Collection[str] = ()) -> Conductor:
+    """The journal on disk, loaded, and the policy over it; ``unfit`` names baselines that cannot be run."""
     storage = open_storage(folder / "study.db")
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
     search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations))
@@ -127,7 +128,9 @@ def open_conductor(plan: Plan, folder: Path, concurrent_trials: int = 1) -> Cond
     training = plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
     spending = Spending({SEARCH: search, BASELINES: baselines}, devices)
-    fixed = {str(name): FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
+    fixed = {
+        str(name): FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES and name not in unfit
+    }
     return Conductor(plan, search, baselines, folder, concurrent_trials, spending, fixed)
 
 

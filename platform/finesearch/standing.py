@@ -21,7 +21,10 @@ from finesearch.tuning.retention import rankable
 from finesearch.tuning.verification import Rescored, Rescoring, rescore_all
 
 MAJORITY, ORDINARY_ROW = "majority", "ordinary"
-SHOWN = {"ordinary": {"adaptation", "learning_rate", "schedule", "epochs", "batch_size"}}
+SHOWN = {
+    "zero_shot": {"adaptation"},
+    "ordinary": {"adaptation", "learning_rate", "schedule", "epochs", "batch_size"},
+}
 """What the report says of the fixed recipes."""
 
 
@@ -115,7 +118,12 @@ def _standing(conductor: Conductor, preflight: Preflight, scores: dict[str, Scor
     if plan.report.generation is not None:
         # Stable: equal rows stay in the order of the trials, which settles ties.
         ranked.sort(key=lambda row: _place(row, plan))
-    baselines = [judge.baseline(name, conductor, scores.get(name)) for name in plan.report.baselines]
+    baselines = [
+        ScoredRow(name=name, error=preflight.unfit[name])
+        if name in preflight.unfit
+        else judge.baseline(name, conductor, scores.get(name))
+        for name in plan.report.baselines
+    ]
     return Standing(tuple(ranked), tuple(row for row in baselines if row is not None))
 
 

@@ -137,11 +137,11 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"budget__trails": 3}, "unknown key 'trails' in budget.\n  Did you mean 'trials'?"),
     (
         {"report__baselines": "majority"},
-        "report.baselines: expected a list, each one of majority, ordinary, got 'majority'.",
+        "report.baselines: expected a list, each one of majority, zero_shot, ordinary, got 'majority'.",
     ),
     (
         {"report__baselines": ["majorty"]},
-        "report.baselines.0: expected one of majority, ordinary, got 'majorty'.\n  Did you",
+        "report.baselines.0: expected one of majority, zero_shot, ordinary, got 'majorty'.\n  Did you",
     ),
     # the space
     ({"space": [1]}, "space: expected a mapping of parameters, got a list of 1.\n  Write what is searched below it"),

@@ -281,6 +281,9 @@ def domains(draw: st.DrawFn, searchable: Searchable) -> Any:
     if searchable.kind == "word":
         words = st.sampled_from(searchable.words)
         return draw(words | st.lists(words, min_size=1, unique=True))
+    if searchable.kind == "text":
+        texts = st.sampled_from(["auto", "{text} It was {label}.", "{label}"])
+        return draw(texts | st.lists(texts, min_size=1, unique=True))
     if searchable.is_list:
         one = st.sampled_from(NAMES) | st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True)
         lists = st.lists(st.sampled_from(NAMES), min_size=1, max_size=2, unique=True)

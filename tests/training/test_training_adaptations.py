@@ -95,7 +95,7 @@ def below(model: PreTrainedModel, *modules: str) -> set[str]:
 
 
 def test_plan_and_training_know_the_same_adaptations() -> None:
-    assert set(KNOWN) == set(PLANNED)
+    assert set(KNOWN) == {name for name, branch in PLANNED.items() if branch.trains}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

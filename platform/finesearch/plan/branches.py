@@ -11,6 +11,7 @@ class Branch:
 
     A branch may also carry any root parameter (``learning_rate``, say); inside it that one replaces the root's.
     ``required`` names own parameters without a default; ``without_effect`` names root parameters that do nothing here.
+    ``trains`` is false where the model stays as it is and is prompted.
     """
 
     name: str
@@ -18,6 +19,7 @@ class Branch:
     parameters: dict[str, Searchable]
     defaults: dict[str, Scalar]
     without_effect: frozenset[str] = frozenset()
+    trains: bool = True
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -38,10 +40,11 @@ def _branch(
     doc: str,
     *parameters: tuple[Searchable, Scalar],
     without_effect: frozenset[str] = frozenset(),
+    trains: bool = True,
 ) -> Branch:
     own = {parameter.name: parameter for parameter, _ in parameters}
     defaults = {parameter.name: default for parameter, default in parameters if default != REQUIRED}
-    return Branch(name, doc, own, defaults, without_effect)
+    return Branch(name, doc, own, defaults, without_effect, trains)
 
 
 _FROZEN = Searchable("layers", "integer", "How many of the bottom layers stay frozen, beside the embeddings.", low=0)
@@ -67,6 +70,41 @@ _TARGETS = Searchable(
     "names",
     "Linear layers to adapt, by the end of their names; auto takes the usual ones, all_linear every one.",
     words=("auto", "all_linear"),
+)
+
+_PROMPT = (
+    (
+        Searchable(
+            "template", "text", "Prompt with placeholders, {label} where the answer stands; auto: the task's own."
+        ),
+        "auto",
+    ),
+    (
+        Searchable(
+            "method",
+            "word",
+            "Answers by likelihood, by filling a gap (cloze) or by similarity of embeddings; auto: what the model can.",
+            words=("auto", "likelihood", "cloze", "similarity"),
+        ),
+        "auto",
+    ),
+    (
+        Searchable(
+            "style",
+            "word",
+            "Whether the prompt is put into the model's chat template; auto: where it has one.",
+            words=("auto", "chat", "plain"),
+        ),
+        "auto",
+    ),
+    (
+        Searchable(
+            "calibrate",
+            "boolean",
+            "Divides an answer's likelihood by that after a prompt without content (Zhao et al., 2021).",
+        ),
+        True,
+    ),
 )
 
 BESIDE_FROZEN_WEIGHTS = frozenset({"l2sp", "mixout", "neftune"})
@@ -117,6 +155,30 @@ ADAPTATIONS: dict[str, Branch] = {
             "ia3",
             "Vectors that scale keys, values and feed-forwards train, with the output layer: (IA)³.",
             without_effect=BESIDE_FROZEN_WEIGHTS,
+        ),
+        _branch(
+            "zero_shot",
+            "Nothing trains: the model is asked with a prompt.",
+            *_PROMPT,
+            without_effect=frozenset(PARAMETERS),
+            trains=False,
+        ),
+        _branch(
+            "few_shot",
+            "Nothing trains: the model is asked with a prompt that shows examples of train (Brown et al., 2020).",
+            (Searchable("examples", "integer", "Examples that are shown, in all.", low=1), 8),
+            (
+                Searchable(
+                    "selection",
+                    "word",
+                    "At random, as many of each label, or those most similar to what is asked.",
+                    words=("balanced", "random", "similar"),
+                ),
+                "balanced",
+            ),
+            *_PROMPT,
+            without_effect=frozenset(PARAMETERS),
+            trains=False,
         ),
     )
 }

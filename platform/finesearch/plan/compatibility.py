@@ -3,11 +3,12 @@
 from finesearch.plan.configurations import read_configuration
 from finesearch.plan.domains import Choice, Domain, Range
 from finesearch.plan.partitions import check_partitions
-from finesearch.plan.problems import Problems, did_you_mean
+from finesearch.plan.problems import Problems, did_you_mean, shown
 from finesearch.plan.sections import Objective, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.space import Space
 from finesearch.plan.task_kinds import COSTS, TASK_KINDS, Goal
 from finesearch.plan.task_section import TaskPlan
+from finesearch.plan.templates import template_problem
 
 
 def plan_problems(
@@ -31,6 +32,8 @@ def plan_problems(
         _check_sampler(space, search, problems)
         for index, configuration in enumerate(search.first):
             read_configuration(space, configuration, problems, ("search", "first", index))
+    if task is not None and space is not None:
+        _check_templates(task, space, problems)
     if space is not None and training is not None:
         _check_batch_sizes(space, training, problems)
         check_partitions(space, training, problems)
@@ -96,6 +99,17 @@ def _check_sampler(space: Space, search: SearchPlan, problems: Problems) -> None
     if sampler == "grid" and continuous:
         text = f"search.sampler: grid needs lists or ranges with a step, got plain ranges: {', '.join(continuous)}"
         problems.add(path, text, "Give each a list of values or a step, or use another sampler.")
+
+
+def _check_templates(task: TaskPlan, space: Space, problems: Problems) -> None:
+    kind = TASK_KINDS[task.kind]
+    known = kind.placeholders_of(task.columns)
+    for entry in space.entries:
+        for value in entry.domain.grid if entry.key == "template" and not isinstance(entry.domain, Range) else ():
+            found = template_problem(str(value), known, kind.asked)
+            if found is not None:
+                text, advice = found
+                problems.add(_address(entry.name), f"space.{entry.name}: {text} in {shown(value)}", advice)
 
 
 def _check_batch_sizes(space: Space, training: TrainingPlan, problems: Problems) -> None:

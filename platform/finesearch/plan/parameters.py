@@ -7,7 +7,7 @@ from typing import Literal
 from finesearch.plan.name_lists import join, name_problem
 
 Scalar = float | int | bool | str | None
-Kind = Literal["float", "integer", "boolean", "word", "names", "patterns"]
+Kind = Literal["float", "integer", "boolean", "word", "names", "patterns", "text"]
 
 HIDDEN_DROPOUTS = frozenset({"dropout", "attention_dropout", "l2sp", "mixout", "neftune", "layer_drop"})
 """What acts inside the encoder; frozen layers run as they are, so these need a layer that trains."""
@@ -55,6 +55,8 @@ class Searchable:
             return f"one of {', '.join(self.words)}"
         if self.kind == "boolean":
             return "true or false"
+        if self.kind == "text":
+            return "a text"
         if self.is_list:
             noun = "regular expressions" if self.kind == "patterns" else "names"
             words = "".join(f"{word}, " for word in self.words)
@@ -83,6 +85,8 @@ class Searchable:
             return self.nullable
         if self.kind == "word":
             return isinstance(value, str) and value in self.words
+        if self.kind == "text":
+            return isinstance(value, str) and value != ""
         if self.is_list:
             return name_problem(value, self.words, are_patterns=self.kind == "patterns") is None
         if isinstance(value, bool) or self.kind == "boolean":

@@ -84,5 +84,5 @@ class Recipe(BaseModel):
 ORDINARY = Recipe()
 """The ordinary recipe that every search is measured against: full, 5e-5, linear decay, 3 epochs, batches of 32."""
 
-FIXED_RECIPES = {"ordinary": ORDINARY}
+FIXED_RECIPES = {"zero_shot": Recipe(adaptation="zero_shot"), "ordinary": ORDINARY}
 """What is run beside every search, by the name of the baseline in ``report.baselines``."""

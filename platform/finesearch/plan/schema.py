@@ -138,6 +138,8 @@ def _parameter(parameter: Searchable) -> Schema:
 def _value(parameter: Searchable) -> Schema:
     if parameter.kind == "word":
         return {"enum": list(parameter.words)}
+    if parameter.kind == "text":
+        return {"type": "string", "minLength": 1}
     if parameter.kind == "boolean":
         return {"type": "boolean"}
     if parameter.is_list:

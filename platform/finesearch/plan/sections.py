@@ -130,10 +130,10 @@ class ReportPlan(Section):
 
     top: Annotated[Positive, Field(description="Checkpoints that are ranked.")] = 3
     baselines: Annotated[
-        tuple[Literal["majority", "ordinary"], ...],
+        tuple[Literal["majority", "zero_shot", "ordinary"], ...],
         BeforeValidator(_as_tuple),
         Field(description="Baselines in the same table; may be empty."),
-    ] = ("majority", "ordinary")
+    ] = ("majority", "zero_shot", "ordinary")
     generation: Annotated[
         GenerationChoices | None,
         Field(description="Generation settings that are chosen on validation for each checkpoint that is ranked."),

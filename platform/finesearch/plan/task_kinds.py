@@ -24,6 +24,8 @@ class TaskKind:
     ``column_choices`` are groups of roles, of which a plan gives exactly one, and that one whole.
     ``metrics`` maps the name of each quality metric to the direction that is better. ``forms`` are those beside
     the default one, whose metrics these are; empty for a kind whose answers have one form.
+    ``placeholders`` may stand in prompt templates, a role of an optional column only where the plan gives it;
+    ``asked`` is the one that stands for the answer.
     ``options`` are the keys of ``task`` that only some kinds take, with their defaults (``generation``: its section's).
     """
 
@@ -49,6 +51,13 @@ class TaskKind:
         return (*([self.default_form] if self.default_form else []), *self.forms)
 
     options: Mapping[str, Any] = field(default_factory=dict)
+    placeholders: tuple[str, ...] = ()
+    asked: str = "label"
+
+    def placeholders_of(self, columns: Mapping[str, str]) -> tuple[str, ...]:
+        """What may stand in a template of a plan with these columns."""
+        absent = {role for role in self.optional_columns if role not in columns}
+        return tuple(name for name in self.placeholders if name not in absent)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -80,6 +89,8 @@ TASK_KINDS: dict[str, TaskKind] = {
                     default_metric="pearson",
                 ),
             },
+            options={"verbalizers": None},
+            placeholders=("text", "text_pair", "labels", "label"),
         ),
         TaskKind(
             kind="token-classification",
@@ -89,6 +100,8 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=(),
             metrics={"precision": "max", "recall": "max", "f1": "max"},
             default_metric="f1",
+            options={"verbalizers": None},
+            placeholders=("text", "word", "labels", "label"),
         ),
         TaskKind(
             kind="relation-extraction",
@@ -98,6 +111,8 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=("head_type", "tail_type"),
             metrics={"micro_f1": "max", "macro_f1": "max", "accuracy": "max"},
             default_metric="micro_f1",
+            options={"verbalizers": None},
+            placeholders=("text", "head", "tail", "labels", "label"),
         ),
         TaskKind(
             kind="translation",
@@ -114,6 +129,8 @@ TASK_KINDS: dict[str, TaskKind] = {
                 "max_target_length": 128,
                 "generation": None,
             },
+            placeholders=("source", "target"),
+            asked="target",
         ),
         TaskKind(
             kind="summarization",
@@ -124,6 +141,8 @@ TASK_KINDS: dict[str, TaskKind] = {
             default_metric="rougeL",
             # What GPT-2 was asked with (Radford et al., 2019).
             options={"prefix": "", "separator": "\nTL;DR: ", "max_target_length": 128, "generation": None},
+            placeholders=("text", "summary"),
+            asked="summary",
         ),
     )
 }

@@ -186,6 +186,11 @@ class TaskPlan(Section):
         GenerationPlan | None, Field(validate_default=True, description="How text is generated when it is scored.")
     ] = None
 
+    verbalizers: Annotated[
+        dict[str, Text] | None,
+        Field(validate_default=True, description="What prompts call a label; default: its name."),
+    ] = None
+
     @field_validator("kind")
     @classmethod
     def _known_kind(cls, kind: str) -> str:
@@ -251,7 +256,9 @@ class TaskPlan(Section):
             raise problem_error(Problem(("metric",), text, did_you_mean(metric, known)))
         return metric
 
-    @field_validator("max_target_length", "prefix", "separator", "source_language", "target_language", "generation")
+    @field_validator(
+        "max_target_length", "prefix", "separator", "source_language", "target_language", "generation", "verbalizers"
+    )
     @classmethod
     def _option_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
         kind = TASK_KINDS.get(info.data.get("kind", ""))

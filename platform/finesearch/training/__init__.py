@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from finesearch.training.checkpoint_model import evaluate_checkpoint, load_checkpoint_model
     from finesearch.training.checkpoints import drop_resume_state
     from finesearch.training.export import export_checkpoint
-    from finesearch.training.model_facts import ModelFacts, check_recipe_space, inspect_model
+    from finesearch.training.model_facts import ModelFacts, asking_of, check_asking, check_recipe_space, inspect_model
     from finesearch.training.model_source import resolve_model
     from finesearch.training.row_check import check_rows
     from finesearch.training.trial import Evaluation, Scored, TrialResult, TrialSpec
@@ -26,6 +26,8 @@ _HOME = {
     "TrialResult": "trial",
     "TrialSpec": "trial",
     "Workbench": "workbench",
+    "asking_of": "model_facts",
+    "check_asking": "model_facts",
     "check_recipe_space": "model_facts",
     "check_rows": "row_check",
     "drop_resume_state": "checkpoints",
@@ -44,6 +46,8 @@ __all__ = [
     "TrialResult",
     "TrialSpec",
     "Workbench",
+    "asking_of",
+    "check_asking",
     "check_recipe_space",
     "check_rows",
     "drop_resume_state",

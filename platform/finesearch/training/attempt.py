@@ -22,6 +22,8 @@ from finesearch.training.history import Yardstick
 from finesearch.training.optimizers import build_optimizer
 from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.processes import Processes
+from finesearch.training.prompting import trains
+from finesearch.training.prompting.attempt import run_asking
 from finesearch.training.regularizers.active import attach
 from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
@@ -70,6 +72,9 @@ def run_attempt(
         return remains.result.model_copy(update={"stopped": stopped})
     if history and not processes.first_does(lambda: _replay(history, report)):
         return _stopped_in_replay(remains, history, yardstick, directory)
+    if not trains(spec.recipe.adaptation):
+        asked = run_asking(materials, training, yardstick, spec, processes, beat)
+        return _ended(asked, spec, directory, processes, report)
     model, adapted, warnings = build_model(materials, training, spec, processes, remains)
     regularizers = attach(model, materials.base, spec.recipe, spec.seed, processes.rank)
     precision = choose_precision(training.precision, processes.device)
@@ -107,11 +112,14 @@ def run_attempt(
             *run.warnings,
         )
         result = _result(run, told, precision.notes, stopped=not ended)
-    if ended:
-        processes.first_does(lambda: _finish(directory, result, spec.attempt))
-        stopped = not processes.first_does(lambda: report(result.history[-1]))
-        result = result.model_copy(update={"stopped": stopped})
-    return result
+    return _ended(result, spec, directory, processes, report) if ended else result
+
+
+def _ended(result: TrialResult, spec: TrialSpec, directory: Path, processes: Processes, report: Report) -> TrialResult:
+    """Write down the result of a trial that is over, then report its last evaluation."""
+    processes.first_does(lambda: _finish(directory, result, spec.attempt))
+    stopped = not processes.first_does(lambda: report(result.history[-1]))
+    return result.model_copy(update={"stopped": stopped})
 
 
 def find_remains(spec: TrialSpec, directory: Path) -> Remains:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from finesearch.training.checkpoint_record import CheckpointRecord
+    from finesearch.training.materials import Materials
 
 
 def load_checkpoint_model(
@@ -89,43 +90,71 @@ def evaluate_checkpoint(
     """
     import torch
 
-    from finesearch.tasks import Facts
+    from finesearch.training.checkpoint_record import read_record
+    from finesearch.training.checkpoints import check_intact
     from finesearch.training.engine import prepare_imports
     from finesearch.training.evaluation import evaluate
     from finesearch.training.materials import load_materials
     from finesearch.training.precision import compute_in, move
     from finesearch.training.processes import Processes, choose_device
+    from finesearch.training.prompting import trains
+    from finesearch.training.prompting.attempt import answer_again
     from finesearch.training.randomness import isolated_generators
 
-    device = choose_device(training.gpus_per_worker)
+    folder, device = Path(folder), choose_device(training.gpus_per_worker)
     prepare_imports(device)
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(training.cpus_per_worker)))
     try:
         with isolated_generators(training.seed):
             materials = load_materials(task, Path(base), Path(cache))
+            check_intact(folder)
+            record = read_record(folder)
+            _refuse_other_labels(folder, record, materials)
+            alone = Processes(rank=0, world_size=1, device=device)
+            if not trains(record.recipe.adaptation):
+                return answer_again(folder, record, materials, split, alone)
             model, _, record = load_checkpoint_model(folder, materials.base.folder)
-            for name, known in Facts.model_validate(record.facts).encoding.items():
-                got = materials.facts.encoding[name]
-                if known != got:
-                    what = "labels" if name == "label_names" else name.replace("_", " ")
-                    raise CheckpointError(
-                        f"{folder}: expected data with the {what} {known}, got {got}. Score it on the data that it was "
-                        "trained on."
-                    )
             if materials.base.generation is not None:
                 # The plan's of now: it may be asked how the same weights do otherwise.
                 model.generation_config = materials.base.generation
             compute_in(model, record.precision, device)
-            alone = Processes(rank=0, world_size=1, device=device)
             move(model, device)
             return evaluate(model, materials.task, materials.base, materials.tokens[split], alone)
     finally:
         torch.set_num_threads(threads)
 
 
-def _base_folder(record: CheckpointRecord, base: str | Path | None, folder: Path) -> Path:
+def _refuse_other_labels(folder: Path, record: CheckpointRecord, materials: Materials) -> None:
+    from finesearch.tasks import Facts
+
+    for name, known in Facts.model_validate(record.facts).encoding.items():
+        got = materials.facts.encoding[name]
+        if known != got:
+            what = "labels" if name == "label_names" else name.replace("_", " ")
+            raise CheckpointError(
+                f"{folder}: expected data with the {what} {known}, got {got}. Score it on the data that it was "
+                f"trained on."
+            )
+
+
+def check_base(record: CheckpointRecord, home: Path, folder: Path) -> None:
+    """Whether the base model in ``home`` is the one that a checkpoint belongs to.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
     from finesearch.training.model_files import weights_sha256
+
+    got = weights_sha256(home)
+    if got != record.base.sha256:
+        raise CheckpointError(
+            f"{folder}: this checkpoint holds what was trained on top of {record.base.model} with SHA-256 "
+            f"{record.base.sha256[:12]}…, and {home} has {got[:12]}…. Point at the base that it was trained from."
+        )
+
+
+def _base_folder(record: CheckpointRecord, base: str | Path | None, folder: Path) -> Path:
     from finesearch.training.model_source import model_folder
 
     if base is not None:
@@ -134,10 +163,5 @@ def _base_folder(record: CheckpointRecord, base: str | Path | None, folder: Path
         home = Path(record.base.folder)
     else:
         home = model_folder(record.base.model, record.base.revision, Path(os.curdir))
-    got = weights_sha256(home)
-    if got != record.base.sha256:
-        raise CheckpointError(
-            f"{folder}: this checkpoint holds what was trained on top of {record.base.model} with SHA-256 "
-            f"{record.base.sha256[:12]}…, and {home} has {got[:12]}…. Point at the base that it was trained from."
-        )
+    check_base(record, home, folder)
     return home

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finesearch.data import TokenisedSplits, load_splits, tokenise
 from finesearch.tasks import Facts, Task, make_task
@@ -18,17 +18,21 @@ from finesearch.training.model_source import model_folder
 
 if TYPE_CHECKING:
     from finesearch.plan import TaskPlan
+    from finesearch.tasks import RawSplits
 
 
 @dataclass(frozen=True, eq=False)
 class Materials:
-    """Read-only after loading."""
+    """Read-only after loading, but for what is kept for later trials."""
 
     plan: TaskPlan
     task: Task
     facts: Facts
     tokens: TokenisedSplits
     base: BaseModel
+    splits: RawSplits
+    asked: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
+    """Models that are asked and not trained, with their tokenizers, by method and precision."""
 
     @cached_property
     def tokenizer_files(self) -> dict[str, bytes]:
@@ -65,4 +69,4 @@ def load_materials(plan: TaskPlan, base: Path, cache: Path) -> Materials:
     # The metrics' library is imported by its first use: not on the first trial's clock.
     references = task.references(tokens.validation.rows())
     task.score(references, references)
-    return Materials(plan, task, facts, tokens, model)
+    return Materials(plan, task, facts, tokens, model, splits)

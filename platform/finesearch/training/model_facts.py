@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,10 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
     folder = Path(facts.folder)
     skeleton = build_skeleton(read_config(folder), facts.kind, folder)
     for name, domains in space.selectors["adaptation"].items():
-        adaptation, branch = ADAPTATIONS[name], BRANCHES[name]
+        branch = BRANCHES[name]
+        if not branch.trains:
+            continue  # see ``check_asking``
+        adaptation = ADAPTATIONS[name]
         given = [_extremes(domains[key]) if key in domains else (branch.defaults[key],) for key in adaptation.checked]
         for values in product(*given):
             adaptation.check(skeleton, dict(zip(adaptation.checked, values, strict=True)))
@@ -102,6 +106,35 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
                 f"space.{entry.name}: {facts.architecture} shares one block among all of its layers, so that none can "
                 f"be left out alone. Leave layer_drop out of the space."
             )
+
+
+def check_asking(task: Task, recipes: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """Check that the model can be asked as each recipe has it.
+
+    recipes: adaptation to its parameters, each with the values that the space can give it.
+
+    Raises:
+        ModelError: the task has no answers to choose from, or the model cannot be asked so; says what would work.
+    """
+    from finesearch.training.prompting import check_prompting
+
+    config, tokenizer = read_config(folder), load_tokenizer(folder)
+    for name, parameters in recipes.items():
+        for values in product(*parameters.values()):
+            check_prompting(name, dict(zip(parameters, values, strict=True)), task, config, tokenizer)
+
+
+def asking_of(space: Space) -> dict[str, dict[str, Any]]:
+    """Every adaptation of a space that trains nothing, with the values that its parameters can take."""
+    found = {}
+    for name, domains in space.selectors["adaptation"].items():
+        branch = BRANCHES[name]
+        if not branch.trains:
+            found[name] = {
+                key: _extremes(domains[key]) if key in domains else (default,)
+                for key, default in branch.defaults.items()
+            }
+    return found
 
 
 def read_config(folder: Path, **settings: Any) -> PretrainedConfig:

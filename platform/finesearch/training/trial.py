@@ -33,17 +33,17 @@ class Evaluation(Frozen):
     """The model's quality at one point of its training.
 
     ``step`` is the 1-based number of the evaluation, ``epoch`` the passes over the training split so far (0.5 is half
-    of the first), ``train_loss`` the mean loss of the examples since the previous evaluation (``nan`` never passes:
-    a trial that diverges raises instead), ``seconds`` and ``tokens`` what training has cost so far, accumulated over
-    resumes. ``seconds`` counts optimizer steps and evaluations, not loading and not writing checkpoints. ``tokens``
-    counts the training tokens of all ranks, padding left out. ``trainable_parameters`` is told with every evaluation,
-    since a trial that is pruned comes to no result.
+    of the first), ``train_loss`` the mean loss of the examples since the previous evaluation (None where nothing
+    trains; ``nan`` never passes: a trial that diverges raises instead), ``seconds`` and ``tokens`` what training has
+    cost so far, accumulated over resumes. ``seconds`` counts optimizer steps and evaluations, not loading and not
+    writing checkpoints. ``tokens`` counts the training tokens of all ranks, padding left out. ``trainable_parameters``
+    is told with every evaluation, since a trial that is pruned comes to no result.
     """
 
     step: int = Field(ge=1)
     epoch: float
     metrics: dict[str, float]
-    train_loss: float
+    train_loss: float | None
     seconds: float
     tokens: int
     trainable_parameters: int

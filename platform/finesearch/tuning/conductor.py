@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from finesearch.errors import DiskFullError, FinesearchError, StorageError, TrialError
-from finesearch.plan import Plan, Recipe
+from finesearch.plan import ADAPTATIONS, Plan, Recipe
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
 from finesearch.tuning.retention import Retention
@@ -188,7 +188,10 @@ class Conductor:
             if value is None:
                 return False  # ended as failed by `trial_ended`, which gets the same payload
             self.spending.trained((seat.study, seat.number), payload["seconds"])
-            go_on = self.journals[seat.study].report(seat.number, payload["step"], value, payload)
+            journal = self.journals[seat.study]
+            # What trains nothing is over with its one evaluation: it neither is stopped nor stops others.
+            trains = ADAPTATIONS[self.recipe(seat.study, journal.get(seat.number)).adaptation].trains
+            go_on = journal.report(seat.number, payload["step"], value, payload, is_judged=trains)
             self._check_budget()
             self._on_change()
             return go_on and self.closing is None

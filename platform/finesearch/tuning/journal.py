@@ -150,10 +150,11 @@ class Journal:
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
-    def report(self, number: int, step: int, value: float, evaluation: dict[str, Any]) -> bool:
+    def report(self, number: int, step: int, value: float, evaluation: dict[str, Any], is_judged: bool = True) -> bool:
         """Journal one evaluation and ask the pruner; True when the trial goes on.
 
-        A step that was decided before keeps its verdict: a resumed trial reports its history again.
+        A step that was decided before keeps its verdict: a resumed trial reports its history again. One that is not
+        judged is kept from the pruner, which compares trials at equal steps of their training.
 
         Raises:
             ValueError: ``value`` is NaN or infinite; such a trial is failed, not reported.
@@ -167,7 +168,7 @@ class Journal:
                 return bool(known["go_on"])
             before = dict(trial.system_attrs)
             go_on = True
-            if len(self.directions) == 1:
+            if len(self.directions) == 1 and is_judged:
                 handle = optuna.trial.Trial(self._memory, trial._trial_id)
                 handle.report(value, step)
                 go_on = not handle.should_prune()

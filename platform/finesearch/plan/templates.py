@@ -1,0 +1,47 @@
+"""Prompt templates: text with placeholders in braces, ``{text}``; braces themselves are written twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import Formatter
+
+from finesearch.plan.problems import did_you_mean
+
+AUTO = "auto"
+
+
+def placeholders(template: str) -> list[str]:
+    """The names in braces, in their order.
+
+    >>> placeholders("{text} It was {label}.")
+    ['text', 'label']
+
+    Raises:
+        ValueError: a brace stands alone.
+    """
+    return [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+
+
+def template_problem(template: str, known: Sequence[str], answer: str) -> tuple[str, str] | None:
+    """What is wrong with a template and what to do about it; None when nothing is.
+
+    known: placeholders of the task. answer: the one that stands for what is asked, exactly once.
+
+    >>> template_problem("{txt}: {label}", ["text", "label"], "label")
+    ("unknown placeholder '{txt}'", "Did you mean 'text'? Known here: text, label.")
+    """
+    if template == AUTO:
+        return None
+    try:
+        names = placeholders(template)
+    except ValueError:
+        return "a brace stands alone", "Write '{{' or '}}' for a brace that is meant as one."
+    for name in names:
+        if name not in known:
+            return f"unknown placeholder '{{{name}}}'", did_you_mean(name, known)
+    if names.count(answer) != 1:
+        many = "none" if answer not in names else str(names.count(answer))
+        return f"expected '{{{answer}}}' once, got it {many} times".replace("none times", "not at all"), (
+            f"Put '{{{answer}}}' where the answer is to stand."
+        )
+    return None

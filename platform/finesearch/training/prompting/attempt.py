@@ -1,0 +1,200 @@
+"""One trial that asks: from its parameters to a checkpoint that holds what was asked and how."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.plan.templates import AUTO
+from finesearch.tasks.prompting import Choosing, Question, prompting_of
+from finesearch.training import checkpoints, manifest
+from finesearch.training.checkpoint_record import CheckpointRecord, library_versions
+from finesearch.training.history import Yardstick
+from finesearch.training.positions import positions_of
+from finesearch.training.precision import choose_precision, compute_in, move
+from finesearch.training.processes import Processes
+from finesearch.training.prompting.answering import Answerer, answer_split
+from finesearch.training.prompting.examples import choose_examples
+from finesearch.training.prompting.methods import check_prompting, choose_method, choose_style, load_asked
+from finesearch.training.prompting.prompt import Prompt, read_prompt
+from finesearch.training.randomness import derived_seed
+from finesearch.training.trial import Evaluation, Scored, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from finesearch.plan import TrainingPlan
+    from finesearch.training.materials import Materials
+
+STEP = 1
+
+
+def run_asking(
+    materials: Materials,
+    training: TrainingPlan,
+    yardstick: Yardstick,
+    spec: TrialSpec,
+    processes: Processes,
+    beat: Callable[[], None],
+) -> TrialResult:
+    """Ask about validation, and write the checkpoint; the result has the one evaluation, which is yet to be reported.
+
+    Raises:
+        ModelError: the task or the model cannot be asked.
+    """
+    began = time.perf_counter()
+    choosing = choosing_of(materials)
+    parameters = spec.recipe.adaptation_parameters
+    check_prompting(spec.recipe.adaptation, parameters, materials.task, materials.base.config, materials.base.tokenizer)
+    prompt = make_prompt(materials, choosing, spec)
+    precision = choose_precision(training.precision, processes.device)
+    answerer = make_answerer(materials, prompt, precision.name, processes.device)
+    scored = answer_split(answerer, choosing, materials.splits.plain_rows("validation"), processes, beat)
+    evaluation = Evaluation(
+        step=STEP,
+        epoch=0.0,
+        metrics=scored.metrics,
+        train_loss=None,
+        seconds=time.perf_counter() - began,
+        tokens=0,
+        trainable_parameters=0,
+    )
+    model = answerer.model
+    total = sum(parameter.numel() for parameter in model.parameters())
+    record = _record(materials, training, yardstick, spec, evaluation, total, precision.name)
+    path = processes.first_does(lambda: _write(materials, spec, record, prompt, model))
+    return TrialResult(
+        stopped=False,
+        best=evaluation,
+        history=(evaluation,),
+        checkpoint=str(path),
+        trainable_parameters=0,
+        total_parameters=total,
+        seconds=evaluation.seconds,
+        tokens=0,
+        checkpoint_bytes=processes.first_does(lambda: manifest.listed_bytes(path)),
+        warnings=precision.warnings,
+        notes=(*precision.notes, *_notes(spec, prompt)),
+    )
+
+
+def choosing_of(materials: Materials) -> Choosing:
+    """How the task asks."""
+    choosing = prompting_of(materials.task, materials.facts)
+    assert choosing is not None, "checked before anything ran"
+    return choosing
+
+
+def make_prompt(materials: Materials, choosing: Choosing, spec: TrialSpec) -> Prompt:
+    """What the trial asks; the examples are those of its seed."""
+    name, wanted = spec.recipe.adaptation, spec.recipe.adaptation_parameters
+    base = materials.base
+    method = choose_method(wanted["method"], base.config, name)
+    has_template = getattr(base.tokenizer, "chat_template", None) is not None
+    style = choose_style(wanted["style"], method, has_template, name)
+    template = choosing.template(method) if wanted["template"] == AUTO else str(wanted["template"])
+    shown = wanted.get("examples")
+    examples: tuple[Question, ...] = ()
+    if shown is not None:
+        rows = materials.splits.plain_rows("train")
+        known = [each for questions in choosing.questions(rows) for each in questions if each.answer is not None]
+        examples = choose_examples(known, shown, wanted["selection"], derived_seed(spec.seed, "examples"))
+    return Prompt(
+        method=method,
+        style=style,
+        template=template,
+        candidates=choosing.candidates,
+        calibrate=wanted["calibrate"],
+        examples=examples,
+        similar_shown=shown if wanted.get("selection") == "similar" else None,
+    )
+
+
+def make_answerer(materials: Materials, prompt: Prompt, precision: str, device: torch.device) -> Answerer:
+    """The model that a prompt is for, loaded once a process for each method."""
+    key = (prompt.method, precision)
+    if key not in materials.asked:
+        model, tokenizer = load_asked(materials.base.folder, prompt.method)
+        compute_in(model, precision, device)
+        move(model, device)
+        materials.asked[key] = (model, tokenizer)
+    model, tokenizer = materials.asked[key]
+    text = model.config.get_text_config()
+    most = [size for size in (positions_of(model), getattr(text, "max_position_embeddings", None)) if size is not None]
+    return Answerer(
+        model=model,
+        tokenizer=tokenizer,
+        prompt=prompt,
+        folder=materials.base.folder,
+        field_tokens=materials.plan.max_length,
+        most_tokens=min(most, default=None),
+    )
+
+
+def _notes(spec: TrialSpec, prompt: Prompt) -> tuple[str, ...]:
+    return (f"{spec.recipe.adaptation} asks by {prompt.method}, style {prompt.style}, where the plan says auto.",)
+
+
+def _write(
+    materials: Materials, spec: TrialSpec, record: CheckpointRecord, prompt: Prompt, model: PreTrainedModel
+) -> Path:
+    directory = Path(spec.directory)
+    temporary = checkpoints.temporary_folder(directory, STEP, spec.attempt)
+    with checkpoints.discarded_on_failure(temporary):
+        checkpoints.begin(directory, STEP, spec.attempt, with_resume=False)
+        model.config.save_pretrained(temporary)
+        for name, content in materials.tokenizer_files.items():
+            (temporary / name).write_bytes(content)
+        prompt.write(temporary)
+        record.write(temporary)
+        return checkpoints.complete(temporary, STEP, spec.attempt).path
+
+
+def _record(
+    materials: Materials,
+    training: TrainingPlan,
+    yardstick: Yardstick,
+    spec: TrialSpec,
+    evaluation: Evaluation,
+    total: int,
+    precision: str,
+) -> CheckpointRecord:
+    return CheckpointRecord(
+        base=materials.base_reference,
+        kind=materials.task.kind,
+        facts=materials.facts.model_dump(mode="json"),
+        trial=spec.number,
+        attempt=spec.attempt,
+        seed=spec.seed,
+        recipe=spec.recipe,
+        metric=yardstick.metric,
+        goal=yardstick.goal,
+        history=(evaluation,),
+        trained=(),
+        trainable_parameters=0,
+        total_parameters=total,
+        zero_stage=0,
+        workers=training.workers_per_trial,
+        precision=precision,
+        versions=library_versions(),
+    )
+
+
+def answer_again(
+    folder: Path, record: CheckpointRecord, materials: Materials, split: str, processes: Processes
+) -> Scored:
+    """Ask what a checkpoint holds about a split; the folder has been verified.
+
+    Raises:
+        CheckpointError: the model is not the one that was asked.
+    """
+    from finesearch.training.checkpoint_model import check_base
+
+    check_base(record, materials.base.folder, folder)
+    prompt = read_prompt(folder)
+    answerer = make_answerer(materials, prompt, record.precision, processes.device)
+    choosing = choosing_of(materials)
+    return answer_split(answerer, choosing, materials.splits.plain_rows(split), processes)

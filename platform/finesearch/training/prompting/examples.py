@@ -1,0 +1,67 @@
+"""Which examples of train a prompt shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finesearch.tasks.prompting import Question
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+POOL = 2000
+"""Examples out of which the most similar are taken, at most."""
+AT_ONCE = 256
+
+
+def choose_examples(known: Sequence[Question], number: int, selection: str, seed: int) -> tuple[Question, ...]:
+    """``number`` examples, or the pool for ``similar``; all of ``known`` have answers. The same ones for a seed.
+
+    ``balanced`` takes as many of each answer as there can be, and goes round once more for what is left over.
+    """
+    rng = np.random.default_rng(seed)
+    order = [known[int(place)] for place in rng.permutation(len(known))]
+    if selection == "similar":
+        return tuple(order[:POOL])
+    if selection == "random":
+        return tuple(order[:number])
+    by_answer: dict[int, list[Question]] = {}
+    for question in order:
+        assert question.answer is not None
+        by_answer.setdefault(question.answer, []).append(question)
+    # In the order of their first appearance, which is random: with fewer examples than answers some are left out.
+    rounds = max(map(len, by_answer.values()), default=0)
+    dealt = [group[turn] for turn in range(rounds) for group in by_answer.values() if turn < len(group)]
+    chosen = dealt[:number]
+    return tuple(chosen[int(place)] for place in rng.permutation(len(chosen)))
+
+
+class Nearest:
+    """Finds the examples that share most with a question, by TF-IDF (Liu et al., What Makes Good In-Context Examples
+    for GPT-3?, 2022, by sentence embeddings)."""
+
+    def __init__(self, pool: Sequence[Question], shown: int) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self._pool, self._shown = pool, shown
+        # Words of any script, and one-letter words as well.
+        self._vectorizer = TfidfVectorizer(token_pattern=r"(?u)\w+|[^\w\s]", sublinear_tf=True)
+        self._known = self._vectorizer.fit_transform([_text(question) for question in pool])
+
+    def __call__(self, questions: Sequence[Question]) -> list[list[Question]]:
+        """For each question its examples, the most similar one last: next to the question."""
+        found = []
+        for start in range(0, len(questions), AT_ONCE):
+            asked = self._vectorizer.transform([_text(question) for question in questions[start : start + AT_ONCE]])
+            alike: NDArray[np.float64] = (asked @ self._known.T).toarray()
+            # Stable: the same for equal values, whatever the platform.
+            best = np.argsort(-alike, axis=1, kind="stable")[:, : self._shown]
+            found += [[self._pool[int(place)] for place in row[::-1]] for row in best]
+        return found
+
+
+def _text(question: Question) -> str:
+    return " ".join(question.fields.values())

@@ -1,0 +1,148 @@
+"""The answer that a model finds likeliest behind a prompt (Brown et al., 2020): no text is generated or parsed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from finesearch.tasks.prompting import Question
+from finesearch.tasks.windows import special_frame
+from finesearch.training.prompting.wording import Wording
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """Scores every candidate by the sum of the log-probabilities of its tokens.
+
+    The prompt is read once and not once for each candidate.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    wording: Wording
+
+    @cached_property
+    def candidates(self) -> list[list[int]]:
+        """Token ids of each candidate, as they follow the prompt."""
+        prompt = self.wording.prompt
+        if prompt.style == "chat" or self.model.config.is_encoder_decoder:
+            found = [self._pieces(text) for text in prompt.candidates]
+        else:
+            lead = self.wording.start.rpartition("}")[2] or "a "
+            stripped = lead.rstrip(" ") or "a"
+            known = self._pieces(stripped)
+            found = []
+            for text in prompt.candidates:
+                gap = " " if lead.endswith(" ") else ""
+                whole = self._pieces(stripped + gap + text)
+                # Where both melt into one token, the answer is taken by itself.
+                found.append(whole[len(known) :] if whole[: len(known)] == known else self._pieces(gap + text))
+        return found
+
+    @property
+    def room(self) -> int:
+        return max(map(len, self.candidates))
+
+    def tokens(self, question: Question, examples: Sequence[Question]) -> list[int]:
+        """The prompt as the model reads it."""
+        text = self.wording.before(question, examples, self.room)
+        if self.wording.prompt.style == "chat":
+            return self._pieces(text)
+        if self.model.config.is_encoder_decoder:
+            ids: list[int] = self.tokenizer(text.rstrip(" "), verbose=False)["input_ids"]
+            return ids
+        # Some tokenisers end every text with an end token; the answer comes behind this one.
+        return special_frame(self.tokenizer)[0] + self._pieces(text.rstrip(" "))
+
+    def scores(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Log-likelihoods (n, C) in fp32 on the CPU."""
+        score = self._decoded if self.model.config.is_encoder_decoder else self._continued
+        return score(prompts).float().cpu()
+
+    def _continued(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        ids, mask = padded(prompts, int(self.tokenizer.pad_token_id), self.model.device, left=True)
+        number, knows = len(self.candidates), inspect.signature(self.model.forward).parameters
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        more: dict[str, Any] = {"position_ids": positions} if "position_ids" in knows else {}
+        if "logits_to_keep" in knows:
+            more["logits_to_keep"] = 1
+        read = self.model(input_ids=ids, attention_mask=mask, use_cache=True, **more)
+        first: Tensor = read.logits[:, -1].float().log_softmax(-1)
+        answers, counted = padded(self.candidates, 0, self.model.device)
+        total = first[:, answers[:, 0]]
+        if answers.shape[1] == 1:
+            return total
+        cache = read.past_key_values
+        cache.batch_repeat_interleave(number)
+        behind, seen = answers[:, :-1].repeat(len(prompts), 1), counted[:, :-1].repeat(len(prompts), 1)
+        more = {}
+        if "position_ids" in knows:
+            step = torch.arange(behind.shape[1], device=ids.device)
+            more["position_ids"] = positions[:, -1:].repeat_interleave(number, 0) + 1 + step
+        rest = self.model(
+            input_ids=behind,
+            attention_mask=torch.cat([mask.repeat_interleave(number, 0), seen], dim=1),
+            past_key_values=cache,
+            use_cache=True,
+            **more,
+        )
+        known = rest.logits.float().log_softmax(-1).view(len(prompts), number, behind.shape[1], -1)
+        wanted = answers[:, 1:].expand(len(prompts), -1, -1).unsqueeze(-1)
+        later: Tensor = known.gather(-1, wanted).squeeze(-1) * counted[:, 1:]
+        return total + later.sum(-1)
+
+    def _decoded(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        from transformers.modeling_outputs import BaseModelOutput
+
+        ids, mask = padded(prompts, int(self.tokenizer.pad_token_id), self.model.device)
+        answers, counted = padded(self.candidates, 0, self.model.device)
+        number, length = answers.shape
+        start = torch.full((number, 1), _start_token(self.model, self.tokenizer), device=ids.device)
+        before = torch.cat([start, answers[:, :-1]], dim=1).repeat(len(prompts), 1)
+        encoded = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        logits = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoded.repeat_interleave(number, 0)),
+            attention_mask=mask.repeat_interleave(number, 0),
+            decoder_input_ids=before,
+        ).logits
+        known = logits.float().log_softmax(-1).view(len(prompts), number, length, -1)
+        wanted = answers.expand(len(prompts), -1, -1).unsqueeze(-1)
+        found: Tensor = known.gather(-1, wanted).squeeze(-1) * counted
+        return found.sum(-1)
+
+    def _pieces(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+
+def padded(
+    rows: Sequence[Sequence[int]], filler: int, device: torch.device, left: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Token ids (n, t) and the mask (n, t) of those that count, both int64."""
+    width = max(map(len, rows))
+    ids, mask = torch.full((len(rows), width), filler), torch.zeros((len(rows), width), dtype=torch.int64)
+    for number, row in enumerate(rows):
+        place = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[number, place] = torch.tensor(list(row), dtype=torch.int64)
+        mask[number, place] = 1
+    return ids.to(device), mask.to(device)
+
+
+def _start_token(model: PreTrainedModel, tokenizer: Any) -> int:
+    starts = (
+        getattr(model.config, "decoder_start_token_id", None),
+        getattr(model.config, "bos_token_id", None),
+        tokenizer.bos_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.pad_token_id,
+    )
+    return int(next(token for token in starts if token is not None))

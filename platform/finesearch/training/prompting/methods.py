@@ -1,0 +1,142 @@
+"""Which way of asking a model can take, and the model for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finesearch.errors import ModelError
+from finesearch.plan import ADAPTATIONS
+from finesearch.plan.templates import AUTO, placeholders
+from finesearch.tasks.prompting import can_ask
+from finesearch.training.model_files import load_tokenizer, quiet_transformers
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from finesearch.tasks import Task
+
+CLASSES = {"cloze": "AutoModelForMaskedLM", "similarity": "AutoModel"}
+# Endings of class names whose weights hold an output layer that predicts words.
+WITH_HEAD = ("ForMaskedLM", "ForPreTraining", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
+
+
+def trains(adaptation: str) -> bool:
+    """Whether an adaptation changes the model at all."""
+    return ADAPTATIONS[adaptation].trains
+
+
+def possible_methods(config: PretrainedConfig) -> tuple[str, ...]:
+    """The ways in which a model of this config can be asked, the usual one first.
+
+    An encoder is asked to fill gaps where its weights have the output layer for it, which the classes in its config
+    tell.
+    """
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    if config.is_encoder_decoder:
+        return ("likelihood",)
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        has_head = any(name.endswith(WITH_HEAD) for name in config.architectures or ())
+        return ("cloze", "similarity") if has_head else ("similarity",)
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return ("likelihood", "similarity")
+    return ("similarity",)
+
+
+def choose_method(wanted: str, config: PretrainedConfig, adaptation: str) -> str:
+    """The method that is meant.
+
+    Raises:
+        ModelError: the model cannot be asked so.
+    """
+    possible = possible_methods(config)
+    if wanted == "auto":
+        return possible[0]
+    if wanted not in possible:
+        raise ModelError(
+            f"adaptation.{adaptation}.method: {wanted} does not suit {type(config).__name__} "
+            f"({', '.join(config.architectures or ['no class named in its config'])}). Use {' or '.join(possible)}, or "
+            f"auto."
+        )
+    return wanted
+
+
+def choose_style(wanted: str, method: str, has_chat_template: bool, adaptation: str) -> str:
+    """``chat`` or ``plain``.
+
+    Raises:
+        ModelError: chat is wanted, and the model has no chat template or is not asked by likelihood.
+    """
+    can_chat = has_chat_template and method == "likelihood"
+    if wanted == "chat" and not can_chat:
+        why = "the tokenizer has no chat template" if method == "likelihood" else f"{method} has no turns"
+        raise ModelError(f"adaptation.{adaptation}.style: chat cannot be had: {why}. Use plain, or auto.")
+    return "chat" if can_chat and wanted != "plain" else "plain"
+
+
+def check_prompting(
+    adaptation: str, parameters: Mapping[str, Any], task: Task, config: PretrainedConfig, tokenizer: Any
+) -> None:
+    """Whether the model can be asked as the parameters have it.
+
+    Raises:
+        ModelError: it cannot; says what would work.
+    """
+    if not can_ask(task):
+        form = f", form {task.plan.form}" if task.plan.form else ""
+        raise ModelError(f"adaptation.{adaptation}: {task.kind}{form} has no answers to choose from. Leave it out.")
+    method = choose_method(parameters["method"], config, adaptation)
+    has_template = getattr(tokenizer, "chat_template", None) is not None
+    choose_style(parameters["style"], method, has_template, adaptation)
+    if method == "cloze" and tokenizer.mask_token is None:
+        raise ModelError(
+            f"adaptation.{adaptation}.method: the tokenizer has no mask token, which cloze needs. Use similarity."
+        )
+    template = str(parameters["template"])
+    if method == "similarity" and template != AUTO:
+        described = next(line for line in template.split("\n") if "{label}" in line)
+        if set(placeholders(described)) != {"label"} or described == template:
+            raise ModelError(
+                f"adaptation.{adaptation}.template: by similarity, the line with {{label}} describes a label and the "
+                f"other lines are the text; expected other placeholders on lines of their own, got {template!r}. Write "
+                f"e.g. '{{text}}\\nThis is {{label}}.'."
+            )
+
+
+def class_of(method: str, config: PretrainedConfig) -> str:
+    """Name of the class of transformers that answers by a method."""
+    if method == "likelihood":
+        return "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM"
+    return CLASSES[method]
+
+
+def load_asked(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:
+    """The model that answers by a method, fp32 and in eval mode, and its tokenizer.
+
+    Raises:
+        ModelError: the weights cannot be read.
+    """
+    import torch
+    import transformers
+
+    from finesearch.training.model_facts import read_config
+
+    config = read_config(folder)
+    auto = getattr(transformers, class_of(method, config))
+    with quiet_transformers():
+        try:
+            model: PreTrainedModel = auto.from_pretrained(
+                folder, config=config, dtype=torch.float32, trust_remote_code=False
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelError(
+                f"task.model: the weights in {folder} cannot be read ({type(error).__name__}: {error}). "
+                f"Fetch them again."
+            ) from error
+    model.train(False)
+    return model, load_tokenizer(folder)

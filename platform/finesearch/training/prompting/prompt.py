@@ -1,0 +1,45 @@
+"""What a model is asked and how; a checkpoint of such a trial holds this and no weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from finesearch.errors import CheckpointError
+from finesearch.tasks.prompting import Question
+from finesearch.training.trial import Frozen
+
+FILE = "prompt.json"
+
+
+class Prompt(Frozen):
+    """Complete: with the model and the tokenizer, it answers.
+
+    method: likelihood, cloze or similarity. style: chat or plain. candidates: the possible answers, by their numbers.
+    calibrate: whether an answer's likelihood is set against that without content. examples: what is shown before a
+    question; with ``similar_shown`` the pool out of which so many are taken for each question, those most like it.
+    """
+
+    method: str
+    style: str
+    template: str
+    candidates: tuple[str, ...]
+    calibrate: bool
+    examples: tuple[Question, ...] = ()
+    similar_shown: int | None = None
+
+    def write(self, folder: Path) -> None:
+        (folder / FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_prompt(folder: Path) -> Prompt:
+    """The prompt of a checkpoint whose manifest has been verified.
+
+    Raises:
+        CheckpointError: another version of this program wrote it.
+    """
+    try:
+        return Prompt.model_validate_json((folder / FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise CheckpointError(f"{folder / FILE}: expected a prompt, got something else: {error}") from error
