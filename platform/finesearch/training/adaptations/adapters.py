@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 # What peft's layers call the parameters that they add, and a model its prompt.
 ADDED = ("lora_", "ia3_", PROMPT_ENCODER)
+# Keys, values and the inner activations of (IA)³, where peft has no table: all layers, and those whose input is scaled.
+# ModernBERT computes queries with keys and values in one, as GPT-2 does.
+PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "distilbert": (("k_lin", "v_lin", "ffn.lin2"), ("ffn.lin2",)),
+    "modernbert": (("attn.Wqkv", "mlp.Wo"), ("mlp.Wo",)),
+}
 
 
 class Adapter(Adaptation):
@@ -120,7 +126,8 @@ class IA3(Adapter):
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as ALL
 
         kind, layers = model.config.model_type, linear_layers(model)
-        return ending_in(ALL.get(kind, ()), layers), ending_in(INNER.get(kind, ()), layers)
+        places, inner = PLACES.get(kind, (ALL.get(kind, ()), INNER.get(kind, ())))
+        return ending_in(places, layers), ending_in(inner, layers)
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:
