@@ -200,6 +200,12 @@ def cache_config(model: PreTrainedModel) -> Any:
     return whole.get_decoder().config if model.config.is_encoder_decoder else model.config
 
 
+def pools_first_token(model: PreTrainedModel) -> bool:
+    """Whether the head classifies a text by an encoder's states; decoders take the last token of the text."""
+    names = inspect.signature(model.forward).parameters
+    return type(model).__name__.endswith("ForSequenceClassification") and "past_key_values" not in names
+
+
 def word_ids(model: PreTrainedModel, words: str, count: int) -> list[int]:
     """The tokens of some words, over and over until there are ``count``."""
     from finesearch.training.model_files import load_tokenizer

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from finesearch.training.adaptations.prompts import PROMPT_ENCODER, cache_config
+from finesearch.training.adaptations.prompts import PROMPT_ENCODER, cache_config, pools_first_token
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,10 +48,12 @@ def put_before_layers(model: PreTrainedModel) -> None:
     _wrap(model.base_model, lambda named: _keys_before(model, named))
 
 
-def pools_first_token(model: PreTrainedModel) -> bool:
-    """Whether the head classifies a text by an encoder's states; decoders take the last token of the text."""
-    names = inspect.signature(model.forward).parameters
-    return type(model).__name__.endswith("ForSequenceClassification") and "past_key_values" not in names
+def prompt_of(model: PreTrainedModel) -> Tensor:
+    """What the prompt encoder makes of its N tokens: (N, width)."""
+    encoder: Any = model.get_submodule(PROMPT_ENCODER)
+    tokens = torch.arange(_count(model), device=encoder.embedding.weight.device)
+    prompt: Tensor = encoder(tokens[None])[0]
+    return prompt
 
 
 def _wrap(
@@ -89,7 +91,7 @@ def _embeddings_before(model: PreTrainedModel, module: Any, named: Named) -> Nam
     if _is_filled(named):
         return {**named, "input_ids": ids}
     embedded = module.get_input_embeddings()(ids) if embedded is None else embedded
-    prompt = _prompt(model)[None].expand(batch, -1, -1).to(embedded.dtype)
+    prompt = prompt_of(model)[None].expand(batch, -1, -1).to(embedded.dtype)
     named["inputs_embeds"] = torch.cat((prompt, embedded), dim=1)
     if named.get("token_type_ids") is not None:
         types = named["token_type_ids"]
@@ -117,7 +119,7 @@ def _keys_before(model: PreTrainedModel, named: Named) -> Named:
     encoder: Any = model.get_submodule(PROMPT_ENCODER)
     heads, batch = encoder.num_heads, len(text)
     # (N, layers * 2 * heads * width) to (layers * 2, B, heads, N, width).
-    states = _prompt(model).view(count, -1, heads, encoder.head_width).permute(1, 2, 0, 3)
+    states = prompt_of(model).view(count, -1, heads, encoder.head_width).permute(1, 2, 0, 3)
     states = states[:, None].expand(-1, batch, -1, -1, -1)
     for layer in range(len(states) // 2):
         layers.update(states[2 * layer], states[2 * layer + 1], layer)
@@ -148,11 +150,3 @@ def _is_filled(named: Named) -> bool:
 def _count(model: PreTrainedModel) -> int:
     encoder: Any = model.get_submodule(PROMPT_ENCODER)
     return int(encoder.embedding.num_embeddings)
-
-
-def _prompt(model: PreTrainedModel) -> Tensor:
-    """What the prompt encoder makes of its N tokens: (N, width)."""
-    encoder: Any = model.get_submodule(PROMPT_ENCODER)
-    tokens = torch.arange(_count(model), device=encoder.embedding.weight.device)
-    prompt: Tensor = encoder(tokens[None])[0]
-    return prompt
