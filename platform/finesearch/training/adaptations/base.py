@@ -36,6 +36,8 @@ class Adaptation(ABC):
     """One way to adapt a model. Stateless; its parameters come with every call."""
 
     name: ClassVar[str] = ""
+    trains: ClassVar[bool] = True
+    """Whether anything trains at all."""
     checked: ClassVar[tuple[str, ...]] = ()
     """Parameters on whose values it depends whether a model can be adapted so."""
 
