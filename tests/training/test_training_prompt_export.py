@@ -135,3 +135,16 @@ def test_an_exported_prompt_answers_the_same_by_the_code_beside_it(
         assert got == expected
     # An untaught BART writes the same for every text.
     assert len({str(answer) for answer in expected}) > 1 or case == "bart"
+
+
+def test_the_command_says_that_a_prompt_was_written_for_peft(
+    checkpoints: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from finesearch.cli import main
+
+    (tmp_path / "ranked.json").write_text(json.dumps([{"rank": 1, "checkpoint": checkpoints["t5"][0]}]))
+    assert main(["export", str(tmp_path), str(tmp_path / "out")]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{tmp_path / 'out'}\n"
+    assert told.err.startswith("a prompt cannot be merged into weights: written for peft, see README.md")
+    assert (tmp_path / "out" / "README.md").is_file()
