@@ -122,6 +122,9 @@ def _export(options: argparse.Namespace) -> int:
     if options.folder.exists() and any(options.folder.iterdir()):
         raise InputError(f"{options.folder}: exists and is not empty. Expected a new folder; nothing was overwritten.")
     export_checkpoint(ranked.checkpoint, options.folder, adapter=options.adapter, generation=ranked.generation)
+    if not options.adapter and any(options.folder.rglob("adapter_config.json")):
+        # On standard error: what a script reads is the folder.
+        print("a prompt cannot be merged into weights: written for peft, see README.md there", file=sys.stderr)
     print(options.folder)
     return 0
 

@@ -145,7 +145,7 @@ def test_an_interrupted_adapter_ends_as_the_undisturbed_one(stage: int, home: Pa
 
 def test_a_checkpoint_without_an_adapter_cannot_be_exported_as_one(work: Workbench, tmp_path: Path) -> None:
     result, _ = run(work, trial(tmp_path / "trial", adaptation="head_only"))
-    with pytest.raises(InputError, match=r"--adapter: expected .* \(lora, ia3.*\), got one of head_only, which"):
+    with pytest.raises(InputError, match=r"--adapter: expected .* \(.*lora, ia3.*\), got one of head_only, which"):
         export_checkpoint(str(result.checkpoint), tmp_path / "adapter", adapter=True)
     assert not (tmp_path / "adapter").exists()
 
@@ -228,10 +228,53 @@ def test_targets_that_match_nothing_are_refused_before_anything_runs(
 
 
 def test_a_model_whose_places_for_vectors_are_not_known_is_refused() -> None:
-    model = build("distilbert")
+    model = build("electra")
     assert linear_layers(model)
-    with pytest.raises(ModelError, match="ia3: peft does not say where DistilBertFor.* takes its vectors. Use lora"):
+    with pytest.raises(ModelError, match="ia3: it is not known where ElectraFor.* takes its vectors. Use lora, which"):
         adapt(model, study(model, EXAMPLE), "ia3", {}, fresh=())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "vectors"),
+    [("distilbert", {32: 2, 64: 1}), ("modernbert", {96: 1, 64: 1}), ("bert", {32: 3, 64: 1})],
+)
+def test_vectors_of_ia3_start_as_nothing_train_and_merge(architecture: str, vectors: dict[int, int]) -> None:
+    model = build(architecture).eval()
+    names, before = {name for name, _ in model.named_parameters()}, model(**EXAMPLE).logits
+    adapt(model, study(model, EXAMPLE), "ia3", {}, fresh=())
+    model.eval()
+    added = [parameter for name, parameter in model.named_parameters() if is_added(name)]
+    sizes = [parameter.numel() for parameter in added]
+    # Keys and values (with queries, where one layer computes all three), and what enters the feed-forward's end.
+    assert {size: sizes.count(size) for size in sizes} == {size: 3 * count for size, count in vectors.items()}
+    assert torch.equal(model(**EXAMPLE).logits, before)
+    model(**EXAMPLE).logits.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in added)
+    with torch.no_grad():
+        for parameter in added:
+            parameter += torch.randn_like(parameter)
+        moved = model(**EXAMPLE).logits
+        assert not torch.allclose(moved, before, atol=1e-6)
+        merge_adapter(model)
+        torch.testing.assert_close(model(**EXAMPLE).logits, moved, rtol=1e-5, atol=1e-6)
+    assert {name for name, _ in model.named_parameters()} == names
+
+
+@pytest.mark.parametrize("adaptation", ["lora", "ia3", "prompt_tuning", "p_tuning", "prefix_tuning"])
+def test_the_output_layer_that_a_language_model_came_with_stays_as_it_is(adaptation: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model("llama", **ARCHITECTURES["llama"][0], tie_word_embeddings=False)
+    for fresh in ((), ("lm_head.weight",)):
+        model = AutoModelForCausalLM.from_config(config)
+        adapt(model, study(model, EXAMPLE), adaptation, ADAPTATIONS[adaptation].defaults, fresh)
+        assert model.lm_head.weight.requires_grad == bool(fresh)
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert {name for name in trained if not is_added(name)} == set(fresh)
+    # That of a task trains, new or not.
+    model = build("llama")
+    adapt(model, study(model, EXAMPLE), adaptation, ADAPTATIONS[adaptation].defaults, fresh=())
+    assert model.score.weight.requires_grad
 
 
 def test_words_for_targets_stand_alone() -> None:

@@ -1,7 +1,5 @@
 """Balanced classes: the library's weights, and the exact mean over a global batch however it is cut."""
 
-import csv
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from plain_reference import plain_training
+from regular_cases import write_skewed
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy
 from training_cases import bench, merged, recipe, run, trial
@@ -20,14 +19,8 @@ PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs"
 
 @pytest.fixture(scope="module")
 def skewed(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home with a quarter of the bad ones: 26 good and 7 bad rows."""
-    folder = Path(shutil.copytree(home, tmp_path_factory.mktemp("skewed") / "home"))
-    with (folder / "train.csv").open(newline="") as file:
-        header, *rows = csv.reader(file)
-    bad = [row for row in rows if row[1] == "bad"][::4]
-    with (folder / "train.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([header, *(row for row in rows if row[1] == "good" or row in bad)])
-    return folder
+    """26 good and 7 bad rows."""
+    return write_skewed(home, tmp_path_factory.mktemp("skewed") / "home")
 
 
 def test_weights_are_scikit_learns() -> None:

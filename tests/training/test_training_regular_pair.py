@@ -8,9 +8,9 @@ import pytest
 import torch
 from pairs import seen_by_two
 from plain_reference import plain_training
-from regular_cases import PLAIN, plain_average, plain_l2sp
-from regular_pair_worker import CASES
-from training_cases import bench, equal, merged, recipe
+from regular_cases import PLAIN, plain_average, plain_l2sp, write_skewed
+from regular_pair_worker import CASES, RESUMED, SKEWED_STAGES
+from training_cases import bench, equal, merged, recipe, run, trial
 
 from finesearch.training import TrialResult, Workbench
 
@@ -23,7 +23,9 @@ def work(home: Path) -> Workbench:
 @pytest.fixture(scope="module")
 def seen(home: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of the two ranks saw of each case."""
-    return seen_by_two("regular_pair_worker.py", home, tmp_path_factory.mktemp("regular-pair"))
+    out = tmp_path_factory.mktemp("regular-pair")
+    write_skewed(home, out / "skewed")
+    return seen_by_two("regular_pair_worker.py", home, out)
 
 
 def result_of(seen: list[dict[str, Any]], case: str) -> TrialResult:
@@ -49,14 +51,29 @@ def test_weights_are_those_of_plain_pytorch(case: str, seen: list[dict[str, Any]
         )
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
-def test_an_interrupted_trial_ends_as_the_undisturbed_one(stage: int, seen: list[dict[str, Any]]) -> None:
-    whole, parts = result_of(seen, f"whole{stage}"), result_of(seen, f"parts{stage}")
+@pytest.mark.parametrize("name", RESUMED)
+def test_an_interrupted_trial_ends_as_the_undisturbed_one(name: str, seen: list[dict[str, Any]]) -> None:
+    whole, parts = result_of(seen, f"whole{name}"), result_of(seen, f"parts{name}")
     assert [evaluation.train_loss for evaluation in parts.history] == [e.train_loss for e in whole.history]
     assert equal(merged(parts.checkpoint), merged(whole.checkpoint))
 
 
-@pytest.mark.parametrize("case", [*CASES, "whole0", "whole2"])
+@pytest.mark.parametrize("stage", SKEWED_STAGES)
+def test_balanced_classes_weigh_over_two_ranks_what_they_do_in_one(
+    stage: int, seen: list[dict[str, Any]], home: Path, tmp_path: Path
+) -> None:
+    result = result_of(seen, f"skewed{stage}")
+    alone = bench(write_skewed(home, tmp_path / "skewed"))
+    expected, _ = run(alone, trial(tmp_path / "trial", **PLAIN, class_weights="balanced"))
+    assert result.history[0].train_loss == pytest.approx(expected.history[0].train_loss, rel=1e-5)
+    got = merged(result.checkpoint)
+    for name, tensor in merged(expected.checkpoint).items():
+        torch.testing.assert_close(
+            got[name], tensor, rtol=1e-3, atol=3e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("case", [*CASES, "whole0", "whole2", "skewed2"])
 def test_ranks_agree_on_what_was_learned(case: str, seen: list[dict[str, Any]]) -> None:
     first, second = ([e["metrics"] | {"loss": e["train_loss"]} for e in rank[case]["history"]] for rank in seen)
     assert first == second

@@ -25,6 +25,9 @@ ADAPTATIONS: dict[str, dict[str, Any]] = {
     "gradual_unfreezing": {"every_fraction": 0.25},
     "lora": {"rank": 2, "lora_dropout": 0.1, "targets": "query dense", "rslora": True},
     "ia3": {},
+    "prompt_tuning": {"virtual_tokens": 3},
+    "p_tuning": {"virtual_tokens": 3, "encoder": "lstm"},
+    "prefix_tuning": {"virtual_tokens": 3, "projection": True},
 }
 # Four steps with one evaluation after all of them: by then every layer has joined that will.
 ONE_EVALUATION = {"epochs": 1, "batch_size": 13}
@@ -38,7 +41,12 @@ PAIR_STAGES: dict[str, tuple[int, ...]] = {
     "gradual_unfreezing": (0, 1, 2, 3),
     "lora": (0, 1, 2, 3),
     "ia3": (0, 3),
+    "prompt_tuning": (0, 1, 2, 3),
+    "p_tuning": (0, 3),
+    "prefix_tuning": (0, 1, 2, 3),
 }
+# Those that add parameters to the model.
+ADDING = ("lora", "ia3", "prompt_tuning", "p_tuning", "prefix_tuning")
 PAIRS = [(stage, adaptation) for adaptation, stages in PAIR_STAGES.items() for stage in stages]
 SGD = {"optimizer": "sgd", "optimizer_parameters": {"momentum": 0.9, "nesterov": True}}
 # What each adaptation freezes in a BERT of four layers: a regular expression that the parameters' names match.
@@ -53,6 +61,7 @@ FROZEN = {
     "gradual_unfreezing": r"bert\.(embeddings|encoder\.layer\.0)\.",
     "lora": r"bert\.(?!.*\.lora_)",
     "ia3": r"bert\.(?!.*\.ia3_l\.)",
+    **dict.fromkeys(("prompt_tuning", "p_tuning", "prefix_tuning"), r"bert\."),
     "pattern": r"bert\.(?!pooler|encoder\.layer\.[13]\.output)",
 }
 

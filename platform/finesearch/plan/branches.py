@@ -106,6 +106,20 @@ _PROMPT = (
         True,
     ),
 )
+_VIRTUAL_TOKENS = Searchable("virtual_tokens", "integer", "Tokens of the prompt that trains.", low=1)
+_INIT = Searchable(
+    "init",
+    "names",
+    "What the prompt starts as: random numbers, rows drawn from the vocabulary, or the rows of a list of words.",
+    words=("vocabulary", "random"),
+)
+_HIDDEN_SIZE = Searchable(
+    "hidden_size",
+    "integer",
+    "Width of the network that makes the prompt; null: as its output.",
+    1,
+    nullable=True,
+)
 
 BESIDE_FROZEN_WEIGHTS = frozenset({"l2sp", "mixout", "neftune"})
 """What has no effect where every pretrained weight stays as it is."""
@@ -142,7 +156,7 @@ ADAPTATIONS: dict[str, Branch] = {
         ),
         _branch(
             "lora",
-            "Low-rank matrices beside frozen weights, and the output layer, train (Hu et al., 2022).",
+            "Low-rank matrices beside frozen weights train, and a task's output layer (Hu et al., 2022).",
             (Searchable("rank", "integer", "Rank of the matrices.", low=1), 8),
             (Searchable("alpha", "float", "Their product counts alpha / rank.", low=0.0, open_low=True), 16.0),
             (Searchable("lora_dropout", "float", "Dropout before the matrices.", 0.0, 1.0, open_high=True), 0.0),
@@ -153,8 +167,31 @@ ADAPTATIONS: dict[str, Branch] = {
         ),
         _branch(
             "ia3",
-            "Vectors that scale keys, values and feed-forwards train, with the output layer: (IA)³.",
+            "Vectors that scale keys, values and feed-forwards train, and a task's output layer: (IA)³.",
             without_effect=BESIDE_FROZEN_WEIGHTS,
+        ),
+        _branch(
+            "prompt_tuning",
+            "Embeddings before those of the text train, and a task's output layer (Lester et al., 2021).",
+            (_VIRTUAL_TOKENS, 20),
+            (_INIT, "vocabulary"),
+            without_effect=WITHOUT_LAYERS,
+        ),
+        _branch(
+            "p_tuning",
+            "A network that makes embeddings before the text's trains, and a task's output layer (Liu et al., 2021).",
+            (_VIRTUAL_TOKENS, 20),
+            (Searchable("encoder", "word", "The network that makes the prompt.", words=("mlp", "lstm")), "mlp"),
+            (_HIDDEN_SIZE, None),
+            without_effect=WITHOUT_LAYERS,
+        ),
+        _branch(
+            "prefix_tuning",
+            "Keys and values before those of every layer train, and a task's output layer (Li and Liang, 2021).",
+            (_VIRTUAL_TOKENS, 20),
+            (Searchable("projection", "boolean", "A network makes them, and trains with its input."), False),
+            (_HIDDEN_SIZE, None),
+            without_effect=WITHOUT_LAYERS,
         ),
         _branch(
             "zero_shot",
@@ -201,7 +238,8 @@ OPTIMIZERS: dict[str, Branch] = {
         ),
         _branch(
             "adafactor",
-            "Adafactor (Shazeer and Stern, 2018); the rate is relative to the size of each matrix: start at 1e-2.",
+            "Adafactor (Shazeer and Stern, 2018); a step is the rate times the size of the weights, about 0.06 in "
+            "pretrained matrices: 1e-3 to 3e-3 are AdamW's 5e-5 to 2e-4.",
             (Searchable("beta2_decay", "float", "Memory of step t is 1 - t ** this.", -1.0, 0.0, open_high=True), -0.8),
             (Searchable("clipping_threshold", "float", "Largest root mean square of an update.", low=1.0), 1.0),
             (Searchable("smallest_scale", "float", "Size below which a matrix does not shrink its steps.", 0.0), 1e-3),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import InputError
-from finesearch.training.adaptations import ADAPTATIONS, adapters
+from finesearch.training.adaptations import ADAPTATIONS, adapters, prompts
 from finesearch.training.checkpoint_record import BaseReference, CheckpointRecord
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ def check_has_adapter(record: CheckpointRecord) -> None:
     Raises:
         InputError: its recipe changed the weights themselves.
     """
-    if not isinstance(ADAPTATIONS[record.recipe.adaptation], adapters.Adapter):
-        known = ", ".join(name for name, each in ADAPTATIONS.items() if isinstance(each, adapters.Adapter))
+    kinds = (adapters.Adapter, prompts.Prompt)
+    if not isinstance(ADAPTATIONS[record.recipe.adaptation], kinds):
+        known = ", ".join(name for name, each in ADAPTATIONS.items() if isinstance(each, kinds))
         raise InputError(
             f"--adapter: expected a checkpoint of an adaptation that adds an adapter ({known}), got one of "
             f"{record.recipe.adaptation}, which changes the weights themselves. Export it without --adapter."
@@ -42,7 +43,7 @@ def save_adapter(model: PreTrainedModel, plain: PreTrainedModel, record: Checkpo
     owners = {name: name.rpartition(".")[0] for name in record.trained if not adapters.is_added(name)}
     config: Any = adaptation.config(plain, record.recipe.adaptation_parameters, record.trained)
     config.modules_to_save = sorted(set(owners.values()))
-    config.base_model_name_or_path, config.revision = _address(record.base)
+    config.base_model_name_or_path, config.revision = address(record.base)
     adapted: Any = get_peft_model(plain, config)
     tensors = {}
     for name in record.trained:
@@ -53,7 +54,7 @@ def save_adapter(model: PreTrainedModel, plain: PreTrainedModel, record: Checkpo
     adapted.save_pretrained(str(folder))
 
 
-def _address(base: BaseReference) -> tuple[str, str | None]:
+def address(base: BaseReference) -> tuple[str, str | None]:
     """Where peft finds the base model: by its name if it came from the hub, else in its folder."""
     came_from_hub = Path(base.folder).parent.name == "snapshots"
     return (base.model, base.revision) if came_from_hub else (base.folder, None)

@@ -18,7 +18,8 @@ def export_checkpoint(
 ) -> Path:
     """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
 
-    Where transformers has no class for the head (relation extraction), a README.md beside them shows how to use it.
+    Where transformers has no class for the head (relation extraction), a README.md beside them shows how to use it. A
+    prompt cannot be merged: what is written is what peft loads, and the README.md says how.
 
     base: see ``load_checkpoint_model``. adapter: write what was added to the base model and trained, for peft, instead
     of the merged model. generation: settings of ``task.generation`` that replace those that the trial was scored with.
@@ -36,6 +37,7 @@ def export_checkpoint(
     from finesearch.training.adapter_files import check_has_adapter, save_adapter
     from finesearch.training.checkpoint_model import load_base, load_checkpoint_model
     from finesearch.training.model_files import quiet_transformers
+    from finesearch.training.prompt_files import holds_prompt, save_prompt, save_relation_prompt
     from finesearch.training.relation_model import LOADER, RelationExtractionModel
 
     destination = Path(destination).absolute()
@@ -46,14 +48,22 @@ def export_checkpoint(
         write_with(model.generation_config, generation)
     if adapter:
         check_has_adapter(record)
-    else:
+    elif not holds_prompt(record):
         merge_adapter(model)
     temporary = destination.with_name(f".tmp-{destination.name}")
     manifest.remove_folder(temporary)
     try:
         with manifest.disk_full_is_told(destination), quiet_transformers():
             temporary.mkdir(parents=True)
-            if adapter:
+            if holds_prompt(record):
+                is_relation = isinstance(model, RelationExtractionModel)
+                save = save_relation_prompt if is_relation else save_prompt
+                save(model, load_base(Path(folder), record, base), record, temporary)
+                if not is_relation:
+                    model.config.save_pretrained(temporary)
+                    if model.can_generate():
+                        model.generation_config.save_pretrained(temporary)
+            elif adapter:
                 save_adapter(model, load_base(Path(folder), record, base), record, temporary)
                 model.config.save_pretrained(temporary)
             else:

@@ -18,6 +18,7 @@ from finesearch.training.anatomy import num_blocks
 from finesearch.training.depths import check_depths
 from finesearch.training.model_files import load_tokenizer, quiet_transformers, weight_files, weights_sha256
 from finesearch.training.model_source import model_folder
+from finesearch.training.positions import positions_of
 from finesearch.training.trial import Frozen
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class ModelFacts(Frozen):
     """One base model with the head of the task ``kind``.
 
     ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters``
-    counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files.
+    counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files. ``positions`` are
+    the tokens that the task has the model take at once.
     """
 
     folder: str
@@ -40,6 +42,7 @@ class ModelFacts(Frozen):
     parameters: int
     weight_bytes: int
     sha256: str
+    positions: int = 0
 
     @property
     def bytes_in_training(self) -> int:
@@ -59,7 +62,8 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
     files = weight_files(folder)
     load_tokenizer(folder)
     skeleton = build_skeleton(config, task.kind, folder)
-    check_max_length(skeleton, make_task(task).positions(config.is_encoder_decoder))
+    positions = make_task(task).positions(config.is_encoder_decoder)
+    check_max_length(skeleton, positions)
     return ModelFacts(
         folder=str(folder),
         kind=task.kind,
@@ -68,6 +72,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
         parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
         weight_bytes=sum(path.stat().st_size for path in files),
         sha256=weights_sha256(folder),
+        positions=positions,
     )
 
 
@@ -97,7 +102,9 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
         adaptation = ADAPTATIONS[name]
         given = [_extremes(domains[key]) if key in domains else (branch.defaults[key],) for key in adaptation.checked]
         for values in product(*given):
-            adaptation.check(skeleton, dict(zip(adaptation.checked, values, strict=True)))
+            parameters = dict(zip(adaptation.checked, values, strict=True))
+            adaptation.check(skeleton, parameters)
+            adaptation.check_room(skeleton, parameters, facts.positions)
     for entry in space.entries:
         if entry.key == "layerwise_decay" and any(value < 1.0 for value in _extremes(entry.domain)):
             check_depths(entry.key, skeleton)
@@ -220,19 +227,12 @@ def check_max_length(model: PreTrainedModel, max_length: int) -> None:
     Raises:
         ModelError: it is not.
     """
-    from torch import nn
-
-    for name, module in model.named_modules():
-        last = name.rpartition(".")[2]
-        if isinstance(module, nn.Embedding) and ("position" in last or last == "wpe"):
-            # RoBERTa and its kin count positions from behind the padding token, BART's tables are two longer.
-            positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-            positions = min(positions, getattr(model.config, "max_position_embeddings", None) or positions)
-            if max_length > positions:
-                raise ModelError(
-                    f"task.max_length: {type(model).__name__} has {positions} positions, so expected at most "
-                    f"{positions}, got {max_length}."
-                )
+    positions = positions_of(model)
+    if positions is not None and max_length > positions:
+        raise ModelError(
+            f"task.max_length: {type(model).__name__} has {positions} positions, so expected at most "
+            f"{positions}, got {max_length}."
+        )
 
 
 def _extremes(domain: Any) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ base        what an adaptation answers
 freezing    full · freeze_embeddings · freeze_bottom · train_top · head_only
 selection   norms_only · biases_only · pattern
 adapters    lora · ia3
+prompts     prompt_tuning · p_tuning · prefix_tuning; virtual_tokens: where they enter the model
 unfreezing  gradual_unfreezing
 quiet       no dropout where nothing trains
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations import adapters, freezing, selection
+from finesearch.training.adaptations import adapters, freezing, prompts, selection
 from finesearch.training.adaptations.base import ADAPTATIONS, Adaptation, Setting
 from finesearch.training.adaptations.quiet import keep_quiet, quiet_modules
 from finesearch.training.adaptations.unfreezing import Unfreezing
@@ -28,7 +29,18 @@ from finesearch.training.anatomy import Anatomy
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ADAPTATIONS", "Adaptation", "Adapted", "Unfreezing", "adapt", "adapters", "attach", "freezing", "selection"]
+__all__ = [
+    "ADAPTATIONS",
+    "Adaptation",
+    "Adapted",
+    "Unfreezing",
+    "adapt",
+    "adapters",
+    "attach",
+    "freezing",
+    "prompts",
+    "selection",
+]
 
 
 @dataclass(frozen=True, eq=False)

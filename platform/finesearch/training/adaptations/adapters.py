@@ -12,15 +12,22 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.base import Adaptation, Parameters, Setting, head_parameters
+from finesearch.training.adaptations.base import Adaptation, Parameters, Setting, task_head
+from finesearch.training.adaptations.prompts import PROMPT_ENCODER
 from finesearch.training.anatomy import backbone_prefix, block_lists
 
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
 
-# What peft's layers call the parameters that they add.
-ADDED = ("lora_", "ia3_")
+# What peft's layers call the parameters that they add, and a model its prompt.
+ADDED = ("lora_", "ia3_", PROMPT_ENCODER)
+# Keys, values and the inner activations of (IA)³, where peft has no table: all layers, and those whose input is scaled.
+# ModernBERT computes queries with keys and values in one, as GPT-2 does.
+PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "distilbert": (("k_lin", "v_lin", "ffn.lin2"), ("ffn.lin2",)),
+    "modernbert": (("attn.Wqkv", "mlp.Wo"), ("mlp.Wo",)),
+}
 
 
 class Adapter(Adaptation):
@@ -36,7 +43,7 @@ class Adapter(Adaptation):
         inject_adapter_in_model(self.config(model, parameters, fresh), model)
 
     def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
-        return {name for name, _ in model.named_parameters() if is_added(name)} | head_parameters(model)
+        return {name for name, _ in model.named_parameters() if is_added(name)} | task_head(model)
 
 
 class LoRA(Adapter):
@@ -98,7 +105,7 @@ class IA3(Adapter):
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
         if not self.places(model)[0]:
             raise ModelError(
-                f"adaptation.ia3: peft does not say where {type(model).__name__} takes its vectors. Use lora, which "
+                f"adaptation.ia3: it is not known where {type(model).__name__} takes its vectors. Use lora, which "
                 f"takes every model with linear layers."
             )
 
@@ -119,7 +126,8 @@ class IA3(Adapter):
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as ALL
 
         kind, layers = model.config.model_type, linear_layers(model)
-        return ending_in(ALL.get(kind, ()), layers), ending_in(INNER.get(kind, ()), layers)
+        places, inner = PLACES.get(kind, (ALL.get(kind, ()), INNER.get(kind, ())))
+        return ending_in(places, layers), ending_in(inner, layers)
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:

@@ -36,6 +36,8 @@ class Adaptation(ABC):
     """One way to adapt a model. Stateless; its parameters come with every call."""
 
     name: ClassVar[str] = ""
+    trains: ClassVar[bool] = True
+    """Whether anything trains at all."""
     checked: ClassVar[tuple[str, ...]] = ()
     """Parameters on whose values it depends whether a model can be adapted so."""
 
@@ -48,6 +50,15 @@ class Adaptation(ABC):
 
         Raises:
             ModelError: the model does not have what the adaptation needs; says what would work.
+        """
+
+    def check_room(  # noqa: B027 - most add no tokens
+        self, model: PreTrainedModel, parameters: Parameters, positions: int
+    ) -> None:
+        """Look whether what is added leaves the task the ``positions`` that it takes of the model.
+
+        Raises:
+            ModelError: it does not; says what would fit.
         """
 
     def attach(  # noqa: B027 - most adaptations add nothing
@@ -91,3 +102,10 @@ def head_parameters(model: PreTrainedModel) -> set[str]:
     """Names of the parameters above the backbone; none where the model has no separate head."""
     prefix = backbone_prefix(model)
     return {name for name, _ in model.named_parameters() if prefix and not name.startswith(prefix)}
+
+
+def task_head(model: PreTrainedModel) -> set[str]:
+    """Names of the parameters above the backbone, without the output layer that a language model came with."""
+    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    own = set() if output is None else {id(parameter) for parameter in output.parameters()}
+    return {name for name in head_parameters(model) if id(model.get_parameter(name)) not in own}
