@@ -22,6 +22,7 @@ LAYERS = "space.adaptation.one_of.freeze_bottom.layers={min: 1, max: 4}"
 # Example -> the rows it gets in place of its own files (None: it brings its own), and what a tiny model needs changed.
 CHANGES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "quickstart.yaml": (None, (LAYERS,)),
+    "question_answering.yaml": ("asked", (LAYERS, "task.stride=4")),
     "relation_extraction.yaml": ("related", (LAYERS,)),
     "summarization.yaml": (
         "summarized",
@@ -59,6 +60,7 @@ def rows(home: Path) -> dict[str, str]:
         "sentiment": "{train: train.csv, validation: validation.csv, test: test.csv}",
         "tagged": write_json_lines(home, "tagged", tagged_row),
         "related": write_json_lines(home, "related", related_row),
+        "asked": write_json_lines(home, "asked", asked_row),
         "summarized": write_json_lines(home, "summarized", summarized_row),
         "translated": write_json_lines(home, "translated", translated_row),
     }
@@ -67,6 +69,13 @@ def rows(home: Path) -> dict[str, str]:
 def translated_row(generator: random.Random) -> dict[str, str]:
     sources, targets = word_pairs(1, seed=generator.randrange(10**6))
     return {"en": sources[0], "de": targets[0]}
+
+
+def asked_row(generator: random.Random) -> dict[str, object]:
+    name, place = generator.choice(["film", "plot", "story"]), generator.choice(["good", "bad", "dull"])
+    context = f"the {name} was {place} and it is not very long"
+    answers = {"text": [place], "answer_start": [context.index(place)]}
+    return {"question": f"was the {name} fine?", "context": context, "answers": answers}
 
 
 def summarized_row(generator: random.Random) -> dict[str, str]:

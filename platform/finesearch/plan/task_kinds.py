@@ -115,6 +115,15 @@ TASK_KINDS: dict[str, TaskKind] = {
             placeholders=("text", "head", "tail", "labels", "label"),
         ),
         TaskKind(
+            kind="question-answering",
+            doc="The part of a context that answers a question, or that none does.",
+            required_columns=("question", "context", "answers"),
+            optional_columns=(),
+            metrics={"f1": "max", "exact_match": "max"},
+            default_metric="f1",
+            options={"stride": 128, "max_answer_length": 30},
+        ),
+        TaskKind(
             kind="translation",
             doc="A text in another language.",
             required_columns=("source", "target"),

@@ -163,6 +163,13 @@ class TaskPlan(Section):
         Text | None,
         Field(description="Relation that means none and is left out of F1; 'no_relation' where the data has it."),
     ] = None
+    stride: Annotated[
+        int | None,
+        Field(ge=0, validate_default=True, description="Tokens that two windows of a long context share."),
+    ] = None
+    max_answer_length: Annotated[
+        int | None, Field(ge=1, validate_default=True, description="Longest answer that is given, in tokens.")
+    ] = None
     # Options of some kinds: ``TaskKind.options`` says of which, and with which default. None: not given.
     max_target_length: Annotated[
         int | None, Field(ge=2, validate_default=True, description="Longest target in tokens; longer ones are cut.")
@@ -257,7 +264,15 @@ class TaskPlan(Section):
         return metric
 
     @field_validator(
-        "max_target_length", "prefix", "separator", "source_language", "target_language", "generation", "verbalizers"
+        "max_target_length",
+        "prefix",
+        "separator",
+        "source_language",
+        "target_language",
+        "generation",
+        "verbalizers",
+        "stride",
+        "max_answer_length",
     )
     @classmethod
     def _option_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:

@@ -5,8 +5,9 @@ A task is a set of pure functions between these stages:
     rows as read ──read──▶ Facts ──model_settings──▶ the model's config
          ├──encode──▶ token rows ──collate──▶ batch ──model──▶ outputs ──loss──▶ one number to descend
          │                │                                       └──predict──▶ a prediction for each token row
-         │                │                                                            └──combine──▶ … for each example
-         │                └──references──▶ a reference for each example ──────────score─────────────────┘
+         │                │                                       ┌───────────────────────────────────┘
+         │                │                                       └──combine──▶ … for each example ──decide──▶ final
+         │                └──references──▶ a reference for each example ─────────────score────────────────┘
          └──answers──▶ the same references, without a tokeniser
 
 **Token rows hold all that comes later.** ``encode`` puts whatever scoring needs beside the token ids (class number,
@@ -283,6 +284,18 @@ class Task(ABC):
     def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]], facts: Facts) -> list[Any]:
         """One prediction an example from one a token row, both in the split's order."""
         return list(predictions)
+
+    def calibrate(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+        """What is chosen on validation, from combined predictions, and kept with the checkpoint: a threshold, say."""
+        return {}
+
+    def decide(self, predictions: Sequence[Any], decision: Mapping[str, float]) -> list[Any]:
+        """Final predictions from combined ones, by what was chosen on validation; never chosen anew on test."""
+        return list(predictions)
+
+    def perfect(self, references: Sequence[Any]) -> list[Any]:
+        """Predictions that are right everywhere."""
+        return list(references)
 
     @abstractmethod
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from finesearch.errors import PlanError
 from finesearch.tasks.base import Task
 from finesearch.tasks.multi_label import MultiLabelClassification
+from finesearch.tasks.question_answering import QuestionAnswering
 from finesearch.tasks.regression import TextRegression
 from finesearch.tasks.relation_extraction import RelationExtraction
 from finesearch.tasks.summarization import Summarization
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, type[Task]] = {
     task.kind: task
-    for task in (TextClassification, TokenClassification, RelationExtraction, Translation, Summarization)
+    for task in (
+        TextClassification,
+        TokenClassification,
+        RelationExtraction,
+        QuestionAnswering,
+        Translation,
+        Summarization,
+    )
 }
 
 

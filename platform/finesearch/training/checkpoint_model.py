@@ -120,7 +120,8 @@ def evaluate_checkpoint(
                 model.generation_config = materials.base.generation
             compute_in(model, record.precision, device)
             move(model, device)
-            return evaluate(model, materials.task, materials.base, materials.tokens[split], alone)
+            decision = record.evaluation.decision
+            return evaluate(model, materials.task, materials.base, materials.tokens[split], alone, decision)
     finally:
         torch.set_num_threads(threads)
 

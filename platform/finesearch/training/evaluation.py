@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +25,17 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 
 
-def evaluate(model: PreTrainedModel, task: Task, base: BaseModel, tokens: TokenSplit, processes: Processes) -> Scored:
+def evaluate(
+    model: PreTrainedModel,
+    task: Task,
+    base: BaseModel,
+    tokens: TokenSplit,
+    processes: Processes,
+    decision: Mapping[str, float] | None = None,
+) -> Scored:
     """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
+
+    decision: what was chosen for this model on validation; None: choose it on this split, which must be validation.
 
     Raises:
         DivergedError: the model's outputs are not finite.
@@ -49,7 +58,8 @@ def evaluate(model: PreTrainedModel, task: Task, base: BaseModel, tokens: TokenS
     everyone = processes.gather((finite, predicted))
     if not all(each_finite for each_finite, _ in everyone):
         raise DivergedError("the model's outputs on the validation split are NaN or infinite")
-    return processes.first_does(lambda: _score(task, base, tokens, dict(pair for _, part in everyone for pair in part)))
+    by_row = dict(pair for _, part in everyone for pair in part)
+    return processes.first_does(lambda: _score(task, base, tokens, by_row, decision))
 
 
 def _shares(task: Task, tokens: TokenSplit, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
@@ -80,11 +90,17 @@ def _generate(
         return task.generate(model, prompts, base.tokenizer)
 
 
-def _score(task: Task, base: BaseModel, tokens: TokenSplit, by_row: dict[int, Any]) -> Scored:
+def _score(
+    task: Task, base: BaseModel, tokens: TokenSplit, by_row: dict[int, Any], decision: Mapping[str, float] | None
+) -> Scored:
     rows = _Rows(tokens)
-    predictions = task.combine([by_row[row] for row in range(len(tokens))], rows, base.facts)
+    combined = task.combine([by_row[row] for row in range(len(tokens))], rows, base.facts)
     references = task.references(rows)
-    return Scored(metrics=task.score(predictions, references), predictions=predictions, references=references)
+    chosen = dict(task.calibrate(combined, references) if decision is None else decision)
+    predictions = task.decide(combined, chosen)
+    return Scored(
+        metrics=task.score(predictions, references), predictions=predictions, references=references, decision=chosen
+    )
 
 
 def _is_finite(outputs: Any) -> bool:

@@ -68,5 +68,5 @@ def load_materials(plan: TaskPlan, base: Path, cache: Path) -> Materials:
     tokens = tokenise(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)
     # The metrics' library is imported by its first use: not on the first trial's clock.
     references = task.references(tokens.validation.rows())
-    task.score(references, references)
+    task.score(task.perfect(references), references)
     return Materials(plan, task, facts, tokens, model, splits)

@@ -37,7 +37,8 @@ class Evaluation(Frozen):
     trains; ``nan`` never passes: a trial that diverges raises instead), ``seconds`` and ``tokens`` what training has
     cost so far, accumulated over resumes. ``seconds`` counts optimizer steps and evaluations, not loading and not
     writing checkpoints. ``tokens`` counts the training tokens of all ranks, padding left out. ``trainable_parameters``
-    is told with every evaluation, since a trial that is pruned comes to no result.
+    is told with every evaluation, since a trial that is pruned comes to no result. ``decision`` is what the task chose
+    on validation (see ``Task.calibrate``): the checkpoint predicts by it ever after.
     """
 
     step: int = Field(ge=1)
@@ -47,6 +48,7 @@ class Evaluation(Frozen):
     seconds: float
     tokens: int
     trainable_parameters: int
+    decision: dict[str, float] = {}
 
 
 class TrialResult(Frozen):
@@ -72,8 +74,10 @@ class TrialResult(Frozen):
 
 
 class Scored(Frozen):
-    """A checkpoint scored on one split: every metric of the task, and what they were computed from."""
+    """A checkpoint scored on one split: every metric of the task, what they were computed from, and by what
+    decision."""
 
     metrics: dict[str, float]
     predictions: list[Any]
     references: list[Any]
+    decision: dict[str, float] = {}

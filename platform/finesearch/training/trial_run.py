@@ -25,7 +25,7 @@ from finesearch.training.optimizers import set_learning_rate
 from finesearch.training.randomness import derived_seed
 from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.schedule import evaluation_steps, learning_rate_factor
-from finesearch.training.trial import Evaluation, TrialSpec
+from finesearch.training.trial import Evaluation, Scored, TrialSpec
 
 if TYPE_CHECKING:
     from finesearch.plan import TrainingPlan
@@ -124,16 +124,17 @@ class TrialRun:
             self._loss_sum, self._loss_units = 0.0, 0.0
             # Where weights are averaged, the average is what is scored and kept.
             with self.learner.regularizers.averaged():
-                metrics = self._evaluate(step)
+                scored = self._evaluate(step)
                 self._seconds = time.perf_counter() - resumed_at
                 evaluation = Evaluation(
                     step=len(self.history) + 1,
                     epoch=(step + 1) / self.steps_per_epoch,
-                    metrics=metrics,
+                    metrics=scored.metrics,
                     train_loss=train_loss,
                     seconds=self._seconds,
                     tokens=self._tokens,
                     trainable_parameters=self.trainable_parameters,
+                    decision=scored.decision,
                 )
                 self.history += (evaluation,)
                 self._save()
@@ -178,7 +179,7 @@ class TrialRun:
             raise DivergedError(f"{self._place(step)}: the training loss became {mean}. {self._advice}")
         return mean
 
-    def _evaluate(self, step: int) -> dict[str, float]:
+    def _evaluate(self, step: int) -> Scored:
         try:
             scored = evaluate(
                 self.writer.model,
@@ -194,7 +195,7 @@ class TrialRun:
         for name, value in scored.metrics.items():
             if not math.isfinite(value):
                 raise DivergedError(f"{self._place(step)}: metric {name} became {value}. {self._advice}")
-        return scored.metrics
+        return scored
 
     def _save(self) -> None:
         """Write the newest evaluation's checkpoint and delete those that no one needs any more."""

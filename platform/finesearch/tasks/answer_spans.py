@@ -1,0 +1,72 @@
+"""Spans of tokens that answer: where a true answer stands, and which ones a model finds best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+TRIED = 20
+"""So many of the likeliest starts and ends are tried in each window, as SQuAD's reference models do."""
+KEPT = 5
+"""Best answers that a prediction holds."""
+
+
+def trimmed(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Offsets without the space that some tokenisers count into a piece.
+
+    >>> trimmed("a b", [(0, 1), (1, 3)])
+    [(0, 1), (2, 3)]
+    """
+    found = []
+    for start, end in offsets:
+        while start < end and text[start].isspace():
+            start += 1
+        found.append((start, end))
+    return found
+
+
+def span_in_window(text: str, start: int, starts: Sequence[int], ends: Sequence[int]) -> tuple[int, int] | None:
+    """First and last token of an answer in a window, None where the window has not all of it.
+
+    text, start: the answer and where it begins, in characters. starts, ends: those of the window's tokens.
+
+    >>> span_in_window(" Rhine", 3, [0, 4, 10], [3, 9, 12])
+    (1, 1)
+    """
+    # White space at the ends of an answer belongs to no piece.
+    first = start + len(text) - len(text.lstrip())
+    last = start + len(text.rstrip())
+    inside = [at for at in range(len(starts)) if ends[at] > first and starts[at] < last]
+    if inside and starts[inside[0]] <= first and ends[inside[-1]] >= last:
+        return inside[0], inside[-1]
+    return None
+
+
+def best_spans(start: np.ndarray, end: np.ndarray, longest: int) -> list[list[Any]]:
+    """The best [score, first, last] with first <= last, of at most ``longest`` tokens; start, end: logits (t,).
+
+    >>> best_spans(np.array([0.0, 2.0, 0.0]), np.array([3.0, 0.0, 1.0]), longest=2)[:2]
+    [[3.0, 0, 0], [3.0, 1, 2]]
+    """
+    starts, ends = (np.argsort(-logits, kind="stable")[:TRIED] for logits in (start, end))
+    scores = start[starts][:, None] + end[ends][None, :]
+    lengths = ends[None, :] - starts[:, None]
+    scores = np.where((lengths >= 0) & (lengths < longest), scores, -np.inf)
+    pairs = [np.unravel_index(at, scores.shape) for at in np.argsort(-scores, axis=None, kind="stable")]
+    found = [[float(scores[i, j]), int(starts[i]), int(ends[j])] for i, j in pairs if np.isfinite(scores[i, j])]
+    return sorted(found, key=lambda span: (-span[0], span[1], span[2]))[:KEPT]
+
+
+def ranked_answer(null: float, best: Mapping[str, float]) -> dict[str, Any]:
+    """A prediction from the score of "no answer" and those of the answers by their texts.
+
+    >>> ranked_answer(1.0, {"the Rhine": 4.0, "Rhine": 2.0})
+    {'text': 'the Rhine', 'null_margin': -3.0, 'n_best': [['the Rhine', 4.0], ['Rhine', 2.0]]}
+    """
+    ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:KEPT]
+    if not ranked:
+        return {"text": "", "null_margin": 0.0, "n_best": []}
+    text, score = ranked[0]
+    return {"text": text, "null_margin": null - score, "n_best": [[each, value] for each, value in ranked]}
