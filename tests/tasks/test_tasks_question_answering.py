@@ -44,7 +44,7 @@ def outputs_for(batch: dict[str, Any], sure: float = 5.0) -> Any:
     """Logits that point at the spans of a batch."""
     shape = batch["input_ids"].shape
     start, end = torch.zeros(shape), torch.zeros(shape)
-    for row, (first, last) in enumerate(batch["span"].tolist()):
+    for row, (first, last) in enumerate(batch["labels"].tolist()):
         start[row, first], end[row, last] = sure, sure
     return SimpleNamespace(start_logits=start, end_logits=end)
 
@@ -108,7 +108,7 @@ def test_loss_is_the_mean_cross_entropy_of_start_and_end(plan: Any, tokenizer: A
     mask = batch["attention_mask"].bool()
     plain = []
     for row in range(2):
-        for logits, place in zip((start, end), batch["span"][row].tolist(), strict=True):
+        for logits, place in zip((start, end), batch["labels"][row].tolist(), strict=True):
             plain.append(-logits[row][mask[row]].log_softmax(-1)[place])
     assert float(loss.detach()) == pytest.approx(float(sum(plain).detach()) / 4, abs=1e-6)
     loss.backward()
@@ -213,8 +213,8 @@ def test_a_question_that_leaves_no_room_is_refused(plan: Any, tokenizer: Any) ->
         make_task(plan()).encode(rows, tokenizer, Facts(kind="question-answering"))
     assert caught.value.row == 1
     assert "leaves room for 1 tokens of the context, expected at least 8" in caught.value.what
-    with pytest.raises(UnfitRow, match="not more than the 40 of the stride"):
-        make_task(plan(max_length=22, stride=40)).encode(rows_of(answer("Rhine")), tokenizer, Facts(kind="x"))
+    with pytest.raises(UnfitRow, match="not more than the 16 of the stride"):
+        make_task(plan(max_length=22, stride=16)).encode(rows_of(answer("Rhine")), tokenizer, Facts(kind="x"))
 
 
 def test_the_options_belong_to_this_kind() -> None:

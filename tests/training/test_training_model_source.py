@@ -36,7 +36,9 @@ def test_a_folder_is_taken_relative_to_the_plan(home: Path) -> None:
 
 
 def test_a_file_is_no_model(home: Path) -> None:
-    with pytest.raises(ModelError, match=r"expected a folder with a model in it, got the file .*config.json"):
+    with pytest.raises(
+        ModelError, match=r"expected a folder with a model in it, or a GGUF file, got the file .*config.json"
+    ):
         resolve_model("model/config.json", None, home)
 
 

@@ -121,7 +121,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=(),
             metrics={"f1": "max", "exact_match": "max"},
             default_metric="f1",
-            options={"stride": 128, "max_answer_length": 30},
+            options={"stride": None, "max_answer_length": 30},
         ),
         TaskKind(
             kind="translation",

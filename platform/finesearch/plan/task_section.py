@@ -165,7 +165,11 @@ class TaskPlan(Section):
     ] = None
     stride: Annotated[
         int | None,
-        Field(ge=0, validate_default=True, description="Tokens that two windows of a long context share."),
+        Field(
+            ge=0,
+            validate_default=True,
+            description="Tokens that two windows of a long context share; default: a third of max_length.",
+        ),
     ] = None
     max_answer_length: Annotated[
         int | None, Field(ge=1, validate_default=True, description="Longest answer that is given, in tokens.")
@@ -287,5 +291,9 @@ class TaskPlan(Section):
             text = f"task.{name}: {kind.kind} has no such option"
             raise problem_error(Problem((name,), text, f"Remove it: it belongs to {takers}."))
         if value is not None:
+            limit = info.data.get("max_length")
+            if name == "stride" and limit is not None and value >= limit:
+                text = f"task.stride: expected fewer tokens than task.max_length ({limit}), got {value}"
+                raise problem_error(Problem((name,), text, "Two windows cannot share all that one holds."))
             return value
         return GenerationPlan() if name == "generation" else kind.options[name]

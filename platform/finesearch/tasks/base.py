@@ -178,7 +178,12 @@ class Task(ABC):
     @property
     @abstractmethod
     def identity_columns(self) -> tuple[str, ...]:
-        """Columns whose equal values make two rows the same example: such rows never stand on two sides of a cut."""
+        """Columns whose equal values make two rows the same example."""
+
+    @property
+    def cut_columns(self) -> tuple[str, ...]:
+        """Columns whose equal values keep rows on one side of a cut: those of the same example, at least."""
+        return self.identity_columns
 
     @abstractmethod
     def read(self, splits: RawSplits) -> Facts:

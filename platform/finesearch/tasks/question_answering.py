@@ -32,7 +32,7 @@ class QuestionAnswering(Task):
     how much better "no answer" scores (a difference of logits), and the best answers with their scores. A reference is
     the list of true answers.
 
-    Token row: ``input_ids`` [``token_type_ids``] (t,), ``span`` (2,) first and last token of the answer, the null
+    Token row: ``input_ids`` [``token_type_ids``] (t,), ``labels`` (2,) first and last token of the answer, the null
     token's place twice where the window has none, ``part`` (3,) null token, first token of the context, tokens of it,
     ``starts`` ``ends`` (c,) of those in characters, ``window``, and in an example's first row ``context`` and
     ``reference``.
@@ -45,12 +45,21 @@ class QuestionAnswering(Task):
 
     @property
     def identity_columns(self) -> tuple[str, ...]:
-        # Not the question: two about one context are not independent, and never stand on two sides of a cut.
+        return (self.plan.columns["context"], self.plan.columns["question"])
+
+    @property
+    def cut_columns(self) -> tuple[str, ...]:
+        # Not the question: two about one context are not independent.
         return (self.plan.columns["context"],)
 
     @property
     def encoding_options(self) -> dict[str, Any]:
-        return {"stride": self.plan.stride}
+        return {"stride": self.stride}
+
+    @property
+    def stride(self) -> int:
+        """Tokens of a context that two windows share: a third of ``max_length`` where the plan does not say."""
+        return self.plan.max_length // 3 if self.plan.stride is None else self.plan.stride
 
     def read(self, splits: RawSplits) -> Facts:
         """Check every row.
@@ -73,7 +82,7 @@ class QuestionAnswering(Task):
         return {"num_labels": 2}
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
-        """See the class; rows without answers, as in prediction, get no ``span`` and no ``reference``.
+        """See the class; rows without answers, as in prediction, get no ``labels`` and no ``reference``.
 
         Raises:
             UnfitRow: a question that leaves no room for its context.
@@ -98,13 +107,12 @@ class QuestionAnswering(Task):
         for row, (question, ids) in enumerate(zip(questions, tokens["input_ids"], strict=True)):
             capacity = self._capacity(row, frame, len(question), len(ids))
             offsets = trimmed(contexts[row], tokens["offset_mapping"][row])
-            overlap = int(self.plan.stride or 0)
-            for window, (start, end) in enumerate(cut_windows(range(len(ids)), len(ids), capacity, overlap)):
+            for window, (start, end) in enumerate(cut_windows(range(len(ids)), len(ids), capacity, self.stride)):
                 made = _token_row(frame, question, ids[start:end], offsets[start:end])
                 made |= {"window": window, "context": "" if window else contexts[row]}
                 if answers is not None:
                     texts, starts = answers_of(answers[row])
-                    made["span"] = _span(made, texts, starts)
+                    made["labels"] = _span(made, texts, starts)
                     made["reference"] = "" if window else json.dumps(texts, ensure_ascii=False)
                 for name, value in made.items():
                     encoded.setdefault(name, []).append(value)
@@ -121,8 +129,8 @@ class QuestionAnswering(Task):
         if capacity < min(LEAST_CONTEXT, context):
             what = f"{limit} {max(0, capacity)} tokens of the context, expected at least {LEAST_CONTEXT}"
             raise UnfitRow(row, what, "Raise `task.max_length`, or shorten the question.")
-        if context > capacity <= int(self.plan.stride or 0):
-            what = f"{limit} {capacity} tokens of the context, not more than the {self.plan.stride} of the stride"
+        if context > capacity <= self.stride:
+            what = f"{limit} {capacity} tokens of the context, not more than the {self.stride} of the stride"
             raise UnfitRow(row, what, "Raise `task.max_length`, or lower `task.stride`.")
         return capacity
 
@@ -130,20 +138,20 @@ class QuestionAnswering(Task):
         return [answers_of(answer)[0] for answer in rows[self.plan.columns["answers"]]]
 
     def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
-        """``input_ids``, ``attention_mask``[, ``token_type_ids``] int64 (B, T); ``part`` (B, 3); ``span`` (B, 2)."""
+        """``input_ids``, ``attention_mask``[, ``token_type_ids``] int64 (B, T); ``part`` (B, 3); ``labels`` (B, 2)."""
         import torch
 
         batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
         # Where padding stands on the left, every place is as much further right.
         shift = batch["attention_mask"].argmax(dim=1, keepdim=True)
-        for name in ("part", "span"):
+        for name in ("part", "labels"):
             if name in rows[0]:
                 batch[name] = torch.tensor([list(row[name]) for row in rows], dtype=torch.int64)
                 batch[name][:, :2] += shift
         return batch
 
     def model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in batch.items() if name not in ("part", "span")}
+        return {name: tensor for name, tensor in batch.items() if name not in ("part", "labels")}
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
         """Mean of the cross-entropies of start and end, mean over the batch's token rows, in float32."""
@@ -152,7 +160,7 @@ class QuestionAnswering(Task):
         # Places of padding take no part, neither as answers nor in the smoothing.
         padding = batch["attention_mask"] == 0
         losses = []
-        for logits, target in zip((outputs.start_logits, outputs.end_logits), batch["span"].T, strict=True):
+        for logits, target in zip((outputs.start_logits, outputs.end_logits), batch["labels"].T, strict=True):
             scores = logits.float().masked_fill(padding, float("-inf"))
             plain = cross_entropy(scores, target)
             if label_smoothing:
@@ -164,7 +172,7 @@ class QuestionAnswering(Task):
 
     def weight(self, batch: Mapping[str, Tensor]) -> int:
         """Number of token rows."""
-        return int(batch["span"].shape[0])
+        return int(batch["labels"].shape[0])
 
     def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Symmetric Kullback-Leibler divergence of starts and of ends, mean over both and the batch's token rows."""
@@ -199,7 +207,8 @@ class QuestionAnswering(Task):
             example["null"] = min(example["null"], predicted["null"])
             for score, first, last in predicted["spans"]:
                 text = example["context"][int(row["starts"][first]) : int(row["ends"][last])]
-                example["best"][text] = max(score, example["best"].get(text, score))
+                if text:  # a piece may be white space alone
+                    example["best"][text] = max(score, example["best"].get(text, score))
         return [ranked_answer(example["null"], example["best"]) for example in found]
 
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

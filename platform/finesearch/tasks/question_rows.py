@@ -73,7 +73,7 @@ def _check_answers(context: str, answer: Any, name: str, origin: Origin, row: in
     if len(texts) != len(starts):
         refuse(origin, row, name, f"holds {len(texts)} texts and {len(starts)} starts", _SHAPE)
     for text, start in zip(texts, starts, strict=True):
-        if not isinstance(text, str) or not text.strip() or not isinstance(start, int):
+        if not isinstance(text, str) or not text.strip() or not isinstance(start, int) or start is True:
             refuse(origin, row, name, f"holds the answer {text!r} at {start!r}", _SHAPE)
         there = context[start : start + len(text)] if start >= 0 else ""
         if there != text:

@@ -32,10 +32,12 @@ def evaluate(
     tokens: TokenSplit,
     processes: Processes,
     decision: Mapping[str, float] | None = None,
+    calibrate: bool = False,
 ) -> Scored:
     """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
 
-    decision: what was chosen for this model on validation; None: choose it on this split, which must be validation.
+    decision: what was chosen for this model on validation; None: nothing was. calibrate: choose it on this split, which
+    must be validation.
 
     Raises:
         DivergedError: the model's outputs are not finite.
@@ -59,7 +61,7 @@ def evaluate(
     if not all(each_finite for each_finite, _ in everyone):
         raise DivergedError("the model's outputs on the validation split are NaN or infinite")
     by_row = dict(pair for _, part in everyone for pair in part)
-    return processes.first_does(lambda: _score(task, base, tokens, by_row, decision))
+    return processes.first_does(lambda: _score(task, base, tokens, by_row, None if calibrate else decision or {}))
 
 
 def _shares(task: Task, tokens: TokenSplit, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:

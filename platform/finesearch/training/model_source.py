@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from finesearch.errors import ModelError
+from finesearch.training.gguf_models import SUFFIX, dequantized, gguf_file
 
 PACKAGE_SCHEME = "package://"
 # What a model needs and no more: no ONNX, TensorFlow or pickled extras are downloaded.
@@ -18,7 +19,8 @@ def resolve_model(model: str, revision: str | None, base: Path) -> str:
     """The folder that ``model`` names, or the hub id as it stands.
 
     ``package://name/sub/folder`` is a folder inside an installed package, found without importing the package. Anything
-    else is first taken as a folder (relative to ``base``), then as a hub id.
+    else is first taken as a folder (relative to ``base``), then as a hub id. In place of a folder a GGUF file may be
+    named.
 
     Raises:
         ModelError: the package is not installed, has no such folder, or ``model`` is neither a folder nor a hub id.
@@ -28,9 +30,12 @@ def resolve_model(model: str, revision: str | None, base: Path) -> str:
     folder = Path(base, Path(model).expanduser())
     if folder.is_dir():
         return str(folder.resolve())
+    if folder.is_file() and folder.suffix == SUFFIX:
+        return str(folder.resolve())
     if folder.is_file():
         raise ModelError(
-            f"task.model: expected a folder with a model in it, got the file {folder}. Name the folder that holds it."
+            f"task.model: expected a folder with a model in it, or a GGUF file, got the file {folder}. Name the folder "
+            f"that holds it."
         )
     if not HUB_ID.fullmatch(model):
         raise ModelError(
@@ -43,13 +48,17 @@ def resolve_model(model: str, revision: str | None, base: Path) -> str:
 def model_folder(model: str, revision: str | None, base: Path) -> Path:
     """A local folder with the model's files; a hub id is downloaded into (or found in) the hub's own cache.
 
+    Of a model in a GGUF file it is the folder of its dequantized weights.
+
     Raises:
         ModelError: see ``resolve_model``; or the hub does not have it, or cannot be reached.
     """
-    resolved = resolve_model(model, revision, base)
-    if Path(resolved).is_dir():
-        return Path(resolved)
-    return _hub_snapshot(resolved, revision, base)
+    resolved = Path(resolve_model(model, revision, base))
+    if resolved.is_file():
+        return dequantized(resolved)
+    folder = resolved if resolved.is_dir() else _hub_snapshot(str(resolved), revision, base)
+    file = gguf_file(folder)
+    return folder if file is None else dequantized(file)
 
 
 def _package_folder(model: str) -> Path:
@@ -65,6 +74,8 @@ def _package_folder(model: str) -> Path:
         )
     root = Path(next(iter(spec.submodule_search_locations)))
     folder = root / inside
+    if folder.suffix == SUFFIX and folder.is_file() and ".." not in Path(inside).parts:
+        return folder
     if ".." in Path(inside).parts or not folder.is_dir():
         folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(("_", ".")))
         raise ModelError(

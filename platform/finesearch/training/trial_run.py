@@ -187,6 +187,7 @@ class TrialRun:
                 self.materials.base,
                 self.materials.tokens.validation,
                 self.writer.processes,
+                calibrate=True,
             )
         except DivergedError as error:
             raise DivergedError(f"{self._place(step)}: {error.message}. {self._advice}") from error
