@@ -22,6 +22,15 @@ LAYERS = "space.adaptation.one_of.freeze_bottom.layers={min: 1, max: 4}"
 # Example -> the rows it gets in place of its own files (None: it brings its own), and what a tiny model needs changed.
 CHANGES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "quickstart.yaml": (None, (LAYERS,)),
+    "dialogue.yaml": (
+        "spoken",
+        (
+            "space.adaptation.one_of.freeze_bottom.layers=1",
+            "task.model=writer",
+            "task.chat_template=plain",
+            "task.generation={max_new_tokens: 8}",
+        ),
+    ),
     "question_answering.yaml": ("asked", (LAYERS, "task.stride=4")),
     "relation_extraction.yaml": ("related", (LAYERS,)),
     "summarization.yaml": (
@@ -61,6 +70,7 @@ def rows(home: Path) -> dict[str, str]:
         "tagged": write_json_lines(home, "tagged", tagged_row),
         "related": write_json_lines(home, "related", related_row),
         "asked": write_json_lines(home, "asked", asked_row),
+        "spoken": write_json_lines(home, "spoken", spoken_row),
         "summarized": write_json_lines(home, "summarized", summarized_row),
         "translated": write_json_lines(home, "translated", translated_row),
     }
@@ -76,6 +86,12 @@ def asked_row(generator: random.Random) -> dict[str, object]:
     context = f"the {name} was {place} and it is not very long"
     answers = {"text": [place], "answer_start": [context.index(place)]}
     return {"question": f"was the {name} fine?", "context": context, "answers": answers}
+
+
+def spoken_row(generator: random.Random) -> dict[str, object]:
+    texts, replies = word_pairs(1, seed=generator.randrange(10**6))
+    said = (("user", texts[0]), ("assistant", replies[0]))
+    return {"messages": [{"role": role, "content": content} for role, content in said]}
 
 
 def summarized_row(generator: random.Random) -> dict[str, str]:
@@ -107,5 +123,6 @@ def test_every_example_trains_under_each_of_its_adaptations(
         spec = TrialSpec(number=number, seed=number, recipe=recipe, directory=str(tmp_path / f"trial-{number}"))
         result = bench.run(spec, lambda evaluation: True, lambda: None)
         assert result.best is not None
-        assert 0.0 <= result.best.metrics[plan.task.metric] <= (100.0 if plan.task.metric == "bleu" else 1.0)
+        limit = {"bleu": 100.0, "perplexity": float("inf")}.get(plan.task.metric, 1.0)
+        assert 0.0 <= result.best.metrics[plan.task.metric] <= limit
         assert 0 < result.trainable_parameters <= result.total_parameters

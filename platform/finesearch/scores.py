@@ -4,6 +4,7 @@ one."""
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,11 +77,15 @@ class Intervals:
         self._samples: dict[str, NDArray[np.float64]] = {}
 
     def of(self, score: Score) -> tuple[float, float] | None:
-        """Interval of one system's metric."""
+        """Interval of one system's metric; None where it has none, as perplexity of a fixed reply."""
+        if not math.isfinite(score.test.get(self._name, math.nan)):
+            return None
         return percentile_interval(self._resampled(score))
 
     def of_gain(self, score: Score, baseline: Score) -> tuple[float, float] | None:
         """Interval of what a system gains over another; positive is better, whichever way the goal points."""
+        if not (self.of(score) and self.of(baseline)):
+            return None
         gain = self._resampled(score) - self._resampled(baseline)
         return percentile_interval(gain if self._goal == "max" else -gain)
 

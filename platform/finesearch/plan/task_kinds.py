@@ -153,6 +153,15 @@ TASK_KINDS: dict[str, TaskKind] = {
             placeholders=("text", "summary"),
             asked="summary",
         ),
+        TaskKind(
+            kind="dialogue",
+            doc="The assistant's turns of conversations.",
+            required_columns=("messages",),
+            optional_columns=(),
+            metrics={"perplexity": "min", "rougeL": "max", "bleu": "max"},
+            default_metric="perplexity",
+            options={"chat_template": "auto", "system": None, "generation": None},
+        ),
     )
 }
 

@@ -174,6 +174,14 @@ class TaskPlan(Section):
     max_answer_length: Annotated[
         int | None, Field(ge=1, validate_default=True, description="Longest answer that is given, in tokens.")
     ] = None
+    chat_template: Annotated[
+        Text | None,
+        Field(validate_default=True, description="auto: the model's own; plain: roles before turns; or Jinja text."),
+    ] = None
+    system: Annotated[
+        Text | None,
+        Field(validate_default=True, description="System prompt of conversations that have none of their own."),
+    ] = None
     # Options of some kinds: ``TaskKind.options`` says of which, and with which default. None: not given.
     max_target_length: Annotated[
         int | None, Field(ge=2, validate_default=True, description="Longest target in tokens; longer ones are cut.")
@@ -277,6 +285,8 @@ class TaskPlan(Section):
         "verbalizers",
         "stride",
         "max_answer_length",
+        "chat_template",
+        "system",
     )
     @classmethod
     def _option_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:

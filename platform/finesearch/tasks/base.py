@@ -282,8 +282,13 @@ class Task(ABC):
         """The text that the model writes for each row of ``collate_prompts``. For generated predictions."""
         raise AssertionError(f"{self.kind} generates nothing")
 
-    def join(self, texts: Sequence[str], read: Sequence[Any]) -> list[Any]:
-        """Predictions from generated texts and what ``predict`` gave for the same rows."""
+    def needs_text(self, name: str) -> bool:
+        """Whether a metric looks at generated text: for others none is generated while a trial trains."""
+        return True
+
+    def join(self, texts: Sequence[str] | None, read: Sequence[Any]) -> list[Any]:
+        """Predictions from generated texts and what ``predict`` gave for the same rows; None: no text was needed."""
+        assert texts is not None
         return list(texts)
 
     def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]], facts: Facts) -> list[Any]:

@@ -195,7 +195,7 @@ class GeneratedTask(Task):
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return [str(row["reference"]) for row in rows]
 
-    def majority(self, references: Sequence[str], n: int) -> list[str]:
+    def majority(self, references: Sequence[str], n: int) -> list[Any]:
         """The answer that stands most often in ``references``, the first in the alphabet among equals."""
         counts = Counter(references)
         return [min(counts, key=lambda text: (-counts[text], text))] * n

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import PlanError
 from finesearch.tasks.base import Task
+from finesearch.tasks.dialogue import Dialogue
 from finesearch.tasks.multi_label import MultiLabelClassification
 from finesearch.tasks.question_answering import QuestionAnswering
 from finesearch.tasks.regression import TextRegression
@@ -27,6 +28,7 @@ KINDS: dict[str, type[Task]] = {
         QuestionAnswering,
         Translation,
         Summarization,
+        Dialogue,
     )
 }
 

@@ -33,18 +33,20 @@ def evaluate(
     processes: Processes,
     decision: Mapping[str, float] | None = None,
     calibrate: bool = False,
+    metric: str | None = None,
 ) -> Scored:
     """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
 
     decision: what was chosen for this model on validation; None: nothing was. calibrate: choose it on this split, which
-    must be validation.
+    must be validation. metric: the one that is wanted; where it needs no text, none is generated, and metrics that do
+    are left out.
 
     Raises:
         DivergedError: the model's outputs are not finite.
     """
     model.train(False)
     predicted: list[tuple[int, Any]] = []
-    finite = True
+    finite, writes = True, task.is_generated and (metric is None or task.needs_text(metric))
     with torch.no_grad():
         for number, rows in _shares(task, tokens, processes):
             # Under ZeRO-3 every rank must run every forward pass, also without rows of its own.
@@ -54,7 +56,8 @@ def evaluate(
             finite &= _is_finite(outputs)
             answers = task.predict(outputs, inputs)
             if task.is_generated:
-                answers = task.join(_generate(model, task, base, taken, number, processes), answers)
+                texts = _generate(model, task, base, taken, number, processes) if writes else None
+                answers = task.join(texts, answers)
             if len(rows):
                 predicted += zip(rows.tolist(), answers, strict=True)
     everyone = processes.gather((finite, predicted))

@@ -188,6 +188,7 @@ class TrialRun:
                 self.materials.tokens.validation,
                 self.writer.processes,
                 calibrate=True,
+                metric=self.yardstick.metric,
             )
         except DivergedError as error:
             raise DivergedError(f"{self._place(step)}: {error.message}. {self._advice}") from error

@@ -1,0 +1,224 @@
+"""Dialogue: what the assistant says is what is learned, by the model's own chat template, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finesearch.errors import DataError, ModelError
+from finesearch.plan import GenerationPlan, TaskPlan
+from finesearch.tasks import Facts, make_task
+from finesearch.tasks.base import UnfitRow
+from finesearch.tasks.chat import PLAIN, UnfitTemplate, render
+from finesearch.tasks.generated import IGNORED
+from finesearch.training.model_facts import read_config
+from finesearch.training.model_files import load_tokenizer
+from tiny_writers import ENCODER_DECODERS, write_tiny_writer, write_writer_tokenizer
+
+TURNS = (
+    "{% for m in messages %}<|turn|>{{ m['role'] }} {{ m['content'] }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|turn|>assistant {% endif %}"
+)
+# Writes nothing of what was thought in earlier turns, as templates of reasoning models do.
+FORGETFUL = (
+    "{% for m in messages %}{% if loop.last or m['role'] != 'assistant' %}{{ m['role'] }} {{ m['content'] }}"
+    "{% else %}assistant said something{% endif %}\n{% endfor %}{% if add_generation_prompt %}assistant {% endif %}"
+)
+STRICT = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{{ m['role'] }} {{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
+
+
+def turns(*contents: str, first: str = "user") -> list[dict[str, str]]:
+    roles = ["user", "assistant"] if first == "user" else ["assistant", "user"]
+    return [{"role": roles[n % 2], "content": content} for n, content in enumerate(contents)]
+
+
+TALK = turns("good film", "very good", "the music", "it is lovely")
+
+
+@pytest.fixture
+def plan(make_plan: Callable[..., TaskPlan]) -> Callable[..., TaskPlan]:
+    def make(**fields: Any) -> TaskPlan:
+        generation = GenerationPlan(max_new_tokens=8)
+        defaults = {"kind": "dialogue", "columns": {"messages": "messages"}, "generation": generation}
+        return make_plan(**{**defaults, "max_length": 64, **fields})
+
+    return make
+
+
+def model(folder: Path, template: str | None = TURNS, architecture: str = "llama") -> tuple[Any, Any]:
+    write_tiny_writer(folder, architecture)
+    write_writer_tokenizer(folder, with_end=architecture in ENCODER_DECODERS, chat_template=template)
+    return read_config(folder), load_tokenizer(folder)
+
+
+def encoded(plan: TaskPlan, config: Any, tokenizer: Any, *talks: Any) -> list[dict[str, Any]]:
+    task = make_task(plan)
+    facts = task.meet(Facts(kind="dialogue"), config, tokenizer)
+    made = task.encode({"messages": list(talks)}, tokenizer, facts)
+    return [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
+
+
+def said(row: dict[str, Any], tokenizer: Any) -> str:
+    """The learned tokens, with a bar where something that is not learned stands between them."""
+    parts, last = [], None
+    for place, label in enumerate(row["labels"]):
+        if label != IGNORED:
+            assert label == row["input_ids"][place]
+            parts.append(("" if last in (None, place - 1) else "| ") + tokenizer.decode([label]))
+            last = place
+    return " ".join(parts)
+
+
+@pytest.mark.parametrize("template", [TURNS, PLAIN])
+def test_every_turn_of_the_assistant_is_learned_and_nothing_else(template: str, plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, template)
+    (row,) = encoded(plan(), config, tokenizer, TALK)
+    assert said(row, tokenizer) == "very good </s> | it is lovely </s>"
+    assert row["reference"] == "it is lovely"
+    prompt = tokenizer.decode(row["input_ids"][: row["prompt"]])
+    assert prompt.split()[-1].rstrip(":").lower() == "assistant" or prompt.endswith(":")
+    assert tokenizer.decode(row["input_ids"][row["prompt"] :]).split() == ["it", "is", "lovely", "</s>"]
+
+
+def test_the_labels_are_those_that_the_model_would_see_token_by_token(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path)
+    (row,) = encoded(plan(), config, tokenizer, TALK)
+    text = render(TALK, tokenizer, None).text
+    assert row["input_ids"] == tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"]
+
+
+def test_the_loss_is_the_mean_over_the_assistants_tokens(plan: Any, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    config, tokenizer = model(tmp_path)
+    made = plan()
+    task, network = make_task(made), AutoModelForCausalLM.from_pretrained(tmp_path)
+    rows = encoded(made, config, tokenizer, TALK, turns("the plot", "bad"))
+    batch = task.collate(rows, tokenizer)
+    with torch.no_grad():
+        outputs = network(**task.model_inputs(batch))
+        read = task.predict(outputs, batch)
+        sums, counts = 0.0, 0
+        for row, (nll, tokens) in zip(rows, read, strict=True):
+            ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+            mean = float(network(input_ids=ids, labels=labels).loss)
+            assert tokens == sum(label != IGNORED for label in row["labels"])
+            assert nll == pytest.approx(mean * tokens, abs=1e-4)
+            sums, counts = sums + nll, counts + tokens
+        assert float(task.loss(outputs, batch)) == pytest.approx(sums / counts, abs=1e-5)
+    predictions = task.join(None, read)
+    assert task.score(predictions, ["a", "b"]) == {"perplexity": pytest.approx(math.exp(sums / counts))}
+    assert set(task.score(task.join(["a", "b"], read), ["a", "b"])) == {"perplexity", "rougeL", "bleu"}
+    statistics = task.statistics("perplexity", predictions, ["a", "b"])
+    assert statistics is not None
+    whole = statistics.counts.sum(0, keepdims=True)
+    assert statistics.score(whole)[0] == pytest.approx(math.exp(sums / counts))
+
+
+def test_an_encoder_decoder_reads_all_before_the_last_reply(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, architecture="t5")
+    (row,) = encoded(plan(), config, tokenizer, TALK)
+    assert "very good" in tokenizer.decode(row["input_ids"])
+    assert "lovely" not in tokenizer.decode(row["input_ids"])
+    assert tokenizer.decode(row["labels"]) == "it is lovely</s>" or tokenizer.decode(row["labels"]).split() == [
+        "it",
+        "is",
+        "lovely",
+        "</s>",
+    ]
+    assert row["decoder_input_ids"][1:] == row["labels"][:-1]
+
+
+def test_a_long_conversation_loses_its_oldest_turns_and_keeps_the_system_prompt(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path)
+    talk = [{"role": "system", "content": "be quick"}, *turns("film " * 12, "bad", "the music", "it is lovely")]
+    made = plan(max_length=40)
+    (row,) = encoded(made, config, tokenizer, talk)
+    text = tokenizer.decode(row["input_ids"])
+    assert len(row["input_ids"]) <= 40
+    assert "quick" in text
+    assert "film" not in text
+    assert said(row, tokenizer).endswith("it is lovely </s>")
+    (row,) = encoded(plan(max_length=16), config, tokenizer, turns("film " * 40, "good " * 40))
+    assert len(row["input_ids"]) == 16
+    assert 1 <= row["prompt"] < 16
+
+
+def test_the_plans_system_prompt_stands_where_there_is_none(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path)
+    own = [{"role": "system", "content": "be slow"}, *TALK]
+    with_plans, with_own = encoded(plan(system="be quick"), config, tokenizer, TALK, own)
+    assert "quick" in tokenizer.decode(with_plans["input_ids"])
+    assert "quick" not in tokenizer.decode(with_own["input_ids"])
+
+
+def test_what_comes_after_the_last_reply_is_left_out_and_counted(plan: Any, make_splits: Any) -> None:
+    made = plan()
+    rows = {"messages": [[*TALK, {"role": "user", "content": "and now"}], turns("the plot", "bad")]}
+    other = {"messages": [turns("the scene", "good")]}
+    splits = make_splits(rows, other, {"messages": [turns("the actor", "weak")]}, plan=made)
+    facts = make_task(made).read(splits)
+    assert facts.notes == (
+        "1 of the 2 train conversations go on after the assistant's last turn: what follows it is left out.",
+    )
+
+
+WRONG = [
+    ([], "holds no turn"),
+    ([{"role": "user", "content": "a"}], "holds no turn of the assistant"),
+    (turns("a", " "), "holds an empty turn: number 2, of the assistant"),
+    ([{"role": "bot", "content": "a"}, *turns("a", "b")], "holds the role 'bot' in turn 1.*\n.*Expected system, user"),
+    ([*turns("a", "b"), {"role": "system", "content": "c"}], "holds a system turn as number 3"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG)
+def test_a_wrong_row_is_named(wrong: Any, message: str, plan: Any, make_splits: Any) -> None:
+    made = plan()
+    good = {"messages": [TALK]}
+    splits = make_splits({"messages": [turns("x", "y"), wrong]}, good, good, plan=made)
+    with pytest.raises(DataError, match=f"(?s)row 2: the column 'messages' {message}"):
+        make_task(made).read(splits)
+
+
+def test_a_model_without_a_chat_template_is_refused_with_what_would_work(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, None)
+    with pytest.raises(ModelError, match="no chat template. Choose a model that was made for chat, or set task.chat"):
+        make_task(plan()).meet(Facts(kind="dialogue"), config, tokenizer)
+    (row,) = encoded(plan(chat_template="plain"), config, tokenizer, TALK)
+    assert said(row, tokenizer) == "very good </s> | it is lovely </s>"
+
+
+def test_templates_that_hide_what_was_said_are_refused(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, FORGETFUL)
+    with pytest.raises(ModelError, match="writes earlier turns otherwise once others follow.*Set it to 'plain'"):
+        make_task(plan()).meet(Facts(kind="dialogue"), config, tokenizer)
+
+
+def test_a_conversation_that_the_template_refuses_is_named(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, STRICT)
+    twice = [{"role": "user", "content": "a"}, *turns("b", "c")]
+    with pytest.raises(UnfitRow) as caught:
+        encoded(plan(), config, tokenizer, TALK, twice)
+    assert caught.value.row == 1
+    assert "the chat template refuses these turns: roles must alternate" in caught.value.what
+    with pytest.raises(UnfitTemplate):
+        render(twice, tokenizer, None)
+
+
+def test_the_commonest_reply_has_no_perplexity(plan: Any) -> None:
+    task = make_task(plan())
+    metrics = task.score(task.majority(["yes", "no", "yes"], 2), ["yes", "no"])
+    assert math.isnan(metrics["perplexity"])
+    assert metrics["rougeL"] == 0.5
+    best = task.score(task.perfect(["yes", "no"]), ["yes", "no"])
+    assert (best["perplexity"], best["rougeL"]) == (1.0, 1.0)
