@@ -55,9 +55,10 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
     splits = load_splits(plan.task, plan.base, cache)
     task = make_task(plan.task)
     facts = task.read(splits)
-    check_rows(task, splits, facts, Path(model.folder))
     if task.is_generated:
         facts, tokenizer = meet_model(task, facts, Path(model.folder))
+    check_rows(task, splits, facts, Path(model.folder))
+    if task.is_generated:
         notes = (*facts.notes, *task.length_notes(splits, tokenizer, facts))
         facts = facts.model_copy(update={"notes": notes})
     return Preflight(task, splits, facts, model, plan.warnings, _check_prompts(plan, task, facts, Path(model.folder)))
