@@ -166,22 +166,27 @@ task:
   max_length: 32
 space:
   learning_rate: {{min: 3e-3, max: 2e-2, log: true}}
-  adaptation: {{one_of: {{full: {{}}, lora: {{rank: [4, 8], targets: [all_linear]}}}}}}
+  adaptation: {{one_of: {{full: {{}}, lora: {{rank: [4, 8], targets: [all_linear]}}, few_shot: {{examples: 12}}}}}}
 training: {{epochs: 4, batch_size: 16}}
 search:
   pruner: none
   startup_trials: 1
-  first: [{{adaptation: full, learning_rate: 1e-2}}, {{adaptation: {{lora: {{rank: 8}}}}, learning_rate: 1e-2}}]
-budget: {{trials: 2}}
-report: {{top: 2}}
+  first:
+    - {{adaptation: full, learning_rate: 1e-2}}
+    - {{adaptation: {{lora: {{rank: 8}}}}, learning_rate: 1e-2}}
+    - {{adaptation: few_shot}}
+budget: {{trials: 3}}
+report: {{top: 3}}
 """)
     search(tmp_path, "entities.yaml")
     said = report(tmp_path, "entities")
-    assert {row["parameters"]["adaptation"] for row in said["ranked"]} == {"full", "lora"}
-    few, many = sorted(row["trainable_parameters"] for row in said["ranked"])
-    assert few < many / 2
+    assert {row["parameters"]["adaptation"] for row in said["ranked"]} == {"full", "lora", "few_shot"}
+    none, few, many = sorted(row["trainable_parameters"] for row in said["ranked"])
+    assert none == 0 < few < many / 2
     baselines = {row["name"]: row["test"] for row in said["baselines"]}
+    assert baselines.keys() == {"majority", "zero_shot", "ordinary"}
     assert baselines["majority"] == 0.0
+    assert baselines["zero_shot"] is not None
     for row in said["ranked"]:
         assert row["validation"] == pytest.approx(row["revalidated"], abs=1e-9)
         low, high = row["test_interval"]
