@@ -106,7 +106,7 @@ def _check_templates(task: TaskPlan, space: Space, problems: Problems) -> None:
     known = kind.placeholders_of(task.columns)
     for entry in space.entries:
         for value in entry.domain.grid if entry.key == "template" and not isinstance(entry.domain, Range) else ():
-            found = template_problem(str(value), known, kind.asked)
+            found = template_problem(str(value), known, kind.asked, at_end=kind.is_written)
             if found is not None:
                 text, advice = found
                 problems.add(_address(entry.name), f"space.{entry.name}: {text} in {shown(value)}", advice)

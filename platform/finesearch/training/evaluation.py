@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from finesearch.data import TokenSplit, evaluation_batches, shard
+from finesearch.data import evaluation_batches, shard
 from finesearch.errors import DivergedError
 from finesearch.training.global_batch import model_inputs, to_device
 from finesearch.training.processes import Processes
@@ -25,8 +25,28 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 
 
-def evaluate(model: PreTrainedModel, task: Task, base: BaseModel, tokens: TokenSplit, processes: Processes) -> Scored:
+class TokenRows(Protocol):
+    """What is evaluated: a ``TokenSplit``, or rows that were made otherwise."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def rows(self, indices: Iterable[int] | None = None) -> list[dict[str, Any]]: ...
+
+
+def evaluate(
+    model: PreTrainedModel,
+    task: Task,
+    base: BaseModel,
+    tokens: TokenRows,
+    processes: Processes,
+    cut: Callable[[str], str] = str,
+) -> Scored:
     """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
+
+    cut: what of each text that the model has written is its answer.
 
     Raises:
         DivergedError: the model's outputs are not finite.
@@ -43,7 +63,8 @@ def evaluate(model: PreTrainedModel, task: Task, base: BaseModel, tokens: TokenS
             finite &= _is_finite(outputs)
             answers = task.predict(outputs, inputs)
             if task.is_generated:
-                answers = task.join(_generate(model, task, base, taken, number, processes), answers)
+                texts = [cut(text) for text in _generate(model, task, base, taken, number, processes)]
+                answers = task.join(texts, answers)
             if len(rows):
                 predicted += zip(rows.tolist(), answers, strict=True)
     everyone = processes.gather((finite, predicted))
@@ -52,7 +73,7 @@ def evaluate(model: PreTrainedModel, task: Task, base: BaseModel, tokens: TokenS
     return processes.first_does(lambda: _score(task, base, tokens, dict(pair for _, part in everyone for pair in part)))
 
 
-def _shares(task: Task, tokens: TokenSplit, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
+def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
     """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
     batches = evaluation_batches(tokens.lengths, task.evaluation_batch_size or BATCH_SIZE)
     if not task.is_generated:
@@ -80,7 +101,7 @@ def _generate(
         return task.generate(model, prompts, base.tokenizer)
 
 
-def _score(task: Task, base: BaseModel, tokens: TokenSplit, by_row: dict[int, Any]) -> Scored:
+def _score(task: Task, base: BaseModel, tokens: TokenRows, by_row: dict[int, Any]) -> Scored:
     rows = _Rows(tokens)
     predictions = task.combine([by_row[row] for row in range(len(tokens))], rows, base.facts)
     references = task.references(rows)
@@ -95,7 +116,7 @@ def _is_finite(outputs: Any) -> bool:
 class _Rows(Sequence):  # type: ignore[type-arg]
     """Token rows of a split, read when they are looked at."""
 
-    def __init__(self, tokens: TokenSplit) -> None:
+    def __init__(self, tokens: TokenRows) -> None:
         self.tokens = tokens
 
     def __len__(self) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from finesearch.tasks import Task
 
 CLASSES = {"cloze": "AutoModelForMaskedLM", "similarity": "AutoModel"}
+WITH_TURNS = ("likelihood", "generation")
 # Endings of class names whose weights hold an output layer that predicts words.
 WITH_HEAD = ("ForMaskedLM", "ForPreTraining", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
 
@@ -48,12 +49,19 @@ def possible_methods(config: PretrainedConfig) -> tuple[str, ...]:
     return ("similarity",)
 
 
-def choose_method(wanted: str, config: PretrainedConfig, adaptation: str) -> str:
+def choose_method(wanted: str, task: Task, config: PretrainedConfig, adaptation: str) -> str:
     """The method that is meant.
 
     Raises:
-        ModelError: the model cannot be asked so.
+        ModelError: the task or the model cannot be asked so.
     """
+    if task.is_generated:
+        if wanted in ("auto", "generation"):
+            return "generation"
+        raise ModelError(
+            f"adaptation.{adaptation}.method: {wanted} chooses among given answers, and in {task.kind} the answer is "
+            f"written. Use generation, or auto."
+        )
     possible = possible_methods(config)
     if wanted == "auto":
         return possible[0]
@@ -70,11 +78,11 @@ def choose_style(wanted: str, method: str, has_chat_template: bool, adaptation: 
     """``chat`` or ``plain``.
 
     Raises:
-        ModelError: chat is wanted, and the model has no chat template or is not asked by likelihood.
+        ModelError: chat is wanted, and the model has no chat template or is asked in a way without turns.
     """
-    can_chat = has_chat_template and method == "likelihood"
+    can_chat = has_chat_template and method in WITH_TURNS
     if wanted == "chat" and not can_chat:
-        why = "the tokenizer has no chat template" if method == "likelihood" else f"{method} has no turns"
+        why = "the tokenizer has no chat template" if method in WITH_TURNS else f"{method} has no turns"
         raise ModelError(f"adaptation.{adaptation}.style: chat cannot be had: {why}. Use plain, or auto.")
     return "chat" if can_chat and wanted != "plain" else "plain"
 
@@ -90,7 +98,7 @@ def check_prompting(
     if not can_ask(task):
         form = f", form {task.plan.form}" if task.plan.form else ""
         raise ModelError(f"adaptation.{adaptation}: {task.kind}{form} has no answers to choose from. Leave it out.")
-    method = choose_method(parameters["method"], config, adaptation)
+    method = choose_method(parameters["method"], task, config, adaptation)
     has_template = getattr(tokenizer, "chat_template", None) is not None
     choose_style(parameters["style"], method, has_template, adaptation)
     if method == "cloze" and tokenizer.mask_token is None:
