@@ -83,8 +83,9 @@ _PROMPT = (
         Searchable(
             "method",
             "word",
-            "Answers by likelihood, by filling a gap (cloze) or by similarity of embeddings; auto: what the model can.",
-            words=("auto", "likelihood", "cloze", "similarity"),
+            "Answers by likelihood, by filling a gap (cloze) or by similarity of embeddings, or written (generation); "
+            "auto: what task and model can.",
+            words=("auto", "likelihood", "cloze", "similarity", "generation"),
         ),
         "auto",
     ),

@@ -8,7 +8,7 @@ from finesearch.plan.sections import Objective, ReportPlan, SearchPlan, Training
 from finesearch.plan.space import Space
 from finesearch.plan.task_kinds import COSTS, TASK_KINDS, Goal
 from finesearch.plan.task_section import TaskPlan
-from finesearch.plan.templates import template_problem
+from finesearch.plan.templates import AUTO, template_problem
 
 
 def plan_problems(
@@ -106,7 +106,11 @@ def _check_templates(task: TaskPlan, space: Space, problems: Problems) -> None:
     known = kind.placeholders_of(task.columns)
     for entry in space.entries:
         for value in entry.domain.grid if entry.key == "template" and not isinstance(entry.domain, Range) else ():
-            found = template_problem(str(value), known, kind.asked)
+            if not known and value != AUTO:
+                text = f"space.{entry.name}: {kind.kind} is asked without a template, got {shown(value)}"
+                problems.add(_address(entry.name), text, "Leave it out.")
+                continue
+            found = template_problem(str(value), known, kind.asked, at_end=kind.is_written)
             if found is not None:
                 text, advice = found
                 problems.add(_address(entry.name), f"space.{entry.name}: {text} in {shown(value)}", advice)

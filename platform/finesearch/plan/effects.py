@@ -3,6 +3,7 @@
 from finesearch.plan.domains import Fixed
 from finesearch.plan.sections import BudgetPlan, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.space import Space
+from finesearch.plan.task_kinds import TASK_KINDS
 from finesearch.plan.task_section import DataPlan, TaskPlan
 
 
@@ -19,6 +20,7 @@ def warnings_of(
     return (
         *_task(task),
         *_form(task, space),
+        *_asked(task, space),
         *_data(task.data),
         *_space(space, training, budget),
         *_training(training),
@@ -56,6 +58,19 @@ def _form(task: TaskPlan, space: Space) -> list[str]:
 
 
 _OFF = (Fixed(0.0), Fixed("none"))
+
+
+def _asked(task: TaskPlan, space: Space) -> list[str]:
+    """What chooses among answers does nothing where the answer is written."""
+    if not TASK_KINDS[task.kind].is_written:
+        return []
+    found = []
+    for entry in space.entries:
+        if entry.key == "calibrate" and entry.domain.contains(True):
+            found.append(f"space.{entry.name} has no effect: in {task.kind} the answer is written, not chosen.")
+        if entry.key == "selection" and entry.domain.contains("balanced"):
+            found.append(f"space.{entry.name}: balanced is random in {task.kind}, which has no labels to balance.")
+    return found
 
 
 def _data(data: DataPlan) -> list[str]:

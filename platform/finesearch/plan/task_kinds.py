@@ -60,6 +60,11 @@ class TaskKind:
         return tuple(name for name in self.placeholders if name not in absent)
 
     @property
+    def is_written(self) -> bool:
+        """Whether the answer is text that the model writes."""
+        return "generation" in self.options
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Every role, required ones first."""
         chosen = tuple(role for group in self.column_choices for role in group)

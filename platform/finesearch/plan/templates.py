@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from string import Formatter
 
@@ -22,10 +23,31 @@ def placeholders(template: str) -> list[str]:
     return [name for _, name, _, _ in Formatter().parse(template) if name is not None]
 
 
-def template_problem(template: str, known: Sequence[str], answer: str) -> tuple[str, str] | None:
+def around(template: str, answer: str) -> tuple[str, str]:
+    """What stands before and behind the placeholder of the answer, unfilled.
+
+    >>> around("{text} {{label}} is {label}.", "label")
+    ('{text} {{label}} is ', '.')
+    """
+    found = re.search(rf"(?<!\{{)(?:\{{\{{)*(\{{{re.escape(answer)}\}})", template)
+    assert found is not None, template
+    return template[: found.start(1)], template[found.end(1) :]
+
+
+def literal(text: str) -> str:
+    """A text as it stands in a template.
+
+    >>> literal("as {json}: ")
+    'as {{json}}: '
+    """
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def template_problem(template: str, known: Sequence[str], answer: str, at_end: bool = False) -> tuple[str, str] | None:
     """What is wrong with a template and what to do about it; None when nothing is.
 
-    known: placeholders of the task. answer: the one that stands for what is asked, exactly once.
+    known: placeholders of the task. answer: the one that stands for what is asked, exactly once; at the end of the
+    template where ``at_end``.
 
     >>> template_problem("{txt}: {label}", ["text", "label"], "label")
     ("unknown placeholder '{txt}'", "Did you mean 'text'? Known here: text, label.")
@@ -44,4 +66,6 @@ def template_problem(template: str, known: Sequence[str], answer: str) -> tuple[
         return f"expected '{{{answer}}}' once, got it {many} times".replace("none times", "not at all"), (
             f"Put '{{{answer}}}' where the answer is to stand."
         )
+    if at_end and not template.endswith(f"{{{answer}}}"):
+        return f"expected '{{{answer}}}' at the end", "The model writes the answer behind all else: put it there."
     return None

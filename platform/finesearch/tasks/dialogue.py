@@ -132,22 +132,31 @@ class Dialogue(GeneratedTask):
                 encoded.setdefault(name, []).append(value)
         return encoded
 
-    def _whole(self, talk: Sequence[Turn], tokenizer: Any, facts: Facts) -> dict[str, Any]:
-        """A causal model's row: the conversation in one, with the assistant's tokens as labels."""
-        while True:
-            rendered = render(talk, tokenizer, self.template)
-            tokens = tokenizer(
-                rendered.text[: rendered.said[-1][1]],
-                add_special_tokens=False,
-                return_offsets_mapping=True,
-                return_attention_mask=False,
-                verbose=False,
-            )
-            ids, offsets = list(tokens["input_ids"]), tokens["offset_mapping"]
-            fewer = shortened(talk)
-            if len(ids) <= self.plan.max_length or fewer is None:
+    def fitted(self, talk: list[Turn], tokenizer: Any) -> list[Turn]:
+        """The conversation without the oldest turns that ``max_length`` leaves no room for.
+
+        Raises:
+            UnfitTemplate: the template refuses it.
+        """
+        while (fewer := shortened(talk)) is not None:
+            text = written(talk, tokenizer, self.template).rstrip()
+            ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+            if len(ids) <= self.plan.max_length:
                 break
             talk = fewer
+        return talk
+
+    def _whole(self, talk: list[Turn], tokenizer: Any, facts: Facts) -> dict[str, Any]:
+        """A causal model's row: the conversation in one, with the assistant's tokens as labels."""
+        rendered = render(self.fitted(talk, tokenizer), tokenizer, self.template)
+        tokens = tokenizer(
+            rendered.text[: rendered.said[-1][1]],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        ids, offsets = list(tokens["input_ids"]), tokens["offset_mapping"]
         labels = [IGNORED] * len(ids)
         for start, end in rendered.said:
             for place, (first, last) in enumerate(offsets):
@@ -158,7 +167,7 @@ class Dialogue(GeneratedTask):
         # At least the end token of what is generated from, also of a reply that is longer than everything.
         return {"input_ids": ids[cut:], "labels": labels[cut:], "prompt": max(1, prompt - cut)}
 
-    def _pair(self, talk: Sequence[Turn], tokenizer: Any, facts: Facts) -> dict[str, Any]:
+    def _pair(self, talk: list[Turn], tokenizer: Any, facts: Facts) -> dict[str, Any]:
         """An encoder-decoder's row: all that stands before the last reply, and the reply."""
         shape = facts.shape
         assert shape is not None

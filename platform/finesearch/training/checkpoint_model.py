@@ -93,7 +93,7 @@ def evaluate_checkpoint(
     from finesearch.training.checkpoint_record import read_record
     from finesearch.training.checkpoints import check_intact
     from finesearch.training.engine import prepare_imports
-    from finesearch.training.evaluation import evaluate
+    from finesearch.training.evaluation import Scoring, evaluate
     from finesearch.training.materials import load_materials
     from finesearch.training.precision import compute_in, move
     from finesearch.training.processes import Processes, choose_device
@@ -120,8 +120,8 @@ def evaluate_checkpoint(
                 model.generation_config = materials.base.generation
             compute_in(model, record.precision, device)
             move(model, device)
-            decision = record.evaluation.decision
-            return evaluate(model, materials.task, materials.base, materials.tokens[split], alone, decision)
+            scoring = Scoring(decision=record.evaluation.decision)
+            return evaluate(model, materials.task, materials.base, materials.tokens[split], alone, scoring)
     finally:
         torch.set_num_threads(threads)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from finesearch.data import TokenSplit, evaluation_batches, shard
+from finesearch.data import evaluation_batches, shard
 from finesearch.errors import DivergedError
 from finesearch.training.global_batch import model_inputs, to_device
 from finesearch.training.processes import Processes
@@ -25,28 +26,51 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 
 
+class TokenRows(Protocol):
+    """What is evaluated: a ``TokenSplit``, or rows that were made otherwise."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def rows(self, indices: Iterable[int] | None = None) -> list[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How predictions become scores.
+
+    decision: what was chosen for this model on validation; None: nothing was. calibrate: choose it on this split, which
+    must be validation. metric: the one that is wanted; where it needs no text, none is generated, and metrics that do
+    are left out; None: all. cut: what of each text that the model has written is its answer.
+    """
+
+    decision: Mapping[str, float] | None = None
+    calibrate: bool = False
+    metric: str | None = None
+    cut: Callable[[str], str] = str
+
+
+AS_IT_IS = Scoring()
+
+
 def evaluate(
     model: PreTrainedModel,
     task: Task,
     base: BaseModel,
-    tokens: TokenSplit,
+    tokens: TokenRows,
     processes: Processes,
-    decision: Mapping[str, float] | None = None,
-    calibrate: bool = False,
-    metric: str | None = None,
+    scoring: Scoring = AS_IT_IS,
 ) -> Scored:
     """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
-
-    decision: what was chosen for this model on validation; None: nothing was. calibrate: choose it on this split, which
-    must be validation. metric: the one that is wanted; where it needs no text, none is generated, and metrics that do
-    are left out.
 
     Raises:
         DivergedError: the model's outputs are not finite.
     """
     model.train(False)
     predicted: list[tuple[int, Any]] = []
-    finite, writes = True, task.is_generated and (metric is None or task.needs_text(metric))
+    finite, writes = True, task.is_generated and (scoring.metric is None or task.needs_text(scoring.metric))
     with torch.no_grad():
         for number, rows in _shares(task, tokens, processes):
             # Under ZeRO-3 every rank must run every forward pass, also without rows of its own.
@@ -57,6 +81,7 @@ def evaluate(
             answers = task.predict(outputs, inputs)
             if task.is_generated:
                 texts = _generate(model, task, base, taken, number, processes) if writes else None
+                texts = None if texts is None else [scoring.cut(text) for text in texts]
                 answers = task.join(texts, answers)
             if len(rows):
                 predicted += zip(rows.tolist(), answers, strict=True)
@@ -64,10 +89,10 @@ def evaluate(
     if not all(each_finite for each_finite, _ in everyone):
         raise DivergedError("the model's outputs on the validation split are NaN or infinite")
     by_row = dict(pair for _, part in everyone for pair in part)
-    return processes.first_does(lambda: _score(task, base, tokens, by_row, None if calibrate else decision or {}))
+    return processes.first_does(lambda: _score(task, base, tokens, by_row, scoring))
 
 
-def _shares(task: Task, tokens: TokenSplit, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
+def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
     """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
     batches = evaluation_batches(tokens.lengths, task.evaluation_batch_size or BATCH_SIZE)
     if not task.is_generated:
@@ -95,13 +120,11 @@ def _generate(
         return task.generate(model, prompts, base.tokenizer)
 
 
-def _score(
-    task: Task, base: BaseModel, tokens: TokenSplit, by_row: dict[int, Any], decision: Mapping[str, float] | None
-) -> Scored:
+def _score(task: Task, base: BaseModel, tokens: TokenRows, by_row: dict[int, Any], scoring: Scoring) -> Scored:
     rows = _Rows(tokens)
     combined = task.combine([by_row[row] for row in range(len(tokens))], rows, base.facts)
     references = task.references(rows)
-    chosen = dict(task.calibrate(combined, references) if decision is None else decision)
+    chosen = dict(task.calibrate(combined, references) if scoring.calibrate else scoring.decision or {})
     predictions = task.decide(combined, chosen)
     return Scored(
         metrics=task.score(predictions, references), predictions=predictions, references=references, decision=chosen
@@ -116,7 +139,7 @@ def _is_finite(outputs: Any) -> bool:
 class _Rows(Sequence):  # type: ignore[type-arg]
     """Token rows of a split, read when they are looked at."""
 
-    def __init__(self, tokens: TokenSplit) -> None:
+    def __init__(self, tokens: TokenRows) -> None:
         self.tokens = tokens
 
     def __len__(self) -> int:

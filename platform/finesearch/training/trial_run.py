@@ -18,7 +18,7 @@ from finesearch.errors import DivergedError
 from finesearch.training import checkpoints
 from finesearch.training.checkpoint_record import CheckpointRecord, library_versions
 from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
-from finesearch.training.evaluation import evaluate
+from finesearch.training.evaluation import Scoring, evaluate
 from finesearch.training.global_batch import Learner, count_tokens
 from finesearch.training.history import Yardstick
 from finesearch.training.optimizers import set_learning_rate
@@ -187,8 +187,7 @@ class TrialRun:
                 self.materials.base,
                 self.materials.tokens.validation,
                 self.writer.processes,
-                calibrate=True,
-                metric=self.yardstick.metric,
+                Scoring(calibrate=True, metric=self.yardstick.metric),
             )
         except DivergedError as error:
             raise DivergedError(f"{self._place(step)}: {error.message}. {self._advice}") from error

@@ -4,7 +4,9 @@ base       a question and its candidate answers; what a task that chooses among 
 labels     text classification: one question a text
 relations  relation extraction: one question a pair of entities
 entities   named entities: one question a word
-written    tasks whose answer the model writes: the prompt before it
+written    translation, summaries: the prompt behind which the model writes
+spoken     dialogue: the conversation itself is the prompt
+extracting question answering: words of the context
 
 A task of another kind adds a file with a subclass of ``Choosing`` or ``Written`` and an entry below. How questions are
 put to a model, and how its answers are scored, is the training floor's business (``finesearch.training.prompting``).
@@ -13,22 +15,43 @@ put to a model, and how its answers are scored, is the training floor's business
 from __future__ import annotations
 
 from finesearch.tasks.base import Facts, Task
+from finesearch.tasks.dialogue import Dialogue
 from finesearch.tasks.multi_label import MultiLabelClassification
-from finesearch.tasks.prompting.base import Choosing, Question
+from finesearch.tasks.prompting.base import Asking, Choosing, Question
 from finesearch.tasks.prompting.entities import ChoosingEntities
+from finesearch.tasks.prompting.extracting import Extracting
 from finesearch.tasks.prompting.labels import ChoosingLabels, ChoosingOneOfMany
 from finesearch.tasks.prompting.relations import ChoosingRelations
+from finesearch.tasks.prompting.spoken import Spoken
+from finesearch.tasks.prompting.written import TextWritten, Written
+from finesearch.tasks.question_answering import QuestionAnswering
 from finesearch.tasks.relation_extraction import RelationExtraction
+from finesearch.tasks.summarization import Summarization
 from finesearch.tasks.text_classification import TextClassification
 from finesearch.tasks.token_classification import TokenClassification
+from finesearch.tasks.translation import Translation
 
-__all__ = ["Choosing", "Question", "can_ask", "prompting_of"]
+__all__ = [
+    "Asking",
+    "Choosing",
+    "Extracting",
+    "Question",
+    "Spoken",
+    "Written",
+    "asking_type",
+    "can_ask",
+    "prompting_of",
+]
 
-PROMPTING: dict[type[Task], type[Choosing]] = {
+PROMPTING: dict[type[Task], type[Asking]] = {
     TextClassification: ChoosingLabels,
     MultiLabelClassification: ChoosingOneOfMany,
     TokenClassification: ChoosingEntities,
     RelationExtraction: ChoosingRelations,
+    Translation: TextWritten,
+    Summarization: TextWritten,
+    Dialogue: Spoken,
+    QuestionAnswering: Extracting,
 }
 
 
@@ -37,7 +60,12 @@ def can_ask(task: Task) -> bool:
     return type(task) in PROMPTING
 
 
-def prompting_of(task: Task, facts: Facts) -> Choosing | None:
+def asking_type(task: Task) -> type[Asking]:
+    """How the task asks, before its rows are known; it must be one that can."""
+    return PROMPTING[type(task)]
+
+
+def prompting_of(task: Task, facts: Facts) -> Asking | None:
     """How the task asks; None where its answers can neither be chosen nor written.
 
     Raises:

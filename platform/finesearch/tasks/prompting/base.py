@@ -1,4 +1,4 @@
-"""Questions with candidate answers, which a model is asked instead of being trained."""
+"""Questions that a model is asked instead of being trained, and what a task must say to have them asked."""
 
 from __future__ import annotations
 
@@ -19,17 +19,43 @@ class Question(BaseModel):
     """One question about one example.
 
     fields: what stands for the placeholders of a template. answer: the number of the right candidate, where it is
-    known. span: [start, end) in characters of the part of ``text`` that is asked about; None: all of it.
+    known. written: the right answer itself, where it is known and no candidates are. span: [start, end) in characters
+    of the part of ``text`` that is asked about; None: all of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fields: dict[str, str]
     answer: int | None = None
+    written: str | None = None
     span: tuple[int, int] | None = None
 
+    @property
+    def is_answered(self) -> bool:
+        return self.answer is not None or self.written is not None
 
-class Choosing(ABC):
+
+class Asking(ABC):
+    """A task that a model is asked to do. ``candidates`` are the possible answers, () where they are written."""
+
+    only_method: ClassVar[str | None] = None
+    """The one method that the task takes, where there is one alone."""
+    takes_examples: ClassVar[bool] = True
+    candidates: tuple[str, ...] = ()
+
+    def __init__(self, task: Task, facts: Facts) -> None:
+        self.task, self.facts = task, facts
+
+    @abstractmethod
+    def template(self, method: str, shows_examples: bool = False) -> str:
+        """The task's own template for a method, with and without examples before a question."""
+
+    @abstractmethod
+    def questions(self, rows: Rows) -> list[list[Question]]:
+        """The questions of each example; with answers where the rows have them. ``rows`` as for ``Task.encode``."""
+
+
+class Choosing(Asking):
     """A task whose every question has the same candidate answers.
 
     Raises:
@@ -44,20 +70,16 @@ class Choosing(ABC):
     """
 
     def __init__(self, task: Task, facts: Facts) -> None:
-        self.task, self.facts = task, facts
-        self.candidates: tuple[str, ...] = self._verbalized(self.labels)
+        super().__init__(task, facts)
+        self.candidates = self._verbalized(self.labels)
 
-    def template(self, method: str) -> str:
+    def template(self, method: str, shows_examples: bool = False) -> str:
         return self.templates[method]
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The candidates by the names that the data has for them."""
         return self.facts.label_names
-
-    @abstractmethod
-    def questions(self, rows: Rows) -> list[list[Question]]:
-        """The questions of each example; with answers where the rows have them. ``rows`` as for ``Task.encode``."""
 
     @abstractmethod
     def predictions(self, rows: Rows, chosen: Sequence[Sequence[int]]) -> list[Any]:

@@ -24,7 +24,7 @@ class ChoosingLabels(Choosing):
         "similarity": "{text}\n{text_pair}\n{label}",
     }
 
-    def template(self, method: str) -> str:
+    def template(self, method: str, shows_examples: bool = False) -> str:
         return (self.of_pairs if "text_pair" in self.task.plan.columns else self.templates)[method]
 
     def questions(self, rows: Rows) -> list[list[Question]]:

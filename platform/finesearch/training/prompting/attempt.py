@@ -7,18 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finesearch.errors import TrialError
+from finesearch.plan import Recipe
 from finesearch.plan.templates import AUTO
-from finesearch.tasks.prompting import Choosing, Question, prompting_of
+from finesearch.tasks.prompting import Asking, Choosing, Extracting, Question, Spoken, Written, prompting_of
 from finesearch.training import checkpoints, manifest
 from finesearch.training.checkpoint_record import CheckpointRecord, library_versions
+from finesearch.training.checkpoint_writer import GENERATION
 from finesearch.training.history import Yardstick
 from finesearch.training.positions import positions_of
 from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.processes import Processes
 from finesearch.training.prompting.answering import Answerer, answer_split
 from finesearch.training.prompting.examples import choose_examples
+from finesearch.training.prompting.extracting import extract_split
 from finesearch.training.prompting.methods import check_prompting, choose_method, choose_style, load_asked
 from finesearch.training.prompting.prompt import Prompt, read_prompt
+from finesearch.training.prompting.speaking import Speaker, speak_split
+from finesearch.training.prompting.writing import Writer, write_split
 from finesearch.training.randomness import derived_seed
 from finesearch.training.trial import Evaluation, Scored, TrialResult, TrialSpec
 
@@ -46,13 +52,11 @@ def run_asking(
         ModelError: the task or the model cannot be asked.
     """
     began = time.perf_counter()
-    choosing = choosing_of(materials)
     parameters = spec.recipe.adaptation_parameters
     check_prompting(spec.recipe.adaptation, parameters, materials.task, materials.base.config, materials.base.tokenizer)
-    prompt = make_prompt(materials, choosing, spec)
+    prompt = make_prompt(materials, asking_of(materials), spec)
     precision = choose_precision(training.precision, processes.device)
-    answerer = make_answerer(materials, prompt, precision.name, processes.device)
-    scored = answer_split(answerer, choosing, materials.splits.plain_rows("validation"), processes, beat)
+    model, scored = ask(materials, prompt, precision.name, "validation", processes, beat)
     evaluation = Evaluation(
         step=STEP,
         epoch=0.0,
@@ -62,7 +66,6 @@ def run_asking(
         tokens=0,
         trainable_parameters=0,
     )
-    model = answerer.model
     total = sum(parameter.numel() for parameter in model.parameters())
     record = _record(materials, training, yardstick, spec, evaluation, total, precision.name)
     path = processes.first_does(lambda: _write(materials, spec, record, prompt, model))
@@ -81,35 +84,66 @@ def run_asking(
     )
 
 
-def choosing_of(materials: Materials) -> Choosing:
+def ask(
+    materials: Materials,
+    prompt: Prompt,
+    precision: str,
+    split: str,
+    processes: Processes,
+    beat: Callable[[], None] = lambda: None,
+) -> tuple[PreTrainedModel, Scored]:
+    """The model that is asked, and how well it answers about a split."""
+    asking, rows = asking_of(materials), materials.splits.plain_rows(split)
+    if isinstance(asking, Written):
+        writer = make_writer(materials, asking, prompt, precision, processes.device)
+        return writer.model, write_split(writer, materials.tokens[split], rows, processes, beat)
+    if isinstance(asking, Spoken):
+        speaker = untouched(materials, prompt, precision, processes.device)
+        limit = _most_tokens(speaker)
+        return speaker, speak_split(
+            Speaker(speaker, materials.base, asking, prompt, limit), materials.tokens[split], rows, processes, beat
+        )
+    answerer = make_answerer(materials, prompt, precision, processes.device)
+    if isinstance(asking, Extracting):
+        return answerer.model, extract_split(answerer, asking, rows, processes, beat)
+    assert isinstance(asking, Choosing), type(asking)
+    return answerer.model, answer_split(answerer, asking, rows, processes, beat)
+
+
+def asking_of(materials: Materials) -> Asking:
     """How the task asks."""
-    choosing = prompting_of(materials.task, materials.facts)
-    assert choosing is not None, "checked before anything ran"
-    return choosing
+    asking = prompting_of(materials.task, materials.facts)
+    assert asking is not None, "checked before anything ran"
+    return asking
 
 
-def make_prompt(materials: Materials, choosing: Choosing, spec: TrialSpec) -> Prompt:
+def make_prompt(materials: Materials, asking: Asking, spec: TrialSpec) -> Prompt:
     """What the trial asks; the examples are those of its seed."""
     name, wanted = spec.recipe.adaptation, spec.recipe.adaptation_parameters
     base = materials.base
-    method = choose_method(wanted["method"], base.config, name)
+    method = choose_method(wanted["method"], materials.task, base.config, name)
+    is_written = not asking.candidates
     has_template = getattr(base.tokenizer, "chat_template", None) is not None
     style = choose_style(wanted["style"], method, has_template, name)
-    template = choosing.template(method) if wanted["template"] == AUTO else str(wanted["template"])
     shown = wanted.get("examples")
+    own = wanted["template"] == AUTO
+    template = asking.template(method, shows_examples=shown is not None) if own else str(wanted["template"])
     examples: tuple[Question, ...] = ()
     if shown is not None:
         rows = materials.splits.plain_rows("train")
-        known = [each for questions in choosing.questions(rows) for each in questions if each.answer is not None]
-        examples = choose_examples(known, shown, wanted["selection"], derived_seed(spec.seed, "examples"))
+        known = [each for questions in asking.questions(rows) for each in questions if each.is_answered]
+        # There are no labels to balance where the answer is written.
+        selection = "random" if is_written and wanted["selection"] == "balanced" else wanted["selection"]
+        examples = choose_examples(known, shown, selection, derived_seed(spec.seed, "examples"))
     return Prompt(
         method=method,
         style=style,
         template=template,
-        candidates=choosing.candidates,
-        calibrate=wanted["calibrate"],
+        candidates=asking.candidates,
+        calibrate=wanted["calibrate"] and not is_written,
         examples=examples,
         similar_shown=shown if wanted.get("selection") == "similar" else None,
+        answer=asking.answer if isinstance(asking, Written) else "label",
     )
 
 
@@ -122,16 +156,49 @@ def make_answerer(materials: Materials, prompt: Prompt, precision: str, device: 
         move(model, device)
         materials.asked[key] = (model, tokenizer)
     model, tokenizer = materials.asked[key]
-    text = model.config.get_text_config()
-    most = [size for size in (positions_of(model), getattr(text, "max_position_embeddings", None)) if size is not None]
     return Answerer(
         model=model,
         tokenizer=tokenizer,
         prompt=prompt,
         folder=materials.base.folder,
         field_tokens=materials.plan.max_length,
-        most_tokens=min(most, default=None),
+        most_tokens=_most_tokens(model),
     )
+
+
+def make_writer(materials: Materials, written: Written, prompt: Prompt, precision: str, device: torch.device) -> Writer:
+    """The task's own model and the prompt behind which it writes."""
+    model = untouched(materials, prompt, precision, device)
+    return Writer(model, materials.base, written, prompt, _most_tokens(model))
+
+
+def untouched(materials: Materials, prompt: Prompt, precision: str, device: torch.device) -> PreTrainedModel:
+    """The task's own model as its folder has it, built once a process.
+
+    Raises:
+        TrialError: the folder lacks a part of it, which training would draw at random.
+    """
+    base, key = materials.base, (prompt.method, precision)
+    if base.fresh:
+        raise TrialError(
+            f"task.model: the weights in {base.folder} have no {', '.join(sorted(base.fresh))}, which an untrained "
+            f"model cannot write without. Leave zero_shot and few_shot out, or choose a model with its output layer."
+        )
+    if key not in materials.asked:
+        model, _ = base.build(Recipe(adaptation="zero_shot"), seed=0)
+        model.train(False)
+        compute_in(model, precision, device)
+        move(model, device)
+        materials.asked[key] = (model, base.tokenizer)
+    found: PreTrainedModel = materials.asked[key][0]
+    return found
+
+
+def _most_tokens(model: PreTrainedModel) -> int | None:
+    """Tokens that a model takes at once; None: any number."""
+    text = model.config.get_text_config()
+    most = [size for size in (positions_of(model), getattr(text, "max_position_embeddings", None)) if size is not None]
+    return min(most, default=None)
 
 
 def _notes(spec: TrialSpec, prompt: Prompt) -> tuple[str, ...]:
@@ -146,6 +213,8 @@ def _write(
     with checkpoints.discarded_on_failure(temporary):
         checkpoints.begin(directory, STEP, spec.attempt, with_resume=False)
         model.config.save_pretrained(temporary)
+        if materials.task.is_generated:
+            (temporary / GENERATION).write_text(model.generation_config.to_json_string(), encoding="utf-8")
         for name, content in materials.tokenizer_files.items():
             (temporary / name).write_bytes(content)
         prompt.write(temporary)
@@ -194,7 +263,5 @@ def answer_again(
     from finesearch.training.checkpoint_model import check_base
 
     check_base(record, materials.base.folder, folder)
-    prompt = read_prompt(folder)
-    answerer = make_answerer(materials, prompt, record.precision, processes.device)
-    choosing = choosing_of(materials)
-    return answer_split(answerer, choosing, materials.splits.plain_rows(split), processes)
+    _, scored = ask(materials, read_prompt(folder), record.precision, split, processes)
+    return scored

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS
 from finesearch.plan.templates import AUTO, placeholders
-from finesearch.tasks.prompting import can_ask
+from finesearch.tasks.prompting import asking_type, can_ask
 from finesearch.training.model_files import load_tokenizer, quiet_transformers
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from finesearch.tasks import Task
 
 CLASSES = {"cloze": "AutoModelForMaskedLM", "similarity": "AutoModel"}
+WITH_TURNS = ("likelihood", "generation")
 # Endings of class names whose weights hold an output layer that predicts words.
 WITH_HEAD = ("ForMaskedLM", "ForPreTraining", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
 
@@ -48,13 +49,26 @@ def possible_methods(config: PretrainedConfig) -> tuple[str, ...]:
     return ("similarity",)
 
 
-def choose_method(wanted: str, config: PretrainedConfig, adaptation: str) -> str:
+def choose_method(wanted: str, task: Task, config: PretrainedConfig, adaptation: str) -> str:
     """The method that is meant.
 
     Raises:
-        ModelError: the model cannot be asked so.
+        ModelError: the task or the model cannot be asked so.
     """
-    possible = possible_methods(config)
+    if task.is_generated:
+        if wanted in ("auto", "generation"):
+            return "generation"
+        raise ModelError(
+            f"adaptation.{adaptation}.method: {wanted} chooses among given answers, and in {task.kind} the answer is "
+            f"written. Use generation, or auto."
+        )
+    only = asking_type(task).only_method
+    possible = tuple(method for method in possible_methods(config) if only in (None, method))
+    if not possible:
+        raise ModelError(
+            f"adaptation.{adaptation}: {task.kind} is asked by {only}, which {type(config).__name__} does not suit. "
+            f"Leave it out, or choose an encoder."
+        )
     if wanted == "auto":
         return possible[0]
     if wanted not in possible:
@@ -70,11 +84,11 @@ def choose_style(wanted: str, method: str, has_chat_template: bool, adaptation: 
     """``chat`` or ``plain``.
 
     Raises:
-        ModelError: chat is wanted, and the model has no chat template or is not asked by likelihood.
+        ModelError: chat is wanted, and the model has no chat template or is asked in a way without turns.
     """
-    can_chat = has_chat_template and method == "likelihood"
+    can_chat = has_chat_template and method in WITH_TURNS
     if wanted == "chat" and not can_chat:
-        why = "the tokenizer has no chat template" if method == "likelihood" else f"{method} has no turns"
+        why = "the tokenizer has no chat template" if method in WITH_TURNS else f"{method} has no turns"
         raise ModelError(f"adaptation.{adaptation}.style: chat cannot be had: {why}. Use plain, or auto.")
     return "chat" if can_chat and wanted != "plain" else "plain"
 
@@ -90,12 +104,17 @@ def check_prompting(
     if not can_ask(task):
         form = f", form {task.plan.form}" if task.plan.form else ""
         raise ModelError(f"adaptation.{adaptation}: {task.kind}{form} has no answers to choose from. Leave it out.")
-    method = choose_method(parameters["method"], config, adaptation)
+    method = choose_method(parameters["method"], task, config, adaptation)
     has_template = getattr(tokenizer, "chat_template", None) is not None
     choose_style(parameters["style"], method, has_template, adaptation)
     if method == "cloze" and tokenizer.mask_token is None:
         raise ModelError(
             f"adaptation.{adaptation}.method: the tokenizer has no mask token, which cloze needs. Use similarity."
+        )
+    asking = asking_type(task)
+    if "examples" in parameters and not asking.takes_examples:
+        raise ModelError(
+            f"adaptation.{adaptation}: {task.kind} takes no examples by {method}. Use zero_shot, or leave it out."
         )
     template = str(parameters["template"])
     if method == "similarity" and template != AUTO:

@@ -16,9 +16,10 @@ FILE = "prompt.json"
 class Prompt(Frozen):
     """Complete: with the model and the tokenizer, it answers.
 
-    method: likelihood, cloze or similarity. style: chat or plain. candidates: the possible answers, by their numbers.
-    calibrate: whether an answer's likelihood is set against that without content. examples: what is shown before a
-    question; with ``similar_shown`` the pool out of which so many are taken for each question, those most like it.
+    method: likelihood, cloze, similarity or generation. style: chat or plain. candidates: the possible answers, by
+    their numbers; () where they are written. calibrate: whether an answer's likelihood is set against that without
+    content. examples: what is shown before a question; with ``similar_shown`` the pool out of which so many are taken
+    for each question, those most like it. answer: the placeholder of the template that stands for the answer.
     """
 
     method: str
@@ -28,6 +29,7 @@ class Prompt(Frozen):
     calibrate: bool
     examples: tuple[Question, ...] = ()
     similar_shown: int | None = None
+    answer: str = "label"
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from finesearch.plan.templates import placeholders
+from finesearch.plan.templates import around, placeholders
 from finesearch.tasks.prompting import Question
 from finesearch.training.prompting.prompt import Prompt
 
@@ -33,18 +33,22 @@ class Wording:
     @property
     def start(self) -> str:
         """What stands before the answer in the template, unfilled."""
-        return self.prompt.template.partition("{label}")[0]
+        return around(self.prompt.template, self.prompt.answer)[0]
 
     @property
     def end(self) -> str:
         """What stands behind it."""
-        return self.prompt.template.partition("{label}")[2]
+        return around(self.prompt.template, self.prompt.answer)[1]
 
     @property
     def content_free(self) -> Question:
         """A question without content, over the same placeholders."""
-        names = [name for name in placeholders(self.prompt.template) if name not in ("label", "labels")]
-        return Question(fields=dict.fromkeys(names, CONTENT_FREE))
+        return self.filled_with(CONTENT_FREE)
+
+    def filled_with(self, text: str) -> Question:
+        """A question that has one text at every placeholder."""
+        names = [name for name in placeholders(self.prompt.template) if name not in (self.prompt.answer, "labels")]
+        return Question(fields=dict.fromkeys(names, text))
 
     def before(self, question: Question, examples: Sequence[Question], room: int) -> str:
         """All that stands before the answer; ``room``: tokens that the answer and what follows may take."""
@@ -95,6 +99,8 @@ class Wording:
         return BETWEEN.join([*shown, self._filled(self.start, question)])
 
     def _answer(self, example: Question) -> str:
+        if example.written is not None:
+            return self.cut(example.written)
         assert example.answer is not None
         return self.prompt.candidates[example.answer]
 

@@ -1,0 +1,178 @@
+"""The answer that an untouched model writes behind a prompt (Radford et al., 2019; Brown et al., 2020)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from finesearch.errors import TrialError
+from finesearch.tasks.generated import IGNORED
+from finesearch.tasks.prompting import Question, Written
+from finesearch.tasks.windows import special_frame
+from finesearch.training.evaluation import Scoring, evaluate
+from finesearch.training.processes import Processes
+from finesearch.training.prompting.examples import Nearest
+from finesearch.training.prompting.prompt import Prompt
+from finesearch.training.prompting.wording import BETWEEN, Wording
+from finesearch.training.trial import Scored
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from finesearch.data import TokenSplit
+    from finesearch.training.base_model import BaseModel
+
+
+@dataclass(frozen=True, eq=False)
+class Writer:
+    """A model and the prompt behind which it writes. most_tokens: that the model takes at once; None: any number."""
+
+    model: PreTrainedModel
+    base: BaseModel
+    written: Written
+    prompt: Prompt
+    most_tokens: int | None
+
+    def prompts(self, questions: Sequence[Question]) -> list[list[int]]:
+        """Token ids of the prompt for each question. Examples that do not fit are left out, the first ones first.
+
+        Raises:
+            TrialError: the template leaves no room for what is asked about.
+        """
+        examples, shown = self.prompt.examples, self.prompt.similar_shown
+        near = [examples] * len(questions) if shown is None else Nearest(examples, shown)(questions)
+        room = 0 if self._is_encoder_decoder else self.written.answer_tokens
+        return [self._ids(self.wording.before(q, each, room)) for q, each in zip(questions, near, strict=True)]
+
+    @cached_property
+    def wording(self) -> Wording:
+        """Words prompts that take ``task.max_length`` tokens at most, without the examples before them."""
+        limit = self.written.task.plan.max_length
+        whole = Wording(self.prompt, self.base.tokenizer, limit, self.most_tokens)
+        empty = whole.filled_with("")
+        frame = len(self._ids(whole.before(empty, (), 0)))
+        if frame >= limit:
+            raise TrialError(
+                f"task.max_length: {limit} tokens leave no room for a text: the template {self.prompt.template!r} "
+                f"alone takes {frame}. Raise it, or shorten the template."
+            )
+        return dataclasses.replace(whole, field_tokens=(limit - frame) // max(1, len(empty.fields)), _cut={})
+
+    def answer_in(self, text: str) -> str:
+        """What of a written text is the answer: behind it a model that only continues text begins the next example."""
+        if not self.goes_on:
+            return text
+        answer = text.strip().partition(BETWEEN)[0]
+        return answer if "\n" in self.prompt.template else answer.partition("\n")[0].rstrip()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the model writes on behind an answer: one that is neither asked in turns nor an encoder-decoder."""
+        return self.prompt.style == "plain" and not self._is_encoder_decoder
+
+    @property
+    def _is_encoder_decoder(self) -> bool:
+        return bool(self.base.config.is_encoder_decoder)
+
+    def _ids(self, text: str) -> list[int]:
+        tokenizer: Any = self.base.tokenizer
+        language = getattr(self.written.task.plan, "source_language", None)
+        if language is not None:
+            tokenizer.src_lang = language
+        is_chat = self.prompt.style == "chat"
+        text = text if is_chat else text.rstrip(" ")
+        ids: list[int] = tokenizer(text, add_special_tokens=self._is_encoder_decoder and not is_chat, verbose=False)[
+            "input_ids"
+        ]
+        # Some tokenisers end every text with an end token; the answer comes behind this one.
+        return ids if is_chat or self._is_encoder_decoder else special_frame(tokenizer)[0] + ids
+
+
+def write_split(
+    writer: Writer,
+    tokens: TokenSplit,
+    rows: dict[str, list[Any]],
+    processes: Processes,
+    beat: Callable[[], None] = lambda: None,
+) -> Scored:
+    """Have every answer of a split written, in its order, and score them as the task does.
+
+    tokens, rows: the split as token rows and as read.
+    """
+    questions = [question for asked in writer.written.questions(rows) for question in asked]
+    reworded = Reworded(tokens, writer.prompts(questions))
+
+    def cut(text: str) -> str:
+        beat()
+        return writer.answer_in(text)
+
+    with ending_early(writer):
+        return evaluate(writer.model, writer.written.task, writer.base, reworded, processes, Scoring(cut=cut))
+
+
+class Reworded:
+    """Token rows of a split with other prompts before the same targets."""
+
+    def __init__(self, tokens: TokenSplit, prompts: Sequence[Sequence[int]]) -> None:
+        assert len(tokens) == len(prompts), (len(tokens), len(prompts))
+        self._tokens, self._prompts = tokens, [np.asarray(ids, dtype=np.int64) for ids in prompts]
+        self.lengths = np.array(list(map(len, self._prompts)), dtype=np.int32)
+        if "prompt" in tokens.column_names:
+            self.lengths += tokens.lengths - np.array(tokens.column("prompt"), dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def rows(self, indices: Iterable[int] | None = None) -> list[dict[str, Any]]:
+        """Some rows, or all, in the order asked."""
+        wanted = range(len(self)) if indices is None else [int(i) for i in indices]
+        return [self._row(row, self._prompts[i]) for i, row in zip(wanted, self._tokens.rows(wanted), strict=True)]
+
+    def _row(self, row: dict[str, Any], prompt: np.ndarray) -> dict[str, Any]:
+        if "prompt" not in row:
+            return row | {"input_ids": prompt}
+        target, labels = row["input_ids"][row["prompt"] :], row["labels"][row["prompt"] :]
+        return row | {
+            "input_ids": np.concatenate([prompt, target]),
+            "labels": np.concatenate([np.full(len(prompt), IGNORED), labels]),
+            "prompt": len(prompt),
+        }
+
+
+@contextmanager
+def ending_early(writer: Writer) -> Iterator[None]:
+    """End each text once all behind it will be cut off; the answers are the same.
+
+    With beams every text goes on: an end would change which beam wins.
+    """
+    config: Any = writer.model.generation_config
+    if not writer.goes_on or (config.num_beams or 1) > 1:
+        yield
+        return
+    from transformers import StoppingCriteriaList
+
+    generate: Any = writer.model.generate
+
+    def generate_answers(*, input_ids: torch.Tensor, **settings: Any) -> Any:
+        width = input_ids.shape[1]
+
+        def is_over(so_far: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            texts = writer.base.tokenizer.batch_decode(so_far[:, width:], skip_special_tokens=True)
+            over = [len(writer.answer_in(text)) < len(text.strip()) for text in texts]
+            return torch.tensor(over, device=so_far.device)
+
+        criteria: Any = StoppingCriteriaList([is_over])
+        return generate(input_ids=input_ids, stopping_criteria=criteria, **settings)
+
+    writer.model.generate = generate_answers  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        writer.model.generate = generate
