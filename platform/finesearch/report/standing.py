@@ -6,6 +6,8 @@ from finesearch.report.record import RunRecord, ScoredRow, TrialRow
 from finesearch.report.wording import count, counted, score
 
 ORDINARY = "ordinary"
+UNTRAINED = ("majority", "zero_shot")
+"""Baselines that are far below all else as a rule: a scale that held them would flatten the rest."""
 STATE_ORDER = ("failed", "running", "complete", "pruned")
 
 

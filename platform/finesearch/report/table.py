@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from finesearch.report.markup import Html, joined, tag
 from finesearch.report.record import Interval, RunRecord, Scalar, ScoredRow
-from finesearch.report.standing import ordinary, refused, ties, verified
+from finesearch.report.standing import UNTRAINED, ordinary, refused, ties, verified
 from finesearch.report.wording import NOTHING, count, duration, interval_decimals, parameter, score
 
 COLUMNS = ("", "", "validation", "revalidated", "test, 95 % interval", "trainable", "time", "settings, checkpoint")
@@ -106,11 +106,11 @@ def _settings(row: ScoredRow) -> Html:
 
 
 def _bounds(rows: Sequence[ScoredRow]) -> Interval | None:
-    """The scale on which all intervals of the table are drawn; rows far below, such as a majority class, do not count.
+    """The scale on which all intervals of the table are drawn; what was not trained does not count.
 
     A row that does not fit shows its numbers and no drawing.
     """
-    trained = [row for row in rows if row.name != "majority"]
+    trained = [row for row in rows if row.name not in UNTRAINED]
     ranges = [row.test_interval or (row.test, row.test) for row in trained if row.test is not None]
     if not ranges:
         return None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from finesearch.report.figures.spec import Figure, Trace, axis, markers, small, text
 from finesearch.report.record import RunRecord, TrialRow
+from finesearch.report.standing import UNTRAINED
 from finesearch.report.wording import counted, score
 
 
@@ -51,7 +52,7 @@ def _best_so_far(record: RunRecord) -> list[Trace]:
 
 
 def _baselines(record: RunRecord, rows: Sequence[TrialRow]) -> list[Trace]:
-    """A line across for each baseline but the majority class, whose distance would flatten everything else."""
+    """A line across for each baseline that was trained."""
     first, last = rows[0].trial, rows[-1].trial
     return [
         {
@@ -64,5 +65,5 @@ def _baselines(record: RunRecord, rows: Sequence[TrialRow]) -> list[Trace]:
             "hovertemplate": f"{text(row.name)} {score(row.validation)}<extra></extra>",
         }
         for row in record.baselines
-        if row.validation is not None and row.name != "majority"
+        if row.validation is not None and row.name not in UNTRAINED
     ]
