@@ -272,6 +272,7 @@ def test_a_signal_leaves_a_partial_report_and_the_same_command_goes_on_past_a_da
     assert any(warning.startswith(damaged) for warning in said["warnings"])
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_ends_with_3_and_the_run_goes_on_later(bench: Path, tmp_path: Path) -> None:
     for name in ("tiny.yaml", "train.csv", "validation.csv", "test.csv"):
         shutil.copy(bench / name, tmp_path)

@@ -105,6 +105,7 @@ def test_a_full_disk_ends_the_search_and_keeps_the_trial_for_later(tmp_path: Pat
     assert set(trained(tmp_path).values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_killed_trial_actor_is_replaced(tmp_path: Path, joined: dict[str, str]) -> None:
     with start(tmp_path, joined, "none", "--trials", "3", "--step-s", "1.5") as driver:
         wait_for_line(tmp_path / "log", driver)
