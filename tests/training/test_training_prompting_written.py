@@ -17,9 +17,9 @@ from finesearch.training import Workbench, evaluate_checkpoint
 from finesearch.training.evaluation import evaluate
 from finesearch.training.processes import Processes
 from finesearch.training.prompting import writing
-from finesearch.training.prompting.attempt import asking_of, make_prompt, make_writer
+from finesearch.training.prompting.attempt import asking_of, make_prompt
 from finesearch.training.prompting.prompt import read_prompt
-from finesearch.training.prompting.writing import Writer
+from finesearch.training.prompting.writing import Writer, make_writer
 from tiny_writers import word_pairs, write_writer_tokenizer
 
 ALONE = Processes(0, 1, torch.device("cpu"))

@@ -17,14 +17,15 @@ def check_has_adapter(record: CheckpointRecord) -> None:
     """Whether a checkpoint holds an adapter.
 
     Raises:
-        InputError: its recipe changed the weights themselves.
+        InputError: its recipe changed the weights themselves, or nothing.
     """
-    kinds = (adapters.Adapter, prompts.Prompt)
-    if not isinstance(ADAPTATIONS[record.recipe.adaptation], kinds):
+    kinds, own = (adapters.Adapter, prompts.Prompt), ADAPTATIONS.get(record.recipe.adaptation)
+    if not isinstance(own, kinds):
+        does = "changes the weights themselves" if own else "trains nothing"
         known = ", ".join(name for name, each in ADAPTATIONS.items() if isinstance(each, kinds))
         raise InputError(
             f"--adapter: expected a checkpoint of an adaptation that adds an adapter ({known}), got one of "
-            f"{record.recipe.adaptation}, which changes the weights themselves. Export it without --adapter."
+            f"{record.recipe.adaptation}, which {does}. Export it without --adapter."
         )
 
 

@@ -65,7 +65,7 @@ def load_base(folder: Path, record: CheckpointRecord, base: str | Path | None = 
     from finesearch.training.model_facts import auto_class, read_config
     from finesearch.training.model_files import quiet_transformers
 
-    home = _base_folder(record, base, folder)
+    home = base_folder(record, base, folder)
     config = read_config(folder)
     with quiet_transformers():
         model: PreTrainedModel = auto_class(record.kind, config).from_pretrained(
@@ -155,7 +155,12 @@ def check_base(record: CheckpointRecord, home: Path, folder: Path) -> None:
         )
 
 
-def _base_folder(record: CheckpointRecord, base: str | Path | None, folder: Path) -> Path:
+def base_folder(record: CheckpointRecord, base: str | Path | None, folder: Path) -> Path:
+    """Where the base model of a checkpoint is; ``base`` where it is no longer where the record says.
+
+    Raises:
+        CheckpointError, ModelError: see ``load_checkpoint_model``.
+    """
     from finesearch.training.model_source import model_folder
 
     if base is not None:

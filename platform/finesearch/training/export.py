@@ -19,7 +19,8 @@ def export_checkpoint(
     """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
 
     Where transformers has no class for the head (relation extraction), a README.md beside them shows how to use it. A
-    prompt cannot be merged: what is written is what peft loads, and the README.md says how.
+    prompt cannot be merged: what is written is what peft loads, and the README.md says how. Of a checkpoint that asks
+    and has trained nothing, it is the model, what it is asked, and a script that asks it.
 
     base: see ``load_checkpoint_model``. adapter: write what was added to the base model and trained, for peft, instead
     of the merged model. generation: settings of ``task.generation`` that replace those that the trial was scored with.
@@ -36,26 +37,35 @@ def export_checkpoint(
     from finesearch.training.adaptations.adapters import merge_adapter
     from finesearch.training.adapter_files import check_has_adapter, save_adapter
     from finesearch.training.checkpoint_model import load_base, load_checkpoint_model
+    from finesearch.training.checkpoint_record import read_record
+    from finesearch.training.checkpoints import check_intact
     from finesearch.training.model_files import quiet_transformers
     from finesearch.training.prompt_files import holds_prompt, save_prompt, save_relation_prompt
+    from finesearch.training.prompting import trains
+    from finesearch.training.prompting.exported import load_asking, save_asking
     from finesearch.training.relation_model import LOADER, RelationExtractionModel
 
     destination = Path(destination).absolute()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise StorageError(f"{destination}: expected a folder that does not exist yet or is empty. Name another one.")
-    model, tokenizer, record = load_checkpoint_model(folder, base)
-    if generation:
-        write_with(model.generation_config, generation)
+    check_intact(Path(folder))
+    record = read_record(Path(folder))
+    asks = not trains(record.recipe.adaptation)
     if adapter:
         check_has_adapter(record)
-    elif not holds_prompt(record):
+    model, tokenizer = load_asking(Path(folder), record, base) if asks else load_checkpoint_model(folder, base)[:2]
+    if generation:
+        write_with(model.generation_config, generation)
+    if not (adapter or asks or holds_prompt(record)):
         merge_adapter(model)
     temporary = destination.with_name(f".tmp-{destination.name}")
     manifest.remove_folder(temporary)
     try:
         with manifest.disk_full_is_told(destination), quiet_transformers():
             temporary.mkdir(parents=True)
-            if holds_prompt(record):
+            if asks:
+                save_asking(model, Path(folder), record, base, temporary)
+            elif holds_prompt(record):
                 is_relation = isinstance(model, RelationExtractionModel)
                 save = save_relation_prompt if is_relation else save_prompt
                 save(model, load_base(Path(folder), record, base), record, temporary)

@@ -25,7 +25,7 @@ class Written(Asking):
     @property
     @abstractmethod
     def answer_tokens(self) -> int:
-        """Tokens that an answer takes at most, written or read."""
+        """Tokens of the longest answer that training would read."""
 
 
 class TextWritten(Written):
@@ -49,10 +49,8 @@ class TextWritten(Written):
 
     @property
     def answer_tokens(self) -> int:
-        plan = self.task.plan
-        assert plan.generation is not None
-        assert plan.max_target_length is not None
-        return max(plan.max_target_length, plan.generation.max_new_tokens)
+        assert self.task.plan.max_target_length is not None
+        return self.task.plan.max_target_length
 
     def questions(self, rows: Rows) -> list[list[Question]]:
         role, sources = self.task.source_role, rows[self.task.source_column]

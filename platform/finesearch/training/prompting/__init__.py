@@ -11,6 +11,7 @@ examples    which examples of train are shown
 answering   a split's predictions, by all processes together
 attempt     one trial from its plan to its checkpoint
 exported    a folder that answers with plain transformers
+ask         the script in that folder; knows nothing of us
 """
 
 from finesearch.training.prompting.methods import check_prompting, trains

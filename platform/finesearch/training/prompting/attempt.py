@@ -7,24 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finesearch.errors import TrialError
-from finesearch.plan import Recipe
 from finesearch.plan.templates import AUTO
 from finesearch.tasks.prompting import Asking, Choosing, Extracting, Question, Spoken, Written, prompting_of
 from finesearch.training import checkpoints, manifest
 from finesearch.training.checkpoint_record import CheckpointRecord, library_versions
 from finesearch.training.checkpoint_writer import GENERATION
 from finesearch.training.history import Yardstick
-from finesearch.training.positions import positions_of
 from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.processes import Processes
 from finesearch.training.prompting.answering import Answerer, answer_split
 from finesearch.training.prompting.examples import choose_examples
 from finesearch.training.prompting.extracting import extract_split
-from finesearch.training.prompting.methods import check_prompting, choose_method, choose_style, load_asked
+from finesearch.training.prompting.methods import (
+    check_prompting,
+    choose_method,
+    choose_style,
+    load_asked,
+    most_tokens_of,
+)
 from finesearch.training.prompting.prompt import Prompt, read_prompt
 from finesearch.training.prompting.speaking import Speaker, speak_split
-from finesearch.training.prompting.writing import Writer, write_split
+from finesearch.training.prompting.writing import make_writer, untouched, write_split
 from finesearch.training.randomness import derived_seed
 from finesearch.training.trial import Evaluation, Scored, TrialResult, TrialSpec
 
@@ -99,7 +102,7 @@ def ask(
         return writer.model, write_split(writer, materials.tokens[split], rows, processes, beat)
     if isinstance(asking, Spoken):
         speaker = untouched(materials, prompt, precision, processes.device)
-        limit = _most_tokens(speaker)
+        limit = most_tokens_of(speaker)
         return speaker, speak_split(
             Speaker(speaker, materials.base, asking, prompt, limit), materials.tokens[split], rows, processes, beat
         )
@@ -144,6 +147,9 @@ def make_prompt(materials: Materials, asking: Asking, spec: TrialSpec) -> Prompt
         examples=examples,
         similar_shown=shown if wanted.get("selection") == "similar" else None,
         answer=asking.answer if isinstance(asking, Written) else "label",
+        labels=asking.labels if isinstance(asking, Choosing) else (),
+        max_length=materials.plan.max_length,
+        answer_tokens=asking.answer_tokens if isinstance(asking, Written) else 0,
     )
 
 
@@ -161,44 +167,9 @@ def make_answerer(materials: Materials, prompt: Prompt, precision: str, device: 
         tokenizer=tokenizer,
         prompt=prompt,
         folder=materials.base.folder,
-        field_tokens=materials.plan.max_length,
-        most_tokens=_most_tokens(model),
+        field_tokens=prompt.max_length,
+        most_tokens=most_tokens_of(model),
     )
-
-
-def make_writer(materials: Materials, written: Written, prompt: Prompt, precision: str, device: torch.device) -> Writer:
-    """The task's own model and the prompt behind which it writes."""
-    model = untouched(materials, prompt, precision, device)
-    return Writer(model, materials.base, written, prompt, _most_tokens(model))
-
-
-def untouched(materials: Materials, prompt: Prompt, precision: str, device: torch.device) -> PreTrainedModel:
-    """The task's own model as its folder has it, built once a process.
-
-    Raises:
-        TrialError: the folder lacks a part of it, which training would draw at random.
-    """
-    base, key = materials.base, (prompt.method, precision)
-    if base.fresh:
-        raise TrialError(
-            f"task.model: the weights in {base.folder} have no {', '.join(sorted(base.fresh))}, which an untrained "
-            f"model cannot write without. Leave zero_shot and few_shot out, or choose a model with its output layer."
-        )
-    if key not in materials.asked:
-        model, _ = base.build(Recipe(adaptation="zero_shot"), seed=0)
-        model.train(False)
-        compute_in(model, precision, device)
-        move(model, device)
-        materials.asked[key] = (model, base.tokenizer)
-    found: PreTrainedModel = materials.asked[key][0]
-    return found
-
-
-def _most_tokens(model: PreTrainedModel) -> int | None:
-    """Tokens that a model takes at once; None: any number."""
-    text = model.config.get_text_config()
-    most = [size for size in (positions_of(model), getattr(text, "max_position_embeddings", None)) if size is not None]
-    return min(most, default=None)
 
 
 def _notes(spec: TrialSpec, prompt: Prompt) -> tuple[str, ...]:

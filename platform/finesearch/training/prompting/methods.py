@@ -11,6 +11,7 @@ from finesearch.plan import ADAPTATIONS
 from finesearch.plan.templates import AUTO, placeholders
 from finesearch.tasks.prompting import asking_type, can_ask
 from finesearch.training.model_files import load_tokenizer, quiet_transformers
+from finesearch.training.positions import positions_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -132,6 +133,13 @@ def class_of(method: str, config: PretrainedConfig) -> str:
     if method == "likelihood":
         return "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM"
     return CLASSES[method]
+
+
+def most_tokens_of(model: PreTrainedModel) -> int | None:
+    """Tokens that a model takes at once; None: any number."""
+    text = model.config.get_text_config()
+    most = [size for size in (positions_of(model), getattr(text, "max_position_embeddings", None)) if size is not None]
+    return min(most, default=None)
 
 
 def load_asked(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:

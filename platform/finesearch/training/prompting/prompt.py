@@ -19,7 +19,9 @@ class Prompt(Frozen):
     method: likelihood, cloze, similarity or generation. style: chat or plain. candidates: the possible answers, by
     their numbers; () where they are written. calibrate: whether an answer's likelihood is set against that without
     content. examples: what is shown before a question; with ``similar_shown`` the pool out of which so many are taken
-    for each question, those most like it. answer: the placeholder of the template that stands for the answer.
+    for each question, those most like it. answer: the placeholder of the template that stands for the answer. labels:
+    the candidates by the names that the data has for them. max_length: tokens that each text is cut to; of a prompt
+    behind which is written, that it has in all, its examples apart. answer_tokens: that a written answer may take.
     """
 
     method: str
@@ -30,6 +32,9 @@ class Prompt(Frozen):
     examples: tuple[Question, ...] = ()
     similar_shown: int | None = None
     answer: str = "label"
+    labels: tuple[str, ...] = ()
+    max_length: int = 128
+    answer_tokens: int = 0
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -13,12 +13,15 @@ import numpy as np
 import torch
 
 from finesearch.errors import TrialError
+from finesearch.plan import Recipe
 from finesearch.tasks.generated import IGNORED
 from finesearch.tasks.prompting import Question, Written
 from finesearch.tasks.windows import special_frame
 from finesearch.training.evaluation import Scoring, evaluate
+from finesearch.training.precision import compute_in, move
 from finesearch.training.processes import Processes
 from finesearch.training.prompting.examples import Nearest
+from finesearch.training.prompting.methods import most_tokens_of
 from finesearch.training.prompting.prompt import Prompt
 from finesearch.training.prompting.wording import BETWEEN, Wording
 from finesearch.training.trial import Scored
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from finesearch.data import TokenSplit
     from finesearch.training.base_model import BaseModel
+    from finesearch.training.materials import Materials
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +52,14 @@ class Writer:
         """
         examples, shown = self.prompt.examples, self.prompt.similar_shown
         near = [examples] * len(questions) if shown is None else Nearest(examples, shown)(questions)
-        room = 0 if self._is_encoder_decoder else self.written.answer_tokens
+        most_new = getattr(self.model.generation_config, "max_new_tokens", None) or 0
+        room = 0 if self._is_encoder_decoder else max(self.prompt.answer_tokens, most_new)
         return [self._ids(self.wording.before(q, each, room)) for q, each in zip(questions, near, strict=True)]
 
     @cached_property
     def wording(self) -> Wording:
         """Words prompts that take ``task.max_length`` tokens at most, without the examples before them."""
-        limit = self.written.task.plan.max_length
+        limit = self.prompt.max_length
         whole = Wording(self.prompt, self.base.tokenizer, limit, self.most_tokens)
         empty = whole.filled_with("")
         frame = len(self._ids(whole.before(empty, (), 0)))
@@ -93,6 +98,34 @@ class Writer:
         ]
         # Some tokenisers end every text with an end token; the answer comes behind this one.
         return ids if is_chat or self._is_encoder_decoder else special_frame(tokenizer)[0] + ids
+
+
+def make_writer(materials: Materials, written: Written, prompt: Prompt, precision: str, device: torch.device) -> Writer:
+    """The task's own model and the prompt behind which it writes."""
+    model = untouched(materials, prompt, precision, device)
+    return Writer(model, materials.base, written, prompt, most_tokens_of(model))
+
+
+def untouched(materials: Materials, prompt: Prompt, precision: str, device: torch.device) -> PreTrainedModel:
+    """The task's own model as its folder has it, built once a process.
+
+    Raises:
+        TrialError: the folder lacks a part of it, which training would draw at random.
+    """
+    base, key = materials.base, (prompt.method, precision)
+    if base.fresh:
+        raise TrialError(
+            f"task.model: the weights in {base.folder} have no {', '.join(sorted(base.fresh))}, which an untrained "
+            f"model cannot write without. Leave zero_shot and few_shot out, or choose a model with its output layer."
+        )
+    if key not in materials.asked:
+        model, _ = base.build(Recipe(adaptation="zero_shot"), seed=0)
+        model.train(False)
+        compute_in(model, precision, device)
+        move(model, device)
+        materials.asked[key] = (model, base.tokenizer)
+    found: PreTrainedModel = materials.asked[key][0]
+    return found
 
 
 def write_split(

@@ -1,0 +1,91 @@
+"""A checkpoint that asks as a folder that answers with plain transformers: the model, the prompt and a script."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finesearch.plan.templates import placeholders
+from finesearch.training.checkpoint_record import CheckpointRecord
+from finesearch.training.prompting import ask
+from finesearch.training.prompting.methods import load_asked, most_tokens_of
+from finesearch.training.prompting.prompt import FILE, Prompt, read_prompt
+from finesearch.training.prompting.similarity import pools_first_token
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+README = """# A model and what it is asked
+
+Written by finesearch ({adaptation}, by {method}). Nothing was trained: the weights are those of {model}.
+`prompt.json` is what the model is asked, `ask.py` asks it, with torch and transformers{more} alone:
+
+```python
+{code}```
+"""
+CODE = """from ask import Asker
+
+asker = Asker(".")
+print(asker.answer({fields}))
+"""
+EACH_WORD = """import re
+
+from ask import Asker
+
+asker, text = Asker("."), "a text"
+for word in re.finditer(r"\\S+", text):
+    print(word.group(), asker.answer(word.span(), text=text, word=word.group()))
+"""
+
+
+def load_asking(folder: Path, record: CheckpointRecord, base: str | Path | None) -> tuple[PreTrainedModel, Any]:
+    """The model that a checkpoint asks, and its tokenizer; the folder has been verified. base: its folder, if moved.
+
+    Raises:
+        CheckpointError, ModelError: see ``load_checkpoint_model``.
+    """
+    from finesearch.training.checkpoint_model import base_folder, load_base
+    from finesearch.training.model_files import load_tokenizer
+
+    method = read_prompt(folder).method
+    if method == "generation":
+        return load_base(folder, record, base), load_tokenizer(folder)
+    return load_asked(base_folder(record, base, folder), method)
+
+
+def save_asking(
+    model: PreTrainedModel, folder: Path, record: CheckpointRecord, base: str | Path | None, destination: Path
+) -> None:
+    """Write the model, ``prompt.json``, ``ask.py`` and a README.md; the tokenizer is yet to be added."""
+    from finesearch.training.checkpoint_model import base_folder
+
+    prompt = read_prompt(folder)
+    model.save_pretrained(destination)
+    complete = {
+        **prompt.model_dump(mode="json"),
+        "model_class": _auto_class(model, prompt),
+        "most_tokens": most_tokens_of(model),
+        "first_token": pools_first_token(base_folder(record, base, folder)),
+    }
+    (destination / FILE).write_text(json.dumps(complete, indent=1) + "\n", encoding="utf-8")
+    shutil.copyfile(ask.__file__, destination / "ask.py")
+    names = [name for name in dict.fromkeys(placeholders(prompt.template)) if name not in (prompt.answer, "labels")]
+    fields = ", ".join(f'{name}="a {name.replace("_", " ")}"' for name in names)
+    uses_words = prompt.similar_shown is not None and prompt.method != "similarity"
+    text = README.format(
+        adaptation=record.recipe.adaptation,
+        method=prompt.method,
+        model=record.base.model,
+        more=" and scikit-learn" if uses_words else "",
+        code=EACH_WORD if record.kind == "token-classification" else CODE.format(fields=fields),
+    )
+    (destination / "README.md").write_text(text, encoding="utf-8")
+
+
+def _auto_class(model: PreTrainedModel, prompt: Prompt) -> str:
+    from finesearch.training.prompting.methods import class_of
+
+    method = "likelihood" if prompt.method == "generation" else prompt.method
+    return class_of(method, model.config)
