@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from training_cases import run, trial
 from finesearch.errors import ModelError
 from finesearch.plan import DataPlan, GenerationPlan, TaskPlan, TrainingPlan
 from finesearch.tasks.chat import PLAIN
-from finesearch.training import Workbench, evaluate_checkpoint
+from finesearch.training import Workbench, evaluate_checkpoint, export_checkpoint
 from tiny_models import write_tiny_model
 from tiny_writers import word_pairs, write_tiny_writer, write_writer_tokenizer
 
@@ -111,6 +114,29 @@ def test_examples_stand_before_a_conversation_and_their_turns_do_not_count(
     assert scored["test"].references == alone["test"].references
 
 
+def outside(folder: Path, last: str) -> list[Any]:
+    """What the code of an export's README.md answers in a process that knows nothing of us."""
+    code = 'import json; exec(open("README.md").read().split("```python\\n")[1].split("```")[0]); ' + last
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    environment.pop("PYTHONPATH", None)
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    answers: list[Any] = json.loads(done.stdout.splitlines()[-1])
+    return answers
+
+
+def test_an_exported_conversation_goes_on_the_same(tmp_path: Path) -> None:
+    write_tiny_writer(tmp_path / "model", "llama")
+    options = {"generation": GenerationPlan(max_new_tokens=4, batch_size=1), "chat_template": "plain"}
+    work = bench(tmp_path, "dialogue", **options)
+    result, scored = ask(work, tmp_path / "t", "few_shot", examples=1, selection="random")
+    out = export_checkpoint(str(result.checkpoint), tmp_path / "out")
+    rows = [json.loads(line)["messages"][:3] for line in (tmp_path / "test.jsonl").read_text().splitlines()]
+    answers = outside(out, f"print(json.dumps([reply(messages) for messages in {rows!r}]))")
+    assert answers == [given["text"] for given in scored["test"].predictions]
+
+
 def test_an_encoder_answers_with_words_of_the_nearest_sentence(tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "model", layers=2)
     work = bench(tmp_path, "question-answering", stride=8)
@@ -121,5 +147,9 @@ def test_an_encoder_answers_with_words_of_the_nearest_sentence(tmp_path: Path) -
         assert given["text"] in row["context"]
         assert not {"what", "was"} & set(given["text"].split())
     assert set(result.best.metrics) == {"f1", "exact_match"}
+    out = export_checkpoint(str(result.checkpoint), tmp_path / "out")
+    asked = [{"question": row["question"], "context": row["context"]} for row in contexts]
+    answers = outside(out, f"print(json.dumps([finder.answer(**each) for each in {asked!r}]))")
+    assert answers == [given["text"] for given in scored["test"].predictions]
     with pytest.raises(ModelError, match="few_shot: question-answering takes no examples by similarity. Use zero_shot"):
         ask(work, tmp_path / "u", "few_shot")

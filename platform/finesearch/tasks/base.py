@@ -201,6 +201,9 @@ class Task(ABC):
         """
         return facts
 
+    def dress(self, tokenizer: Any) -> None:  # noqa: B027 - most tasks change nothing
+        """Give the tokenizer, in place, what must travel with every checkpoint."""
+
     def length_notes(self, splits: RawSplits, tokenizer: Any, facts: Facts) -> tuple[str, ...]:
         """What is cut off, counted: for the report's reader."""
         return ()

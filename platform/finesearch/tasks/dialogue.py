@@ -93,6 +93,11 @@ class Dialogue(GeneratedTask):
             raise ModelError(f"task.chat_template: {error}. Set it to 'plain', or to another template.") from error
         return facts
 
+    def dress(self, tokenizer: Any) -> None:
+        """The chat template that the model was trained with."""
+        if self.template is not None:
+            tokenizer.chat_template = self.template
+
     def length_notes(self, splits: RawSplits, tokenizer: Any, facts: Facts) -> tuple[str, ...]:
         """How many conversations of each split are longer than ``max_length``."""
         notes = []

@@ -76,6 +76,7 @@ def load_base_model(folder: Path, task: Task, facts: Facts) -> BaseModel:
         ModelError: see ``inspect_model``; or the weights are not those of the model that the config describes.
     """
     tokenizer, added = task_tokenizer(folder, facts)
+    task.dress(tokenizer)
     config = read_config(folder, **task.model_settings(facts), **added)
     if config.get_text_config().pad_token_id is None:
         # Decoders find each example's last token by it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.plan.templates import placeholders
 from finesearch.training.checkpoint_record import CheckpointRecord
-from finesearch.training.prompting import ask
+from finesearch.training.prompting import ask, find
 from finesearch.training.prompting.methods import load_asked, most_tokens_of
 from finesearch.training.prompting.prompt import FILE, Prompt, read_prompt
 from finesearch.training.prompting.similarity import pools_first_token
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 README = """# A model and what it is asked
 
 Written by finesearch ({adaptation}, by {method}). Nothing was trained: the weights are those of {model}.
-`prompt.json` is what the model is asked, `ask.py` asks it, with torch and transformers{more} alone:
+`prompt.json` is what the model is asked. With torch and transformers{more} alone:
 
 ```python
 {code}```
@@ -29,6 +29,28 @@ CODE = """from ask import Asker
 
 asker = Asker(".")
 print(asker.answer({fields}))
+"""
+FINDING = """from find import Finder
+
+finder = Finder(".")
+print(finder.answer(question="a question", context="A context. It is short."))
+"""
+TALKING = """import json
+
+from transformers import AutoTokenizer, {model_class}
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), {model_class}.from_pretrained(".").eval()
+shown = [turn for each in json.load(open("prompt.json"))["examples"] for turn in json.loads(each["written"])]
+
+
+def reply(messages):
+    text = tokenizer.apply_chat_template([*shown, *messages], add_generation_prompt=True, tokenize=False)
+    inputs = tokenizer(text, add_special_tokens={is_pair}, return_tensors="pt")
+    written = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])[0]
+    return tokenizer.decode(written[{start}:], skip_special_tokens=True).strip()
+
+
+print(reply([{{"role": "user", "content": "Hello"}}]))
 """
 EACH_WORD = """import re
 
@@ -70,7 +92,6 @@ def save_asking(
         "first_token": pools_first_token(base_folder(record, base, folder)),
     }
     (destination / FILE).write_text(json.dumps(complete, indent=1) + "\n", encoding="utf-8")
-    shutil.copyfile(ask.__file__, destination / "ask.py")
     names = [name for name in dict.fromkeys(placeholders(prompt.template)) if name not in (prompt.answer, "labels")]
     fields = ", ".join(f'{name}="a {name.replace("_", " ")}"' for name in names)
     uses_words = prompt.similar_shown is not None and prompt.method != "similarity"
@@ -79,9 +100,23 @@ def save_asking(
         method=prompt.method,
         model=record.base.model,
         more=" and scikit-learn" if uses_words else "",
-        code=EACH_WORD if record.kind == "token-classification" else CODE.format(fields=fields),
+        code=_code(model, prompt, record.kind, fields, destination),
     )
     (destination / "README.md").write_text(text, encoding="utf-8")
+
+
+def _code(model: PreTrainedModel, prompt: Prompt, kind: str, fields: str, destination: Path) -> str:
+    """What README.md shows; the script that it needs, if any, is put beside it."""
+    if kind == "dialogue":
+        is_pair = bool(model.config.is_encoder_decoder)
+        start = "" if is_pair else 'inputs["input_ids"].shape[1] '
+        return TALKING.format(model_class=_auto_class(model, prompt), is_pair=is_pair, start=start)
+    finds = kind == "question-answering"
+    script = Path(str((find if finds else ask).__file__))
+    shutil.copyfile(script, destination / script.name)
+    if finds:
+        return FINDING
+    return EACH_WORD if kind == "token-classification" else CODE.format(fields=fields)
 
 
 def _auto_class(model: PreTrainedModel, prompt: Prompt) -> str:
