@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.plan.templates import AUTO
-from finesearch.tasks.prompting import Asking, Choosing, Question, Written, prompting_of
+from finesearch.tasks.prompting import Asking, Choosing, ComparingPairs, Question, Written, prompting_of
 from finesearch.training import checkpoints, manifest
 from finesearch.training.checkpoint_record import CheckpointRecord, library_versions
 from finesearch.training.checkpoint_writer import GENERATION
@@ -16,6 +16,7 @@ from finesearch.training.history import Yardstick
 from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.processes import Processes
 from finesearch.training.prompting.answering import Answerer, answer_split
+from finesearch.training.prompting.comparing import compare_split
 from finesearch.training.prompting.examples import choose_examples
 from finesearch.training.prompting.methods import (
     check_prompting,
@@ -98,8 +99,10 @@ def ask(
     if isinstance(asking, Written):
         writer = make_writer(materials, asking, prompt, precision, processes.device)
         return writer.model, write_split(writer, materials.tokens[split], rows, processes, beat)
-    assert isinstance(asking, Choosing), type(asking)
     answerer = make_answerer(materials, prompt, precision, processes.device)
+    if isinstance(asking, ComparingPairs):
+        return answerer.model, compare_split(answerer, asking, rows, processes, beat)
+    assert isinstance(asking, Choosing), type(asking)
     return answerer.model, answer_split(answerer, asking, rows, processes, beat)
 
 
@@ -133,7 +136,7 @@ def make_prompt(materials: Materials, asking: Asking, spec: TrialSpec) -> Prompt
         style=style,
         template=template,
         candidates=asking.candidates,
-        calibrate=wanted["calibrate"] and not is_written,
+        calibrate=wanted["calibrate"] and isinstance(asking, Choosing),
         examples=examples,
         similar_shown=shown if wanted.get("selection") == "similar" else None,
         answer=asking.answer if isinstance(asking, Written) else "label",
