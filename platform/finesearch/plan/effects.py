@@ -61,14 +61,18 @@ _OFF = (Fixed(0.0), Fixed("none"))
 
 
 def _asked(task: TaskPlan, space: Space) -> list[str]:
-    """What chooses among answers does nothing where the answer is written."""
-    if not TASK_KINDS[task.kind].is_written:
+    """What chooses among answers does nothing where the answer is written, or a number."""
+    is_written, is_number = TASK_KINDS[task.kind].is_written, task.form == "regression"
+    if not is_written and not is_number:
         return []
     found = []
+    if is_number and task.verbalizers is not None:
+        found.append("task.verbalizers has no effect: task.form is regression.")
+    kind, how = (task.kind, "written") if is_written else (f"{task.kind}, form regression,", "a number")
     for entry in space.entries:
         if entry.key == "calibrate" and entry.domain.contains(True):
-            found.append(f"space.{entry.name} has no effect: in {task.kind} the answer is written, not chosen.")
-        if entry.key == "selection" and entry.domain.contains("balanced"):
+            found.append(f"space.{entry.name} has no effect: in {kind} the answer is {how}, not chosen.")
+        if is_written and entry.key == "selection" and entry.domain.contains("balanced"):
             found.append(f"space.{entry.name}: balanced is random in {task.kind}, which has no labels to balance.")
     return found
 

@@ -4,6 +4,7 @@ base       a question and its candidate answers; what a task that chooses among 
 labels     text classification: one question a text
 relations  relation extraction: one question a pair of entities
 entities   named entities: one question a word
+pairs      regression of pairs of texts: how alike they are
 written    translation, summaries: the prompt behind which the model writes
 spoken     dialogue: the conversation itself is the prompt
 extracting question answering: words of the context
@@ -21,10 +22,12 @@ from finesearch.tasks.prompting.base import Asking, Choosing, Question
 from finesearch.tasks.prompting.entities import ChoosingEntities
 from finesearch.tasks.prompting.extracting import Extracting
 from finesearch.tasks.prompting.labels import ChoosingLabels, ChoosingOneOfMany
+from finesearch.tasks.prompting.pairs import ComparingPairs
 from finesearch.tasks.prompting.relations import ChoosingRelations
 from finesearch.tasks.prompting.spoken import Spoken
 from finesearch.tasks.prompting.written import TextWritten, Written
 from finesearch.tasks.question_answering import QuestionAnswering
+from finesearch.tasks.regression import TextRegression
 from finesearch.tasks.relation_extraction import RelationExtraction
 from finesearch.tasks.summarization import Summarization
 from finesearch.tasks.text_classification import TextClassification
@@ -34,11 +37,12 @@ from finesearch.tasks.translation import Translation
 __all__ = [
     "Asking",
     "Choosing",
+    "ComparingPairs",
     "Extracting",
     "Question",
     "Spoken",
     "Written",
-    "asking_type",
+    "asking_kind",
     "can_ask",
     "prompting_of",
 ]
@@ -46,6 +50,7 @@ __all__ = [
 PROMPTING: dict[type[Task], type[Asking]] = {
     TextClassification: ChoosingLabels,
     MultiLabelClassification: ChoosingOneOfMany,
+    TextRegression: ComparingPairs,
     TokenClassification: ChoosingEntities,
     RelationExtraction: ChoosingRelations,
     Translation: TextWritten,
@@ -56,20 +61,21 @@ PROMPTING: dict[type[Task], type[Asking]] = {
 
 
 def can_ask(task: Task) -> bool:
-    """Whether the task's answers can be chosen or written without training."""
-    return type(task) in PROMPTING
+    """Whether the task's answers can be found without training."""
+    kind = asking_kind(task)
+    return kind is not None and kind.suits(task)
 
 
-def asking_type(task: Task) -> type[Asking]:
-    """How the task asks, before its rows are known; it must be one that can."""
-    return PROMPTING[type(task)]
+def asking_kind(task: Task) -> type[Asking] | None:
+    """The class that asks for a task; None where none does."""
+    return PROMPTING.get(type(task))
 
 
 def prompting_of(task: Task, facts: Facts) -> Asking | None:
-    """How the task asks; None where its answers can neither be chosen nor written.
+    """How the task asks; None where its answers cannot be found without training.
 
     Raises:
         DataError: see ``Choosing``.
     """
-    kind = PROMPTING.get(type(task))
-    return None if kind is None else kind(task, facts)
+    kind = asking_kind(task)
+    return kind(task, facts) if kind is not None and kind.suits(task) else None

@@ -38,13 +38,21 @@ class Question(BaseModel):
 class Asking(ABC):
     """A task that a model is asked to do. ``candidates`` are the possible answers, () where they are written."""
 
-    only_method: ClassVar[str | None] = None
-    """The one method that the task takes, where there is one alone."""
-    takes_examples: ClassVar[bool] = True
     candidates: tuple[str, ...] = ()
+    methods: ClassVar[tuple[str, ...]] = ("likelihood", "cloze", "similarity")
+    """The ways in which it can be asked."""
+    shows_examples: ClassVar[bool] = True
+    """Whether a prompt may show examples, and be the plan's own."""
+    needs: ClassVar[str] = ""
+    """What ``suits`` wants of a plan, in words."""
 
     def __init__(self, task: Task, facts: Facts) -> None:
         self.task, self.facts = task, facts
+
+    @classmethod
+    def suits(cls, task: Task) -> bool:
+        """Whether a task can be asked as its plan has it."""
+        return True
 
     @abstractmethod
     def template(self, method: str, shows_examples: bool = False) -> str:

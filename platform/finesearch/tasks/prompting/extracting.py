@@ -19,8 +19,8 @@ _SENTENCE = re.compile(r"[^.!?]*(?:[.!?](?=\S)[^.!?]*)*[.!?]*\s*")
 class Extracting(Asking):
     """One question a row, whose answer is a part of its context. By similarity, which takes no examples."""
 
-    only_method: ClassVar[str | None] = "similarity"
-    takes_examples: ClassVar[bool] = False
+    methods: ClassVar[tuple[str, ...]] = ("similarity",)
+    shows_examples: ClassVar[bool] = False
     task: QuestionAnswering
 
     def template(self, method: str, shows_examples: bool = False) -> str:

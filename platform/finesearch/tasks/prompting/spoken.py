@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from finesearch.tasks.chat import Turn
 from finesearch.tasks.dialogue import Dialogue
@@ -16,6 +16,7 @@ from finesearch.tasks.prompting.base import Asking, Question, Rows
 class Spoken(Asking):
     """One question a conversation. A template has nothing to say: the model's chat template does."""
 
+    methods: ClassVar[tuple[str, ...]] = ("generation",)
     task: Dialogue
 
     def template(self, method: str, shows_examples: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 from finesearch.plan.task_kinds import TASK_KINDS
 from finesearch.plan.templates import literal
@@ -16,6 +17,8 @@ class Written(Asking):
 
     A task of another kind that generates text subclasses this; its token rows are those of ``tasks/generated.py``.
     """
+
+    methods: ClassVar[tuple[str, ...]] = ("generation",)
 
     @property
     def answer(self) -> str:

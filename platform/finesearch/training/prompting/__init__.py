@@ -6,6 +6,7 @@ wording     from questions and examples to the text before an answer
 likelihood  the answer that the model finds likeliest     (causal models, encoder-decoders)
 cloze       the answer that fills a gap best              (masked models)
 similarity  the answer whose meaning is nearest           (encoders)
+comparing   the cosine of two texts                        (encoders)
 writing     the answer that the model writes              (causal models, encoder-decoders)
 examples    which examples of train are shown
 answering   a split's predictions, by all processes together

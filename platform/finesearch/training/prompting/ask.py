@@ -48,6 +48,9 @@ class Asker:
         if self.is_written:
             return self._written(fields)
         if self.prompt["method"] == "similarity":
+            if not self.prompt["candidates"]:
+                one, other = (self._embedded(self._cut(fields[side])) for side in ("text", "text_pair"))
+                return float(one @ other)
             scores = self._cosines(fields, span)
         else:
             score = self._likelihoods if self.prompt["method"] == "likelihood" else self._fillings

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.plan.templates import AUTO
-from finesearch.tasks.prompting import Asking, Choosing, Extracting, Question, Spoken, Written, prompting_of
+from finesearch.tasks.prompting import (
+    Asking,
+    Choosing,
+    ComparingPairs,
+    Extracting,
+    Question,
+    Spoken,
+    Written,
+    prompting_of,
+)
 from finesearch.training import checkpoints, manifest
 from finesearch.training.checkpoint_record import CheckpointRecord, library_versions
 from finesearch.training.checkpoint_writer import GENERATION
@@ -16,6 +25,7 @@ from finesearch.training.history import Yardstick
 from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.processes import Processes
 from finesearch.training.prompting.answering import Answerer, answer_split
+from finesearch.training.prompting.comparing import compare_split
 from finesearch.training.prompting.examples import choose_examples
 from finesearch.training.prompting.extracting import extract_split
 from finesearch.training.prompting.methods import (
@@ -109,6 +119,8 @@ def ask(
     answerer = make_answerer(materials, prompt, precision, processes.device)
     if isinstance(asking, Extracting):
         return answerer.model, extract_split(answerer, asking, rows, processes, beat)
+    if isinstance(asking, ComparingPairs):
+        return answerer.model, compare_split(answerer, asking, rows, processes, beat)
     assert isinstance(asking, Choosing), type(asking)
     return answerer.model, answer_split(answerer, asking, rows, processes, beat)
 
@@ -143,7 +155,7 @@ def make_prompt(materials: Materials, asking: Asking, spec: TrialSpec) -> Prompt
         style=style,
         template=template,
         candidates=asking.candidates,
-        calibrate=wanted["calibrate"] and not is_written,
+        calibrate=wanted["calibrate"] and isinstance(asking, Choosing),
         examples=examples,
         similar_shown=shown if wanted.get("selection") == "similar" else None,
         answer=asking.answer if isinstance(asking, Written) else "label",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS
 from finesearch.plan.templates import AUTO, placeholders
-from finesearch.tasks.prompting import asking_type, can_ask
+from finesearch.tasks.prompting import asking_kind, can_ask
 from finesearch.training.model_files import load_tokenizer, quiet_transformers
 from finesearch.training.positions import positions_of
 
@@ -56,19 +56,20 @@ def choose_method(wanted: str, task: Task, config: PretrainedConfig, adaptation:
     Raises:
         ModelError: the task or the model cannot be asked so.
     """
-    if task.is_generated:
+    kind = asking_kind(task)
+    assert kind is not None, task.kind
+    if "generation" in kind.methods:
         if wanted in ("auto", "generation"):
             return "generation"
         raise ModelError(
             f"adaptation.{adaptation}.method: {wanted} chooses among given answers, and in {task.kind} the answer is "
             f"written. Use generation, or auto."
         )
-    only = asking_type(task).only_method
-    possible = tuple(method for method in possible_methods(config) if only in (None, method))
+    possible = [method for method in possible_methods(config) if method in kind.methods]
     if not possible:
         raise ModelError(
-            f"adaptation.{adaptation}: {task.kind} is asked by {only}, which {type(config).__name__} does not suit. "
-            f"Leave it out, or choose an encoder."
+            f"adaptation.{adaptation}: {_named(task)} is asked by {' or '.join(kind.methods)}, which "
+            f"{type(config).__name__} cannot be. Leave it out, or choose an encoder."
         )
     if wanted == "auto":
         return possible[0]
@@ -102,20 +103,18 @@ def check_prompting(
     Raises:
         ModelError: it cannot; says what would work.
     """
-    if not can_ask(task):
-        form = f", form {task.plan.form}" if task.plan.form else ""
-        raise ModelError(f"adaptation.{adaptation}: {task.kind}{form} has no answers to choose from. Leave it out.")
+    kind = asking_kind(task)
+    if kind is None or not can_ask(task):
+        only = f"; what can be asked are {kind.needs}" if kind is not None and kind.needs else ""
+        raise ModelError(f"adaptation.{adaptation}: {_named(task)} has no answers to choose from{only}. Leave it out.")
+    if not kind.shows_examples:
+        _refuse_prompt(adaptation, parameters, task)
     method = choose_method(parameters["method"], task, config, adaptation)
     has_template = getattr(tokenizer, "chat_template", None) is not None
     choose_style(parameters["style"], method, has_template, adaptation)
     if method == "cloze" and tokenizer.mask_token is None:
         raise ModelError(
             f"adaptation.{adaptation}.method: the tokenizer has no mask token, which cloze needs. Use similarity."
-        )
-    asking = asking_type(task)
-    if "examples" in parameters and not asking.takes_examples:
-        raise ModelError(
-            f"adaptation.{adaptation}: {task.kind} takes no examples by {method}. Use zero_shot, or leave it out."
         )
     template = str(parameters["template"])
     if method == "similarity" and template != AUTO:
@@ -126,6 +125,23 @@ def check_prompting(
                 f"other lines are the text; expected other placeholders on lines of their own, got {template!r}. Write "
                 f"e.g. '{{text}}\\nThis is {{label}}.'."
             )
+
+
+def _refuse_prompt(adaptation: str, parameters: Mapping[str, Any], task: Task) -> None:
+    if "examples" in parameters:
+        raise ModelError(
+            f"adaptation.{adaptation}: in {_named(task)}, texts are compared as they are, without examples. Use "
+            f"zero_shot."
+        )
+    if parameters["template"] != AUTO:
+        raise ModelError(
+            f"adaptation.{adaptation}.template: in {_named(task)}, texts are compared as they are; expected auto, got "
+            f"{parameters['template']!r}. Leave it out."
+        )
+
+
+def _named(task: Task) -> str:
+    return f"{task.kind}, form {task.plan.form}" if task.plan.form else task.kind
 
 
 def class_of(method: str, config: PretrainedConfig) -> str:
