@@ -114,6 +114,17 @@ def test_choices_that_are_none_are_refused(choices: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_what_is_written_cannot_be_chosen_by_a_metric_that_does_not_look_at_it() -> None:
+    from finesearch.errors import PlanError
+    from finesearch.plan import parse_plan
+
+    task = "{kind: dialogue, model: m, data: {train: a.jsonl}, columns: {messages: m}}"
+    plan = f"name: talk\ntask: {task}\nspace: {{}}\n"
+    with pytest.raises(PlanError, match="perplexity does not look at what is written"):
+        parse_plan(plan, overrides=["report.generation={beams: [2]}"])
+    parse_plan(plan, overrides=["report.generation={beams: [2]}", "task.metric=bleu"])
+
+
 def test_only_tasks_that_generate_have_settings_to_choose() -> None:
     from finesearch.errors import PlanError
     from finesearch.plan import parse_plan

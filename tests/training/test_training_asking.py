@@ -151,7 +151,5 @@ def test_an_encoder_answers_with_words_of_the_nearest_sentence(tmp_path: Path) -
     asked = [{"question": row["question"], "context": row["context"]} for row in contexts]
     answers = outside(out, f"print(json.dumps([finder.answer(**each) for each in {asked!r}]))")
     assert answers == [given["text"] for given in scored["test"].predictions]
-    with pytest.raises(
-        ModelError, match="few_shot: in question-answering, texts are compared as they are"
-    ):
+    with pytest.raises(ModelError, match="few_shot: in question-answering, texts are compared as they are"):
         ask(work, tmp_path / "u", "few_shot")

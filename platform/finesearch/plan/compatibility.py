@@ -26,6 +26,12 @@ def plan_problems(
         text = f"report.generation: {task.kind} generates no text"
         takers = ", ".join(kind.kind for kind in TASK_KINDS.values() if "generation" in kind.options)
         problems.add(("report", "generation"), text, f"Remove it: it belongs to {takers}.")
+    if task is not None and report is not None and report.generation is not None:
+        kind = TASK_KINDS[task.kind]
+        if task.metric in kind.read_metrics:
+            text = f"report.generation: {task.metric} does not look at what is written, so nothing can be chosen by it"
+            others = ", ".join(name for name in kind.metrics if name not in kind.read_metrics)
+            problems.add(("report", "generation"), text, f"Remove it, or set task.metric to one of {others}.")
     if search is not None:
         _check_several_objectives(search, problems)
     if space is not None and search is not None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from finesearch.errors import ModelError
+from finesearch.plan.task_kinds import TASK_KINDS
 from finesearch.tasks.base import Facts, Statistics, UnfitRow
 from finesearch.tasks.chat import PLAIN, Turn, UnfitTemplate, render, written
 from finesearch.tasks.dialogue_rows import check_rows, conversation, shortened
@@ -201,7 +202,7 @@ class Dialogue(GeneratedTask):
         return [conversation(turns, None)[-1]["content"] for turns in rows[self.plan.columns["messages"]]]
 
     def needs_text(self, name: str) -> bool:
-        return name != PERPLEXITY
+        return name not in TASK_KINDS[self.kind].read_metrics
 
     def join(self, texts: Sequence[str] | None, read: Sequence[Any]) -> list[dict[str, Any]]:
         replies: Sequence[str | None] = [None] * len(read) if texts is None else texts
