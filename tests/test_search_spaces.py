@@ -9,8 +9,9 @@ import optuna
 import pytest
 
 from clusters import ROOT
-from finesearch.plan import Plan, load_plan
-from finesearch.training import TrialSpec, Workbench, check_recipe_space, inspect_model
+from finesearch.plan import ADAPTATIONS, Plan, load_plan
+from finesearch.tasks import make_task
+from finesearch.training import TrialSpec, Workbench, asking_of, check_asking, check_recipe_space, inspect_model
 from plans import related_row, tagged_row, write_json_lines, write_sentiment
 from tiny_models import write_tiny_model
 from tiny_writers import word_pairs, write_tiny_writer
@@ -39,6 +40,7 @@ CHANGES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     ),
     "text_classification.yaml": ("sentiment", (LAYERS,)),
     "token_classification.yaml": ("tagged", (LAYERS,)),
+    "training_and_prompting.yaml": (None, (LAYERS,)),
     "translation.yaml": (
         "translated",
         (LAYERS, "task.model=writer", "task.max_target_length=16", "task.generation={max_new_tokens: 8}"),
@@ -111,7 +113,9 @@ def test_every_example_trains_under_each_of_its_adaptations(
     path: Path, home: Path, rows: dict[str, str], tmp_path: Path
 ) -> None:
     plan = reduced(path, home, rows)
-    check_recipe_space(plan.space, inspect_model(plan.task, plan.base))
+    model = inspect_model(plan.task, plan.base)
+    check_recipe_space(plan.space, model)
+    check_asking(make_task(plan.task), asking_of(plan.space), Path(model.folder))
     goal = plan.objectives[0].goal
     bench = Workbench(plan.task, plan.training, str(plan.base), str(tmp_path / "cache"), plan.task.metric, goal)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -125,4 +129,5 @@ def test_every_example_trains_under_each_of_its_adaptations(
         assert result.best is not None
         limit = {"bleu": 100.0, "perplexity": float("inf")}.get(plan.task.metric, 1.0)
         assert 0.0 <= result.best.metrics[plan.task.metric] <= limit
-        assert 0 < result.trainable_parameters <= result.total_parameters
+        assert (result.trainable_parameters > 0) == ADAPTATIONS[adaptation].trains
+        assert result.trainable_parameters <= result.total_parameters
