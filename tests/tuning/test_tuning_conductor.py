@@ -232,3 +232,21 @@ def test_a_trial_without_a_result_still_says_how_many_parameters_it_trained(tmp_
     assert (running.state, running.trainable_parameters) == ("running", 1234)
     assert (pruned.state, pruned.trainable_parameters) == ("pruned", 1234)
     assert pruned.reason == "pruned by successive_halving at evaluation 1"
+
+
+def test_a_trial_that_trains_nothing_is_neither_judged_by_the_pruner_nor_judges_others(tmp_path: Path) -> None:
+    space = "{learning_rate: [1.0e-4], adaptation: {one_of: {full: {}, zero_shot: {}}}}"
+    first = "[{adaptation: full}, {adaptation: zero_shot}, {adaptation: full}]"
+    # From the second trial on, the median of those before must be reached at each evaluation.
+    search = f"{{pruner: median, startup_trials: 1, concurrent_trials: 1, first: {first}}}"
+    conductor = conduct(tmp_path, empty_plan(space=space, search=search))
+    verdicts = {}
+    for number, accuracy in enumerate((0.5, 0.1, 0.4)):
+        job = conductor.next_job("t")
+        assert job is not None
+        verdicts[job["recipe"]["adaptation"], number] = conductor.evaluation("t", evaluation(1, accuracy))
+        conductor.trial_ended("t", complete(accuracy), False)
+    # The untrained 0.1 goes to its end, and has not lowered the median that 0.4 is held against.
+    assert verdicts == {("full", 0): True, ("zero_shot", 1): True, ("full", 2): False}
+    asked = conductor.journals[SEARCH].get(1)
+    assert (asked.state.name, asked.values, asked.intermediate_values) == ("COMPLETE", [0.1], {})
