@@ -78,7 +78,7 @@ class Intervals:
 
     def of(self, score: Score) -> tuple[float, float] | None:
         """Interval of one system's metric; None where it has none, as perplexity of a fixed reply."""
-        if not math.isfinite(score.test.get(self._name, math.nan)):
+        if math.isnan(score.test.get(self._name, 0.0)):
             return None
         return percentile_interval(self._resampled(score))
 
