@@ -86,6 +86,7 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
         if is_complete:  # nothing to run and nothing to score: Ray is not needed
             reporter = Reporter(request, conductor, preflight)
             record = reporter.write(standing, partial=False)
+            write_ranking(folder, plan, record)
             return conclude(record, conductor, reporter, progress)
     cluster.connect()
     try:

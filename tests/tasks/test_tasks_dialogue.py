@@ -148,9 +148,13 @@ def test_a_long_conversation_loses_its_oldest_turns_and_keeps_the_system_prompt(
     assert "quick" in text
     assert "film" not in text
     assert said(row, tokenizer).endswith("it is lovely </s>")
-    (row,) = encoded(plan(max_length=16), config, tokenizer, turns("film " * 40, "good " * 40))
-    assert len(row["input_ids"]) == 16
-    assert 1 <= row["prompt"] < 16
+    for reply in ("good " * 40, "good"):
+        (row,) = encoded(plan(max_length=16), config, tokenizer, turns("film " * 40, reply))
+        assert len(row["input_ids"]) == 16
+        assert row["labels"][row["prompt"]] != IGNORED
+        # What is generated from hangs on what was asked alone, and holds nothing of the reply.
+        asked = tokenizer.decode(row["prompt_ids"])
+        assert (len(row["prompt_ids"]), "good" in asked, "film" in asked) == (16, False, True)
 
 
 def test_the_plans_system_prompt_stands_where_there_is_none(plan: Any, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_an_exported_conversation_goes_on_the_same(tmp_path: Path) -> None:
     write_tiny_writer(tmp_path / "model", "llama")
     options = {"generation": GenerationPlan(max_new_tokens=4, batch_size=1), "chat_template": "plain"}
     work = bench(tmp_path, "dialogue", **options)
-    result, scored = ask(work, tmp_path / "t", "few_shot", examples=1, selection="random")
+    result, scored = ask(work, tmp_path / "t", "few_shot", examples=1, selection="similar")
     out = export_checkpoint(str(result.checkpoint), tmp_path / "out")
     rows = [json.loads(line)["messages"][:3] for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     answers = outside(out, f"print(json.dumps([reply(messages) for messages in {rows!r}]))")

@@ -15,7 +15,7 @@ import pytest
 import torch
 from training_cases import run, task_plan, trial, write_home
 
-from finesearch.errors import CheckpointError, ModelError
+from finesearch.errors import CheckpointError, ModelError, TrialError
 from finesearch.plan import TrainingPlan
 from finesearch.tasks.prompting import Question
 from finesearch.training import Workbench, evaluate_checkpoint
@@ -165,6 +165,67 @@ def test_examples_that_do_not_fit_are_left_out_the_first_ones_first(tmp_path: Pa
     assert len(asked.tokenizer(text)["input_ids"]) + 3 <= 30
     long = Question(fields={"text": "very " * 40})
     assert len(asked.tokenizer(wording.before(long, (), 0), add_special_tokens=False)["input_ids"]) <= 19
+
+
+@pytest.mark.parametrize("method", ["cloze", "likelihood"])
+def test_long_texts_are_cut_so_that_template_and_answer_fit(method: str, tmp_path: Path) -> None:
+    if method == "cloze":
+        write_masked(tmp_path)
+    else:
+        write_tiny_writer(tmp_path, "gpt2")
+    model, tokenizer = load_asked(tmp_path, method)
+    most = 64 if method == "cloze" else 96
+    prompt = Prompt(
+        method=method,
+        style="plain",
+        template="is it {labels}? {text} => {label}",
+        candidates=CANDIDATES,
+        calibrate=True,
+        examples=EXAMPLES,
+    )
+    whole = Answerer(model, tokenizer, prompt, tmp_path, field_tokens=most, most_tokens=most)
+    fits = whole.fitting_field()
+    assert 8 < fits < most
+    asked = Answerer(model, tokenizer, prompt, tmp_path, fits, most)
+    # Words, and letters of which the vocabulary makes a token each.
+    scores = asked.scores([Question(fields={"text": text}) for text in ("film " * 200, "qzj " * 200)], ALONE)
+    assert np.isfinite(scores).all()
+    with pytest.raises(TrialError, match="takes .* tokens and an answer up to .* Shorten the template"):
+        Answerer(model, tokenizer, prompt, tmp_path, most, 12).fitting_field()
+
+
+def test_likelihoods_are_the_same_however_few_answers_are_scored_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finesearch.training.prompting import likelihood
+
+    for architecture in ("llama", "t5"):
+        write_tiny_writer(tmp_path / architecture, architecture)
+        asked = answerer(tmp_path / architecture, "{text} => {label}", method="likelihood")
+        whole = asked.scores(QUESTIONS, ALONE)
+        with monkeypatch.context() as patch:
+            patch.setattr(likelihood, "LOGITS_AT_ONCE", 1)
+            assert asked.scores(QUESTIONS, ALONE) == pytest.approx(whole, abs=1e-5)
+
+
+def test_an_output_layer_that_would_be_drawn_at_random_is_not_asked(tmp_path: Path) -> None:
+    from transformers import BertConfig, ElectraConfig
+
+    write_tiny_model(tmp_path)
+    with pytest.raises(TrialError, match="have no .*cls.predictions.*without which a model cannot be asked by cloze"):
+        load_asked(tmp_path, "cloze")
+    # ELECTRA's discriminator predicts no words, BERT's class for pretraining does.
+    assert possible_methods(ElectraConfig(architectures=["ElectraForPreTraining"])) == ("similarity",)
+    assert possible_methods(BertConfig(architectures=["BertForPreTraining"]))[0] == "cloze"
+
+
+def test_scores_that_are_not_finite_are_no_answer(tmp_path: Path) -> None:
+    write_tiny_writer(tmp_path, "llama")
+    asked = answerer(tmp_path, "{text} => {label}", method="likelihood")
+    with torch.no_grad():
+        next(asked.model.parameters()).fill_(float("nan"))
+    with pytest.raises(TrialError, match="scores of the answers are NaN or infinite"):
+        asked.scores(QUESTIONS, ALONE)
 
 
 def test_examples_are_balanced_at_random_or_the_nearest() -> None:

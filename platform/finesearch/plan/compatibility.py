@@ -69,10 +69,20 @@ def _check_objectives(task: TaskPlan, search: SearchPlan, problems: Problems) ->
         elif objective.goal not in (None, goals[name]):
             text = f"search.objectives.{index}: {name} is better as {goals[name]}, got goal {objective.goal}"
             problems.add(path, text, "Leave the goal out.")
+        elif task.metric in TASK_KINDS[task.kind].read_metrics and name in _written_metrics(task):
+            text = (
+                f"search.objectives.{index}: no text is written while trials train for {task.metric}; {name} needs some"
+            )
+            problems.add(path, text, f"Set task.metric to {name} and list it first, or drop it.")
         elif index == 0 and name != task.metric:
             text = f"search.objectives.0: expected the task's metric '{task.metric}' first, got '{name}'"
             problems.add(path, text, f"Ranking goes by it: list {task.metric} first, or set task.metric to '{name}'.")
         seen.add(name)
+
+
+def _written_metrics(task: TaskPlan) -> set[str]:
+    kind = TASK_KINDS[task.kind]
+    return set(kind.metrics_of(task.form)) - set(kind.read_metrics)
 
 
 def _check_several_objectives(search: SearchPlan, problems: Problems) -> None:

@@ -56,8 +56,11 @@ def template_problem(template: str, known: Sequence[str], answer: str, at_end: b
         return None
     try:
         names = placeholders(template)
+        changed = [name for _, name, form, how in Formatter().parse(template) if form or how]
     except ValueError:
         return "a brace stands alone", "Write '{{' or '}}' for a brace that is meant as one."
+    if changed:
+        return f"a placeholder is given as it stands, and '{changed[0]}' is changed", f"Write '{{{changed[0]}}}'."
     for name in names:
         if name not in known:
             return f"unknown placeholder '{{{name}}}'", did_you_mean(name, known)

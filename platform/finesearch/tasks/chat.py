@@ -55,7 +55,7 @@ def render(turns: Sequence[Turn], tokenizer: Any, template: str | None) -> Rende
             before = written(turns[:number], tokenizer, template, prompt=True)
         else:
             # No template renders a conversation without turns.
-            before = behind[: max(0, behind.find(turn["content"]))]
+            before = behind[: max(0, behind.rfind(turn["content"]))]
         if not (behind.startswith(before) and text.startswith(behind.rstrip())):
             raise UnfitTemplate(
                 "the chat template writes earlier turns otherwise once others follow, so that what the assistant said "

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,9 +16,13 @@ from finesearch.tasks.base import Facts, Statistics, UnfitRow
 from finesearch.tasks.chat import PLAIN, Turn, UnfitTemplate, render, written
 from finesearch.tasks.dialogue_rows import check_rows, conversation, shortened
 from finesearch.tasks.generated import IGNORED, GeneratedTask
+from finesearch.tasks.padding import MULTIPLE
 from finesearch.tasks.rouge import example_f
 from finesearch.tasks.splits import SPLITS, RawSplits
 from finesearch.tasks.translation_metrics import TOP, corpus_score, score_of_sums, sentence_counts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MODELS_OWN = "auto"
 PERPLEXITY = "perplexity"
@@ -33,8 +37,9 @@ class Dialogue(GeneratedTask):
     last one is what is generated and compared. A prediction is ``{"text", "nll", "tokens"}``: the reply, or None where
     none was asked for, and the summed loss of the true turns with the number of their tokens.
 
-    A conversation longer than ``max_length`` loses its oldest turns; of one whose last turns alone are longer the
-    beginning.
+    A conversation longer than ``max_length`` loses its oldest turns; a last exchange that alone is longer loses the end
+    of the reply and the beginning of what stands before it, half of the room each. What a reply is generated from is
+    cut by itself, whatever the true reply is: token row ``prompt_ids``, beside those of ``generated``.
     """
 
     kind: ClassVar[str] = "dialogue"
@@ -169,9 +174,33 @@ class Dialogue(GeneratedTask):
                 if first >= start and last <= end and last > first:
                     labels[place] = ids[place]
         prompt = next(place for place, (first, _) in enumerate(offsets) if first >= rendered.opens)
-        cut = max(0, len(ids) - self.plan.max_length)
-        # At least the end token of what is generated from, also of a reply that is longer than everything.
-        return {"input_ids": ids[cut:], "labels": labels[cut:], "prompt": max(1, prompt - cut)}
+        limit = self.plan.max_length
+        if len(ids) > limit:
+            reply = min(len(ids) - prompt, max(limit - prompt, limit // 2))
+            kept = slice(prompt - (limit - reply), prompt + reply)
+            ids, labels, prompt = ids[kept], labels[kept], limit - reply
+        asked = self._asked(talk, tokenizer)
+        return {"input_ids": ids, "labels": labels, "prompt": prompt, "prompt_ids": asked or ids[:prompt]}
+
+    def _asked(self, talk: list[Turn], tokenizer: Any) -> list[int]:
+        """What the last reply is generated from, without the oldest turns that there is no room for."""
+        turns = talk[:-1]
+        while turns:
+            text = written(turns, tokenizer, self.template, prompt=True)
+            ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+            fewer = shortened(turns)
+            if len(ids) <= self.plan.max_length or fewer is None:
+                return list(ids[-self.plan.max_length :])
+            turns = fewer
+        return []
+
+    def collate_prompts(
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE
+    ) -> dict[str, Tensor]:
+        if "prompt_ids" not in rows[0]:
+            return super().collate_prompts(rows, tokenizer, multiple)
+        whole = [{"input_ids": row["prompt_ids"], "prompt": len(row["prompt_ids"])} for row in rows]
+        return super().collate_prompts(whole, tokenizer, multiple)
 
     def _pair(self, talk: list[Turn], tokenizer: Any, facts: Facts) -> dict[str, Any]:
         """An encoder-decoder's row: all that stands before the last reply, and the reply."""
@@ -185,7 +214,10 @@ class Dialogue(GeneratedTask):
                 break
             talk = fewer
         target = tokenizer(
-            text_target=talk[-1]["content"], add_special_tokens=False, truncation=True, max_length=self._most_new - 1
+            text_target=talk[-1]["content"],
+            add_special_tokens=False,
+            truncation=True,
+            max_length=self.plan.max_length - 1,
         )
         labels = [*target["input_ids"], shape.end_token_id]
         return {
@@ -193,10 +225,6 @@ class Dialogue(GeneratedTask):
             "labels": labels,
             "decoder_input_ids": [shape.start_token_id, *labels[:-1]],
         }
-
-    @property
-    def _most_new(self) -> int:
-        return max(2, int(self._generation.max_new_tokens))
 
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[str]:
         return [conversation(turns, None)[-1]["content"] for turns in rows[self.plan.columns["messages"]]]

@@ -156,7 +156,9 @@ class GeneratedTask(Task):
 
     def weight(self, batch: Mapping[str, Tensor]) -> int:
         """Number of target tokens."""
-        return int((batch["labels"] != IGNORED).sum())
+        # No token before it predicts the first one of a causal model.
+        labels = batch["labels"] if "decoder_input_ids" in batch else batch["labels"][:, 1:]
+        return int((labels != IGNORED).sum())
 
     def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Symmetric Kullback-Leibler divergence, the same mean over target tokens as ``loss``."""

@@ -75,6 +75,8 @@ def run_attempt(
     if not trains(spec.recipe.adaptation):
         asked = run_asking(materials, training, yardstick, spec, processes, beat)
         return _ended(asked, spec, directory, processes, report)
+    # What was only asked must not take the memory that training needs.
+    materials.asked.clear()
     model, adapted, warnings = build_model(materials, training, spec, processes, remains)
     regularizers = attach(model, materials.base, spec.recipe, spec.seed, processes.rank)
     precision = choose_precision(training.precision, processes.device)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WEIGHT_PATTERNS = ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin")
 TOKENIZER_PATTERNS = (
     "tokenizer*",
+    "chat_template*",
     "vocab*",
     "merges.txt",
     "special_tokens_map.json",

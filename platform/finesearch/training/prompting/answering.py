@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from finesearch.errors import TrialError
 from finesearch.tasks.prompting import Choosing, Question
 from finesearch.training.processes import Processes
 from finesearch.training.prompting.cloze import Cloze
@@ -50,29 +51,63 @@ class Answerer:
         shown = self.prompt.similar_shown
         return None if shown is None else Nearest(self.prompt.examples, shown)
 
+    def fitting_field(self) -> int:
+        """Tokens that each placeholder's text may have, so that template and answer fit beside it.
+
+        Raises:
+            TrialError: the template alone is longer than what the model takes at once.
+        """
+        limit, most = self.field_tokens, self.most_tokens
+        if most is None or self.prompt.method == "similarity":
+            return limit
+        asker = self._asker()
+        empty = self._wording.filled_with("")
+        tokens = asker.tokens(empty, ())
+        frame = len(tokens) if self.prompt.method == "likelihood" else sum(map(len, tokens))
+        # Two more, since texts and template may be cut into tokens otherwise where they meet.
+        fits = (most - frame - int(asker.room) - 2) // max(1, len(empty.fields))
+        if fits < 1:
+            raise TrialError(
+                f"template {self.prompt.template!r}: it takes {frame} tokens and an answer up to {asker.room}, and "
+                f"{type(self.model).__name__} takes {most} at once. Shorten the template or the labels' names."
+            )
+        return min(limit, fits)
+
+    def _asker(self) -> Any:
+        kind: Any = Cloze if self.prompt.method == "cloze" else Likelihood
+        return kind(self.model, self.tokenizer, self._wording)
+
     def scores(
         self, questions: Sequence[Question], processes: Processes, beat: Callable[[], None] = lambda: None
     ) -> NDArray[np.float64]:
-        """How well each candidate answers each question (n, C): larger is better; the same on every rank."""
+        """How well each candidate answers each question (n, C): larger is better; the same on every rank.
+
+        Raises:
+            TrialError: some score is not finite.
+        """
         score = self._by_meaning if self.prompt.method == "similarity" else self._by_words
         # Batches stay whole and one rank each, so that one process that scores again computes the very same ones.
         found: dict[int, list[float]] = {}
         with torch.no_grad():
-            for batch, values in score(questions, processes):
+            for batch, values in score(questions, processes, beat):
                 found.update(zip(batch, values.tolist(), strict=True))
                 beat()
         whole: dict[int, list[float]] = {}
         for part in processes.gather(found):
             whole.update(part)
-        return np.array([whole[place] for place in range(len(questions))], dtype=np.float64)
+        scores = np.array([whole[place] for place in range(len(questions))], dtype=np.float64)
+        if not np.isfinite(scores).all():
+            raise TrialError("the model's scores of the answers are NaN or infinite")
+        return scores
 
     def _by_words(
-        self, questions: Sequence[Question], processes: Processes
+        self, questions: Sequence[Question], processes: Processes, beat: Callable[[], None]
     ) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
-        kind: Any = Cloze if self.prompt.method == "cloze" else Likelihood
-        asker = kind(self.model, self.tokenizer, self._wording)
-        shown = self._shown(questions)
-        tokens: list[Any] = [asker.tokens(q, examples) for q, examples in zip(questions, shown, strict=True)]
+        asker = self._asker()
+        tokens: list[Any] = []
+        for question, examples in zip(questions, self._shown(questions), strict=True):
+            tokens.append(asker.tokens(question, examples))
+            beat()
         free: Any = 0.0
         if self.prompt.calibrate:
             examples = () if self._nearest else self.prompt.examples
@@ -83,7 +118,7 @@ class Answerer:
                 yield batch, asker.scores([tokens[place] for place in batch]).double().numpy() - free
 
     def _by_meaning(
-        self, questions: Sequence[Question], processes: Processes
+        self, questions: Sequence[Question], processes: Processes, beat: Callable[[], None]
     ) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
         first_token = pools_first_token(self.folder)
         asker = Similarity(self.model, self.tokenizer, self._wording, first_token)

@@ -69,7 +69,7 @@ class Asker:
         return part.format_map({**cut, "labels": ", ".join(self.prompt["candidates"])})
 
     def _cut(self, text: str) -> str:
-        if len(text) <= self.limit:
+        if len(text.encode()) <= self.limit:
             return text
         offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         return text if len(offsets) <= self.limit else text[: offsets[self.limit - 1][1]]
@@ -190,7 +190,8 @@ class Asker:
     def _cosines(self, fields: dict[str, str], span: tuple[int, int] | None) -> torch.Tensor:
         gap, lines = f"{{{self.prompt['answer']}}}", self.prompt["template"].split("\n")
         about = next(line for line in lines if gap in line)
-        total = torch.stack([self._embedded(about.replace(gap, each).format()) for each in self.prompt["candidates"]])
+        words = [each.replace("{", "{{").replace("}", "}}") for each in self.prompt["candidates"]]
+        total = torch.stack([self._embedded(about.replace(gap, each).format()) for each in words])
         text = "\n".join(line for line in lines if gap not in line)
         own = self._placed(text, fields, span)
         examples = [

@@ -69,6 +69,9 @@ def run_asking(
     check_prompting(spec.recipe.adaptation, parameters, materials.task, materials.base.config, materials.base.tokenizer)
     prompt = make_prompt(materials, asking_of(materials), spec)
     precision = choose_precision(training.precision, processes.device)
+    if prompt.method in ("likelihood", "cloze"):
+        answerer = make_answerer(materials, prompt, precision.name, processes.device)
+        prompt = prompt.model_copy(update={"max_length": answerer.fitting_field()})
     model, scored = ask(materials, prompt, precision.name, "validation", processes, beat)
     evaluation = Evaluation(
         step=STEP,
@@ -158,6 +161,7 @@ def make_prompt(materials: Materials, asking: Asking, spec: TrialSpec) -> Prompt
         calibrate=wanted["calibrate"] and isinstance(asking, Choosing),
         examples=examples,
         similar_shown=shown if wanted.get("selection") == "similar" else None,
+        system=materials.plan.system,
         answer=asking.answer if isinstance(asking, Written) else "label",
         labels=asking.labels if isinstance(asking, Choosing) else (),
         max_length=materials.plan.max_length,

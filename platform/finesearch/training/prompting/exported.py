@@ -40,11 +40,30 @@ TALKING = """import json
 from transformers import AutoTokenizer, {model_class}
 
 tokenizer, model = AutoTokenizer.from_pretrained("."), {model_class}.from_pretrained(".").eval()
-shown = [turn for each in json.load(open("prompt.json"))["examples"] for turn in json.loads(each["written"])]
+prompt = json.load(open("prompt.json"))
+
+
+def shown(messages):
+    examples, number = prompt["examples"], prompt["similar_shown"]
+    if number is not None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        vectorizer = TfidfVectorizer(token_pattern=r"(?u)\\w+|[^\\w\\s]", sublinear_tf=True)
+        known = vectorizer.fit_transform([each["fields"]["user"] for each in examples])
+        said = " ".join(turn["content"] for turn in messages if turn["role"] == "user")
+        alike = (vectorizer.transform([said]) @ known.T).toarray()[0]
+        examples = [examples[place] for place in (-alike).argsort(kind="stable")[:number][::-1]]
+    turns = [turn for each in examples for turn in json.loads(each["written"])]
+    return [turn for turn in turns if turn["role"] != "system"]
 
 
 def reply(messages):
-    text = tokenizer.apply_chat_template([*shown, *messages], add_generation_prompt=True, tokenize=False)
+    system = [turn for turn in messages if turn["role"] == "system"]
+    if not system and prompt["system"]:
+        system = [{{"role": "system", "content": prompt["system"]}}]
+    own = [turn for turn in messages if turn["role"] != "system"]
+    turns = [*system, *shown(own), *own]
+    text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     inputs = tokenizer(text, add_special_tokens={is_pair}, return_tensors="pt")
     written = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])[0]
     return tokenizer.decode(written[{start}:], skip_special_tokens=True).strip()

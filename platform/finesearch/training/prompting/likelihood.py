@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finesearch.errors import TrialError
 from finesearch.tasks.prompting import Question
 from finesearch.tasks.windows import special_frame
 from finesearch.training.prompting.wording import Wording
@@ -17,6 +19,11 @@ from finesearch.training.prompting.wording import Wording
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+CACHED_AT_ONCE = 1 << 16
+"""Positions, over prompts and candidates, whose keys and values are held at a time."""
+LOGITS_AT_ONCE = 1 << 26
+"""Logits that are computed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +77,7 @@ class Likelihood:
 
     def _continued(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         ids, mask = padded(prompts, int(self.tokenizer.pad_token_id), self.model.device, left=True)
-        number, knows = len(self.candidates), inspect.signature(self.model.forward).parameters
+        knows = inspect.signature(self.model.forward).parameters
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         more: dict[str, Any] = {"position_ids": positions} if "position_ids" in knows else {}
         if "logits_to_keep" in knows:
@@ -81,47 +88,73 @@ class Likelihood:
         total = first[:, answers[:, 0]]
         if answers.shape[1] == 1:
             return total
-        cache = read.past_key_values
-        cache.batch_repeat_interleave(number)
-        behind, seen = answers[:, :-1].repeat(len(prompts), 1), counted[:, :-1].repeat(len(prompts), 1)
-        more = {}
-        if "position_ids" in knows:
-            step = torch.arange(behind.shape[1], device=ids.device)
-            more["position_ids"] = positions[:, -1:].repeat_interleave(number, 0) + 1 + step
-        rest = self.model(
-            input_ids=behind,
-            attention_mask=torch.cat([mask.repeat_interleave(number, 0), seen], dim=1),
-            past_key_values=cache,
-            use_cache=True,
-            **more,
-        )
-        known = rest.logits.float().log_softmax(-1).view(len(prompts), number, behind.shape[1], -1)
-        wanted = answers[:, 1:].expand(len(prompts), -1, -1).unsqueeze(-1)
-        later: Tensor = known.gather(-1, wanted).squeeze(-1) * counted[:, 1:]
-        return total + later.sum(-1)
+        if getattr(read, "past_key_values", None) is None:
+            raise TrialError(
+                f"{type(self.model).__name__} keeps no keys and values, which likelihoods of answers of several tokens "
+                f"need. Use similarity, or another model."
+            )
+        later = []
+        for part in self._parts(len(prompts), ids.shape[1] + answers.shape[1], answers.shape[1] - 1):
+            cache = copy.deepcopy(read.past_key_values)
+            number = len(answers[part])
+            cache.batch_repeat_interleave(number)
+            behind = answers[part, :-1].repeat(len(prompts), 1)
+            more = {}
+            if "position_ids" in knows:
+                step = torch.arange(behind.shape[1], device=ids.device)
+                more["position_ids"] = positions[:, -1:].repeat_interleave(number, 0) + 1 + step
+            rest = self.model(
+                input_ids=behind,
+                attention_mask=torch.cat(
+                    [mask.repeat_interleave(number, 0), counted[part, :-1].repeat(len(prompts), 1)], dim=1
+                ),
+                past_key_values=cache,
+                use_cache=True,
+                **more,
+            )
+            wanted = answers[part, 1:].repeat(len(prompts), 1)
+            known = _of_wanted(rest.logits, wanted).view(len(prompts), number, -1)
+            later.append((known * counted[part, 1:]).sum(-1))
+        return total + torch.cat(later, dim=1)
+
+    def _parts(self, prompts: int, positions: int, predicted: int) -> list[slice]:
+        """Candidates that are scored at a time, so that caches and logits of a batch stay small."""
+        width = self.model.config.get_text_config().vocab_size
+        most = min(CACHED_AT_ONCE // (prompts * positions), LOGITS_AT_ONCE // (prompts * max(1, predicted) * width))
+        size = max(1, most)
+        return [slice(start, start + size) for start in range(0, len(self.candidates), size)]
 
     def _decoded(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         from transformers.modeling_outputs import BaseModelOutput
 
         ids, mask = padded(prompts, int(self.tokenizer.pad_token_id), self.model.device)
         answers, counted = padded(self.candidates, 0, self.model.device)
-        number, length = answers.shape
-        start = torch.full((number, 1), _start_token(self.model, self.tokenizer), device=ids.device)
-        before = torch.cat([start, answers[:, :-1]], dim=1).repeat(len(prompts), 1)
         encoded = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-        logits = self.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoded.repeat_interleave(number, 0)),
-            attention_mask=mask.repeat_interleave(number, 0),
-            decoder_input_ids=before,
-        ).logits
-        known = logits.float().log_softmax(-1).view(len(prompts), number, length, -1)
-        wanted = answers.expand(len(prompts), -1, -1).unsqueeze(-1)
-        found: Tensor = known.gather(-1, wanted).squeeze(-1) * counted
-        return found.sum(-1)
+        first = _start_token(self.model, self.tokenizer)
+        found = []
+        for part in self._parts(len(prompts), ids.shape[1] + answers.shape[1], answers.shape[1]):
+            number = len(answers[part])
+            start = torch.full((number, 1), first, device=ids.device)
+            before = torch.cat([start, answers[part, :-1]], dim=1).repeat(len(prompts), 1)
+            logits = self.model(
+                encoder_outputs=BaseModelOutput(last_hidden_state=encoded.repeat_interleave(number, 0)),
+                attention_mask=mask.repeat_interleave(number, 0),
+                decoder_input_ids=before,
+            ).logits
+            known = _of_wanted(logits, answers[part].repeat(len(prompts), 1)).view(len(prompts), number, -1)
+            found.append((known * counted[part]).sum(-1))
+        return torch.cat(found, dim=1)
 
     def _pieces(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
+
+
+def _of_wanted(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Log-probabilities (n, t) of the wanted tokens (n, t), from logits (n, t, V)."""
+    logits = logits.float()
+    found: Tensor = logits.gather(-1, wanted.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+    return found
 
 
 def padded(

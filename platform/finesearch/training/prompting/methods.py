@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finesearch.errors import ModelError
+from finesearch.errors import ModelError, TrialError
 from finesearch.plan import ADAPTATIONS
 from finesearch.plan.templates import AUTO, placeholders
 from finesearch.tasks.prompting import asking_kind, can_ask
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 CLASSES = {"cloze": "AutoModelForMaskedLM", "similarity": "AutoModel"}
 WITH_TURNS = ("likelihood", "generation")
 # Endings of class names whose weights hold an output layer that predicts words.
-WITH_HEAD = ("ForMaskedLM", "ForPreTraining", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
+WITH_HEAD = ("ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
+# Of these the class for pretraining predicts words; of others (ELECTRA, Funnel) it tells real words from replaced ones.
+PRETRAINED_BY_GAPS = ("albert", "bert", "big_bird", "ernie", "megatron-bert", "mobilebert")
 
 
 def trains(adaptation: str) -> bool:
@@ -43,7 +45,8 @@ def possible_methods(config: PretrainedConfig) -> tuple[str, ...]:
     if config.is_encoder_decoder:
         return ("likelihood",)
     if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
-        has_head = any(name.endswith(WITH_HEAD) for name in config.architectures or ())
+        endings = (*WITH_HEAD, "ForPreTraining") if config.model_type in PRETRAINED_BY_GAPS else WITH_HEAD
+        has_head = any(name.endswith(endings) for name in config.architectures or ())
         return ("cloze", "similarity") if has_head else ("similarity",)
     if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return ("likelihood", "similarity")
@@ -154,7 +157,11 @@ def class_of(method: str, config: PretrainedConfig) -> str:
 def most_tokens_of(model: PreTrainedModel) -> int | None:
     """Tokens that a model takes at once; None: any number."""
     text = model.config.get_text_config()
-    most = [size for size in (positions_of(model), getattr(text, "max_position_embeddings", None)) if size is not None]
+    most = [
+        size
+        for size in (positions_of(model), getattr(text, "max_position_embeddings", None))
+        if size is not None and size > 0
+    ]
     return min(most, default=None)
 
 
@@ -162,7 +169,7 @@ def load_asked(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:
     """The model that answers by a method, fp32 and in eval mode, and its tokenizer.
 
     Raises:
-        ModelError: the weights cannot be read.
+        TrialError: the weights cannot be read, or lack a part that would be drawn at random.
     """
     import torch
     import transformers
@@ -173,13 +180,19 @@ def load_asked(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:
     auto = getattr(transformers, class_of(method, config))
     with quiet_transformers():
         try:
-            model: PreTrainedModel = auto.from_pretrained(
-                folder, config=config, dtype=torch.float32, trust_remote_code=False
+            model, found = auto.from_pretrained(
+                folder, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelError(
+            raise TrialError(
                 f"task.model: the weights in {folder} cannot be read ({type(error).__name__}: {error}). "
                 f"Fetch them again."
             ) from error
+    drawn = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if drawn:
+        raise TrialError(
+            f"task.model: the weights in {folder} have no {', '.join(drawn[:3])}{', …' if len(drawn) > 3 else ''}, "
+            f"without which a model cannot be asked by {method}. Use another method, or a model that has them."
+        )
     model.train(False)
     return model, load_tokenizer(folder)

@@ -31,6 +31,7 @@ class Prompt(Frozen):
     calibrate: bool
     examples: tuple[Question, ...] = ()
     similar_shown: int | None = None
+    system: str | None = None
     answer: str = "label"
     labels: tuple[str, ...] = ()
     max_length: int = 128

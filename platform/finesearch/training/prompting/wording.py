@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from finesearch.plan.templates import around, placeholders
+from finesearch.plan.templates import around, literal, placeholders
 from finesearch.tasks.prompting import Question
 from finesearch.training.prompting.prompt import Prompt
 
@@ -70,11 +70,12 @@ class Wording:
     def described(self) -> list[str]:
         """The template's line with the answer, for each candidate."""
         line = next(line for line in self.prompt.template.split("\n") if "{label}" in line)
-        return [line.replace("{label}", candidate).format() for candidate in self.prompt.candidates]
+        return [line.replace("{label}", literal(candidate)).format() for candidate in self.prompt.candidates]
 
     def cut(self, text: str) -> str:
         """At most ``field_tokens`` tokens of a text, from its start."""
-        if len(text) <= self.field_tokens:
+        # A token is a byte at least, and in some vocabularies a character is several tokens.
+        if len(text.encode()) <= self.field_tokens:
             return text
         if text not in self._cut:
             pieces = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
