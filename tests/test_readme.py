@@ -20,7 +20,7 @@ RUN_BY = {
     "make search": ".ci/run",
     "make test": ".ci/run",
     "make lint": ".ci/run",
-    "make test-slow": ".ci/run",
+    "make test-slow": "by hand: it takes what the name says",
     "make bench": "by hand: its figures stand in the README",
     "make clean": "test_every_target_is_there",
     'make venv TORCH_PIP_ARGS="--index-url INDEX"': "test_every_target_is_there",
