@@ -84,14 +84,7 @@ class GeneratedTask(Task):
             )
         if not config.is_encoder_decoder:
             return facts.model_copy(update={"shape": ModelShape(is_encoder_decoder=False, end_token_id=end)})
-        starts = (
-            getattr(config, "decoder_start_token_id", None),
-            getattr(config, "bos_token_id", None),
-            tokenizer.bos_token_id,
-            tokenizer.cls_token_id,
-            tokenizer.pad_token_id,
-        )
-        start = next(token for token in starts if token is not None)
+        start = decoder_start_token(config, tokenizer)
         shape = ModelShape(is_encoder_decoder=True, start_token_id=start, end_token_id=end)
         return facts.model_copy(update={"shape": shape})
 
@@ -201,6 +194,18 @@ class GeneratedTask(Task):
         """The answer that stands most often in ``references``, the first in the alphabet among equals."""
         counts = Counter(references)
         return [min(counts, key=lambda text: (-counts[text], text))] * n
+
+
+def decoder_start_token(config: Any, tokenizer: Any) -> int:
+    """The token with which an encoder-decoder's answers begin, where its config does not say: a text's first one."""
+    starts = (
+        getattr(config, "decoder_start_token_id", None),
+        getattr(config, "bos_token_id", None),
+        tokenizer.bos_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.pad_token_id,
+    )
+    return int(next(token for token in starts if token is not None))
 
 
 def write_with(config: Any, settings: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finesearch.tasks.prompting import Question
+from finesearch.training.prompting.prompt import Prompt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +62,13 @@ class Nearest:
             best = np.argsort(-alike, axis=1, kind="stable")[:, : self._shown]
             found += [[self._pool[int(place)] for place in row[::-1]] for row in best]
         return found
+
+
+def shown_before(prompt: Prompt, questions: Sequence[Question]) -> Sequence[Sequence[Question]]:
+    """The examples that stand before each question: the same ones, or those most like it."""
+    if prompt.similar_shown is None:
+        return [prompt.examples] * len(questions)
+    return Nearest(prompt.examples, prompt.similar_shown)(questions)
 
 
 def _text(question: Question) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finesearch.errors import TrialError
+from finesearch.tasks.generated import decoder_start_token
 from finesearch.tasks.prompting import Question
 from finesearch.tasks.windows import special_frame
 from finesearch.training.prompting.wording import Wording
@@ -130,7 +131,7 @@ class Likelihood:
         ids, mask = padded(prompts, int(self.tokenizer.pad_token_id), self.model.device)
         answers, counted = padded(self.candidates, 0, self.model.device)
         encoded = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-        first = _start_token(self.model, self.tokenizer)
+        first = decoder_start_token(self.model.config, self.tokenizer)
         found = []
         for part in self._parts(len(prompts), ids.shape[1] + answers.shape[1], answers.shape[1]):
             number = len(answers[part])
@@ -168,14 +169,3 @@ def padded(
         ids[number, place] = torch.tensor(list(row), dtype=torch.int64)
         mask[number, place] = 1
     return ids.to(device), mask.to(device)
-
-
-def _start_token(model: PreTrainedModel, tokenizer: Any) -> int:
-    starts = (
-        getattr(model.config, "decoder_start_token_id", None),
-        getattr(model.config, "bos_token_id", None),
-        tokenizer.bos_token_id,
-        tokenizer.cls_token_id,
-        tokenizer.pad_token_id,
-    )
-    return int(next(token for token in starts if token is not None))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finesearch.tasks import make_task
-from finesearch.tasks.prompting import Question, Spoken
+from finesearch.tasks.prompting import Spoken
 from finesearch.training.evaluation import Scoring, evaluate
 from finesearch.training.processes import Processes
-from finesearch.training.prompting.examples import Nearest
+from finesearch.training.prompting.examples import shown_before
 from finesearch.training.prompting.prompt import Prompt
 from finesearch.training.trial import Scored
 
@@ -42,9 +42,7 @@ class Speaker:
             room = max(plan.max_length, min(room, self.most_tokens - plan.generation.max_new_tokens))
         wide = Spoken(make_task(plan.model_copy(update={"max_length": room})), self.spoken.facts)
         questions = [question for asked in wide.questions(rows) for question in asked]
-        shown: Sequence[Sequence[Question]] = [prompt.examples] * len(questions)
-        if prompt.similar_shown is not None:
-            shown = Nearest(prompt.examples, prompt.similar_shown)(questions)
+        shown = shown_before(prompt, questions)
         own = self.spoken.fitted(rows, self.base.tokenizer)
         return wide, MadeRows(wide.rows_behind(own, shown, self.base.tokenizer))
 

@@ -20,7 +20,7 @@ from finesearch.tasks.windows import special_frame
 from finesearch.training.evaluation import Scoring, evaluate
 from finesearch.training.precision import compute_in, move
 from finesearch.training.processes import Processes
-from finesearch.training.prompting.examples import Nearest
+from finesearch.training.prompting.examples import shown_before
 from finesearch.training.prompting.methods import most_tokens_of
 from finesearch.training.prompting.prompt import Prompt
 from finesearch.training.prompting.wording import BETWEEN, Wording
@@ -50,8 +50,7 @@ class Writer:
         Raises:
             TrialError: the template leaves no room for what is asked about.
         """
-        examples, shown = self.prompt.examples, self.prompt.similar_shown
-        near = [examples] * len(questions) if shown is None else Nearest(examples, shown)(questions)
+        near = shown_before(self.prompt, questions)
         most_new = getattr(self.model.generation_config, "max_new_tokens", None) or 0
         room = 0 if self._is_encoder_decoder else max(self.prompt.answer_tokens, most_new)
         return [self._ids(self.wording.before(q, each, room)) for q, each in zip(questions, near, strict=True)]
