@@ -101,7 +101,7 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
             progress.start(conductor)
             reporter.start()
             try:
-                _execute(conductor, folder, progress)
+                _execute(conductor, preflight, folder, progress)
             except FinesearchError:
                 with contextlib.suppress(StorageError):
                     reporter.write(Standing(), partial=True)
@@ -135,13 +135,21 @@ def open_conductor(plan: Plan, folder: Path, concurrent_trials: int = 1, unfit: 
     return Conductor(plan, search, baselines, folder, concurrent_trials, spending, fixed)
 
 
-def _execute(conductor: Conductor, folder: Path, progress: Progress) -> None:
+def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress: Progress) -> None:
+    from finesearch.training.prefix.depth import cuts_of_space
     from finesearch.tuning.execute import execute
 
     plan = conductor.plan
     goal = plan.objectives[0].goal
     bench = functools.partial(
-        TrainingBench, plan.task, plan.training, str(plan.base), str(folder / "cache"), plan.task.metric, goal
+        TrainingBench,
+        plan.task,
+        plan.training,
+        str(plan.base),
+        str(folder / "cache"),
+        plan.task.metric,
+        goal,
+        cuts_of_space(plan.space, preflight.model.num_layers),
     )
     if not conductor.is_finished:
         progress.say(f"{plan.name}: starting worker groups (about 10 s)")

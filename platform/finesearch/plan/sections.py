@@ -39,6 +39,17 @@ class TrainingPlan(Section):
     zero_stage: Annotated[int, Field(ge=0, le=3, description="DeepSpeed ZeRO: what the workers divide among them.")] = 0
     cpus_per_worker: Annotated[float, Field(gt=0.0, description="CPUs that a worker holds.")] = 1.0
     gpus_per_worker: Annotated[float, Field(ge=0.0, description="GPUs that a worker holds.")] = 0.0
+    prefix_cache: Annotated[
+        Literal["auto", "off"],
+        Field(description="auto keeps the outputs of frozen bottom layers instead of computing them again and again."),
+    ] = "auto"
+    prefix_cache_disk_gib: Annotated[
+        float | None,
+        Field(gt=0.0, description="GiB that kept outputs may take on a node; null: a quarter of its free disk."),
+    ] = None
+    prefix_cache_memory_gib: Annotated[
+        float, Field(gt=0.0, description="GiB of kept outputs that a worker may hold in memory (on a GPU: in its own).")
+    ] = 1.0
     isolation: Annotated[
         Literal["warm", "fresh"], Field(description="fresh starts new worker processes for every trial.")
     ] = "warm"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from finesearch.training.global_batch import Learner
 from finesearch.training.history import Yardstick
 from finesearch.training.optimizers import build_optimizer
 from finesearch.training.precision import choose_precision, compute_in, move
+from finesearch.training.prefix.cache import open_prefix
 from finesearch.training.processes import Processes
 from finesearch.training.prompting import trains
 from finesearch.training.prompting.attempt import run_asking
@@ -83,6 +85,10 @@ def run_attempt(
     compute_in(model, precision.name, processes.device)
     totals = _count(model)
     move(model, processes.device)
+    is_untouched = remains.record is None
+    prefix = open_prefix(
+        materials, training, spec.recipe, model, adapted, precision.name, processes, beat, is_untouched
+    )
     pieces = processes.world_size * training.gradient_accumulation_steps
     settings = EngineSettings(
         zero_stage=training.zero_stage,
@@ -91,16 +97,34 @@ def run_attempt(
         gradient_clipping=spec.recipe.gradient_clipping,
     )
     optimizer = build_optimizer(model, spec.recipe, depths_of(model, materials, spec, adapted))
-    with running_engine(model, optimizer, settings, processes) as engine:
+    with closing(prefix), running_engine(model, optimizer, settings, processes) as engine:
         tokens, steps = materials.tokens.train, settings.accumulation_steps
         smoothing = spec.recipe.label_smoothing
         weights, weight_warnings = _class_weights(materials, spec)
         learner = Learner(
-            engine, materials.task, materials.base, tokens, processes, steps, smoothing, regularizers, weights
+            engine,
+            materials.task,
+            materials.base,
+            tokens,
+            processes,
+            steps,
+            smoothing,
+            regularizers,
+            weights,
+            prefix.of("train"),
         )
         writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
         run = TrialRun(
-            spec, training, materials, yardstick, learner, writer, precision.name, *totals, adapted.unfreezing
+            spec,
+            training,
+            materials,
+            yardstick,
+            learner,
+            writer,
+            precision.name,
+            *totals,
+            adapted.unfreezing,
+            prefix.of("validation"),
         )
         if history:
             run.go_on_from(history, remains.kept)
@@ -113,7 +137,7 @@ def run_attempt(
             *precision.warnings,
             *run.warnings,
         )
-        result = _result(run, told, precision.notes, stopped=not ended)
+        result = _result(run, told, (*precision.notes, *prefix.notes), stopped=not ended)
     return _ended(result, spec, directory, processes, report) if ended else result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from finesearch.tasks import Task
     from finesearch.training.base_model import BaseModel
+    from finesearch.training.prefix.cache import Serving
 
 # Fixed, so that a checkpoint is scored in the very batches in which its trial was.
 BATCH_SIZE = 64
@@ -62,8 +64,11 @@ def evaluate(
     tokens: TokenRows,
     processes: Processes,
     scoring: Scoring = AS_IT_IS,
+    kept: Serving | None = None,
 ) -> Scored:
     """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
+
+    kept: outputs of frozen blocks for this split; text is generated without them.
 
     Raises:
         DivergedError: the model's outputs are not finite.
@@ -74,9 +79,12 @@ def evaluate(
     with torch.no_grad():
         for number, rows in _shares(task, tokens, processes):
             # Under ZeRO-3 every rank must run every forward pass, also without rows of its own.
-            taken = tokens.rows(rows if len(rows) else [0])
+            numbers = rows if len(rows) else np.zeros(1, dtype=np.int64)
+            taken = tokens.rows(numbers)
             inputs = to_device(task.collate(taken, base.tokenizer, processes.padding_multiple), processes)
-            outputs = model(**model_inputs(task, base, inputs))
+            known = model_inputs(task, base, inputs)
+            with kept.giving(numbers, taken, known) if kept else nullcontext():
+                outputs = model(**known)
             finite &= _is_finite(outputs)
             answers = task.predict(outputs, inputs)
             if task.is_generated:
@@ -92,9 +100,14 @@ def evaluate(
     return processes.first_does(lambda: _score(task, base, tokens, by_row, scoring))
 
 
+def batches_of(task: Task, tokens: TokenRows) -> list[np.ndarray]:
+    """Row numbers that one process computes at a time when it scores a split alone."""
+    return evaluation_batches(tokens.lengths, task.evaluation_batch_size or BATCH_SIZE)
+
+
 def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
     """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
-    batches = evaluation_batches(tokens.lengths, task.evaluation_batch_size or BATCH_SIZE)
+    batches = batches_of(task, tokens)
     if not task.is_generated:
         for number, batch in enumerate(batches):
             yield number, shard(batch, processes.rank, processes.world_size)

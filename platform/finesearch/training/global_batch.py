@@ -8,6 +8,7 @@ piece without rows is stood in for by a row whose loss counts nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from finesearch.tasks import Task
     from finesearch.training.base_model import BaseModel
+    from finesearch.training.prefix.cache import Serving
     from finesearch.training.regularizers.active import Regularizers
 
 
@@ -38,6 +40,7 @@ class Learner:
     label_smoothing: float
     regularizers: Regularizers
     class_weights: Tensor | None = None
+    kept: Serving | None = None
 
     def learn(self, batch: np.ndarray) -> tuple[Tensor, float]:
         """Forward and backward over this process's pieces of ``batch`` (row numbers), then one optimizer step.
@@ -46,7 +49,8 @@ class Learner:
         whole global batch.
         """
         pieces = cut(batch, self.processes, self.accumulation_steps)
-        batches = [self._collate(piece if len(piece) else batch[:1]) for piece in pieces]
+        taken = [self.tokens.rows(piece if len(piece) else batch[:1]) for piece in pieces]
+        batches = [self._collate(rows) for rows in taken]
         weights = [self.task.weight(inputs) if len(piece) else 0 for piece, inputs in zip(pieces, batches, strict=True)]
         # A window that no word is learned in counts nothing; a batch of such windows alone must not divide by 0.
         total = self.processes.total(sum(weights))[0] or 1.0
@@ -55,7 +59,9 @@ class Learner:
         summed: Any = 0.0
         for piece, (weight, inputs) in enumerate(zip(weights, batches, strict=True), start=1):
             known = model_inputs(self.task, self.base, inputs)
-            loss, own = self.regularizers.losses(self.engine, self.task, known, inputs, self.label_smoothing)
+            numbers = pieces[piece - 1] if len(pieces[piece - 1]) else batch[:1]
+            with self.kept.giving(numbers, taken[piece - 1], known) if self.kept else nullcontext():
+                loss, own = self.regularizers.losses(self.engine, self.task, known, inputs, self.label_smoothing)
             summed = summed + own.detach() * weight
             scale = weight * divided_by / total
             self.engine.backward(loss if scale == 1.0 else loss * scale)
@@ -64,9 +70,8 @@ class Learner:
             self.engine.step()
         return summed, total
 
-    def _collate(self, rows: np.ndarray) -> dict[str, Tensor]:
-        taken, multiple = self.tokens.rows(rows), self.processes.padding_multiple
-        batch = self.task.collate(taken, self.base.tokenizer, multiple)
+    def _collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        batch = self.task.collate(rows, self.base.tokenizer, self.processes.padding_multiple)
         if self.class_weights is not None:
             batch["class_weights"] = self.class_weights
         return to_device(batch, self.processes)

@@ -33,6 +33,10 @@ class Materials:
     splits: RawSplits
     asked: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
     """Models that are asked and not trained, with their tokenizers, by method and precision."""
+    cuts: tuple[int, ...] = ()
+    """Numbers of frozen bottom blocks that the space can ask for, the most useful first; see ``prefix``."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What else later trials of this process find."""
 
     @cached_property
     def tokenizer_files(self) -> dict[str, bytes]:
@@ -52,7 +56,7 @@ class Materials:
         )
 
 
-def load_materials(plan: TaskPlan, base: Path, cache: Path) -> Materials:
+def load_materials(plan: TaskPlan, base: Path, cache: Path, cuts: tuple[int, ...] = ()) -> Materials:
     """Read data and model of a plan; the tokens are found in ``cache`` or built there.
 
     Raises:
@@ -69,4 +73,4 @@ def load_materials(plan: TaskPlan, base: Path, cache: Path) -> Materials:
     # The metrics' library is imported by its first use: not on the first trial's clock.
     references = task.references(tokens.validation.rows())
     task.score(task.perfect(references), references)
-    return Materials(plan, task, facts, tokens, model, splits)
+    return Materials(plan, task, facts, tokens, model, splits, cuts=cuts)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from finesearch.plan import TrainingPlan
     from finesearch.training.adaptations import Unfreezing
     from finesearch.training.materials import Materials
+    from finesearch.training.prefix.cache import Serving
 
 # A loss is looked at every so many steps: looking waits for the GPU, and for all ranks.
 CHECK_EVERY = 10
@@ -55,6 +56,7 @@ class TrialRun:
     trainable_parameters: int
     total_parameters: int
     unfreezing: Unfreezing | None = None
+    kept_outputs: Serving | None = None
     history: tuple[Evaluation, ...] = ()
     kept: dict[int, Path] = field(default_factory=dict)
     _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict)
@@ -188,6 +190,7 @@ class TrialRun:
                 self.materials.tokens.validation,
                 self.writer.processes,
                 Scoring(calibrate=True, metric=self.yardstick.metric),
+                self.kept_outputs,
             )
         except DivergedError as error:
             raise DivergedError(f"{self._place(step)}: {error.message}. {self._advice}") from error

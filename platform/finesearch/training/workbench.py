@@ -23,15 +23,25 @@ class Workbench:
     behind that the next one could notice: neither random numbers nor modules nor memory.
 
     base: folder that relative paths of ``task`` are relative to. cache: folder for tokens, shared by a node's workers.
-    metric, goal (``max`` or ``min``): what "best" means.
+    metric, goal (``max`` or ``min``): what "best" means. cuts: numbers of frozen bottom layers that trials may ask for.
     """
 
-    def __init__(self, task: TaskPlan, training: TrainingPlan, base: str, cache: str, metric: str, goal: str) -> None:
+    def __init__(
+        self,
+        task: TaskPlan,
+        training: TrainingPlan,
+        base: str,
+        cache: str,
+        metric: str,
+        goal: str,
+        cuts: tuple[int, ...] = (),
+    ) -> None:
         self.task_plan = task
         self.training = training
         self.base = base
         self.cache = cache
         self.yardstick = Yardstick(metric, goal)
+        self.cuts = cuts
         self._is_settled = False
 
     def run(self, spec: TrialSpec, report: Callable[[Evaluation], bool], beat: Callable[[], None]) -> TrialResult:
@@ -76,7 +86,7 @@ class Workbench:
     def _materials(self) -> Materials:
         from finesearch.training.materials import load_materials
 
-        return load_materials(self.task_plan, Path(self.base), Path(self.cache))
+        return load_materials(self.task_plan, Path(self.base), Path(self.cache), self.cuts)
 
     @contextmanager
     def _threads(self) -> Iterator[None]:

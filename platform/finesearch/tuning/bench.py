@@ -12,8 +12,17 @@ from finesearch.training import Evaluation, TrialSpec, Workbench
 class TrainingBench:
     """Runs trials on a :class:`~finesearch.training.Workbench`, made lazily in the worker that uses it."""
 
-    def __init__(self, task: TaskPlan, training: TrainingPlan, base: str, cache: str, metric: str, goal: str) -> None:
-        self._workbench = Workbench(task, training, base, cache, metric, goal)
+    def __init__(
+        self,
+        task: TaskPlan,
+        training: TrainingPlan,
+        base: str,
+        cache: str,
+        metric: str,
+        goal: str,
+        cuts: tuple[int, ...] = (),
+    ) -> None:
+        self._workbench = Workbench(task, training, base, cache, metric, goal, cuts)
 
     def run(
         self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]

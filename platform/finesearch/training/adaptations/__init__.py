@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from finesearch.errors import ModelError
 from finesearch.training.adaptations import adapters, freezing, prompts, selection
 from finesearch.training.adaptations.base import ADAPTATIONS, Adaptation, Setting
-from finesearch.training.adaptations.quiet import keep_quiet, quiet_modules
+from finesearch.training.adaptations.quiet import Quiet, keep_quiet, quiet_modules
 from finesearch.training.adaptations.unfreezing import Unfreezing
 from finesearch.training.anatomy import Anatomy
 
@@ -45,8 +45,9 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Adapted:
-    """What came of adapting a model beside the model itself."""
+    """What came of adapting a model beside the model itself. ``quiet``: what runs without dropout from start to end."""
 
+    quiet: Quiet = Quiet()
     unfreezing: Unfreezing | None = None
     notes: tuple[str, ...] = ()
 
@@ -79,11 +80,12 @@ def adapt(
     for parameter_name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter_name in trained)
     unfreezing = adaptation.unfreezing(model, parameters, setting)
+    quiet = Quiet()
     if unfreezing is None:
         quiet = quiet_modules(model, anatomy, trained)
         if quiet.subtrees:
             keep_quiet(model, lambda: quiet)
-    return Adapted(unfreezing, adaptation.notes(model, parameters, setting))
+    return Adapted(quiet, unfreezing, adaptation.notes(model, parameters, setting))
 
 
 def attach(

@@ -38,6 +38,8 @@ class Adaptation(ABC):
     name: ClassVar[str] = ""
     trains: ClassVar[bool] = True
     """Whether anything trains at all."""
+    changes_input: ClassVar[bool] = False
+    """Whether frozen layers get something that trains, so that their outputs change as well."""
     checked: ClassVar[tuple[str, ...]] = ()
     """Parameters on whose values it depends whether a model can be adapted so."""
 

@@ -31,6 +31,7 @@ UNEVEN = ("kv_lora_rank", "global_head_dim", "per_layer_config")
 class Prompt(Adaptation):
     """A prompt of ``virtual_tokens`` that no text spells out."""
 
+    changes_input = True
     checked = ("virtual_tokens",)
 
     @abstractmethod

@@ -1,0 +1,85 @@
+"""From rows of tokens to the outputs of their bottom blocks, and back into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finesearch.training.global_batch import model_inputs, to_device
+from finesearch.training.prefix.bottom import Stack, Unfit, capture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from finesearch.data import TokenSplit
+    from finesearch.tasks import Task
+    from finesearch.training.base_model import BaseModel
+    from finesearch.training.processes import Processes
+
+
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """Runs rows through the bottom of a model whose bottom does not change."""
+
+    model: PreTrainedModel
+    task: Task
+    base: BaseModel
+    stacks: tuple[Stack, ...]
+    processes: Processes
+
+    def inputs(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What the model takes for some token rows."""
+        batch = to_device(self.task.collate(rows, self.base.tokenizer, self.processes.padding_multiple), self.processes)
+        return model_inputs(self.task, self.base, batch)
+
+    def run(self, rows: Sequence[dict[str, Any]], cuts: Collection[int]) -> dict[int, list[Tensor]]:
+        """Outputs below each cut: for each row (t, d), padding left out, on the device.
+
+        Raises:
+            Unfit: see ``capture``; or an output has another length than its row.
+        """
+        inputs = self.inputs(rows)
+        was_training = self.model.training
+        # Blocks that do not change are in eval mode already; those above them are not run.
+        self.model.train(False)
+        try:
+            found = capture(self.model, self.base.anatomy, inputs, cuts)
+        finally:
+            self.model.train(was_training)
+        return {cut: self._rows(hidden, self.real(inputs, cut, rows)) for cut, (hidden, _) in found.items()}
+
+    def real(self, inputs: dict[str, Any], cut: int, rows: Sequence[dict[str, Any]]) -> Tensor:
+        """Which positions of the stack of a cut are tokens and not padding, bool (B, T) on the device."""
+        import torch
+
+        stack = self.stack(cut)
+        if stack.is_decoder:
+            lengths = torch.tensor([len(row["decoder_input_ids"]) for row in rows], device=self.processes.device)
+            width = inputs["decoder_input_ids"].shape[1]
+            return torch.arange(width, device=self.processes.device) < lengths[:, None]
+        mask: Tensor = inputs["attention_mask"]
+        return mask.bool()
+
+    def stack(self, cut: int) -> Stack:
+        return next(stack for stack in self.stacks if stack.first < cut <= stack.last)
+
+    def length(self, row: dict[str, Any], cut: int) -> int:
+        """Tokens of a row in the stack of a cut."""
+        return len(row["decoder_input_ids" if self.stack(cut).is_decoder else "input_ids"])
+
+    def _rows(self, hidden: Tensor, real: Tensor) -> list[Tensor]:
+        import torch
+
+        if hidden.shape[:2] != real.shape:
+            raise Unfit(f"its layers give {tuple(hidden.shape[:2])} positions for {tuple(real.shape)} tokens")
+        lengths: list[int] = real.sum(dim=1).tolist()
+        return list(torch.split(hidden[real], lengths))
+
+
+def count_tokens(tokens: TokenSplit, is_decoder: bool) -> int:
+    """Tokens of all rows of a split as an encoder (or a model without one), or as a decoder beside one, sees them."""
+    if not is_decoder:
+        return int(tokens.lengths.sum())
+    return sum(len(row["decoder_input_ids"]) for row in tokens.rows())
