@@ -94,7 +94,17 @@ def test_differences_name_keys_and_both_values(change: dict[str, Any], differenc
     assert made(**change).fingerprint != made().fingerprint
 
 
-@pytest.mark.parametrize("change", [{"budget__trials": 3}, {"report__top": 1}, {"storage": "x"}, {"base": "/x"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"budget__trials": 3},
+        {"report__top": 1},
+        {"storage": "x"},
+        {"base": "/x"},
+        {"training__prefix_cache": "off"},
+        {"training__prefix_cache_disk_gib": 2.0},
+    ],
+)
 def test_budget_report_storage_and_base_make_no_difference(change: dict[str, Any]) -> None:
     assert made(**change).differences(made()) == []
     assert made(**change).fingerprint == made().fingerprint

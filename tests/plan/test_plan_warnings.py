@@ -65,6 +65,14 @@ from plan_examples import BRANCHED, made
         ),
         ({"training__zero_stage": 2}, "training.zero_stage 2 saves no memory: one worker has nobody to share with."),
         (
+            {"training__prefix_cache": "memory", "training__prefix_cache_disk_gib": 2.0},
+            "training.prefix_cache_disk_gib has no effect: training.prefix_cache is memory.",
+        ),
+        (
+            {"training__prefix_cache": "off", "training__prefix_cache_memory_gib": 2.0},
+            "training.prefix_cache_memory_gib has no effect: training.prefix_cache is off.",
+        ),
+        (
             {"search__pruner": "median", "search__reduction_factor": 4},
             "search.reduction_factor has no effect: the pruner is median.",
         ),

@@ -213,6 +213,35 @@ def test_a_trial_learns_the_same_with_and_without(home: Path, tmp_path: Path, na
     assert READ not in without.notes
 
 
+@pytest.mark.parametrize("gib", [1.0, 1e-5])
+def test_a_trial_learns_the_same_from_memory(home: Path, tmp_path: Path, gib: float) -> None:
+    work = bench(home, prefix_cache="memory", prefix_cache_memory_gib=gib)
+    without, _ = run(bench(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["freeze_bottom"]))
+    for number in range(2):
+        result, _ = run(work, trial(tmp_path / f"{number}", number, **FROZEN["freeze_bottom"]))
+        assert READ in result.notes
+        assert number or alike(result, without)
+    store = work._materials.kept["prefix"]
+    assert store.bytes <= gib * (1 << 30)
+    # The smaller budget holds a part of the rows only.
+    (train,) = (rows for rows in store._kept.values() if len(rows._starts) == 52)
+    assert bool(train.has(np.arange(52)).all()) == (gib == 1.0)
+    assert not kept()
+
+
+def test_in_memory_what_saves_least_goes_first(home: Path, tmp_path: Path) -> None:
+    work = bench(home, prefix_cache="memory")
+    run(work, trial(tmp_path / "shallow", **FROZEN["train_top"]))
+    store = work._materials.kept["prefix"]
+    both = store.bytes
+    store.memory_bytes = int(1.5 * both)
+    deep, _ = run(work, trial(tmp_path / "deep", 1, **FROZEN["head_only"]))
+    # The split that takes less room stays beside the two of the deeper cut.
+    assert sorted(cut for _, cut in store._kept) == [2, 4, 4]
+    without, _ = run(bench(home, prefix_cache="off"), trial(tmp_path / "off", 1, **FROZEN["head_only"]))
+    assert alike(deep, without)
+
+
 def test_turned_off_the_ranking_is_the_same(home: Path, tmp_path: Path) -> None:
     ranks = {}
     for cache in ("off", "auto"):

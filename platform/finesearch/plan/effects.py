@@ -105,9 +105,16 @@ def _space(space: Space, training: TrainingPlan, budget: BudgetPlan) -> list[str
 
 
 def _training(training: TrainingPlan) -> list[str]:
+    found = []
     if training.zero_stage and training.workers_per_trial == 1:
-        return [f"training.zero_stage {training.zero_stage} saves no memory: one worker has nobody to share with."]
-    return []
+        found.append(f"training.zero_stage {training.zero_stage} saves no memory: one worker has nobody to share with.")
+    where = training.prefix_cache
+    if training.prefix_cache_disk_gib is not None and where in ("off", "memory"):
+        found.append(f"training.prefix_cache_disk_gib has no effect: training.prefix_cache is {where}.")
+    memory_gib = TrainingPlan.model_fields["prefix_cache_memory_gib"].default
+    if training.prefix_cache_memory_gib != memory_gib and where == "off":
+        found.append("training.prefix_cache_memory_gib has no effect: training.prefix_cache is off.")
+    return found
 
 
 def _search(search: SearchPlan, budget: BudgetPlan, evaluations: int) -> list[str]:

@@ -118,7 +118,10 @@ class Plan(BaseModel):
         ]
 
     def _decisive(self) -> dict[str, Any]:
-        return {key: value for key, value in self.to_plain().items() if key not in _ELSEWHERE}
+        plain = {key: value for key, value in self.to_plain().items() if key not in _ELSEWHERE}
+        # Where outputs of frozen layers are kept changes no result.
+        training = {key: value for key, value in plain["training"].items() if not key.startswith("prefix_cache")}
+        return {**plain, "training": training}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and self.to_plain() == other.to_plain()

@@ -40,8 +40,11 @@ class TrainingPlan(Section):
     cpus_per_worker: Annotated[float, Field(gt=0.0, description="CPUs that a worker holds.")] = 1.0
     gpus_per_worker: Annotated[float, Field(ge=0.0, description="GPUs that a worker holds.")] = 0.0
     prefix_cache: Annotated[
-        Literal["auto", "off"],
-        Field(description="auto keeps the outputs of frozen bottom layers instead of computing them again and again."),
+        Literal["auto", "disk", "memory", "off"],
+        Field(
+            description="Where outputs of frozen bottom layers are kept instead of being computed again and again; "
+            "auto: on the node's disk, of a GPU in its memory."
+        ),
     ] = "auto"
     prefix_cache_disk_gib: Annotated[
         float | None,

@@ -85,10 +85,6 @@ def run_attempt(
     compute_in(model, precision.name, processes.device)
     totals = _count(model)
     move(model, processes.device)
-    is_untouched = remains.record is None
-    prefix = open_prefix(
-        materials, training, spec.recipe, model, adapted, precision.name, processes, beat, is_untouched
-    )
     pieces = processes.world_size * training.gradient_accumulation_steps
     settings = EngineSettings(
         zero_stage=training.zero_stage,
@@ -97,6 +93,10 @@ def run_attempt(
         gradient_clipping=spec.recipe.gradient_clipping,
     )
     optimizer = build_optimizer(model, spec.recipe, depths_of(model, materials, spec, adapted))
+    is_untouched = remains.record is None
+    prefix = open_prefix(
+        materials, training, spec.recipe, model, adapted, precision.name, processes, beat, is_untouched
+    )
     with closing(prefix), running_engine(model, optimizer, settings, processes) as engine:
         tokens, steps = materials.tokens.train, settings.accumulation_steps
         smoothing = spec.recipe.label_smoothing

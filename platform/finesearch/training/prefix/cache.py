@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finesearch.data import evaluation_batches
 from finesearch.plan.frozen import frozen_blocks
 from finesearch.training.evaluation import batches_of
 from finesearch.training.prefix.bottom import Feed, Unfit, needed_cuts, stacks_of
@@ -117,8 +118,9 @@ def open_prefix(
     if not depth.blocks:
         return Prefix(notes=(_refusal(recipe.adaptation, depth.why),) if frozen else ())
     was_training = model.training
+    rows = max(1, recipe.batch_size // training.divisor)
     try:
-        return _Opening(materials, training, model, precision, processes, beat, is_untouched).open(depth)
+        return _Opening(materials, training, model, precision, processes, beat, is_untouched, rows).open(depth)
     except Unfit as error:
         return Prefix(notes=(_refusal(recipe.adaptation, str(error)),))
     finally:
@@ -138,6 +140,7 @@ class _Opening:
     processes: Processes
     beat: Callable[[], None]
     is_untouched: bool
+    rows_at_once: int
 
     def open(self, depth: Depth) -> Prefix:
         """
@@ -165,7 +168,8 @@ class _Opening:
 
     def _store(self) -> Store:
         memory = int(self.training.prefix_cache_memory_gib * GIB)
-        if self.processes.device.type == "cpu":
+        where = self.training.prefix_cache
+        if where == "disk" or (where == "auto" and self.processes.device.type == "cpu"):
             return DiskStore(self.training.prefix_cache_disk_gib, memory)
         store: Store = self.materials.kept.setdefault("prefix", MemoryStore(memory))
         return store
@@ -174,9 +178,12 @@ class _Opening:
         tokens = self.materials.tokens[split]
         asked = (cut for other in self._others(max(cuts)) for cut in needed_cuts(passes.stacks, other))
         others = [cut for cut in dict.fromkeys(asked) if cut not in cuts and passes.stack(cut).first in forms]
-        # Validation is scored in the very batches in which a clean process will score it again: both agree to the last
-        # bit. And no pass is larger than those that the trial makes without a cache.
-        batches = batches_of(passes.task, tokens)
+        if split == "train":
+            # No pass is larger than those that the trial makes without a cache.
+            batches = evaluation_batches(tokens.lengths, self.rows_at_once)
+        else:
+            # The very batches in which a clean process will score the split again: both agree to the last bit.
+            batches = batches_of(passes.task, tokens)
         return Wish(self._key(split), tokens, batches, cuts, tuple(others), forms, passes, self.beat)
 
     def _others(self, cut: int) -> tuple[int, ...]:

@@ -99,7 +99,7 @@ class FileRows:
     def place(self, rows: np.ndarray, real: Tensor) -> Tensor:
         import torch
 
-        mask = real.numpy()
+        mask = real.cpu().numpy()
         block: np.ndarray = np.zeros((len(rows), mask.shape[1], self.width), dtype=DTYPES[self.dtype])
         starts, lengths = mask.argmax(axis=1), mask.sum(axis=1)
         for index, row in enumerate(rows):
@@ -112,7 +112,7 @@ class FileRows:
             self._map.madvise(mmap.MADV_DONTNEED)
             self._touched = 0
         hidden = torch.from_numpy(block)
-        return hidden.view(torch.bfloat16) if self.dtype == "bfloat16" else hidden
+        return (hidden.view(torch.bfloat16) if self.dtype == "bfloat16" else hidden).to(real.device)
 
     def close(self) -> None:
         """Let go of the entry. The mapping ends with the last array over it."""
@@ -129,6 +129,7 @@ class MemoryRows:
         """hidden: row number -> (t, d)."""
         import torch
 
+        self.is_in_use = True
         numbers = list(hidden)
         self._values = torch.cat([hidden[number] for number in numbers])
         self._starts = np.full(total_rows, -1, dtype=np.int64)
@@ -152,4 +153,5 @@ class MemoryRows:
         return torch.where(real[..., None], placed, placed.new_zeros(()))
 
     def close(self) -> None:
-        """Nothing: it stays for the next trial."""
+        """It stays for the next trial, unless that one needs the room."""
+        self.is_in_use = False

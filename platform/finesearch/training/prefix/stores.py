@@ -168,7 +168,8 @@ class MemoryStore(Store):
         if missing:
             self._compute(wish, missing)
         found = {cut: self._kept[wish.key, cut] for cut in wish.cuts if (wish.key, cut) in self._kept}
-        for cut in found:
+        for cut, rows in found.items():
+            rows.is_in_use = True
             self._uses[wish.key, cut] = self._uses.get((wish.key, cut), 0) + 1
         return found
 
@@ -182,7 +183,7 @@ class MemoryStore(Store):
         for at in by_value:
             if self.bytes + needed <= self.memory_bytes:
                 break
-            if at not in {(wish.key, cut) for cut in wish.cuts}:
+            if not self._kept[at].is_in_use and at not in {(wish.key, cut) for cut in wish.cuts}:
                 del self._kept[at]
         share = min(1.0, (self.memory_bytes - self.bytes) / max(1, needed))
         if share < SMALLEST_SHARE:
