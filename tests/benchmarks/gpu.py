@@ -158,7 +158,7 @@ def run(work: Any, directory: Path, adaptation: str, parameters: dict[str, Any])
 def floor_s(
     options: argparse.Namespace, tokens: int, trained: int, ahead: int, behind: int, rate: float, copied: float
 ) -> float:
-    """Seconds that the matrix operations of ``ahead`` blocks forward and ``behind`` back take, and the optimizer's bytes.
+    """Seconds that matrix operations of ``ahead`` blocks forward and ``behind`` back take, and the optimizer's bytes.
 
     A block has 8 h² weights in its products (the feed-forward part of these models is 2 h wide), 2 operations each and
     token; backward is twice that. AdamW reads weight, gradient and two moments and writes three: 28 bytes a parameter.
