@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finesearch.training.processes import Processes
+from finesearch.training.short_step import shorten_step
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -103,6 +104,8 @@ def open_engine(
     # DeepSpeed adopts the process group that exists; it must not look for MPI.
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
+    if settings.zero_stage == 0:
+        shorten_step(engine, settings.gradient_clipping)
     if processes.world_size == 1 and settings.zero_stage == 0:
         # Alone there is nothing to reduce; DeepSpeed would copy every gradient twice all the same.
         engine.enable_backward_allreduce = False
