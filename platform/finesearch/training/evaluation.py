@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from finesearch.data import evaluation_batches, shard
+from finesearch.data import EVALUATION_TOKENS, budget_batches, evaluation_batches, shard
 from finesearch.errors import DivergedError
 from finesearch.training.global_batch import model_inputs, to_device
 from finesearch.training.processes import Processes
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from finesearch.tasks import Task
     from finesearch.training.base_model import BaseModel
 
-# Fixed, so that a checkpoint is scored in the very batches in which its trial was.
-BATCH_SIZE = 64
-
 
 class TokenRows(Protocol):
     """What is evaluated: a ``TokenSplit``, or rows that were made otherwise."""
@@ -34,7 +31,7 @@ class TokenRows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def rows(self, indices: Iterable[int] | None = None) -> list[dict[str, Any]]: ...
+    def rows(self, indices: Iterable[int] | None = None) -> Sequence[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,9 @@ def evaluate(
 
 def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
     """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
-    batches = evaluation_batches(tokens.lengths, task.evaluation_batch_size or BATCH_SIZE)
+    size = task.evaluation_batch_size
+    lengths = tokens.lengths
+    batches = evaluation_batches(lengths, size) if size else budget_batches(lengths, EVALUATION_TOKENS)
     if not task.is_generated:
         for number, batch in enumerate(batches):
             yield number, shard(batch, processes.rank, processes.world_size)
