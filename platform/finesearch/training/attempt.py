@@ -96,8 +96,9 @@ def run_attempt(
         smoothing = spec.recipe.label_smoothing
         weights, weight_warnings = _class_weights(materials, spec)
         learner = Learner(
-            engine, materials.task, materials.base, tokens, processes, steps, smoothing, regularizers, weights
-        )
+            engine, materials.task, materials.base, tokens, processes, steps, smoothing, regularizers, weights,
+            max_tokens_per_pass=training.max_tokens_per_pass,
+        )  # fmt: skip
         writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
         run = TrialRun(
             spec, training, materials, yardstick, learner, writer, precision.name, *totals, adapted.unfreezing
