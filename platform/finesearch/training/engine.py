@@ -6,7 +6,6 @@ close_engine  destroys it and gives its memory back to the system
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import inspect
 import logging
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finesearch.training.heap import give_freed_pages_back
 from finesearch.training.processes import Processes
 from finesearch.training.short_step import shorten_step
 
@@ -124,10 +124,7 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    give_freed_pages_back()
 
 
 def exempt_from_collection() -> None:
