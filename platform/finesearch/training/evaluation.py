@@ -91,9 +91,9 @@ def evaluate(
 
 def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
     """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
-    size = task.evaluation_batch_size
+    size, budget = task.evaluation_batch_size, EVALUATION_TOKENS[processes.device.type]
     lengths = tokens.lengths
-    batches = evaluation_batches(lengths, size) if size else budget_batches(lengths, EVALUATION_TOKENS)
+    batches = evaluation_batches(lengths, size) if size else budget_batches(lengths, budget)
     if not task.is_generated:
         for number, batch in enumerate(batches):
             yield number, shard(batch, processes.rank, processes.world_size)
