@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finesearch.data import tokenise
 from finesearch.plan import TASK_KINDS, TaskPlan
 from finesearch.tasks import Facts, RawSplits, Task, make_task
 from finesearch.tasks.chat import PLAIN
@@ -286,3 +287,18 @@ def test_encoded_rows_are_not_padded(made: tuple[Task, RawSplits, Facts], tokeni
     lengths = np.array([len(row["input_ids"]) for row in token_rows(task, splits, facts, tokenizer)])
     assert len(set(lengths.tolist())) > 1
     assert lengths.max() <= task.positions(is_encoder_decoder=bool(facts.shape and facts.shape.is_encoder_decoder))
+
+
+def test_a_batch_from_the_token_file_is_that_of_its_rows_one_by_one(
+    made: tuple[Task, RawSplits, Facts], tokenizer: Any, tmp_path: Path
+) -> None:
+    import torch
+
+    task, splits, facts = made
+    tokens = tokenise(splits, task, facts, tokenizer, "key", tmp_path / "cache").train
+    order = np.arange(len(tokens))[::-1]
+    at_once, one_by_one = (task.collate(rows, tokenizer, 1) for rows in (tokens.rows(order), [*tokens.rows(order)]))
+    assert at_once.keys() == one_by_one.keys()
+    for name, tensor in one_by_one.items():
+        assert at_once[name].dtype == tensor.dtype
+        assert torch.equal(at_once[name], tensor), name

@@ -3,11 +3,13 @@
 from finesearch.data.batches import evaluation_batches, shard, training_batches
 from finesearch.data.docstrings import standard_library_docstrings
 from finesearch.data.splits import load_splits
+from finesearch.data.token_budget import EVALUATION_TOKENS, budget_batches, passes_within
 from finesearch.data.token_split import TokenSplit
 from finesearch.data.tokens import TokenisedSplits, tokenise
 from finesearch.tasks.splits import SPLITS, Origin, RawSplits
 
 __all__ = [
-    "SPLITS", "Origin", "RawSplits", "TokenSplit", "TokenisedSplits", "evaluation_batches", "load_splits", "shard",
-    "standard_library_docstrings", "tokenise", "training_batches",
+    "EVALUATION_TOKENS", "SPLITS", "Origin", "RawSplits", "TokenSplit", "TokenisedSplits", "budget_batches",
+    "evaluation_batches", "load_splits", "passes_within", "shard", "standard_library_docstrings", "tokenise",
+    "training_batches",
 ]  # fmt: skip

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finesearch.data.token_columns import ListColumn, TokenBatch, list_column
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -21,9 +23,11 @@ class TokenSplit:
         import pyarrow as pa
 
         self.path = path
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._mapped = pa.memory_map(str(path)).read_buffer()
+        self._reader = pa.ipc.open_file(self._mapped)
         self._batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
         self._starts: list[int] = np.cumsum([0, *(batch.num_rows for batch in self._batches)]).tolist()
+        self._columns: dict[str, ListColumn | np.ndarray | None] = {}
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -40,13 +44,37 @@ class TokenSplit:
         index = self._reader.schema.get_field_index("input_ids")
         return np.concatenate([np.diff(_offsets(batch.column(index))) for batch in self._batches]).astype(np.int32)
 
-    def rows(self, indices: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    @cached_property
+    def widths(self) -> np.ndarray:
+        """Tokens of each row in each text that the model reads: int (n, 1), or (n, 2) with a decoder."""
+        decoder = self.list_column("decoder_input_ids")
+        return np.stack([self.lengths, *([] if decoder is None else [decoder.lengths])], axis=1)
+
+    def rows(self, indices: Iterable[int] | None = None) -> TokenBatch:
         """Some rows, or all, in the order asked.
 
         Lists of numbers come as read-only arrays (t,) over the mapped file, everything else as plain Python values.
+
+        Raises:
+            IndexError: a row number that is negative or too large.
         """
-        wanted = range(len(self)) if indices is None else indices
-        return [self._row(int(i)) for i in wanted]
+        if not isinstance(indices, np.ndarray):
+            indices = np.array(range(len(self)) if indices is None else list(indices), dtype=np.int64)
+        wanted = indices.astype(np.int64, copy=False)
+        odd = wanted[(wanted < 0) | (wanted >= len(self))]
+        if len(odd):
+            raise IndexError(f"row {odd[0]} of {len(self)} in {self.path}")
+        return TokenBatch(self, wanted)
+
+    def list_column(self, name: str) -> ListColumn | None:
+        """A column of lists of numbers; None: it is another."""
+        column = self._column(name)
+        return column if isinstance(column, ListColumn) else None
+
+    def number_column(self, name: str) -> np.ndarray | None:
+        """A column of numbers (n,); None: it is another."""
+        column = self._column(name)
+        return column if isinstance(column, np.ndarray) else None
 
     def column(self, name: str) -> list[Any]:
         """The values of one column in the split's order."""
@@ -54,12 +82,18 @@ class TokenSplit:
         assert index >= 0, f"no column {name!r} among {self.column_names}"
         return [value for batch in self._batches for value in batch.column(index).to_pylist()]
 
-    def _row(self, i: int) -> dict[str, Any]:
-        if not 0 <= i < len(self):
-            raise IndexError(f"row {i} of {len(self)} in {self.path}")
+    def row(self, i: int) -> dict[str, Any]:
+        """Row ``i``, 0 <= i < n; see ``rows``."""
         number = bisect_right(self._starts, i) - 1
         inside = i - self._starts[number]
         return {name: read(inside) for name, read in self._readers[number].items()}
+
+    def _column(self, name: str) -> ListColumn | np.ndarray | None:
+        if name not in self._columns:
+            index = self._reader.schema.get_field_index(name)
+            parts = [batch.column(index) for batch in self._batches] if index >= 0 else []
+            self._columns[name] = _column_of(self._mapped, parts)
+        return self._columns[name]
 
     @cached_property
     def _readers(self) -> list[dict[str, Any]]:
@@ -71,6 +105,20 @@ class TokenSplit:
 def _offsets(column: pa.ListArray) -> np.ndarray:
     offsets: np.ndarray = column.offsets.to_numpy(zero_copy_only=True)
     return offsets
+
+
+def _column_of(mapped: pa.Buffer, parts: list[Any]) -> ListColumn | np.ndarray | None:
+    """A column as arrays, where it is one of numbers or of lists of numbers and nothing is missing."""
+    import pyarrow as pa
+
+    if not parts or any(part.null_count for part in parts):
+        return None
+    kind = parts[0].type
+    if pa.types.is_list(kind) and _is_number(kind.value_type) and not any(part.values.null_count for part in parts):
+        return list_column(mapped, parts)
+    if _is_number(kind):
+        return np.concatenate([part.to_numpy(zero_copy_only=True) for part in parts])
+    return None
 
 
 def _reader_of(column: pa.Array) -> Any:

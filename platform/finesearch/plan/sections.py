@@ -32,6 +32,9 @@ class TrainingPlan(Section):
     batch_size: Annotated[
         Positive, Field(validate_default=True, description="Examples a step, over all workers and pieces.")
     ] = 32
+    max_tokens_per_pass: Annotated[
+        Positive | None, Field(description="Padded tokens of a forward pass: a larger batch is cut into more passes.")
+    ] = None
     evaluations_per_epoch: Annotated[Positive, Field(description="Evaluations in each epoch.")] = 1
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], Field(description="auto takes bf16 where the device computes in it.")

@@ -119,9 +119,9 @@ class GeneratedTask(Task):
         batch.pop("token_type_ids", None)
         if "decoder_input_ids" in rows[0]:
             pad = int(tokenizer.pad_token_id)
-            batch["decoder_input_ids"] = pad_lists([row["decoder_input_ids"] for row in rows], pad, limit, multiple)
+            batch["decoder_input_ids"] = pad_lists(rows, "decoder_input_ids", pad, limit, multiple)
         if "labels" in rows[0]:
-            batch["labels"] = pad_lists([row["labels"] for row in rows], IGNORED, limit, multiple)
+            batch["labels"] = pad_lists(rows, "labels", IGNORED, limit, multiple)
         return batch
 
     def collate_prompts(

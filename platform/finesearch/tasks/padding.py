@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finesearch.errors import ModelError
+from finesearch.tasks.columns import flat
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,7 @@ def pad_rows(
     """
     import torch
 
-    lengths = np.fromiter((len(row["input_ids"]) for row in rows), dtype=np.int64, count=len(rows))
+    ids, lengths = flat(rows, "input_ids")
     width = padded_width(int(lengths.max()), limit, multiple)
     positions = np.arange(width)
     if (side or getattr(tokenizer, "padding_side", "right")) == "left":
@@ -63,30 +64,30 @@ def pad_rows(
     has_types = "token_type_ids" in rows[0]
     block = np.zeros((3 if has_types else 2, len(rows), width), dtype=np.int64)
     block[0] = pad_token_id(tokenizer)
-    block[0][real] = np.concatenate([row["input_ids"] for row in rows])
+    block[0][real] = ids
     block[1] = real
     if has_types:
-        block[2][real] = np.concatenate([row["token_type_ids"] for row in rows])
+        block[2][real] = flat(rows, "token_type_ids")[0]
     tensors = torch.from_numpy(block)
     names = ("input_ids", "attention_mask", "token_type_ids")
     return {name: tensors[i] for i, name in enumerate(names[: len(block)])}
 
 
-def pad_labels(values: Sequence[Sequence[int]], attention_mask: Tensor, fill: int) -> Tensor:
-    """One number a token, int64 (B, T), where the mask has tokens; ``fill`` where it has padding."""
+def pad_labels(rows: Sequence[Mapping[str, Any]], name: str, attention_mask: Tensor, fill: int) -> Tensor:
+    """Column ``name``, a number a token, int64 (B, T), where the mask has tokens; ``fill`` where it has padding."""
     import torch
 
     padded = torch.full(attention_mask.shape, fill, dtype=torch.int64)
-    padded[attention_mask.bool()] = torch.from_numpy(np.concatenate([np.asarray(row, np.int64) for row in values]))
+    padded[attention_mask.bool()] = torch.from_numpy(flat(rows, name)[0].astype(np.int64))
     return padded
 
 
-def pad_lists(values: Sequence[Sequence[int]], fill: int, limit: int, multiple: int = MULTIPLE) -> Tensor:
-    """Rows of numbers to int64 (B, T), ``fill`` behind each; T as ``padded_width`` says."""
+def pad_lists(rows: Sequence[Mapping[str, Any]], name: str, fill: int, limit: int, multiple: int = MULTIPLE) -> Tensor:
+    """Column ``name``, a list of numbers a row, to int64 (B, T), ``fill`` behind each; T as ``padded_width`` says."""
     import torch
 
-    width = padded_width(max(map(len, values)), limit, multiple)
-    block = np.full((len(values), width), fill, dtype=np.int64)
-    for row, numbers in zip(block, values, strict=True):
-        row[: len(numbers)] = numbers
+    values, lengths = flat(rows, name)
+    width = padded_width(int(lengths.max()), limit, multiple)
+    block = np.full((len(rows), width), fill, dtype=np.int64)
+    block[np.arange(width) < lengths[:, None]] = values
     return torch.from_numpy(block)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from finesearch.tasks.answer_metrics import METRICS, best_over_answers, each_score, mean_score, null_threshold
 from finesearch.tasks.answer_spans import best_spans, ranked_answer, span_in_window, trimmed
 from finesearch.tasks.base import Facts, Task, UnfitRow
+from finesearch.tasks.columns import table
 from finesearch.tasks.divergence import symmetric_divergence
 from finesearch.tasks.padding import MULTIPLE, pad_rows
 from finesearch.tasks.pair_frame import PairFrame, pair_frame
@@ -146,7 +147,7 @@ class QuestionAnswering(Task):
         shift = batch["attention_mask"].argmax(dim=1, keepdim=True)
         for name in ("part", "labels"):
             if name in rows[0]:
-                batch[name] = torch.tensor([list(row[name]) for row in rows], dtype=torch.int64)
+                batch[name] = torch.from_numpy(table(rows, name))
                 batch[name][:, :2] += shift
         return batch
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import DataError
 from finesearch.tasks.base import Facts, UnfitRow
+from finesearch.tasks.columns import table
 from finesearch.tasks.labels import label_name, ordered_names, read_labels, refuse_unknown
 from finesearch.tasks.list_columns import read_span, refuse, require_lists
 from finesearch.tasks.markers import HEAD, TAIL, marked, marker_names, opening, window_around
@@ -133,9 +134,9 @@ class RelationExtraction(SingleLabel):
         batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
         # Where padding stands on the left, the markers stand as much further right.
         shift = batch["attention_mask"].argmax(dim=1, keepdim=True)
-        batch["marker_positions"] = torch.tensor([list(row["markers"]) for row in rows], dtype=torch.int64) + shift
+        batch["marker_positions"] = torch.from_numpy(table(rows, "markers")) + shift
         if "labels" in rows[0]:
-            batch["labels"] = torch.tensor([int(row["labels"]) for row in rows], dtype=torch.int64)
+            batch["labels"] = torch.from_numpy(table(rows, "labels"))
         return batch
 
     def combine(self, predictions: Sequence[int], rows: Sequence[Mapping[str, Any]], facts: Facts) -> list[str]:

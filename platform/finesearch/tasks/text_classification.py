@@ -10,6 +10,7 @@ import numpy as np
 
 from finesearch.errors import DataError
 from finesearch.tasks.base import Facts
+from finesearch.tasks.columns import table
 from finesearch.tasks.labels import label_name, ordered_names, read_labels, refuse_unknown
 from finesearch.tasks.metrics import CLASSIFICATION, classification_scores
 from finesearch.tasks.padding import MULTIPLE, pad_rows
@@ -105,7 +106,7 @@ class TextClassification(SingleLabel):
 
         batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
         if "labels" in rows[0]:
-            batch["labels"] = torch.from_numpy(np.array([row["labels"] for row in rows], dtype=self.label_type))
+            batch["labels"] = torch.from_numpy(table(rows, "labels", self.label_type))
         return batch
 
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:

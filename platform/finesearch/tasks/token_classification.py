@@ -110,9 +110,9 @@ class TokenClassification(Task):
         """``input_ids``, ``attention_mask``, ``owned`` and, if any, ``labels``: int64 (B, T)."""
         batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
         mask = batch["attention_mask"]
-        batch["owned"] = pad_labels([row["owned"] for row in rows], mask, 0)
+        batch["owned"] = pad_labels(rows, "owned", mask, 0)
         if "labels" in rows[0]:
-            batch["labels"] = pad_labels([row["labels"] for row in rows], mask, IGNORED)
+            batch["labels"] = pad_labels(rows, "labels", mask, IGNORED)
         return batch
 
     def model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -112,6 +112,7 @@ def run_attempt(
             regularizers,
             weights,
             prefix.of("train"),
+            training.max_tokens_per_pass,
         )
         writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
         run = TrialRun(

@@ -6,7 +6,6 @@ close_engine  destroys it and gives its memory back to the system
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import inspect
 import logging
@@ -20,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finesearch.training.heap import give_freed_pages_back
 from finesearch.training.processes import Processes
+from finesearch.training.short_step import shorten_step
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -103,6 +104,8 @@ def open_engine(
     # DeepSpeed adopts the process group that exists; it must not look for MPI.
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
+    if settings.zero_stage == 0:
+        shorten_step(engine, settings.gradient_clipping)
     if processes.world_size == 1 and settings.zero_stage == 0:
         # Alone there is nothing to reduce; DeepSpeed would copy every gradient twice all the same.
         engine.enable_backward_allreduce = False
@@ -121,10 +124,7 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    give_freed_pages_back()
 
 
 def exempt_from_collection() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from finesearch.data import evaluation_batches, shard
+from finesearch.data import EVALUATION_TOKENS, budget_batches, evaluation_batches, shard
 from finesearch.errors import DivergedError
 from finesearch.training.global_batch import model_inputs, to_device
 from finesearch.training.processes import Processes
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from finesearch.training.base_model import BaseModel
     from finesearch.training.prefix.cache import Serving
 
-# Fixed, so that a checkpoint is scored in the very batches in which its trial was.
-BATCH_SIZE = 64
-
 
 class TokenRows(Protocol):
     """What is evaluated: a ``TokenSplit``, or rows that were made otherwise."""
@@ -36,7 +33,7 @@ class TokenRows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def rows(self, indices: Iterable[int] | None = None) -> list[dict[str, Any]]: ...
+    def rows(self, indices: Iterable[int] | None = None) -> Sequence[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -100,14 +97,16 @@ def evaluate(
     return processes.first_does(lambda: _score(task, base, tokens, by_row, scoring))
 
 
-def batches_of(task: Task, tokens: TokenRows) -> list[np.ndarray]:
+def batches_of(task: Task, tokens: TokenRows, processes: Processes) -> list[np.ndarray]:
     """Row numbers that one process computes at a time when it scores a split alone."""
-    return evaluation_batches(tokens.lengths, task.evaluation_batch_size or BATCH_SIZE)
+    if task.evaluation_batch_size:
+        return evaluation_batches(tokens.lengths, task.evaluation_batch_size)
+    return budget_batches(tokens.lengths, EVALUATION_TOKENS[processes.device.type])
 
 
 def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
     """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
-    batches = batches_of(task, tokens)
+    batches = batches_of(task, tokens, processes)
     if not task.is_generated:
         for number, batch in enumerate(batches):
             yield number, shard(batch, processes.rank, processes.world_size)

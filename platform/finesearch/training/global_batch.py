@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finesearch.data import TokenSplit, shard
+from finesearch.data import TokenSplit, passes_within, shard
 from finesearch.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """What turns rows into gradients."""
+    """What turns rows into gradients.
+
+    accumulation_steps: pieces that each process cuts a batch into, at least; so many more that none has above
+    ``max_tokens_per_pass`` padded tokens, if there is such a limit.
+    """
 
     engine: DeepSpeedEngine
     task: Task
@@ -41,6 +45,7 @@ class Learner:
     regularizers: Regularizers
     class_weights: Tensor | None = None
     kept: Serving | None = None
+    max_tokens_per_pass: int | None = None
 
     def learn(self, batch: np.ndarray) -> tuple[Tensor, float]:
         """Forward and backward over this process's pieces of ``batch`` (row numbers), then one optimizer step.
@@ -48,27 +53,39 @@ class Learner:
         Returns the sum of the losses of this process's units (a scalar tensor without gradient), and the units of the
         whole global batch.
         """
-        pieces = cut(batch, self.processes, self.accumulation_steps)
-        taken = [self.tokens.rows(piece if len(piece) else batch[:1]) for piece in pieces]
+        pieces = cut(batch, self.processes, self._passes(batch))
+        numbers = [piece if len(piece) else batch[:1] for piece in pieces]
+        taken = [self.tokens.rows(rows) for rows in numbers]
         batches = [self._collate(rows) for rows in taken]
         weights = [self.task.weight(inputs) if len(piece) else 0 for piece, inputs in zip(pieces, batches, strict=True)]
         # A window that no word is learned in counts nothing; a batch of such windows alone must not divide by 0.
         total = self.processes.total(sum(weights))[0] or 1.0
-        # DeepSpeed takes the mean over processes and accumulation steps; what is wanted is the mean over units.
-        divided_by = self.processes.world_size * self.accumulation_steps
         summed: Any = 0.0
         for piece, (weight, inputs) in enumerate(zip(weights, batches, strict=True), start=1):
+            # How many pieces there are hangs on the batch, so that DeepSpeed cannot count them by itself.
+            self.engine.set_gradient_accumulation_boundary(piece == len(batches))
             known = model_inputs(self.task, self.base, inputs)
-            numbers = pieces[piece - 1] if len(pieces[piece - 1]) else batch[:1]
-            with self.kept.giving(numbers, taken[piece - 1], known) if self.kept else nullcontext():
+            with self._given(numbers[piece - 1], taken[piece - 1], known):
                 loss, own = self.regularizers.losses(self.engine, self.task, known, inputs, self.label_smoothing)
             summed = summed + own.detach() * weight
-            scale = weight * divided_by / total
-            self.engine.backward(loss if scale == 1.0 else loss * scale)
+            # DeepSpeed takes the mean over processes; what is wanted is the mean over units.
+            scale = weight * self.processes.world_size / total
+            self.engine.backward(loss if scale == 1.0 else loss * scale, scale_wrt_gas=False)
             if piece == len(batches):
                 self.regularizers.before_update()
             self.engine.step()
         return summed, total
+
+    def _passes(self, batch: np.ndarray) -> int:
+        if self.max_tokens_per_pass is None:
+            return self.accumulation_steps
+        tokens = self.max_tokens_per_pass // self.regularizers.copies
+        widths, processes = self.tokens.widths[batch], self.processes
+        passes = passes_within(widths, tokens, processes.world_size, processes.padding_multiple)
+        return max(self.accumulation_steps, passes)
+
+    def _given(self, numbers: np.ndarray, rows: Sequence[dict[str, Any]], inputs: dict[str, Tensor]) -> Any:
+        return self.kept.giving(numbers, rows, inputs) if self.kept else nullcontext()
 
     def _collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         batch = self.task.collate(rows, self.base.tokenizer, self.processes.padding_multiple)

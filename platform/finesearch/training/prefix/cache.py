@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finesearch.data import evaluation_batches
+from finesearch.data import EVALUATION_TOKENS, budget_batches
 from finesearch.plan.frozen import frozen_blocks
 from finesearch.training.evaluation import batches_of
 from finesearch.training.prefix.bottom import Feed, Unfit, needed_cuts, stacks_of
@@ -118,9 +118,8 @@ def open_prefix(
     if not depth.blocks:
         return Prefix(notes=(_refusal(recipe.adaptation, depth.why),) if frozen else ())
     was_training = model.training
-    rows = max(1, recipe.batch_size // training.divisor)
     try:
-        return _Opening(materials, training, model, precision, processes, beat, is_untouched, rows).open(depth)
+        return _Opening(materials, training, model, precision, processes, beat, is_untouched).open(depth)
     except Unfit as error:
         return Prefix(notes=(_refusal(recipe.adaptation, str(error)),))
     finally:
@@ -140,7 +139,6 @@ class _Opening:
     processes: Processes
     beat: Callable[[], None]
     is_untouched: bool
-    rows_at_once: int
 
     def open(self, depth: Depth) -> Prefix:
         """
@@ -180,10 +178,10 @@ class _Opening:
         others = [cut for cut in dict.fromkeys(asked) if cut not in cuts and passes.stack(cut).first in forms]
         if split == "train":
             # No pass is larger than those that the trial makes without a cache.
-            batches = evaluation_batches(tokens.lengths, self.rows_at_once)
+            batches = budget_batches(tokens.lengths, EVALUATION_TOKENS[self.processes.device.type])
         else:
             # The very batches in which a clean process will score the split again: both agree to the last bit.
-            batches = batches_of(passes.task, tokens)
+            batches = batches_of(passes.task, tokens, self.processes)
         return Wish(self._key(split), tokens, batches, cuts, tuple(others), forms, passes, self.beat)
 
     def _others(self, cut: int) -> tuple[int, ...]:

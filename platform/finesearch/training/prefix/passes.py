@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finesearch.tasks.columns import flat
 from finesearch.training.global_batch import model_inputs, to_device
 from finesearch.training.prefix.bottom import Stack, Unfit, capture
 
@@ -56,7 +57,7 @@ class Passes:
 
         stack = self.stack(cut)
         if stack.is_decoder:
-            lengths = torch.tensor([len(row["decoder_input_ids"]) for row in rows], device=self.processes.device)
+            lengths = torch.from_numpy(flat(rows, "decoder_input_ids")[1]).to(self.processes.device)
             width = inputs["decoder_input_ids"].shape[1]
             return torch.arange(width, device=self.processes.device) < lengths[:, None]
         mask: Tensor = inputs["attention_mask"]
@@ -64,10 +65,6 @@ class Passes:
 
     def stack(self, cut: int) -> Stack:
         return next(stack for stack in self.stacks if stack.first < cut <= stack.last)
-
-    def length(self, row: dict[str, Any], cut: int) -> int:
-        """Tokens of a row in the stack of a cut."""
-        return len(row["decoder_input_ids" if self.stack(cut).is_decoder else "input_ids"])
 
     def _rows(self, hidden: Tensor, real: Tensor) -> list[Tensor]:
         import torch
@@ -80,6 +77,4 @@ class Passes:
 
 def count_tokens(tokens: TokenSplit, is_decoder: bool) -> int:
     """Tokens of all rows of a split as an encoder (or a model without one), or as a decoder beside one, sees them."""
-    if not is_decoder:
-        return int(tokens.lengths.sum())
-    return sum(len(row["decoder_input_ids"]) for row in tokens.rows())
+    return int(tokens.widths[:, 1 if is_decoder else 0].sum())

@@ -39,6 +39,11 @@ class Regularizers:
     methods: tuple[Regularizer, ...]
 
     @property
+    def copies(self) -> int:
+        """How many times a forward pass holds each row."""
+        return 2 if any(isinstance(method, RDrop) and not method.idle for method in self.methods) else 1
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(f"{m.name} {m.strength:g} has no effect: {m.idle}." for m in self.methods if m.idle)
 

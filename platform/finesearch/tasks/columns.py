@@ -1,0 +1,50 @@
+"""Columns of some token rows as arrays, taken at once where the rows can give them so, and row by row where not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class HasColumns(Protocol):
+    """Rows that know their columns as arrays."""
+
+    def flat(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """See ``flat``; None: the column is none of lists of numbers."""
+
+    def numbers(self, name: str) -> np.ndarray | None:
+        """A number a row (B,); None: the column is none of numbers."""
+
+
+def flat(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The lists of numbers of all rows, one behind the other (sum of t,), and the length of each, int64 (B,).
+
+    >>> values, lengths = flat([{"labels": [7, 8]}, {"labels": [9]}], "labels")
+    >>> values.tolist(), lengths.tolist()
+    ([7, 8, 9], [2, 1])
+    """
+    taken = rows.flat(name) if isinstance(rows, HasColumns) else None
+    if taken is not None:
+        return taken
+    values = [row[name] for row in rows]
+    lengths = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
+    return np.concatenate([np.asarray(value) for value in values]), lengths
+
+
+def table(rows: Sequence[Mapping[str, Any]], name: str, dtype: type = np.int64) -> np.ndarray:
+    """A number of each row (B,), or as many numbers of each row (B, k); an array of its own.
+
+    >>> table([{"part": [1, 4]}, {"part": [2, 3]}], "part").tolist()
+    [[1, 4], [2, 3]]
+    """
+    if isinstance(rows, HasColumns):
+        numbers = rows.numbers(name)
+        if numbers is not None:
+            return numbers.astype(dtype)
+        taken = rows.flat(name)
+        if taken is not None:
+            return taken[0].reshape(len(rows), -1).astype(dtype)
+    return np.array([row[name] for row in rows], dtype=dtype)

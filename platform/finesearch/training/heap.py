@@ -1,0 +1,35 @@
+"""Freed memory stays with the process while a trial trains, and goes back to the system after it.
+
+The gradient of an embedding table is a fresh block of tens of megabytes in every step. By default the C library maps
+such blocks one by one and unmaps them when they are freed, so that the system clears each page anew in every step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
+NEVER = 2**31 - 1
+
+
+def keep_freed_pages() -> None:
+    """Have glibc serve large blocks from its heap as well, and not shrink that by itself; elsewhere nothing changes."""
+    tune = _function("mallopt")
+    if tune is not None:
+        tune(M_MMAP_MAX, 0)
+        tune(M_TRIM_THRESHOLD, NEVER)
+
+
+def give_freed_pages_back() -> None:
+    """Hand free pages of the heap to the system, wherever in it they lie."""
+    trim = _function("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _function(name: str) -> ctypes._NamedFuncPointer | None:
+    """A function of glibc; None where the C library is another."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -1,0 +1,41 @@
+"""Large blocks that a step frees are kept for the next one, and given back once a trial is over."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import resource, torch
+from finesearch.training.heap import give_freed_pages_back, keep_freed_pages
+
+def faults_of_a_block():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.zeros(16_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident_pages():
+    return int(open("/proc/self/statm").read().split()[1])
+
+torch.ones(64_000_000).add_(1.0)
+mapped = [faults_of_a_block() for _ in range(4)]
+start = resident_pages()
+keep_freed_pages()
+kept = [faults_of_a_block() for _ in range(4)]
+held = resident_pages()
+give_freed_pages_back()
+print(min(mapped), max(kept[1:]), held - start, resident_pages() - start)
+"""
+
+
+def test_a_block_is_cleared_by_the_system_once_and_not_in_every_step() -> None:
+    platform = Path(__file__).parents[2] / "platform"
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env={"PYTHONPATH": str(platform)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    mapped, kept, held, given_back = map(int, done.stdout.split())
+    # 64 MB are 15,625 pages of 4 KiB; larger pages are fewer faults.
+    assert mapped > 20
+    assert kept < mapped / 10
+    assert held > 10_000
+    assert given_back < 1_000
