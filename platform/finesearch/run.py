@@ -20,6 +20,7 @@ from finesearch.places import is_uploaded, results_home
 from finesearch.plan import FIXED_RECIPES, Plan, parse_plan
 from finesearch.preflight import Preflight, check_disk, inspect, prepare_folder, run_folder
 from finesearch.progress import Progress, duration
+from finesearch.ranking_file import NAME as RANKED
 from finesearch.ranking_file import write_ranking
 from finesearch.report import RunRecord, write_report
 from finesearch.signals import leave_cleanly
@@ -31,6 +32,7 @@ from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor
 from finesearch.tuning.group import GroupSettings
 from finesearch.tuning.journal import Direction, Journal
 from finesearch.tuning.lock import RunLock
+from finesearch.tuning.ray_beside import RayBeside
 from finesearch.tuning.samplers import make_pruner
 from finesearch.tuning.sqlite import open_storage
 
@@ -71,14 +73,20 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
                 f"{plan.name}: this job runs in a copy of its directory that Ray deletes; runs and reports are"
             )
             progress.say(f"  kept below {results_home()} instead, unless --storage and --reports name other folders")
-        progress.say(f"{plan.name}: reading data and model")
-        preflight = inspect(plan, folder / "cache")
-        for warning in (*preflight.notes, *preflight.warnings):
-            progress.say(f"  note: {warning}")
-        return _search(request, progress, folder, preflight)
+        ray = RayBeside()
+        if not (folder / RANKED).exists():  # a run that was ranked before may need none
+            ray.begin()
+        try:
+            progress.say(f"{plan.name}: reading data and model")
+            preflight = inspect(plan, folder / "cache")
+            for warning in (*preflight.notes, *preflight.warnings):
+                progress.say(f"  note: {warning}")
+            return _search(request, progress, folder, preflight, ray)
+        finally:
+            ray.end()
 
 
-def _search(request: Request, progress: Progress, folder: Path, preflight: Preflight) -> RunRecord:
+def _search(request: Request, progress: Progress, folder: Path, preflight: Preflight, ray: RayBeside) -> RunRecord:
     plan = request.plan
     conductor = open_conductor(plan, folder, unfit=preflight.unfit)
     if conductor.is_finished:
@@ -88,35 +96,32 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
             record = reporter.write(standing, partial=False)
             write_ranking(folder, plan, record)
             return conclude(record, conductor, reporter, progress)
-    cluster.connect()
-    try:
-        capacity = cluster.measure()
-        concurrent = cluster.fit_concurrency(plan, capacity, preflight.model.bytes_in_training)
-        check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
-        progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {folder}")
-        conductor.concurrent_trials = concurrent
-        reporter = Reporter(request, conductor, preflight)
-        conductor.spending.begin()
-        with leave_cleanly(lambda code: reporter.leave(code, progress)):
-            progress.start(conductor)
-            reporter.start()
-            try:
-                _execute(conductor, preflight, folder, progress)
-            except FinesearchError:
-                with contextlib.suppress(StorageError):
-                    reporter.write(Standing(), partial=True)
-                raise
-            finally:
-                reporter.stop()
-                progress.stop()
-                conductor.spending.keep(force=True)
-            progress.say(f"{plan.name}: scoring the best checkpoints again, in clean processes")
-            standing = score_standing(conductor, preflight, folder)
+    ray.wait()
+    capacity = cluster.measure()
+    concurrent = cluster.fit_concurrency(plan, capacity, preflight.model.bytes_in_training)
+    check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
+    progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {folder}")
+    conductor.concurrent_trials = concurrent
+    reporter = Reporter(request, conductor, preflight)
+    conductor.spending.begin()
+    with leave_cleanly(lambda code: reporter.leave(code, progress)):
+        progress.start(conductor)
+        reporter.start()
+        try:
+            _execute(conductor, preflight, folder, progress)
+        except FinesearchError:
+            with contextlib.suppress(StorageError):
+                reporter.write(Standing(), partial=True)
+            raise
+        finally:
+            reporter.stop()
+            progress.stop()
             conductor.spending.keep(force=True)
-            record = reporter.write(standing, partial=False)
-            write_ranking(folder, plan, record)
-    finally:
-        cluster.leave()
+        progress.say(f"{plan.name}: scoring the best checkpoints again, in clean processes")
+        standing = score_standing(conductor, preflight, folder)
+        conductor.spending.keep(force=True)
+        record = reporter.write(standing, partial=False)
+        write_ranking(folder, plan, record)
     return conclude(record, conductor, reporter, progress)
 
 
