@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from finesearch.tasks.columns import HasColumns
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from finesearch.data.token_split import TokenSplit
 
 
-class TokenBatch(Sequence):  # type: ignore[type-arg]
+class TokenBatch(HasColumns, Sequence):  # type: ignore[type-arg]
     """Some rows of a split, in the order asked: each a dictionary, made when it is looked at; columns as arrays."""
 
     def __init__(self, split: TokenSplit, indices: np.ndarray) -> None:

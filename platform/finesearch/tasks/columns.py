@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 
-@runtime_checkable
-class HasColumns(Protocol):
+class HasColumns(ABC):
     """Rows that know their columns as arrays."""
 
+    @abstractmethod
     def flat(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
         """See ``flat``; None: the column is none of lists of numbers."""
 
+    @abstractmethod
     def numbers(self, name: str) -> np.ndarray | None:
         """A number a row (B,); None: the column is none of numbers."""
 
