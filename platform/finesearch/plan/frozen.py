@@ -1,0 +1,29 @@
+"""How many of a model's bottom layers a recipe leaves exactly as they are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def frozen_blocks(adaptation: str, parameters: Mapping[str, Any], num_layers: int) -> int:
+    """Blocks of a model's stack, counted from the bottom, that never change and through which no gradient flows.
+
+    ``num_layers`` is the number of blocks (0 where layers share one, and so nothing can be cut). 0 means that nothing
+    can be computed once: every adaptation that is not named here trains, or may train, something at the bottom.
+
+    >>> frozen_blocks("freeze_bottom", {"layers": 4}, 6), frozen_blocks("train_top", {"layers": 4}, 6)
+    (4, 2)
+    >>> frozen_blocks("head_only", {}, 6), frozen_blocks("lora", {"rank": 8}, 6), frozen_blocks("full", {}, 6)
+    (6, 0, 0)
+    >>> frozen_blocks("head_only", {}, num_layers=0)
+    0
+    """
+    match adaptation:
+        case "freeze_bottom":
+            frozen = int(parameters["layers"])
+        case "train_top":
+            frozen = num_layers - int(parameters["layers"])
+        case "head_only":
+            frozen = num_layers
+        case _:
+            frozen = 0
+    return max(0, min(frozen, num_layers))
