@@ -24,6 +24,7 @@ from finesearch.ranking_file import write_ranking
 from finesearch.report import RunRecord, write_report
 from finesearch.signals import leave_cleanly
 from finesearch.standing import kept_standing, score_standing
+from finesearch.training.cost import keeps_prefixes
 from finesearch.training.workload import measure_workload
 from finesearch.tuning import cluster
 from finesearch.tuning.bench import TrainingBench
@@ -82,7 +83,8 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
 
 def _search(request: Request, progress: Progress, folder: Path, preflight: Preflight) -> RunRecord:
     plan = request.plan
-    costs = TrialCosts(plan, measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model))
+    workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
+    costs = TrialCosts(plan, workload, keeps_prefixes(plan.training))
     conductor = open_conductor(plan, folder, unfit=preflight.unfit, costs=costs)
     if conductor.is_finished:
         standing, is_complete = kept_standing(conductor, preflight, folder)

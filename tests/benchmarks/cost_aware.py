@@ -3,7 +3,7 @@
 No training: values come from formulas, costs from the cost model for MiniLM on 2,000 rows. Each setting is searched
 with the same seeds; a search that never gets there counts with all that it spent.
 
-    python tests/benchmarks/cost_aware.py [--seeds 20] [--trials 40] [--world NAME]
+    python tests/benchmarks/cost_aware.py [--seeds 20] [--trials 40] [--world NAME] [--kept] [--json FILE]
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ WORLDS: dict[str, Callable[[Recipe], float]] = {
 }
 
 
-def search(plan: Plan, value_of: Callable[[Recipe], float]) -> list[tuple[float, float]]:
+def search(plan: Plan, value_of: Callable[[Recipe], float], is_kept: bool) -> list[tuple[float, float]]:
     """Seconds spent and best value, after each trial of one search."""
-    costs, model = TrialCosts(plan, minilm_workload()), CostModel(minilm_workload(), plan.training)
+    costs, model = TrialCosts(plan, minilm_workload(), is_kept), CostModel(minilm_workload(), plan.training)
     journal = Journal(optuna.storages.InMemoryStorage(), "search", [Direction("accuracy", True)])
     spent, best, path = 0.0, 0.0, []
     for number in range(plan.budget.trials):
@@ -68,7 +68,7 @@ def search(plan: Plan, value_of: Callable[[Recipe], float]) -> list[tuple[float,
         recipe = plan.space.recipe(trial.user_attrs["asked"]["parameters"], plan.training)
         value = value_of(recipe)
         journal.finish(trial.number, Outcome("complete", None, (value,)))
-        spent, best = spent + model.seconds(recipe), max(best, value)
+        spent, best = spent + model.seconds(recipe, is_kept), max(best, value)
         path.append((spent, best))
     return path
 
@@ -82,13 +82,18 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=20)
     options.add_argument("--trials", type=int, default=40)
     options.add_argument("--world", choices=WORLDS, action="append", help="only this one; repeatable")
+    options.add_argument("--kept", action="store_true", help="outputs of frozen layers cost nothing (prefix cache)")
+    options.add_argument("--json", type=Path, help="write the figures here as well")
     given = options.parse_args()
     rows: list[dict[str, Any]] = []
+    print("| world | cost_weight | s to target | reached | s in all | best | worst best |")
     for world, value_of in ((name, WORLDS[name]) for name in given.world or WORLDS):
         weights = (0.0, GAIN_ALONE, 0.5, 1.0)
         began = time.perf_counter()
         paths = {
-            weight: [search(priced_plan(weight, seed, given.trials), value_of) for seed in range(given.seeds)]
+            weight: [
+                search(priced_plan(weight, seed, given.trials), value_of, given.kept) for seed in range(given.seeds)
+            ]
             for weight in weights
         }
         target = statistics.median(path[-1][1] for path in paths[0.0]) - CLOSE
@@ -105,10 +110,12 @@ def main() -> None:
                     "worst_best": min(path[-1][1] for path in found),
                 }
             )
-            said = " | ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in rows[-1].values())
+            said = " | ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in rows[-1].values())
             print(f"| {said} |", flush=True)
         print(f"  ({time.perf_counter() - began:.0f} s)", flush=True)
-    print(json.dumps({"seeds": given.seeds, "trials": given.trials, "rows": rows}))
+    if given.json:
+        figures = {"seeds": given.seeds, "trials": given.trials, "kept": given.kept, "rows": rows}
+        given.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

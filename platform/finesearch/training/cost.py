@@ -106,8 +106,10 @@ class CostModel:
         steps = steps_per_epoch * recipe.epochs
         evaluations = len(evaluation_steps(steps_per_epoch, recipe.epochs, self.training.evaluations_per_epoch))
         kept = self.cut(recipe) if cached else 0
-        return self._training_epoch(recipe, kept) * recipe.epochs + self._evaluation(recipe, kept) * evaluations + Cost(
-            updates=self.trained_parameters(recipe) * _updates_a_step(recipe) * steps, steps=steps
+        return (
+            self._training_epoch(recipe, kept) * recipe.epochs
+            + self._evaluation(recipe, kept) * evaluations
+            + Cost(updates=self.trained_parameters(recipe) * _updates_a_step(recipe) * steps, steps=steps)
         )
 
     def trained_parameters(self, recipe: Recipe) -> float:

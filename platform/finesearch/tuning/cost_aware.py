@@ -14,9 +14,10 @@ import numpy as np
 from optuna.trial import TrialState
 
 from finesearch.plan import Scalar
-from finesearch.tuning.draws import RandomDraw, SamplerDraw
+from finesearch.plan.random_draw import RandomDraw
 from finesearch.tuning.expected_gain import expected_gain
 from finesearch.tuning.journal import ASKED, Journal
+from finesearch.tuning.sampler_draw import SamplerDraw
 from finesearch.tuning.samplers import make_sampler, trial_seed
 
 if TYPE_CHECKING:

@@ -66,5 +66,7 @@ def _encoded(parameter: Parameter, configuration: Mapping[str, Scalar]) -> np.nd
     if not is_active:
         return np.array([INACTIVE])
     assert isinstance(value, int | float)
-    low, high, at = (log(x) for x in (domain.low, domain.high, value)) if domain.log else (domain.low, domain.high, value)
+    low, high, at = (
+        (log(x) for x in (domain.low, domain.high, value)) if domain.log else (domain.low, domain.high, value)
+    )
     return np.array([(at - low) / (high - low) if high > low else 0.0])

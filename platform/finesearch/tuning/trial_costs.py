@@ -8,8 +8,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from finesearch.plan import ADAPTATIONS, Plan, Recipe, Scalar
-from finesearch.training.cost import CostModel, keeps_prefixes
-from finesearch.tuning.draws import RandomDraw
+from finesearch.plan.random_draw import random_recipes
+from finesearch.training.cost import CostModel
 from finesearch.tuning.journal import decisions
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ class Calibration:
 
 
 class TrialCosts:
-    """Seconds of trials of one plan."""
+    """Seconds of trials of one plan; ``are_kept``: outputs of frozen layers are computed once, not by each trial."""
 
-    def __init__(self, plan: Plan, workload: Workload) -> None:
+    def __init__(self, plan: Plan, workload: Workload, are_kept: bool = False) -> None:
         self._plan = plan
         self._model = CostModel(workload, plan.training)
-        self._are_kept = keeps_prefixes(plan.training)
-        self._drawn = [self._reckoned(recipe) for recipe in random_recipes(plan)]
+        self._are_kept = are_kept
+        self._drawn = [self._reckoned(recipe) for recipe in random_recipes(plan.space, plan.training, SAMPLE)]
 
     def run_of(self, recipe: Recipe, trial: FrozenTrial) -> Run:
         """What the journal says of a trial."""
@@ -104,9 +104,3 @@ class TrialCosts:
 
     def _reckoned(self, recipe: Recipe) -> float:
         return self._model.seconds(recipe, cached=self._are_kept)
-
-
-def random_recipes(plan: Plan, count: int = SAMPLE) -> list[Recipe]:
-    """Recipes drawn evenly from a plan's space, always the same ones."""
-    draw = RandomDraw(seed=0)
-    return [plan.space.recipe(plan.space.suggest(draw), plan.training) for _ in range(count)]

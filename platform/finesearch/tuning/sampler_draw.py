@@ -1,9 +1,7 @@
-"""Configurations that are drawn without becoming trials: at random, or as a sampler of Optuna would propose them."""
+"""Configurations as a sampler of Optuna would propose them, drawn without becoming trials."""
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,31 +11,6 @@ from optuna.trial import TrialState, create_trial
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
-
-
-class RandomDraw:
-    """Draws each parameter evenly over its range, or over the logarithm of it; what a space's ``suggest`` asks."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._random.choice(choices)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        if log:
-            return min(high, max(low, math.exp(self._random.uniform(math.log(low), math.log(high)))))
-        if step is None:
-            return self._random.uniform(low, high)
-        steps = math.floor((high - low) / step + 1e-9)
-        return low + self._random.randint(0, steps) * step
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        if log:
-            return min(high, max(low, round(math.exp(self._random.uniform(math.log(low), math.log(high))))))
-        return low + self._random.randint(0, (high - low) // step) * step
 
 
 class SamplerDraw:
