@@ -11,6 +11,7 @@ import pytest
 from clusters import BIN, ROOT, environment, ray_folder
 
 SMALL = {
+    "cost_aware.py": ["--seeds", "1", "--trials", "12", "--world", "only full is good"],
     "report.py": ["--trials", "20", "--repeat", "1"],
     "step.py": ["--rounds", "1", "--steps", "1"],
 }

@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from finesearch.estimate import estimate
 from finesearch.plan import Plan
 from finesearch.preflight import Preflight, check_disk, inspect, run_folder
 
@@ -22,10 +23,11 @@ def describe(plan: Plan) -> str:
     most = max(1, int((os.cpu_count() or 1) // (plan.training.workers_per_trial * plan.training.cpus_per_worker)))
     concurrent = most if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
     need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
-    return "\n".join(_lines(plan, preflight, folder, concurrent, need))
+    times = estimate(plan, preflight, concurrent)
+    return "\n".join(_lines(plan, preflight, folder, concurrent, need, times))
 
 
-def _lines(plan: Plan, preflight: Preflight, folder: Path, concurrent: int, need: int) -> list[str]:
+def _lines(plan: Plan, preflight: Preflight, folder: Path, concurrent: int, need: int, times: list[str]) -> list[str]:
     model, splits, budget = preflight.model, preflight.splits, plan.budget
     rows = ", ".join(f"{name} {len(splits[name]):,}" for name in ("train", "validation", "test"))
     limits = [f"{budget.trials} trials"]
@@ -41,6 +43,7 @@ def _lines(plan: Plan, preflight: Preflight, folder: Path, concurrent: int, need
         f"  search   {plan.search.sampler}, pruner {plan.search.pruner}; budget {', '.join(limits)}",
         f"  at once  {concurrent} trial(s) on this machine; on a cluster, as many as it holds",
         f"  disk     checkpoints take at most {need / (1 << 30):.2f} GiB in {folder}",
+        *times,
         f"  baselines {', '.join(plan.report.baselines) or 'none'}",
         *(f"  note     {note}" for note in preflight.notes),
         *(f"  warning  {warning}" for warning in preflight.warnings),

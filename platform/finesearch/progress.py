@@ -127,9 +127,12 @@ class Progress:
         if best is not None:
             parts.append(f"best {self._plan.task.metric} {best[1]:.4f} (trial {best[0]})")
         here, elapsed = ended(journal) - self._ended_before, time.monotonic() - self._began
+        left = self._conductor.seconds_left()
         if here:
             parts.append(f"{elapsed / here:.1f} s a trial")
-            parts.append(f"about {duration((wanted - done) * elapsed / here)} left")
+            left = (wanted - done) * elapsed / here if left is None else left
+        if left is not None:
+            parts.append(f"about {duration(left)} left")
         return ", ".join(parts)
 
 

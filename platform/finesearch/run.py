@@ -25,6 +25,8 @@ from finesearch.ranking_file import write_ranking
 from finesearch.report import RunRecord, write_report
 from finesearch.signals import leave_cleanly
 from finesearch.standing import kept_standing, score_standing
+from finesearch.training.cost import keeps_prefixes
+from finesearch.training.workload import measure_workload
 from finesearch.tuning import cluster
 from finesearch.tuning.bench import TrainingBench
 from finesearch.tuning.budget import Spending
@@ -35,6 +37,7 @@ from finesearch.tuning.lock import RunLock
 from finesearch.tuning.ray_beside import RayBeside
 from finesearch.tuning.samplers import make_pruner
 from finesearch.tuning.sqlite import open_storage
+from finesearch.tuning.trial_costs import TrialCosts
 
 REFRESH_AT_LEAST_S = 10.0
 REFRESH_SHARE = 0.05  # of the driver's time that may go into partial reports
@@ -88,7 +91,9 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
 
 def _search(request: Request, progress: Progress, folder: Path, preflight: Preflight, ray: RayBeside) -> RunRecord:
     plan = request.plan
-    conductor = open_conductor(plan, folder, unfit=preflight.unfit)
+    workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
+    costs = TrialCosts(plan, workload, keeps_prefixes(plan.training))
+    conductor = open_conductor(plan, folder, unfit=preflight.unfit, costs=costs)
     if conductor.is_finished:
         standing, is_complete = kept_standing(conductor, preflight, folder)
         if is_complete:  # nothing to run and nothing to score: Ray is not needed
@@ -125,8 +130,17 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
     return conclude(record, conductor, reporter, progress)
 
 
-def open_conductor(plan: Plan, folder: Path, concurrent_trials: int = 1, unfit: Collection[str] = ()) -> Conductor:
-    """The journal on disk, loaded, and the policy over it; ``unfit`` names baselines that cannot be run."""
+def open_conductor(
+    plan: Plan,
+    folder: Path,
+    concurrent_trials: int = 1,
+    unfit: Collection[str] = (),
+    costs: TrialCosts | None = None,
+) -> Conductor:
+    """The journal on disk, loaded, and the policy over it.
+
+    unfit: baselines that cannot be run. costs: what trials cost; needed where trials are asked for by cost.
+    """
     storage = open_storage(folder / "study.db")
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
     search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations))
@@ -137,7 +151,7 @@ def open_conductor(plan: Plan, folder: Path, concurrent_trials: int = 1, unfit: 
     fixed = {
         str(name): FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES and name not in unfit
     }
-    return Conductor(plan, search, baselines, folder, concurrent_trials, spending, fixed)
+    return Conductor(plan, search, baselines, folder, concurrent_trials, spending, fixed, costs=costs)
 
 
 def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress: Progress) -> None:

@@ -116,6 +116,15 @@ class SearchPlan(Section):
     startup_trials: Annotated[
         int, Field(ge=0, description="Random trials before tpe, gp and cmaes; complete ones before median stops any.")
     ] = 10
+    cost_weight: Annotated[
+        float,
+        Field(
+            ge=0.0,
+            le=1.0,
+            description="How much cost counts in what tpe tries next: 0 nothing, 1 as gain per second; it falls to 0 "
+            "as budget.trials is used up.",
+        ),
+    ] = 0.0
     seed: Annotated[Seed, Field(description="Seed of the sampler.")] = 0
     first: Annotated[
         tuple[dict[str, Any], ...],

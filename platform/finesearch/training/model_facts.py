@@ -16,6 +16,7 @@ from finesearch.tasks import make_task
 from finesearch.training.adaptations import ADAPTATIONS
 from finesearch.training.anatomy import num_blocks
 from finesearch.training.depths import check_depths
+from finesearch.training.dimensions import Dimensions, dimensions_of
 from finesearch.training.model_files import load_tokenizer, quiet_transformers, weight_files, weights_sha256
 from finesearch.training.model_source import model_folder
 from finesearch.training.positions import positions_of
@@ -32,7 +33,7 @@ class ModelFacts(Frozen):
 
     ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters``
     counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files. ``positions`` are
-    the tokens that the task has the model take at once.
+    the tokens that the task has the model take at once; ``dimensions`` are what costs are reckoned from.
     """
 
     folder: str
@@ -43,6 +44,7 @@ class ModelFacts(Frozen):
     weight_bytes: int
     sha256: str
     positions: int = 0
+    dimensions: Dimensions = Dimensions()
 
     @property
     def bytes_in_training(self) -> int:
@@ -73,6 +75,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
         weight_bytes=sum(path.stat().st_size for path in files),
         sha256=weights_sha256(folder),
         positions=positions,
+        dimensions=dimensions_of(skeleton),
     )
 
 

@@ -18,9 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from finesearch.errors import DiskFullError, FinesearchError, StorageError, TrialError
 from finesearch.plan import ADAPTATIONS, Plan, Recipe
 from finesearch.tuning.budget import Spending
+from finesearch.tuning.forecast import Forecast
 from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
 from finesearch.tuning.retention import Retention
 from finesearch.tuning.samplers import make_sampler, trial_seed
+from finesearch.tuning.trial_costs import TrialCosts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +50,7 @@ class Conductor:
         spending: clock and device-seconds, over all resumes.
         fixed: recipes that are run beside the search, by the name of the baseline; each once.
         on_change: called after each event (progress, report refresh).
+        costs: what trials cost; without them they start in the order in which they were asked for, baselines first.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Conductor:
         spending: Spending,
         fixed: Mapping[str, Recipe],
         on_change: Callable[[], None] = lambda: None,
+        costs: TrialCosts | None = None,
     ) -> None:
         self.plan = plan
         self.journals: Mapping[str, Journal] = {SEARCH: search, BASELINES: baselines}
@@ -71,8 +75,10 @@ class Conductor:
         self.closing: str | None = None
         self._retention = Retention(plan, search, folder)
         self._on_change = on_change
+        studies = {BASELINES: baselines, SEARCH: search}
+        self._forecast = None if costs is None else Forecast(plan, costs, studies, self.recipe)
         self._seats: dict[str, Seat] = {}
-        self._waiting = self._left_running()
+        self._waiting = self._longest_first(self._left_running())
         self._lock = threading.RLock()
         self._check_budget()
 
@@ -115,11 +121,12 @@ class Conductor:
             return None
         number = sum(counts.values())
         first = self.plan.search.first
-        trial = journal.ask(
-            self.plan.space.suggest,
-            make_sampler(self.plan, number, self.concurrent_trials),
-            self.plan.space.first_configuration(first[number]) if number < len(first) else None,
-        )
+        given = self.plan.space.first_configuration(first[number]) if number < len(first) else None
+        if given is None and self.plan.search.cost_weight:
+            assert self._forecast is not None, "trials that are chosen by cost need costs"
+            given = self._forecast.weighed(journal, number)
+        sampler = make_sampler(self.plan, number, self.concurrent_trials)
+        trial = journal.ask(self.plan.space.suggest, sampler, given)
         self._on_change()
         return Seat(SEARCH, trial.number)
 
@@ -140,7 +147,8 @@ class Conductor:
             sampler = optuna.samplers.RandomSampler(seed=0)
             trial = self.journals[BASELINES].ask(lambda _: {}, sampler, note={"recipe": recipe, "label": label})
             seats.append(Seat(BASELINES, trial.number))
-        self._waiting[:0] = seats
+        if seats:
+            self._waiting = self._longest_first([*seats, *self._waiting])
 
     def _left_running(self) -> list[Seat]:
         """Trials to go on with; those whose verdict was journaled but not acted on are ended first."""
@@ -153,6 +161,24 @@ class Conductor:
                 else:
                     seats.append(Seat(study, trial.number))
         return seats
+
+    def _longest_first(self, seats: list[Seat]) -> list[Seat]:
+        """Where several trials wait, the longest starts first, so that none runs alone at the end (Graham, 1969)."""
+        if self._forecast is None or len(seats) < 2:
+            return seats
+        left = {seat: self._forecast.remaining(seat.study, seat.number) for seat in seats}
+        return sorted(seats, key=lambda seat: -left[seat])
+
+    def seconds_left(self) -> float | None:
+        """Seconds until everything that is still to be run is over; None before a trial has been evaluated."""
+        if self._forecast is None:
+            return None
+        with self._lock:
+            counts = self.journals[SEARCH].counts()
+            asked = counts["complete"] + counts["pruned"] + counts["running"]
+            left = self._forecast.left(max(0, self._wanted() - asked), self.concurrent_trials)
+        hours = self.plan.budget.hours
+        return left if left is None or hours is None else min(left, max(0.0, 3600 * hours - self.spending.seconds))
 
     def _job(self, seat: Seat) -> dict[str, Any]:
         trial = self.journals[seat.study].get(seat.number)

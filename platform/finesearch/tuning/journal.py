@@ -221,6 +221,10 @@ class Journal:
         """The study in memory, for reading by Optuna's own analyses."""
         return self._memory
 
+    def view(self) -> optuna.Study:
+        """The trials in memory through a handle that has read none before: for samplers that only look."""
+        return optuna.load_study(study_name=self.name, storage=self._memory._storage)
+
     # -- notes about the whole search --------------------------------------------------------------------------------
 
     def note(self, key: str, value: Any) -> None:
