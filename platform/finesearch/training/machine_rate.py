@@ -42,7 +42,8 @@ def _matrix_rate(device: object, kind: object, hidden_size: int) -> float:
 
     rows = torch.randn(TOKENS, hidden_size, device=device, dtype=kind)  # type: ignore[call-overload]
     weights = torch.randn(4 * hidden_size, hidden_size, device=device, dtype=kind)  # type: ignore[call-overload]
-    repeats, took = 4, []
+    repeats = 4
+    took: list[float] = []
     _multiply(rows, weights, repeats)
     deadline = time.perf_counter() + MEASURED_S
     while not took or time.perf_counter() < deadline:

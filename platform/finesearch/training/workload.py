@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from finesearch.data.token_budget import EVALUATION_TOKENS, rows_within
 from finesearch.training.dimensions import Dimensions
 from finesearch.training.trial import Frozen
 
@@ -81,7 +82,6 @@ class Workload(Frozen):
 def measure_workload(task: Task, splits: RawSplits, facts: Facts, model: ModelFacts) -> Workload:
     """The workload of a plan whose data and model were found to fit."""
     from finesearch.training.added_tokens import task_tokenizer
-    from finesearch.training.evaluation import BATCH_SIZE
 
     tokenizer, _ = task_tokenizer(Path(model.folder), facts)
     task.dress(tokenizer)
@@ -98,12 +98,17 @@ def measure_workload(task: Task, splits: RawSplits, facts: Facts, model: ModelFa
         validation_rows=validation_rows,
         train=train,
         validation=validation,
-        evaluation_batch_size=task.evaluation_batch_size or BATCH_SIZE,
+        evaluation_batch_size=task.evaluation_batch_size or _rows_a_pass(validation_rows, validation[0]),
         new_tokens=generation.max_new_tokens if writes and generation is not None else 0,
         beams=generation.beams if generation is not None else 1,
         candidates=max(1, len(facts.label_names)),
         positions=model.positions or task.plan.max_length,
     )
+
+
+def _rows_a_pass(rows: int, reading: Reading) -> int:
+    """About as many as an evaluation takes at once, which goes by tokens."""
+    return rows_within(ceil(reading.tokens / max(1, rows)), EVALUATION_TOKENS["cpu"])
 
 
 def _read(
