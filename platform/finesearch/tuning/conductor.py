@@ -19,7 +19,7 @@ from finesearch.errors import DiskFullError, FinesearchError, StorageError, Tria
 from finesearch.plan import ADAPTATIONS, Plan, Recipe
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
-from finesearch.tuning.retention import Retention
+from finesearch.tuning.retention import Retention, bar
 from finesearch.tuning.samplers import make_sampler, trial_seed
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ class Conductor:
             "seed": trial_seed(self.plan.training.seed, seat.number if seat.study == SEARCH else -1),
             "recipe": self.recipe(seat.study, trial).model_dump(mode="json"),
             "directory": str(self.directory(seat)),
+            "bar": bar(self.journals[SEARCH], self.plan.report.top) if seat.study == SEARCH else None,
         }
 
     def recipe(self, study: str, trial: FrozenTrial) -> Recipe:
