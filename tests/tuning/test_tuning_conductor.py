@@ -276,14 +276,13 @@ def test_where_less_is_better_the_bar_is_the_largest_that_is_ranked(tmp_path: Pa
     assert bars == [None, 7.0, 6.0]
 
 
-def test_with_several_objectives_every_trial_may_be_ranked(tmp_path: Path) -> None:
-    plan = empty_plan(
-        search="{pruner: none, objectives: [{metric: accuracy, goal: max}, {metric: seconds, goal: min}]}",
-        report="{top: 1}",
-    )
-    conductor = conduct(tmp_path, plan)
-    for accuracy in (0.5, 0.6):
-        run_one(conductor, accuracy, checkpoint="c")
+def test_with_several_objectives_every_trial_may_be_ranked_and_baselines_have_the_metric_alone(tmp_path: Path) -> None:
+    search = "{pruner: none, objectives: [{metric: accuracy, goal: max}, {metric: seconds, goal: min}]}"
+    conductor = conduct(tmp_path, empty_plan(report="{top: 1, baselines: [zero_shot, ordinary]}", search=search))
+    for accuracy in (0.5, 0.6, 0.7, 0.8):
+        run_one(conductor, accuracy)
+    assert [trial.values for trial in conductor.journals[BASELINES].trials()] == [[0.5], [0.6]]
+    assert [trial.values for trial in conductor.journals[SEARCH].trials()] == [[0.7, 1.0], [0.8, 1.0]]
     job = conductor.next_job("t")
     assert job is not None
-    assert job["bar"] is None
+    assert (job["study"], job["bar"]) == (SEARCH, None)

@@ -106,7 +106,7 @@ class CheckpointWriter:
 
     @property
     def _is_partitioned(self) -> bool:
-        return self.engine.zero_optimization_stage() > 0
+        return bool(self.engine.zero_optimization_stage() > 0)
 
     @property
     def _state_file(self) -> str:

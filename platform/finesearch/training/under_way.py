@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
 from typing import TypeVar
 
 from finesearch.training.checkpoint_writer import CheckpointWriter
@@ -75,7 +74,7 @@ class UnderWay:
 
     def settle(self) -> None:
         """Wait for this process's thread, and for nobody else."""
-        wait_for([self._parts] if self._end is None else [self._end])
+        (self._parts if self._end is None else self._end).exception()
 
     def _write_parts(self) -> None:
         for snapshot in self._snapshots:

@@ -235,20 +235,21 @@ class Conductor:
         if payload["state"] == "failed":
             return Outcome("failed", payload["reason"], detail=detail)
         try:
-            values = tuple(float(self._objective(name, detail)) for name in self._objective_names)
+            values = tuple(float(self._objective(name, detail)) for name in self._objective_names_of(seat.study))
         except KeyError as missing:
             return Outcome("failed", f"the trial reported no {missing}", detail=detail)
         if not all(map(math.isfinite, values)):
             return Outcome(
                 "failed",
-                f"an objective is not finite: {dict(zip(self._objective_names, values, strict=True))}",
+                f"an objective is not finite: {dict(zip(self._objective_names_of(seat.study), values, strict=True))}",
                 detail=detail,
             )
         return Outcome("complete", None, values, detail)
 
-    @property
-    def _objective_names(self) -> list[str]:
-        return [objective.name for objective in self.plan.objectives]
+    def _objective_names_of(self, study: str) -> list[str]:
+        """Baselines are compared by the metric alone: their study has one objective."""
+        names = [objective.name for objective in self.plan.objectives]
+        return names if study == SEARCH else names[:1]
 
     def _objective(self, name: str, detail: dict[str, Any]) -> float:
         if name in detail:  # a cost: seconds, trainable_parameters, checkpoint_bytes
