@@ -93,8 +93,16 @@ def _choices(plan: Plan, name: str) -> dict[str, Any] | None:
 
 def _kept(conductor: Conductor, book: ScoreBook) -> dict[str, Score]:
     plan = conductor.plan
-    found = {name: book.get(name, path, _choices(plan, name)) for name, path in _wanted(conductor).items()}
+    found = {}
+    for name, path in _wanted(conductor).items():
+        is_lost = path is None and name != MAJORITY
+        found[name] = _without_checkpoint(name) if is_lost else book.get(name, path, _choices(plan, name))
     return {name: score for name, score in found.items() if score is not None}
+
+
+def _without_checkpoint(name: str) -> Score:
+    """A trial that could not be ranked when it ended, and would be now, since ``report.top`` was raised."""
+    return Score(name, None, {}, {}, [], [], "its weights were not kept: it was not among report.top when it ended")
 
 
 def score_name(trial: FrozenTrial) -> str:

@@ -6,11 +6,12 @@ python pair_worker.py RANK HOME OUT
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from pairs import as_rank
-from training_cases import PAIRS, SGD, adaptation_settings, bench, run, trial
+from training_cases import PAIRS, SGD, adaptation_settings, bench, files_at_most, run, trial
 
 from finesearch.errors import FinesearchError
 
@@ -42,6 +43,10 @@ def main(rank: int, home: Path, out: Path) -> None:
         blocked = out / "blocked"
         blocked.write_text("a file where a folder is to be")
         seen["blocked"] = error_of(work, trial(blocked))
+        # The second rank alone has no room for its part.
+        split = bench(home, zero_stage=2, workers_per_trial=2)
+        with files_at_most(50_000) if rank == 1 else nullcontext():
+            seen["full"] = error_of(split, trial(out / "full", **SHORT))
         result, _ = run(work, trial(out / "after", **SHORT))
         seen["after"] = {"result": result.model_dump()}
 

@@ -1,11 +1,8 @@
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from training_cases import bench, equal, merged, run, trial, without_clock
+from training_cases import bench, equal, files_at_most, merged, run, trial, without_clock
 
 from finesearch.durable import write_synced
 from finesearch.errors import CheckpointError, DiskFullError, StorageError, TrialError
@@ -40,17 +37,6 @@ def flip(path: Path, byte: int = -5) -> None:
 
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
-
-
-@contextmanager
-def files_at_most(size: int) -> Iterator[None]:
-    """The kernel refuses to let a file grow beyond this, as it does on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_two_checkpoints_are_kept_while_a_trial_runs(interrupted: Path) -> None:

@@ -106,5 +106,11 @@ def test_every_rank_raises_what_went_wrong_on_the_first(seen: list[dict[str, Any
     assert seen[1]["blocked"].startswith("TrialError: FileExistsError")
 
 
+def test_every_rank_raises_when_one_of_them_cannot_write_its_part(seen: list[dict[str, Any]]) -> None:
+    for rank in seen:
+        assert rank["full"].startswith("DiskFullError: ")
+        assert "the checkpoint could not be written, no space is left there" in rank["full"]
+
+
 def test_the_group_goes_on_after_agreed_failures(seen: list[dict[str, Any]]) -> None:
     assert equal(merged(result_of(seen, "after").checkpoint), merged(result_of(seen, "zero0-full").checkpoint))

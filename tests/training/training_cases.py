@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+import resource
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +111,10 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def trial(directory: Path, number: int = 0, attempt: int = 1, seed: int = 3, **changes: Any) -> TrialSpec:
-    return TrialSpec(number=number, attempt=attempt, seed=seed, recipe=recipe(**changes), directory=str(directory))
+    """State to go on from is written at every evaluation, however short the training."""
+    return TrialSpec(
+        number=number, attempt=attempt, seed=seed, recipe=recipe(**changes), directory=str(directory), resume_pays=0
+    )
 
 
 @dataclass
@@ -135,6 +140,17 @@ class Diary:
 def run(on: Workbench, spec: TrialSpec, stop_after: int | None = None) -> tuple[TrialResult, Diary]:
     diary = Diary(stop_after)
     return on.run(spec, diary.report, diary.beat), diary
+
+
+@contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """The kernel refuses to let a file grow beyond this, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def without_clock(history: tuple[Evaluation, ...]) -> list[Evaluation]:

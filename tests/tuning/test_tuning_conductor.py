@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.samplers import RandomSampler
 
 from finesearch.errors import DataError, DiskFullError
 from finesearch.outcome import trial_row
 from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor, payload_error
-from finesearch.tuning.journal import Direction, Journal, state_name
+from finesearch.tuning.journal import Direction, Journal, Outcome, state_name
+from finesearch.tuning.retention import bar
 from finesearch.tuning.samplers import make_pruner
 from finesearch.tuning.sqlite import open_storage
 from plans import empty_plan
@@ -250,3 +252,37 @@ def test_a_trial_that_trains_nothing_is_neither_judged_by_the_pruner_nor_judges_
     assert verdicts == {("full", 0): True, ("zero_shot", 1): True, ("full", 2): False}
     asked = conductor.journals[SEARCH].get(1)
     assert (asked.state.name, asked.values, asked.intermediate_values) == ("COMPLETE", [0.1], {})
+
+
+def test_a_job_says_what_a_trial_must_come_up_to_for_being_ranked(tmp_path: Path) -> None:
+    conductor = conduct(tmp_path, empty_plan(budget="{trials: 9}", report="{top: 2, baselines: [ordinary]}"))
+    bars = {SEARCH: [], BASELINES: []}
+    for accuracy in (0.99, 0.5, 0.7, 0.6, 0.9, 0.1):
+        job = conductor.next_job("t")
+        assert job is not None
+        bars[job["study"]].append(job["bar"])
+        conductor.trial_ended("t", complete(accuracy), False)
+    # A baseline is always in the report, and is no bar to others.
+    assert bars == {BASELINES: [None], SEARCH: [None, None, 0.5, 0.6, 0.7]}
+
+
+def test_where_less_is_better_the_bar_is_the_largest_that_is_ranked(tmp_path: Path) -> None:
+    journal = Journal(open_storage(tmp_path / "study.db"), "study", [Direction("perplexity", maximize=False)])
+    bars = []
+    for perplexity in (5.0, 7.0, 6.0):
+        trial = journal.ask(lambda _: {}, RandomSampler(seed=0))
+        journal.finish(trial.number, Outcome("complete", None, (perplexity,)))
+        bars.append(bar(journal, top=2))
+    assert bars == [None, 7.0, 6.0]
+
+
+def test_with_several_objectives_every_trial_may_be_ranked_and_baselines_have_the_metric_alone(tmp_path: Path) -> None:
+    search = "{pruner: none, objectives: [{metric: accuracy, goal: max}, {metric: seconds, goal: min}]}"
+    conductor = conduct(tmp_path, empty_plan(report="{top: 1, baselines: [zero_shot, ordinary]}", search=search))
+    for accuracy in (0.5, 0.6, 0.7, 0.8):
+        run_one(conductor, accuracy)
+    assert [trial.values for trial in conductor.journals[BASELINES].trials()] == [[0.5], [0.6]]
+    assert [trial.values for trial in conductor.journals[SEARCH].trials()] == [[0.7, 1.0], [0.8, 1.0]]
+    job = conductor.next_job("t")
+    assert job is not None
+    assert (job["study"], job["bar"]) == (SEARCH, None)

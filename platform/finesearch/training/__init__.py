@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from finesearch.training.adaptations import ADAPTATIONS, Adaptation
-    from finesearch.training.checkpoint_model import evaluate_checkpoint, load_checkpoint_model
+    from finesearch.training.checkpoint_model import load_checkpoint_model
+    from finesearch.training.checkpoint_scoring import CheckpointScorer, evaluate_checkpoint
     from finesearch.training.checkpoints import drop_resume_state
     from finesearch.training.export import export_checkpoint
     from finesearch.training.model_facts import ModelFacts, asking_of, check_asking, check_recipe_space, inspect_model
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ADAPTATIONS": "adaptations",
     "Adaptation": "adaptations",
+    "CheckpointScorer": "checkpoint_scoring",
     "Evaluation": "trial",
     "ModelFacts": "model_facts",
     "Scored": "trial",
@@ -31,7 +33,7 @@ _HOME = {
     "check_recipe_space": "model_facts",
     "check_rows": "row_check",
     "drop_resume_state": "checkpoints",
-    "evaluate_checkpoint": "checkpoint_model",
+    "evaluate_checkpoint": "checkpoint_scoring",
     "export_checkpoint": "export",
     "inspect_model": "model_facts",
     "load_checkpoint_model": "checkpoint_model",
@@ -40,6 +42,7 @@ _HOME = {
 __all__ = [
     "ADAPTATIONS",
     "Adaptation",
+    "CheckpointScorer",
     "Evaluation",
     "ModelFacts",
     "Scored",

@@ -161,9 +161,11 @@ def find_remains(spec: TrialSpec, directory: Path) -> Remains:
     intact, warnings = checkpoints.intact_checkpoints(directory)
     kept = {checkpoint.step: checkpoint.path for checkpoint in intact}
     path = directory / checkpoints.RESULT
-    if path.is_file() and intact:
+    if path.is_file():
         result = TrialResult.model_validate_json(path.read_bytes())
-        if result.checkpoint and Path(result.checkpoint).name in {checkpoint.path.name for checkpoint in intact}:
+        if result.checkpoint is None:
+            return Remains(result=result, warnings=tuple(warnings))
+        if Path(result.checkpoint).name in {checkpoint.path.name for checkpoint in intact}:
             return Remains(result=_at_home(result, directory), warnings=tuple(warnings))
     resumable = [checkpoint for checkpoint in intact if checkpoint.can_resume]
     if not resumable:
@@ -258,7 +260,7 @@ def _stopped_in_replay(
 def _result(run: TrialRun, warnings: tuple[str, ...], notes: tuple[str, ...], stopped: bool) -> TrialResult:
     best = run.best
     # Whoever stops a trial owns its folder from then on, and may have deleted it already.
-    checkpoint = run.kept[best.step] if best and not stopped else None
+    checkpoint = run.keeping.kept.get(best.step) if best and not stopped else None
     size = run.writer.processes.first_does(lambda: manifest.listed_bytes(checkpoint) if checkpoint else 0)
     return TrialResult(
         stopped=stopped,

@@ -1,4 +1,4 @@
-"""A checkpoint as a model again: the base's tensors with the trained ones over them, and its score on a split."""
+"""A checkpoint as a model again: the base's tensors with the trained ones over them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.errors import CheckpointError
-from finesearch.plan import TaskPlan, TrainingPlan
-from finesearch.training.trial import Scored
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from finesearch.training.checkpoint_record import CheckpointRecord
-    from finesearch.training.materials import Materials
 
 
 def load_checkpoint_model(
@@ -31,25 +28,32 @@ def load_checkpoint_model(
             from.
         ModelError: the base cannot be found.
     """
-    from safetensors.torch import load_file
-
-    from finesearch.tasks.kinds import KINDS
-    from finesearch.training.adaptations import attach
-    from finesearch.training.base_model import overlay
     from finesearch.training.checkpoint_record import read_record
-    from finesearch.training.checkpoint_writer import WEIGHTS
     from finesearch.training.checkpoints import check_intact
     from finesearch.training.model_files import load_tokenizer
 
     folder = Path(folder)
     check_intact(folder)
     record = read_record(folder)
+    model = build_checkpoint_model(folder, record, base_folder(record, base, folder))
+    return model, load_tokenizer(folder), record
+
+
+def build_checkpoint_model(folder: Path, record: CheckpointRecord, home: Path) -> PreTrainedModel:
+    """The model in eval mode, of a checkpoint that has been verified; ``home`` holds the base it was trained from."""
+    from safetensors.torch import load_file
+
+    from finesearch.tasks.kinds import KINDS
+    from finesearch.training.adaptations import attach
+    from finesearch.training.base_model import overlay
+    from finesearch.training.checkpoint_writer import WEIGHTS
+
     assert record.kind in KINDS, record.kind
-    model = load_base(folder, record, base)
+    model = _read_base(folder, record, home)
     attach(model, record.recipe.adaptation, record.recipe.adaptation_parameters, fresh=record.trained)
     overlay(model, load_file(folder / WEIGHTS))
     model.train(False)
-    return model, load_tokenizer(folder), record
+    return model
 
 
 def load_base(folder: Path, record: CheckpointRecord, base: str | Path | None = None) -> PreTrainedModel:
@@ -58,6 +62,10 @@ def load_base(folder: Path, record: CheckpointRecord, base: str | Path | None = 
     Raises:
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
+    return _read_base(folder, record, base_folder(record, base, folder))
+
+
+def _read_base(folder: Path, record: CheckpointRecord, home: Path) -> PreTrainedModel:
     import torch
     from transformers import GenerationConfig
 
@@ -65,7 +73,6 @@ def load_base(folder: Path, record: CheckpointRecord, base: str | Path | None = 
     from finesearch.training.model_facts import auto_class, read_config
     from finesearch.training.model_files import quiet_transformers
 
-    home = base_folder(record, base, folder)
     config = read_config(folder)
     with quiet_transformers():
         model: PreTrainedModel = auto_class(record.kind, config).from_pretrained(
@@ -76,78 +83,15 @@ def load_base(folder: Path, record: CheckpointRecord, base: str | Path | None = 
     return model
 
 
-def evaluate_checkpoint(
-    folder: str | Path, split: str, task: TaskPlan, training: TrainingPlan, base: str | Path, cache: str | Path
-) -> Scored:
-    """Load a checkpoint and score it on ``train``, ``validation`` or ``test``, in the precision in which it was
-    trained.
-
-    base: folder that relative paths of ``task`` are relative to.
-
-    Raises:
-        CheckpointError: see ``load_checkpoint_model``; or the classes of the data are not those of the checkpoint.
-        DataError, ModelError: the data or the base model cannot be read.
-    """
-    import torch
-
-    from finesearch.training.checkpoint_record import read_record
-    from finesearch.training.checkpoints import check_intact
-    from finesearch.training.engine import prepare_imports
-    from finesearch.training.evaluation import Scoring, evaluate
-    from finesearch.training.materials import load_materials
-    from finesearch.training.precision import compute_in, move
-    from finesearch.training.processes import Processes, choose_device
-    from finesearch.training.prompting import trains
-    from finesearch.training.prompting.attempt import answer_again
-    from finesearch.training.randomness import isolated_generators
-
-    folder, device = Path(folder), choose_device(training.gpus_per_worker)
-    prepare_imports(device)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(training.cpus_per_worker)))
-    try:
-        with isolated_generators(training.seed):
-            materials = load_materials(task, Path(base), Path(cache))
-            check_intact(folder)
-            record = read_record(folder)
-            _refuse_other_labels(folder, record, materials)
-            alone = Processes(rank=0, world_size=1, device=device)
-            if not trains(record.recipe.adaptation):
-                return answer_again(folder, record, materials, split, alone)
-            model, _, record = load_checkpoint_model(folder, materials.base.folder)
-            if materials.base.generation is not None:
-                # The plan's of now: it may be asked how the same weights do otherwise.
-                model.generation_config = materials.base.generation
-            compute_in(model, record.precision, device)
-            move(model, device)
-            scoring = Scoring(decision=record.evaluation.decision)
-            return evaluate(model, materials.task, materials.base, materials.tokens[split], alone, scoring)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _refuse_other_labels(folder: Path, record: CheckpointRecord, materials: Materials) -> None:
-    from finesearch.tasks import Facts
-
-    for name, known in Facts.model_validate(record.facts).encoding.items():
-        got = materials.facts.encoding[name]
-        if known != got:
-            what = "labels" if name == "label_names" else name.replace("_", " ")
-            raise CheckpointError(
-                f"{folder}: expected data with the {what} {known}, got {got}. Score it on the data that it was "
-                f"trained on."
-            )
-
-
-def check_base(record: CheckpointRecord, home: Path, folder: Path) -> None:
-    """Whether the base model in ``home`` is the one that a checkpoint belongs to.
+def check_base(record: CheckpointRecord, home: Path, folder: Path, sha256: str | None = None) -> None:
+    """Whether the base model in ``home`` is the one that a checkpoint belongs to; ``sha256`` is its, where known.
 
     Raises:
         CheckpointError: it is another one.
     """
     from finesearch.training.model_files import weights_sha256
 
-    got = weights_sha256(home)
+    got = sha256 or weights_sha256(home)
     if got != record.base.sha256:
         raise CheckpointError(
             f"{folder}: this checkpoint holds what was trained on top of {record.base.model} with SHA-256 "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,13 @@ class CheckpointRecord(Frozen):
     def evaluation(self) -> Evaluation:
         return self.history[-1]
 
+    @property
+    def content(self) -> bytes:
+        """The file's content."""
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
     def write(self, folder: Path) -> None:
-        (folder / FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (folder / FILE).write_bytes(self.content)
 
 
 def read_record(folder: Path) -> CheckpointRecord:
@@ -73,6 +79,7 @@ def read_record(folder: Path) -> CheckpointRecord:
         ) from error
 
 
+@cache
 def library_versions() -> dict[str, str]:
     """Versions of everything whose change could change the numbers."""
     from importlib.metadata import version

@@ -1,18 +1,22 @@
-"""Writes the checkpoints of one running trial: weights from rank 0, optimizer state from all who have a part of it."""
+"""Copies and writes the checkpoints of one running trial: weights from rank 0, optimizer state from all who have a part
+of it."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finesearch.training import checkpoints
+from finesearch.training import checkpoint_record, checkpoints
 from finesearch.training.checkpoint_record import CheckpointRecord
-from finesearch.training.checkpoints import RESUME, Checkpoint
-from finesearch.training.optimizer_state import read_optimizer_state, write_optimizer_state
+from finesearch.training.checkpoints import RESUME
+from finesearch.training.optimizer_state import optimizer_tensors, read_optimizer_state
 from finesearch.training.processes import Processes
 from finesearch.training.regularizers.weight_average import RAW
+from finesearch.training.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +29,11 @@ GENERATION = "generation_config.json"
 
 @dataclass(frozen=True, eq=False)
 class CheckpointWriter:
-    """Bound to one attempt at one trial. Every method is called by every rank together."""
+    """Bound to one attempt at one trial.
+
+    ``take``, ``begin`` and ``read_optimizer_state`` are called by every rank together. Then every rank writes its part,
+    and when all have, rank 0 completes the folder: from any thread, since these two touch neither model nor processes.
+    """
 
     directory: Path
     attempt: int
@@ -34,83 +42,103 @@ class CheckpointWriter:
     model: PreTrainedModel
     tokenizer_files: Mapping[str, bytes]
 
-    def write(
+    def take(
         self,
         record: Callable[[], CheckpointRecord],
         step: int,
         with_resume: bool,
         raw: Mapping[str, torch.Tensor] | None = None,
-    ) -> Path:
-        """Write the checkpoint of evaluation ``step``; when this returns it is durable. ``record`` is called on rank 0.
+        copy_moments: bool = True,
+    ) -> Snapshot:
+        """Copy what the checkpoint of evaluation ``step`` will hold. ``record`` is called on rank 0.
 
-        raw: the weights that training goes on from, where they are not those in the model.
+        raw: the weights that training goes on from, where they are not those in the model; never changed later.
+        copy_moments: without it the snapshot must be written before training goes on.
+        """
+        weights = trained_tensors(self.model, self.processes)
+        files: dict[str, bytes] = {}
+        if self.processes.is_first:
+            files = {**self._config_files, **self.tokenizer_files, checkpoint_record.FILE: record().content}
+        return Snapshot(step, weights, files, self._resume_state(raw, copy_moments) if with_resume else None)
+
+    def begin(self, snapshot: Snapshot) -> None:
+        """Make the folder that the parts go into.
 
         Raises:
-            DiskFullError: on every rank; the half-written folder is gone.
-            TrialError: a later attempt has taken this one's place.
+            DiskFullError, TrialError: see ``checkpoints.begin``; on every rank.
         """
-        temporary = checkpoints.temporary_folder(self.directory, step, self.attempt)
-        weights = trained_tensors(self.model, self.processes)
-        self.processes.first_does(lambda: self._write_weights(temporary, weights, record, step, with_resume))
-        if with_resume:
-            self._write_optimizer_states(temporary)
-            if raw is not None:
-                self.processes.first_does(lambda: self._write_raw(temporary, raw))
-        return self.processes.first_does(lambda: self._complete(temporary, step).path)
+        self.processes.first_does(lambda: self._begin(snapshot))
+
+    def write_part(self, snapshot: Snapshot) -> None:
+        """Write this process's part.
+
+        Raises:
+            DiskFullError: the half-written folder is gone.
+        """
+        from safetensors.torch import save_file
+
+        temporary = self._temporary(snapshot)
+        with checkpoints.discarded_on_failure(temporary):
+            if self.processes.is_first:
+                save_file(dict(snapshot.weights), temporary / WEIGHTS, metadata={"format": "pt"})
+            for name, content in snapshot.files.items():
+                (temporary / name).write_bytes(content)
+            for name, tensors in (snapshot.resume or {}).items():
+                save_file(dict(tensors), temporary / RESUME / name)
+
+    def complete(self, snapshot: Snapshot) -> None:
+        """Flush what all have written and give the folder its name: when this returns, the checkpoint is durable.
+
+        Raises:
+            DiskFullError: the folder is gone.
+        """
+        temporary = self._temporary(snapshot)
+        with checkpoints.discarded_on_failure(temporary):
+            checkpoints.complete(temporary, snapshot.step, self.attempt)
+
+    def path(self, step: int) -> Path:
+        """Folder of the checkpoint that this attempt writes of evaluation ``step``."""
+        return checkpoints.complete_folder(self.directory, step, self.attempt)
 
     def read_optimizer_state(self, checkpoint: Path) -> None:
         """Give the optimizer the state that a verified checkpoint holds."""
         read_optimizer_state(self.engine, checkpoint / RESUME / self._state_file)
 
     @property
+    def _is_partitioned(self) -> bool:
+        return bool(self.engine.zero_optimization_stage() > 0)
+
+    @property
     def _state_file(self) -> str:
         # Without partitions every rank has the whole state, and rank 0's file serves all.
-        partitioned = self.engine.zero_optimization_stage() > 0
-        return f"optimizer-rank{self.processes.rank if partitioned else 0}.safetensors"
+        return f"optimizer-rank{self.processes.rank if self._is_partitioned else 0}.safetensors"
 
-    def _write_weights(
-        self,
-        temporary: Path,
-        weights: Mapping[str, torch.Tensor],
-        record: Callable[[], CheckpointRecord],
-        step: int,
-        with_resume: bool,
-    ) -> None:
-        from safetensors.torch import save_file
-
-        with checkpoints.discarded_on_failure(temporary):
-            checkpoints.begin(self.directory, step, self.attempt, with_resume)
-            save_file(dict(weights), temporary / WEIGHTS, metadata={"format": "pt"})
-            self.model.config.architectures = [type(self.model).__name__]
-            self.model.config.save_pretrained(temporary)
+    @cached_property
+    def _config_files(self) -> dict[str, bytes]:
+        """The config, and how text is generated, as ``save_pretrained`` writes them, by file name."""
+        self.model.config.architectures = [type(self.model).__name__]
+        with tempfile.TemporaryDirectory() as folder:
+            self.model.config.save_pretrained(folder)
             if self.model.can_generate():
-                self.model.generation_config.save_pretrained(temporary)
-            for name, content in self.tokenizer_files.items():
-                (temporary / name).write_bytes(content)
-            record().write(temporary)
+                self.model.generation_config.save_pretrained(folder)
+            return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
-    def _write_raw(self, temporary: Path, raw: Mapping[str, torch.Tensor]) -> None:
-        from safetensors.torch import save_file
+    def _resume_state(
+        self, raw: Mapping[str, torch.Tensor] | None, copy_moments: bool
+    ) -> dict[str, Mapping[str, torch.Tensor]]:
+        state: dict[str, Mapping[str, torch.Tensor]] = {}
+        if self._is_partitioned or self.processes.is_first:
+            state[self._state_file] = optimizer_tensors(self.engine, copy_moments)
+        if raw is not None and self.processes.is_first:
+            state[RAW] = {name: tensor.cpu() for name, tensor in raw.items()}
+        return state
 
-        with checkpoints.discarded_on_failure(temporary):
-            save_file({name: tensor.cpu() for name, tensor in raw.items()}, temporary / RESUME / RAW)
+    def _temporary(self, snapshot: Snapshot) -> Path:
+        return checkpoints.temporary_folder(self.directory, snapshot.step, self.attempt)
 
-    def _write_optimizer_states(self, temporary: Path) -> None:
-        partitioned = self.engine.zero_optimization_stage() > 0
-        problem: Exception | None = None
-        if partitioned or self.processes.is_first:
-            try:
-                with checkpoints.discarded_on_failure(temporary):
-                    write_optimizer_state(self.engine, temporary / RESUME / self._state_file)
-            except Exception as error:  # raised below on every rank, once all know
-                problem = error
-        problems = [error for error in self.processes.gather(problem) if error is not None]
-        if problems:
-            raise problem or problems[0]
-
-    def _complete(self, temporary: Path, step: int) -> Checkpoint:
-        with checkpoints.discarded_on_failure(temporary):
-            return checkpoints.complete(temporary, step, self.attempt)
+    def _begin(self, snapshot: Snapshot) -> None:
+        with checkpoints.discarded_on_failure(self._temporary(snapshot)):
+            checkpoints.begin(self.directory, snapshot.step, self.attempt, snapshot.resume is not None)
 
 
 def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, torch.Tensor]:
@@ -124,5 +152,5 @@ def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, t
         # One at a time, so that no rank ever holds the whole model for it.
         with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
             if processes.is_first:
-                tensors[name] = parameter.detach().cpu().clone().contiguous()
+                tensors[name] = parameter.detach().to("cpu", copy=True).contiguous()
     return tensors

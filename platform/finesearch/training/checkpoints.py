@@ -7,8 +7,9 @@
     <trial>/result.json      once the trial has used up its epochs or its patience
     <trial>/step-0002-a1.quarantined    did not match its manifest
 
-While a trial runs its best and its newest checkpoint are kept, and an earlier one when they are the same, so that
-damage to the newest never costs the trial. When it is done the best alone stays, without ``resume``.
+``keeping.py`` says which evaluations are written. While a trial runs the best that was written and the newest to go on
+from are kept, and an earlier one when they are the same, so that damage to the newest does not cost the trial. When it
+is done the best alone stays, without ``resume``; not even that where the trial cannot be ranked.
 """
 
 from __future__ import annotations
@@ -104,6 +105,11 @@ def temporary_folder(directory: Path, step: int, attempt: int) -> Path:
     return directory / f".tmp-step-{step:04d}-a{attempt}"
 
 
+def complete_folder(directory: Path, step: int, attempt: int) -> Path:
+    """Where a checkpoint is once it is complete; the same name on every rank."""
+    return directory / f"step-{step:04d}-a{attempt}"
+
+
 def begin(directory: Path, step: int, attempt: int, with_resume: bool) -> Path:
     """Make the empty temporary folder.
 
@@ -136,7 +142,7 @@ def complete(temporary: Path, step: int, attempt: int) -> Checkpoint:
     if (temporary / RESUME).is_dir():
         manifest.write_manifest(temporary / RESUME)
     manifest.write_manifest(temporary)
-    path = temporary.with_name(f"step-{step:04d}-a{attempt}")
+    path = complete_folder(temporary.parent, step, attempt)
     # The same attempt wrote the same step before only when it was restarted in between: what is there is equal.
     manifest.remove_folder(path)
     manifest.rename_synced(temporary, path)

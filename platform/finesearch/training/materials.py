@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,12 @@ from finesearch.data import TokenisedSplits, load_splits, tokenise
 from finesearch.tasks import Facts, Task, make_task
 from finesearch.training.base_model import BaseModel, load_base_model
 from finesearch.training.checkpoint_record import BaseReference
-from finesearch.training.model_facts import meet_model
+from finesearch.training.model_facts import build_skeleton, check_max_length, meet_model
 from finesearch.training.model_files import quiet_transformers, tokenizer_sha256, weights_sha256
 from finesearch.training.model_source import model_folder
 
 if TYPE_CHECKING:
-    from finesearch.plan import TaskPlan
+    from finesearch.plan import GenerationPlan, TaskPlan
     from finesearch.tasks import RawSplits
 
 
@@ -54,6 +54,19 @@ class Materials:
             folder=str(self.base.folder),
             sha256=weights_sha256(self.base.folder),
         )
+
+    def writing_with(self, generation: GenerationPlan) -> Materials:
+        """The same with other generation settings, for tasks whose model writes text; nothing is read again.
+
+        Raises:
+            ModelError: the model has too few positions for such long texts.
+        """
+        plan = self.plan.model_copy(update={"generation": generation})
+        task, base = make_task(plan), self.base
+        positions = task.positions(base.config.is_encoder_decoder)
+        check_max_length(build_skeleton(base.config, task.kind, base.folder), positions)
+        config = task.generation_config(base.generation, base.tokenizer, self.facts)
+        return replace(self, plan=plan, task=task, base=replace(base, generation=config), asked={})
 
 
 def load_materials(plan: TaskPlan, base: Path, cache: Path, cuts: tuple[int, ...] = ()) -> Materials:

@@ -1,4 +1,4 @@
-"""The optimizer's state of one process, read from and written to safetensors: nothing is pickled, weights are not
+"""The optimizer's state of one process, copied for and read from safetensors: nothing is pickled, weights are not
 repeated.
 
 Under ZeRO 0 every process holds the whole state; under 1 to 3 each holds its partition of it. The fp32 weights that
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 
-def write_optimizer_state(engine: DeepSpeedEngine, path: Path) -> None:
-    """Tensors ``INDEX.NAME``, where INDEX counts the parameters (or partitions) in the optimizer's order."""
-    from safetensors.torch import save_file
+def optimizer_tensors(engine: DeepSpeedEngine, copy: bool = True) -> dict[str, torch.Tensor]:
+    """Tensors on the CPU by ``INDEX.NAME``; INDEX counts the parameters (or partitions) in the optimizer's order.
 
+    copy: whether they must be other ones than the optimizer's own, where those are on the CPU already.
+    """
     state = _torch_optimizer(engine).state
-    tensors = {
-        f"{index}.{name}": value.detach().cpu().contiguous()
+    return {
+        f"{index}.{name}": value.detach().to("cpu", copy=copy).contiguous()
         for index, parameter in enumerate(_optimized(engine))
         for name, value in state.get(parameter, {}).items()
         if isinstance(value, torch.Tensor)
     }
-    save_file(tensors, path)
 
 
 def read_optimizer_state(engine: DeepSpeedEngine, path: Path) -> None:
-    """Give the optimizer back what ``write_optimizer_state`` wrote under the same stage and number of processes."""
+    """Give the optimizer back a file of ``optimizer_tensors`` of the same stage and number of processes."""
     from safetensors.torch import load_file
 
     parameters = list(_optimized(engine))

@@ -60,18 +60,31 @@ class Processes:
                 outcome[0] = (True, work())
             except Exception as error:  # re-raised below, on every rank
                 raised = error
-                # Errors of others need not survive pickling; ours do.
-                known = error if isinstance(error, FinesearchError) else TrialError(f"{type(error).__name__}: {error}")
-                outcome[0] = (False, known)
+                outcome[0] = (False, _portable(error))
         dist.broadcast_object_list(outcome, src=0)
         succeeded, value = outcome[0]
         if succeeded:
             return cast(T, value)
         raise raised or value
 
+    def all_raise(self, problem: Exception | None) -> None:
+        """Raise in every process when any of them has met a problem: the same one, ours before others'."""
+        own = problem if self.world_size == 1 else _portable(problem)
+        problems = [met for met in self.gather(own) if met is not None]
+        if problems:
+            chosen = min(problems, key=lambda met: isinstance(met, TrialError))
+            raise problem if problem is not None and str(own) == str(chosen) else chosen
+
     @property
     def _wire(self) -> torch.device:
         return self.device if "nccl" in dist.get_backend() else torch.device("cpu")
+
+
+def _portable(error: Exception | None) -> Exception | None:
+    """The error as it is sent to other processes: those of others need not survive pickling, ours do."""
+    if error is None or isinstance(error, FinesearchError):
+        return error
+    return TrialError(f"{type(error).__name__}: {error}")
 
 
 def choose_device(gpus_per_worker: float) -> torch.device:

@@ -20,6 +20,10 @@ class TrialSpec(Frozen):
 
     ``attempt`` counts the hand-outs of this trial from 1. It fences checkpoints: an attempt never deletes what a later
     one wrote, and a superseded attempt stops at its next checkpoint.
+
+    ``bar``: what the metric must come up to for the trial to be ranked at all; weights that do not are not written.
+    ``resume_pays``: state to go on from is written when training since the last of it took so many times what writing
+    it takes. A killed trial is trained again from there.
     """
 
     number: int = Field(ge=0)
@@ -27,6 +31,8 @@ class TrialSpec(Frozen):
     seed: int = Field(default=0, ge=0)
     recipe: Recipe
     directory: str
+    bar: float | None = None
+    resume_pays: float = Field(default=10.0, ge=0)
 
 
 class Evaluation(Frozen):
@@ -55,8 +61,9 @@ class TrialResult(Frozen):
     """What one call of ``Workbench.run`` came to.
 
     ``stopped`` says that the caller asked for the end (``report`` returned False); a trial that used up its epochs or
-    its early-stopping patience is not stopped. ``checkpoint`` is the folder of ``best``; ``checkpoint_bytes`` is the
-    size of what can be loaded from it (optimizer state not counted). ``notes`` are facts for the report's reader,
+    its early-stopping patience is not stopped. ``checkpoint`` is the folder of ``best``, None where it does
+    not come up to the spec's ``bar``, and of a stopped trial; ``checkpoint_bytes`` is the size of what can be loaded
+    from it (optimizer state not counted). ``notes`` are facts for the report's reader,
     ``warnings`` what may be wrong.
     """
 

@@ -21,11 +21,13 @@ from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
 from finesearch.training.evaluation import Scoring, evaluate
 from finesearch.training.global_batch import Learner, count_tokens
 from finesearch.training.history import Yardstick
+from finesearch.training.keeping import Chosen, Keeping
 from finesearch.training.optimizers import set_learning_rate
 from finesearch.training.randomness import derived_seed
 from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.schedule import evaluation_steps, learning_rate_factor
 from finesearch.training.trial import Evaluation, Scored, TrialSpec
+from finesearch.training.under_way import UnderWay
 
 if TYPE_CHECKING:
     from finesearch.plan import TrainingPlan
@@ -58,12 +60,16 @@ class TrialRun:
     unfreezing: Unfreezing | None = None
     kept_outputs: Serving | None = None
     history: tuple[Evaluation, ...] = ()
-    kept: dict[int, Path] = field(default_factory=dict)
+    _under_way: UnderWay | None = None
     _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict)
     _loss_sum: Any = 0.0
     _loss_units: float = 0.0
     _seconds: float = 0.0
     _tokens: int = 0
+
+    @cached_property
+    def keeping(self) -> Keeping:
+        return Keeping(self.writer, self.yardstick, self.spec.bar, self.spec.resume_pays, self.trainable_parameters)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -97,7 +103,8 @@ class TrialRun:
 
     def go_on_from(self, history: tuple[Evaluation, ...], kept: dict[int, Path]) -> None:
         """Take up where a checkpoint left off; ``kept`` are the intact checkpoints by evaluation number."""
-        self.history, self.kept = history, kept
+        self.history = history
+        self.keeping.go_on_from(history[-1], kept)
         self._seconds, self._tokens = history[-1].seconds, history[-1].tokens
         checkpoint = kept[history[-1].step]
         self.writer.read_optimizer_state(checkpoint)
@@ -107,11 +114,21 @@ class TrialRun:
     def train(self, report: Callable[[Evaluation], bool], beat: Callable[[], None]) -> bool:
         """Train until the trial is over (True) or ``report`` asks for the end (False).
 
-        The evaluation that ends the trial is left for the caller to report, who writes down the result first.
+        ``report`` is called from a thread of rank 0, and training goes on meanwhile: what a trial did after an
+        evaluation that ended it comes to nothing. The evaluation that ends the trial is left for the caller to report,
+        who writes down the result first.
 
         Raises:
             DivergedError: the loss or the metric is NaN or infinite; on every rank.
+            DiskFullError, TrialError: a checkpoint could not be written; on every rank.
         """
+        try:
+            return self._train(report, beat)
+        finally:
+            if self._under_way is not None:
+                self._under_way.settle()
+
+    def _train(self, report: Callable[[Evaluation], bool], beat: Callable[[], None]) -> bool:
         first = self.evaluation_steps[len(self.history) - 1] if self.history else 0
         self.learner.engine.train()
         resumed_at = time.perf_counter() - self._seconds
@@ -119,9 +136,13 @@ class TrialRun:
             self.optimize(step)
             beat()
             if step + 1 not in self.evaluation_steps:
-                if (step + 1) % CHECK_EVERY == 0:
-                    self._mean_loss(step)
+                if not self._goes_on_after(step):
+                    return False
                 continue
+            stood_still_at = time.perf_counter()
+            if not self._verdict():
+                return False
+            resumed_at += time.perf_counter() - stood_still_at
             train_loss = self._mean_loss(step)
             self._loss_sum, self._loss_units = 0.0, 0.0
             # Where weights are averaged, the average is what is scored and kept.
@@ -139,14 +160,57 @@ class TrialRun:
                     decision=scored.decision,
                 )
                 self.history += (evaluation,)
-                self._save()
-            if self.is_over:
-                return True
-            if not self.writer.processes.first_does(lambda last=evaluation: report(last)):  # type: ignore[misc]
+                raw = self.learner.regularizers.raw_weights
+                chosen = self.keeping.choose(self.history, self.is_over, self._record, raw)
+            over = self.is_over
+            self._send(chosen, (lambda _: True) if over else report)
+            if (over or chosen.at_once) and not self._verdict():
                 return False
-            # Writing and reporting are not training.
+            if over:
+                return True
+            # Copying, and whatever had to be waited for, is not training.
             resumed_at = time.perf_counter() - self._seconds
         raise AssertionError("the last optimizer step is always followed by an evaluation")
+
+    def _send(self, chosen: Chosen, report: Callable[[Evaluation], bool]) -> None:
+        """Set the newest evaluation on its way."""
+        newest, began = self.history[-1], time.perf_counter()
+        wanted = self.keeping.forget(self.history) if chosen.snapshots else None
+
+        def tidy_and_report() -> bool:
+            if chosen.resumes:
+                self.keeping.seconds_to_write = time.perf_counter() - began
+            if wanted is not None:
+                self.keeping.tidy(wanted)
+            return report(newest)
+
+        self._under_way = UnderWay(self.writer, chosen.snapshots, tidy_and_report)
+
+    def _verdict(self) -> bool:
+        """What was said of the last evaluation that was sent on its way, once it is; True where there is none."""
+        if self._under_way is None:
+            return True
+        sent, self._under_way = self._under_way, None
+        return sent.wait()
+
+    def _goes_on_after(self, step: int) -> bool:
+        """Look after the loss and the last evaluation's verdict, at steps at which all ranks can agree cheaply."""
+        is_checked = (step + 1) % CHECK_EVERY == 0
+        if self._under_way is not None and (is_checked or self.writer.processes.world_size == 1):
+            verdict = self._under_way.poll()
+            if verdict is not None:
+                self._under_way = None
+            if verdict is False:
+                return False
+        if is_checked:
+            try:
+                self._mean_loss(step)
+            except DivergedError:
+                # It may have been stopped before.
+                if not self._verdict():
+                    return False
+                raise
+        return True
 
     def optimize(self, step: int) -> None:
         """Optimizer step ``step`` (0-based), with all that belongs to it."""
@@ -201,31 +265,10 @@ class TrialRun:
                 raise DivergedError(f"{self._place(step)}: metric {name} became {value}. {self._advice}")
         return scored
 
-    def _save(self) -> None:
-        """Write the newest evaluation's checkpoint and delete those that no one needs any more."""
-        newest = self.history[-1]
-        best = self.yardstick.best((*self._loadable, newest))
-        # Of a trial that is over, only the best can still be wanted.
-        if best is newest or not self.is_over:
-            raw = self.learner.regularizers.raw_weights
-            self.kept[newest.step] = self.writer.write(self._record, newest.step, not self.is_over, raw)
-        keep = {best.step if best else newest.step, newest.step}
-        if best is newest and len(self.kept) > 1:
-            keep.add(sorted(self.kept)[-2])
-        self.kept = {step: path for step, path in self.kept.items() if step in keep}
-        self.writer.processes.first_does(self._tidy)
-
-    def _tidy(self) -> None:
-        checkpoints.remove_all_but(self.writer.directory, set(self.kept.values()), self.spec.attempt)
-
-    @property
-    def _loadable(self) -> tuple[Evaluation, ...]:
-        return tuple(evaluation for evaluation in self.history if evaluation.step in self.kept)
-
     @property
     def best(self) -> Evaluation | None:
-        """The best evaluation whose checkpoint is there."""
-        return self.yardstick.best(self._loadable)
+        """The best evaluation whose checkpoint is there, or that can have none: see ``Keeping``."""
+        return self.keeping.best(self.history)
 
     def _record(self) -> CheckpointRecord:
         model = self.writer.model

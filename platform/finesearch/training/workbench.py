@@ -48,8 +48,9 @@ class Workbench:
         """Train one trial, or what is left of it, and return what came of it.
 
         Every rank of the trial's process group calls this with an equal ``spec``; a lone process needs no group. On
-        rank 0 ``report`` is called with each evaluation, once its checkpoint is durable, and returns False to stop the
-        trial; evaluations of earlier attempts are reported again first. ``beat`` is called after each optimizer step.
+        rank 0 ``report`` is called with each evaluation, once its checkpoint is durable where one is written, and
+        returns False to stop the trial; it may be called from another thread, while training goes on. Evaluations of
+        earlier attempts are reported again first. ``beat`` is called after each optimizer step.
 
         Raises:
             DivergedError, DiskFullError, CheckpointError, TrialError: agreed on, so raised by every rank.

@@ -27,7 +27,8 @@ class TrainingBench:
     def run(
         self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]
     ) -> dict[str, Any]:
-        spec = TrialSpec.model_validate({key: job[key] for key in ("number", "attempt", "seed", "recipe", "directory")})
+        fields = ("number", "attempt", "seed", "recipe", "directory", "bar")
+        spec = TrialSpec.model_validate({key: job[key] for key in fields})
 
         def report_evaluation(evaluation: Evaluation) -> bool:
             return report(evaluation.model_dump(mode="json"))

@@ -20,7 +20,7 @@ from finesearch.plan import ADAPTATIONS, Plan, Recipe
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.forecast import Forecast
 from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
-from finesearch.tuning.retention import Retention
+from finesearch.tuning.retention import Retention, bar
 from finesearch.tuning.samplers import make_sampler, trial_seed
 from finesearch.tuning.trial_costs import TrialCosts
 
@@ -190,6 +190,7 @@ class Conductor:
             "seed": trial_seed(self.plan.training.seed, seat.number if seat.study == SEARCH else -1),
             "recipe": self.recipe(seat.study, trial).model_dump(mode="json"),
             "directory": str(self.directory(seat)),
+            "bar": bar(self.journals[SEARCH], self.plan.report.top) if seat.study == SEARCH else None,
         }
 
     def recipe(self, study: str, trial: FrozenTrial) -> Recipe:
@@ -260,20 +261,21 @@ class Conductor:
         if payload["state"] == "failed":
             return Outcome("failed", payload["reason"], detail=detail)
         try:
-            values = tuple(float(self._objective(name, detail)) for name in self._objective_names)
+            values = tuple(float(self._objective(name, detail)) for name in self._objective_names_of(seat.study))
         except KeyError as missing:
             return Outcome("failed", f"the trial reported no {missing}", detail=detail)
         if not all(map(math.isfinite, values)):
             return Outcome(
                 "failed",
-                f"an objective is not finite: {dict(zip(self._objective_names, values, strict=True))}",
+                f"an objective is not finite: {dict(zip(self._objective_names_of(seat.study), values, strict=True))}",
                 detail=detail,
             )
         return Outcome("complete", None, values, detail)
 
-    @property
-    def _objective_names(self) -> list[str]:
-        return [objective.name for objective in self.plan.objectives]
+    def _objective_names_of(self, study: str) -> list[str]:
+        """Baselines are compared by the metric alone: their study has one objective."""
+        names = [objective.name for objective in self.plan.objectives]
+        return names if study == SEARCH else names[:1]
 
     def _objective(self, name: str, detail: dict[str, Any]) -> float:
         if name in detail:  # a cost: seconds, trainable_parameters, checkpoint_bytes

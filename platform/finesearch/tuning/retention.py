@@ -31,10 +31,20 @@ class Retention:
         self._present &= kept
 
 
+def bar(journal: Journal, top: int) -> float | None:
+    """What a trial must come up to for it ever to be ranked, equal included; None where nothing rules one out yet.
+
+    It only rises: no complete trial is lost. With several objectives there is none, since the front has no last place.
+    """
+    if len(journal.directions) > 1:
+        return None
+    ranked = rankable(journal, top)
+    return float(ranked[-1].values[0]) if len(ranked) == top else None
+
+
 def rankable(journal: Journal, top: int) -> list[FrozenTrial]:
     """Complete trials that the report may rank, best first by the first objective; ties go to fewer trainable
-    parameters,
-    then to the earlier trial. The Pareto front is always among them."""
+    parameters, then to the earlier trial. The Pareto front is always among them."""
     maximize = journal.directions[0].maximize
     complete = [trial for trial in journal.trials() if trial.state is TrialState.COMPLETE]
 

@@ -36,8 +36,9 @@ class Bench(Protocol):
         """Run a trial.
 
         Args:
-            job: ``number, attempt, seed, recipe, directory``.
+            job: ``number, attempt, seed, recipe, directory, bar``.
             report: called on rank 0 with ``step, epoch, metrics, train_loss, seconds, tokens``; False stops the trial.
+                It may be called from any thread.
             beat: a sign of progress.
 
         Returns:

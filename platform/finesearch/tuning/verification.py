@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import ray
 
 from finesearch.errors import FinesearchError
 from finesearch.plan import GenerationChoices, GenerationPlan, TaskPlan, TrainingPlan
-from finesearch.tuning.generation_search import choose_generation
-
-if TYPE_CHECKING:
-    from finesearch.training import Scored
+from finesearch.training import CheckpointScorer
 
 
 @dataclass(frozen=True)
@@ -49,40 +46,38 @@ class Rescoring:
     choices: GenerationChoices | None = None
     seed: int = 0
 
-    def score(self, checkpoint: str, split: str) -> Scored:
-        """One checkpoint on one split, with the task's generation settings."""
-        from finesearch.training import evaluate_checkpoint
-
-        return evaluate_checkpoint(checkpoint, split, self.task, self.training, self.base, self.cache)
-
-    def with_generation(self, settings: GenerationPlan) -> Rescoring:
-        """The same with other generation settings."""
-        return replace(self, task=self.task.model_copy(update={"generation": settings}))
-
 
 def rescore(checkpoints: Sequence[str], rescoring: Rescoring) -> list[Rescored]:
-    """Load each checkpoint from disk and score it on both splits, validation first; test is read once for each."""
+    """Load each checkpoint from disk and score it on both splits, validation first; test is read once for each.
+
+    Data, tokens and base model are read once for all of them, and each checkpoint once for all of its scores.
+    """
+    scorer = CheckpointScorer(rescoring.task, rescoring.training, rescoring.base, rescoring.cache)
     rescored = []
     for checkpoint in checkpoints:
         try:
-            rescored.append(_rescored(checkpoint, rescoring))
+            rescored.append(_rescored(scorer, checkpoint, rescoring))
         except FinesearchError as error:
             rescored.append(Rescored({}, {}, [], [], error.message))
     return rescored
 
 
-def _rescored(checkpoint: str, rescoring: Rescoring) -> Rescored:
-    validation = rescoring.score(checkpoint, "validation")
+def _rescored(scorer: CheckpointScorer, checkpoint: str, rescoring: Rescoring) -> Rescored:
+    loaded = scorer.load(checkpoint)
+    validation = loaded.score("validation")
     own, choices, metric = rescoring.task.generation, rescoring.choices, rescoring.task.metric
     if choices is None or own is None:
-        test = rescoring.score(checkpoint, "test")
+        test = loaded.score("test")
         return Rescored(validation.metrics, test.metrics, test.predictions, test.references)
 
+    # Optuna comes along: not into processes that have nothing to choose.
+    from finesearch.tuning.generation_search import choose_generation
+
     def score(settings: GenerationPlan) -> float:
-        return rescoring.with_generation(settings).score(checkpoint, "validation").metrics[metric]
+        return loaded.score("validation", settings).metrics[metric]
 
     chosen = choose_generation(choices, own, validation.metrics[metric], score, rescoring.maximize, rescoring.seed)
-    test = rescoring.with_generation(chosen.settings).score(checkpoint, "test")
+    test = loaded.score("test", chosen.settings)
     return Rescored(
         validation.metrics,
         test.metrics,
@@ -97,8 +92,7 @@ def rescore_all(checkpoints: Sequence[str], rescoring: Rescoring, processes: int
     """Score checkpoints in processes that never saw the search, at most ``processes`` at once.
 
     Importing takes longer than scoring, so each process takes a share; a share whose process dies is scored again one
-    by
-    one, so that a checkpoint that kills its process takes no other along.
+    by one, so that a checkpoint that kills its process takes no other along.
     """
     training = rescoring.training
     remote = ray.remote(

@@ -242,13 +242,6 @@ def _record(
 def answer_again(
     folder: Path, record: CheckpointRecord, materials: Materials, split: str, processes: Processes
 ) -> Scored:
-    """Ask what a checkpoint holds about a split; the folder has been verified.
-
-    Raises:
-        CheckpointError: the model is not the one that was asked.
-    """
-    from finesearch.training.checkpoint_model import check_base
-
-    check_base(record, materials.base.folder, folder)
+    """Ask what a checkpoint holds about a split; the folder and its base model have been verified."""
     _, scored = ask(materials, read_prompt(folder), record.precision, split, processes)
     return scored
