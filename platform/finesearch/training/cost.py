@@ -117,7 +117,7 @@ class CostModel:
         sizes, load = self.workload.dimensions, self.workload
         if recipe.adaptation in THROUGH_ONLY:
             rank = recipe.adaptation_parameters.get("rank", 2)
-            return 8.0 * rank * sizes.hidden_size * sizes.blocks
+            return float(8 * rank * sizes.hidden_size * sizes.blocks)
         if recipe.adaptation in ("full", "pattern", "gradual_unfreezing"):
             return float(load.parameters)
         weights = [stack.weights for stack in sizes.stacks for _ in range(stack.blocks)]
