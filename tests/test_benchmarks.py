@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from clusters import BIN, ROOT, environment, ray_folder
 
+sys.path.append(str(ROOT / "tests" / "benchmarks"))
+
 SMALL = {
     "cost_aware.py": ["--seeds", "1", "--trials", "12", "--world", "only full is good"],
     "report.py": ["--trials", "20", "--repeat", "1"],
+    "scale.py": ["--sizes", "4", "12", "--repeat", "1"],
     "step.py": ["--rounds", "1", "--steps", "1"],
 }
+TINY_WORK = ["--rows", "80", "--epochs", "1", "--rounds", "1"]
 SMALL_WITH_RAY = {
     "memory.py": ["--trials", "4", "--peer-trials", "2"],
-    "overhead.py": ["--trials", "12", "--peer-trials", "2"],
+    "overhead.py": ["--trials", "12", "--peer-trials", "2", "--rounds", "1"],
+    "same_work.py": ["--case", "deep", *TINY_WORK],
+    "time_to_target.py": ["--trials", "2", *TINY_WORK],
 }
 
 
@@ -32,6 +41,44 @@ def run(name: str, arguments: list[str], out: Path, **variables: str) -> None:
 def test_no_benchmark_is_forgotten() -> None:
     there = {path.name for path in (ROOT / "tests" / "benchmarks").glob("*.py")}
     assert there == SMALL.keys() | SMALL_WITH_RAY.keys()
+
+
+@pytest.mark.parametrize("name", ["scale", "shared.matrix_work"])
+def test_the_arithmetic_of_a_benchmark_holds(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(name))
+    assert (found.attempted > 0, found.failed) == (True, 0)
+
+
+def test_a_target_is_reached_by_the_first_evaluation_that_is_good_enough() -> None:
+    from shared.competitors import Evaluation, Run
+    from time_to_target import compared
+
+    evaluations = [(0, 0.5, 10.0), (1, 0.8, 30.0), (0, 0.7, 20.0), (1, 0.6, 40.0)]
+    run = Run(60.0, tuple(Evaluation(*one) for one in evaluations), test=0.7)
+    assert run.curve == [(10.0, 0.5), (20.0, 0.7), (30.0, 0.8)]
+    assert run.final_accuracies == [0.7, 0.6]
+    assert [run.seconds_until(target) for target in (0.6, 0.75, 0.9)] == [20.0, 30.0, None]
+    better = Run(100.0, (Evaluation(0, 0.9, 15.0),), test=0.7)
+    pair = compared([better], [run])
+    assert (pair["ours"], pair["peer"], pair["ratio"]) == (15.0, 60.0, 4.0)
+    assert pair["never_reached"] == {"ours": 0, "peer": 1}
+
+
+def test_every_competitor_runs_once_a_round_and_another_begins_each_time() -> None:
+    from shared.competitors import Run, run_in_turns
+
+    order: list[str] = []
+
+    def competitor(name: str):
+        def run(number: int) -> Run:
+            order.append(name)
+            return Run(float(number), (), None)
+
+        return run
+
+    runs = run_in_turns({name: competitor(name) for name in "abc"}, rounds=2, say=lambda _: None)
+    assert "".join(order) == "abcbca"
+    assert [run.seconds for run in runs["b"]] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("name", SMALL)

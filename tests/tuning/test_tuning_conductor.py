@@ -14,7 +14,7 @@ from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor, payload_error
 from finesearch.tuning.journal import Direction, Journal, Outcome, state_name
-from finesearch.tuning.retention import bar
+from finesearch.tuning.retention import Retention
 from finesearch.tuning.samplers import make_pruner
 from finesearch.tuning.sqlite import open_storage
 from plans import empty_plan
@@ -268,12 +268,15 @@ def test_a_job_says_what_a_trial_must_come_up_to_for_being_ranked(tmp_path: Path
 
 def test_where_less_is_better_the_bar_is_the_largest_that_is_ranked(tmp_path: Path) -> None:
     journal = Journal(open_storage(tmp_path / "study.db"), "study", [Direction("perplexity", maximize=False)])
+    retention = Retention(empty_plan(report="{top: 2}"), journal, tmp_path)
     bars = []
     for perplexity in (5.0, 7.0, 6.0):
         trial = journal.ask(lambda _: {}, RandomSampler(seed=0))
         journal.finish(trial.number, Outcome("complete", None, (perplexity,)))
-        bars.append(bar(journal, top=2))
+        retention.trial_ended(trial.number)
+        bars.append(retention.bar)
     assert bars == [None, 7.0, 6.0]
+    assert Retention(empty_plan(report="{top: 2}"), journal, tmp_path).bar == 6.0
 
 
 def test_with_several_objectives_every_trial_may_be_ranked_and_baselines_have_the_metric_alone(tmp_path: Path) -> None:

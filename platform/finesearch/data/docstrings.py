@@ -41,10 +41,11 @@ _SENTENCE_END = re.compile(r"(?<=[a-z)\]\"'`…][.!?])\s+(?=[A-Z])")
 _KEY = re.compile(r"[\W_]+")
 
 
-def standard_library_docstrings(stdlib: Path | None = None) -> dict[str, list[str]]:
+def standard_library_docstrings(stdlib: Path | None = None, rows: int = ROWS) -> dict[str, list[str]]:
     """Columns ``text`` and ``label`` (the module), about 1,600 rows of at least 12 modules, the same on every call.
 
-    stdlib: the folder of the standard library; that of the running interpreter by default.
+    stdlib: the folder of the standard library; that of the running interpreter by default. rows: as few as reach it
+    with large modules capped alike; all that there are where they do not.
 
     Raises:
         DataError: this Python has no readable sources, or too few.
@@ -58,10 +59,10 @@ def standard_library_docstrings(stdlib: Path | None = None) -> dict[str, list[st
             f"{folder}: {total} documentation strings of {len(by_module)} standard modules, expected at least"
             f" {MIN_ROWS} of {MIN_MODULES}.\n  This Python has no sources. Use another one, or files of your own."
         )
-    cap = _cap([len(texts) for texts in by_module.values()], ROWS)
-    rows = [(text, label) for label, texts in by_module.items() for text in sorted(texts, key=_rank)[:cap]]
-    rows.sort(key=lambda row: _rank(row[0]))
-    return {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
+    cap = _cap([len(texts) for texts in by_module.values()], rows)
+    chosen = [(text, label) for label, texts in by_module.items() for text in sorted(texts, key=_rank)[:cap]]
+    chosen.sort(key=lambda row: _rank(row[0]))
+    return {"text": [text for text, _ in chosen], "label": [label for _, label in chosen]}
 
 
 def first_sentence(docstring: str) -> str:

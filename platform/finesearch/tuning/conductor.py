@@ -20,7 +20,7 @@ from finesearch.plan import ADAPTATIONS, Plan, Recipe
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.forecast import Forecast
 from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
-from finesearch.tuning.retention import Retention, bar
+from finesearch.tuning.retention import Retention
 from finesearch.tuning.samplers import make_sampler, trial_seed
 from finesearch.tuning.trial_costs import TrialCosts
 
@@ -190,7 +190,7 @@ class Conductor:
             "seed": trial_seed(self.plan.training.seed, seat.number if seat.study == SEARCH else -1),
             "recipe": self.recipe(seat.study, trial).model_dump(mode="json"),
             "directory": str(self.directory(seat)),
-            "bar": bar(self.journals[SEARCH], self.plan.report.top) if seat.study == SEARCH else None,
+            "bar": self._retention.bar if seat.study == SEARCH else None,
         }
 
     def recipe(self, study: str, trial: FrozenTrial) -> Recipe:

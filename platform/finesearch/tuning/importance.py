@@ -19,11 +19,14 @@ def parameter_importances(journal: Journal) -> dict[str, float]:
     complete = journal.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < FEWEST_TRIALS or len({trial.values[0] for trial in complete}) < 2:
         return {}
+    # With a target given, the evaluator asks what makes it low, whatever the study's direction; and warns that it does.
+    sign = -1.0 if journal.directions[0].maximize else 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes", category=UserWarning)
         found = optuna.importance.get_param_importances(
             journal.study,
             evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
-            target=lambda trial: trial.values[0],
+            target=lambda trial: sign * trial.values[0],
         )
     return {name: float(value) for name, value in found.items()}

@@ -93,6 +93,7 @@ class Journal:
             study_name=name, directions=wanted, pruner=pruner or optuna.pruners.NopPruner()
         )
         self._counts = dict.fromkeys((*_STATES, "running"), 0)
+        self._running: set[int] = set()
         for trial in disk.get_trials(deepcopy=True):
             self._load(trial)
 
@@ -108,6 +109,8 @@ class Journal:
                 trial.datetime_complete = datetime.now()
                 self._disk.set_trial_state_values(trial._trial_id, trial.state, trial.values)
         self._counts[state_name(trial)] += 1
+        if not trial.state.is_finished():
+            self._running.add(trial.number)
         asked = trial.user_attrs.get(ASKED) or {}
         for step in sorted(steps):
             trial.system_attrs.update(steps[step].get("system", {}))
@@ -146,6 +149,7 @@ class Journal:
             disk_id = self._disk.create_new_trial(self._study_id, template_trial=template)
             self._disk_ids[trial.number] = disk_id
             self._counts["running"] += 1
+            self._running.add(trial.number)
             return template
 
     # -- measuring ---------------------------------------------------------------------------------------------------
@@ -175,7 +179,7 @@ class Journal:
                 self._disk.set_trial_intermediate_value(self._disk_ids[number], step, value)
             after = self.get(number).system_attrs
             thought = {k: v for k, v in after.items() if before.get(k) != v}
-            decision = {**evaluation, "value": value, "go_on": go_on, "system": thought}
+            decision = {**evaluation, "value": value, "go_on": go_on, "system": thought, "at": time.time()}
             self._set_user_attr(number, f"{STEP}{step}", decision)
             return go_on
 
@@ -198,6 +202,7 @@ class Journal:
             self._disk.set_trial_state_values(self._disk_ids[number], state, told)
             self._memory._storage.set_trial_state_values(self.get(number)._trial_id, state, told)
             self._counts["running"] -= 1
+            self._running.discard(number)
             self._counts[outcome.state] += 1
             return True
 
@@ -208,8 +213,9 @@ class Journal:
         return self._memory.get_trials(deepcopy=False)
 
     def running(self) -> list[FrozenTrial]:
-        """Trials that were asked for and have not ended: after a restart, those to go on with."""
-        return self._memory.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        """Trials that were asked for and have not ended: after a restart, those to go on with. In order of number."""
+        with self._lock:
+            return [self.get(number) for number in sorted(self._running)]
 
     def counts(self) -> dict[str, int]:
         """Number of trials by state: complete, pruned, failed, running."""

@@ -10,6 +10,9 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
+from finesearch.tuning.halving import RungPruner
+from finesearch.tuning.windowed_tpe import WindowedTPESampler
+
 if TYPE_CHECKING:
     from finesearch.plan import Plan
 
@@ -34,7 +37,7 @@ def make_sampler(plan: Plan, number: int, concurrent_trials: int) -> BaseSampler
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match search.sampler:
             case "tpe":
-                return optuna.samplers.TPESampler(
+                return WindowedTPESampler(
                     n_startup_trials=search.startup_trials,
                     multivariate=True,
                     group=True,  # a conditional space: each branch is modelled by itself
@@ -70,9 +73,7 @@ def make_pruner(plan: Plan, max_steps: int) -> BasePruner:
                 n_startup_trials=search.startup_trials, n_warmup_steps=max(0, search.min_evaluations - 1)
             )
         case "successive_halving":
-            return optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=search.min_evaluations, reduction_factor=search.reduction_factor
-            )
+            return RungPruner(min_resource=search.min_evaluations, reduction_factor=search.reduction_factor)
         case "hyperband":
             return optuna.pruners.HyperbandPruner(
                 min_resource=search.min_evaluations,

@@ -1,0 +1,72 @@
+"""TPE whose suggestions cost the same however many trials there were."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Container
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+WINDOW = 1000
+BEST = 25  # Optuna's TPE calls at most so many trials good
+
+
+class Window(Study):
+    """A study of which the sampler sees the newest ``WINDOW`` trials and the best that are older.
+
+    TPE models the density of good trials and of all others. The good ones are all there; those that are left out are
+    among the others, where thousands draw the same picture as a thousand, at a cost that grows with their number.
+    """
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(study.study_name, study._storage, sampler=study.sampler, pruner=study.pruner)
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        self._chosen = windowed(trials, self.direction is StudyDirection.MAXIMIZE)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._chosen if states is None or trial.state in states]
+
+
+def windowed(trials: list[FrozenTrial], maximize: bool) -> list[FrozenTrial]:
+    """The newest ``WINDOW`` trials, and of the older ones those that run and the ``BEST`` complete; in their order."""
+    if len(trials) <= WINDOW:
+        return trials
+    older = trials[:-WINDOW]
+    complete = [trial for trial in older if trial.state is TrialState.COMPLETE]
+    choose = heapq.nlargest if maximize else heapq.nsmallest
+    best = choose(BEST, complete, key=lambda trial: trial.values[0])
+    running = [trial for trial in older if trial.state is TrialState.RUNNING]
+    return [*sorted([*best, *running], key=lambda trial: trial.number), *trials[-WINDOW:]]
+
+
+class WindowedTPESampler(optuna.samplers.TPESampler):
+    """Optuna's TPE up to ``WINDOW`` trials, and with several objectives; beyond, it sees a :class:`Window`."""
+
+    _window: tuple[int, Study] | None = None
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return super().infer_relative_search_space(self._seen(study, trial), trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return super().sample_relative(self._seen(study, trial), trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return super().sample_independent(self._seen(study, trial), trial, param_name, param_distribution)
+
+    def _seen(self, study: Study, trial: FrozenTrial) -> Study:
+        """What is shown of the study: chosen once for each trial that is suggested."""
+        if len(study.directions) > 1:
+            return study
+        if self._window is None or self._window[0] != trial.number:
+            self._window = (trial.number, Window(study))
+        return self._window[1]
