@@ -24,7 +24,7 @@ from finesearch.ranking_file import NAME as RANKED
 from finesearch.ranking_file import write_ranking
 from finesearch.report import RunRecord, write_report
 from finesearch.signals import leave_cleanly
-from finesearch.standing import kept_standing, score_standing
+from finesearch.standing import kept_standing, rescoring_of, score_standing
 from finesearch.training.cost import keeps_prefixes
 from finesearch.training.workload import measure_workload
 from finesearch.tuning import cluster
@@ -38,6 +38,7 @@ from finesearch.tuning.ray_beside import RayBeside
 from finesearch.tuning.samplers import make_pruner
 from finesearch.tuning.sqlite import open_storage
 from finesearch.tuning.trial_costs import TrialCosts
+from finesearch.tuning.verification import Standby
 
 REFRESH_AT_LEAST_S = 10.0
 REFRESH_SHARE = 0.05  # of the driver's time that may go into partial reports
@@ -113,7 +114,7 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
         progress.start(conductor)
         reporter.start()
         try:
-            _execute(conductor, preflight, folder, progress)
+            standby = _execute(conductor, preflight, folder, progress)
         except FinesearchError:
             with contextlib.suppress(StorageError):
                 reporter.write(Standing(), partial=True)
@@ -123,7 +124,7 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
             progress.stop()
             conductor.spending.keep(force=True)
         progress.say(f"{plan.name}: scoring the best checkpoints again, in clean processes")
-        standing = score_standing(conductor, preflight, folder)
+        standing = score_standing(conductor, preflight, folder, standby)
         conductor.spending.keep(force=True)
         record = reporter.write(standing, partial=False)
         write_ranking(folder, plan, record)
@@ -154,7 +155,8 @@ def open_conductor(
     return Conductor(plan, search, baselines, folder, concurrent_trials, spending, fixed, costs=costs)
 
 
-def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress: Progress) -> None:
+def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress: Progress) -> Standby | None:
+    """Run the trials; a process for final scoring where one could be made ready beside the last of them."""
     from finesearch.training.prefix.depth import cuts_of_space
     from finesearch.tuning.execute import execute
 
@@ -170,6 +172,12 @@ def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress:
         goal,
         cuts_of_space(plan.space, preflight.model.num_layers),
     )
+    made: list[Standby] = []
+
+    def make_ready() -> None:
+        if not plan.training.gpus_per_worker:
+            made.append(Standby(rescoring_of(plan, folder)))
+
     if not conductor.is_finished:
         progress.say(f"{plan.name}: starting worker groups (about 10 s)")
     execute(
@@ -184,7 +192,9 @@ def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress:
             run_name=plan.name,
             scratch=str(folder / "scratch"),
         ),
+        make_ready,
     )
+    return made[0] if made else None
 
 
 def conclude(record: RunRecord, conductor: Conductor, reporter: Reporter, progress: Progress) -> RunRecord:

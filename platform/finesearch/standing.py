@@ -18,7 +18,7 @@ from finesearch.scores import Intervals, Score, ScoreBook, mismatch
 from finesearch.tuning.conductor import SEARCH, Conductor
 from finesearch.tuning.journal import state_name
 from finesearch.tuning.retention import rankable
-from finesearch.tuning.verification import Rescored, Rescoring, rescore_all
+from finesearch.tuning.verification import Rescored, Rescoring, Standby, rescore_all
 
 MAJORITY, ORDINARY_ROW = "majority", "ordinary"
 SHOWN = {
@@ -28,13 +28,9 @@ SHOWN = {
 """What the report says of the fixed recipes."""
 
 
-def score_standing(conductor: Conductor, preflight: Preflight, folder: Path) -> Standing:
-    """Reload and score what can be ranked, and the baselines; needs Ray for the clean processes."""
-    plan, book = conductor.plan, ScoreBook(folder / "scores")
-    known = _kept(conductor, book)
-    missing = {name: path for name, path in _wanted(conductor).items() if name not in known}
-    checkpoints = {name: path for name, path in missing.items() if path is not None}
-    rescoring = Rescoring(
+def rescoring_of(plan: Plan, folder: Path) -> Rescoring:
+    """How the checkpoints of a run are scored again."""
+    return Rescoring(
         plan.task,
         plan.training,
         str(plan.base),
@@ -43,7 +39,21 @@ def score_standing(conductor: Conductor, preflight: Preflight, folder: Path) -> 
         plan.report.generation,
         plan.search.seed,
     )
-    found = rescore_all(list(checkpoints.values()), rescoring, conductor.concurrent_trials)
+
+
+def score_standing(
+    conductor: Conductor, preflight: Preflight, folder: Path, standby: Standby | None = None
+) -> Standing:
+    """Reload and score what can be ranked, and the baselines; needs Ray for the clean processes.
+
+    standby: one of them, if there is one already.
+    """
+    plan, book = conductor.plan, ScoreBook(folder / "scores")
+    known = _kept(conductor, book)
+    missing = {name: path for name, path in _wanted(conductor).items() if name not in known}
+    checkpoints = {name: path for name, path in missing.items() if path is not None}
+    rescoring, at_once = rescoring_of(plan, folder), conductor.concurrent_trials
+    found = rescore_all(list(checkpoints.values()), rescoring, at_once, standby)
     rescored = dict(zip(checkpoints, found, strict=True))
     if MAJORITY in missing:
         rescored[MAJORITY] = score_majority(preflight)

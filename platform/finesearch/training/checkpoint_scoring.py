@@ -68,6 +68,17 @@ class CheckpointScorer:
                 move(model, self.processes.device)
             return LoadedCheckpoint(self, folder, record, model)
 
+    def prepare(self) -> None:
+        """Read what is read once, now.
+
+        Raises:
+            DataError, ModelError: it cannot be read.
+        """
+        assert self.materials.base_reference
+        # Imports what builds a model.
+        import finesearch.training.checkpoint_model
+        import finesearch.training.prompting.attempt  # noqa: F401
+
     @cached_property
     def materials(self) -> Materials:
         """What is read once."""

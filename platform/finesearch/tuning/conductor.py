@@ -107,6 +107,15 @@ class Conductor:
         is_spent = counts["complete"] + counts["pruned"] >= self._wanted()
         return not self._waiting and not self._missing_baselines and is_spent
 
+    @property
+    def is_ending(self) -> bool:
+        """The last trials run, fewer than could: nothing more will be started beside them, unless one of them fails."""
+        if self.closing or self._waiting or self._missing_baselines:
+            return False
+        counts = self.journals[SEARCH].counts()
+        ended = counts["complete"] + counts["pruned"]
+        return ended + counts["running"] >= self._wanted() and 0 < len(self._seats) < self.concurrent_trials
+
     def _wanted(self) -> int:
         wanted = self.plan.budget.trials
         if self.plan.search.sampler == "grid":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ ACTOR_DEATHS = 2  # a trial whose Tune actor died is run again this often
 
 
 class _StopAll(Stopper):
-    """Ends running trials when the conductor says that nothing they report would be used."""
+    """Ends running trials when the conductor says that nothing they report would be used; called again and again."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, when_ending: Callable[[], None]) -> None:
         self._conductor: Conductor | None = conductor
+        self._when_ending: Callable[[], None] | None = when_ending
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -34,14 +36,19 @@ class _StopAll(Stopper):
         if self._conductor is None:
             return False
         self._conductor.tick()
+        if self._when_ending is not None and self._conductor.is_ending:
+            self._when_ending()
+            self._when_ending = None
         return self._conductor.is_stopped
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_conductor": None}
+        return {"_conductor": None, "_when_ending": None}
 
 
-def execute(conductor: Conductor, settings: GroupSettings) -> None:
+def execute(conductor: Conductor, settings: GroupSettings, when_ending: Callable[[], None] = lambda: None) -> None:
     """Run trials until the conductor has had enough.
+
+    when_ending: called once, when a worker group has nothing more to do and others still have.
 
     Raises:
         FinesearchError: what a worker met that would end every trial (bad data, a full disk).
@@ -66,7 +73,7 @@ def execute(conductor: Conductor, settings: GroupSettings) -> None:
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(scratch),  # Tune's own files are never read again
-                stop=_StopAll(conductor),
+                stop=_StopAll(conductor, when_ending),
                 failure_config=tune.FailureConfig(max_failures=ACTOR_DEATHS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,13 +47,16 @@ class Rescoring:
     choices: GenerationChoices | None = None
     seed: int = 0
 
+    def scorer(self) -> CheckpointScorer:
+        return CheckpointScorer(self.task, self.training, self.base, self.cache)
 
-def rescore(checkpoints: Sequence[str], rescoring: Rescoring) -> list[Rescored]:
+
+def rescore(checkpoints: Sequence[str], rescoring: Rescoring, scorer: CheckpointScorer | None = None) -> list[Rescored]:
     """Load each checkpoint from disk and score it on both splits, validation first; test is read once for each.
 
     Data, tokens and base model are read once for all of them, and each checkpoint once for all of its scores.
     """
-    scorer = CheckpointScorer(rescoring.task, rescoring.training, rescoring.base, rescoring.cache)
+    scorer = scorer or rescoring.scorer()
     rescored = []
     for checkpoint in checkpoints:
         try:
@@ -88,8 +92,42 @@ def _rescored(scorer: CheckpointScorer, checkpoint: str, rescoring: Rescoring) -
     )
 
 
-def rescore_all(checkpoints: Sequence[str], rescoring: Rescoring, processes: int) -> list[Rescored]:
+class Standby:
+    """A process that reads all but the checkpoints while the last trials still run.
+
+    It takes part in no trial, and holds no device: on a GPU there would be none for it.
+    """
+
+    def __init__(self, rescoring: Rescoring) -> None:
+        self._clerk: Any = ray.remote(_Clerk).options(num_cpus=0).remote(rescoring)
+
+    def rescore(self, checkpoints: Sequence[str]) -> Any:
+        """A reference to what ``rescore`` gives."""
+        return self._clerk.rescore.remote(list(checkpoints))
+
+    def end(self) -> None:
+        ray.kill(self._clerk)
+
+
+class _Clerk:
+    """What runs in the process of a ``Standby``."""
+
+    def __init__(self, rescoring: Rescoring) -> None:
+        self._rescoring, self._scorer = rescoring, rescoring.scorer()
+        # What is wrong is told when it is asked.
+        with contextlib.suppress(FinesearchError), self._scorer.working():
+            self._scorer.prepare()
+
+    def rescore(self, checkpoints: Sequence[str]) -> list[Rescored]:
+        return rescore(checkpoints, self._rescoring, self._scorer)
+
+
+def rescore_all(
+    checkpoints: Sequence[str], rescoring: Rescoring, processes: int, standby: Standby | None = None
+) -> list[Rescored]:
     """Score checkpoints in processes that never saw the search, at most ``processes`` at once.
+
+    standby: one of them, made before; it ends here.
 
     Importing takes longer than scoring, so each process takes a share; a share whose process dies is scored again one
     by one, so that a checkpoint that kills its process takes no other along.
@@ -103,7 +141,10 @@ def rescore_all(checkpoints: Sequence[str], rescoring: Rescoring, processes: int
     )(rescore)
     found: dict[str, Rescored] = {}
     shares = [list(checkpoints[start::processes]) for start in range(min(processes, len(checkpoints)))]
-    waiting = [(share, remote.remote(share, rescoring)) for share in shares]
+    waiting = [
+        (share, remote.remote(share, rescoring) if number or not standby else standby.rescore(share))
+        for number, share in enumerate(shares)
+    ]
     alone: list[str] = []
     for share, reference in waiting:
         try:
@@ -111,6 +152,8 @@ def rescore_all(checkpoints: Sequence[str], rescoring: Rescoring, processes: int
             found.update(zip(share, rescored, strict=True))
         except ray.exceptions.RayError:
             alone += share
+    if standby is not None:
+        standby.end()
     for checkpoint in alone:
         try:
             found[checkpoint] = ray.get(remote.remote([checkpoint], rescoring))[0]
