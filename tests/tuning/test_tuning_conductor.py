@@ -289,3 +289,18 @@ def test_with_several_objectives_every_trial_may_be_ranked_and_baselines_have_th
     job = conductor.next_job("t")
     assert job is not None
     assert (job["study"], job["bar"]) == (SEARCH, None)
+
+
+def test_a_trial_without_weights_says_so_when_more_trials_are_ranked_later(tmp_path: Path) -> None:
+    from finesearch.scores import ScoreBook
+    from finesearch.standing import _kept
+
+    conductor = conduct(tmp_path, empty_plan(report="{top: 1, baselines: []}"))
+    run_one(conductor, 0.9, checkpoint="somewhere")
+    run_one(conductor, 0.8, checkpoint=None)
+    assert _kept(conductor, ScoreBook(tmp_path / "scores")) == {}
+    wider = conduct(tmp_path, empty_plan(report="{top: 2, baselines: []}"))
+    known = _kept(wider, ScoreBook(tmp_path / "scores"))
+    assert {name: score.error for name, score in known.items()} == {
+        "trial-0001": "its weights were not kept: it was not among report.top when it ended"
+    }
