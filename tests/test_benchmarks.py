@@ -17,6 +17,7 @@ sys.path.append(str(ROOT / "tests" / "benchmarks"))
 
 SMALL = {
     "cost_aware.py": ["--seeds", "1", "--trials", "12", "--world", "only full is good"],
+    "gpu.py": ["--device", "cpu", "--layers", "2", "--hidden", "32", "--rows", "64"],
     "report.py": ["--trials", "20", "--repeat", "1"],
     "scale.py": ["--sizes", "4", "12", "--repeat", "1"],
     "step.py": ["--rounds", "1", "--steps", "1"],

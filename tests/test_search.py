@@ -237,7 +237,13 @@ def test_a_signal_leaves_a_partial_report_and_the_same_command_goes_on_past_a_da
     for name in ("tiny.yaml", "train.csv", "validation.csv", "test.csv"):
         shutil.copy(bench / name, tmp_path)
     shutil.copytree(bench / "model", tmp_path / "model")
-    changes = ("training.epochs=60", "budget.trials=2", "report.top=3", "report.baselines=[majority]")
+    changes = (
+        "training.epochs=160",
+        "training.prefix_cache=off",
+        "budget.trials=2",
+        "report.top=3",
+        "report.baselines=[majority]",
+    )
     arguments = ["tiny.yaml", *(word for change in changes for word in ("--set", change))]
     checkpoints = tmp_path / "runs" / "tiny" / "checkpoints"
     with front_door(tmp_path, *arguments) as driver:
