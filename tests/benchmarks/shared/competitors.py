@@ -208,6 +208,8 @@ def timed(command: Sequence[str], folder: Path) -> tuple[float, float]:
             **{name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "RAY_ADDRESS")},
             "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_CACHE": str(folder / "datasets"),
+            # Nobody finds what an earlier run has kept.
+            "XDG_CACHE_HOME": str(folder / "cache"),
             "PYTHONPATH": str(SHARED.parent),
             "RAY_TMPDIR": ray_folder,
             "RAY_USAGE_STATS_ENABLED": "0",
