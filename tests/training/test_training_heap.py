@@ -20,11 +20,11 @@ torch.ones(64_000_000).add_(1.0)
 mapped = [faults_of_a_block() for _ in range(4)]
 start = resident_pages()
 keep_freed_pages()
-# What else is allocated in between can make a block move on once, until the free room behind it is large enough.
-kept = sorted(faults_of_a_block() for _ in range(9))
+# What else is allocated in between makes a block move on some times, until the free room between is large enough.
+kept = [faults_of_a_block() for _ in range(24)]
 held = resident_pages()
 give_freed_pages_back()
-print(min(mapped), kept[4], held - start, resident_pages() - start)
+print(min(mapped), max(kept[-4:]), held - start, resident_pages() - start)
 """
 
 
@@ -38,5 +38,5 @@ def test_a_block_is_cleared_by_the_system_once_and_not_in_every_step() -> None:
     # 64 MB are 15,625 pages of 4 KiB; larger pages are fewer faults.
     assert mapped > 20
     assert kept < mapped / 10
-    assert held > 10_000
+    assert 10_000 < held < 10 * 15_625
     assert given_back < 1_000

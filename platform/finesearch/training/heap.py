@@ -1,7 +1,9 @@
 """Freed memory stays with the process while a trial trains, and goes back to the system after it.
 
 The gradient of an embedding table is a fresh block of tens of megabytes in every step. By default the C library maps
-such blocks one by one and unmaps them when they are freed, so that the system clears each page anew in every step.
+such blocks one by one and unmaps them when they are freed, so that the system clears each page anew in every step. A
+block moves on some times before the room that it left suits the next one (seen: up to five times), so that a trial may
+hold some more of them than it uses.
 """
 
 from __future__ import annotations
