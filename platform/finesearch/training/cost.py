@@ -17,6 +17,7 @@ from finesearch.training.workload import Reading, Workload
 
 THROUGH_ONLY = frozenset({"lora", "ia3", "norms_only", "biases_only", "prompt_tuning", "p_tuning", "prefix_tuning"})
 """Adaptations under which a gradient flows through every block and no matrix of them trains."""
+PROMPT_TOKENS = 12  # of a template's own words
 ANSWER_TOKENS = 2  # of a candidate that an asked model scores
 
 
@@ -116,8 +117,8 @@ class CostModel:
         """Parameters that a recipe trains, roughly where that hangs on names or targets."""
         sizes, load = self.workload.dimensions, self.workload
         if recipe.adaptation in THROUGH_ONLY:
-            rank = recipe.adaptation_parameters.get("rank", 2)
-            return float(8 * rank * sizes.hidden_size * sizes.blocks)
+            rank = int(recipe.adaptation_parameters.get("rank", 2))
+            return 8.0 * rank * sizes.hidden_size * sizes.blocks
         if recipe.adaptation in ("full", "pattern", "gradual_unfreezing"):
             return float(load.parameters)
         weights = [stack.weights for stack in sizes.stacks for _ in range(stack.blocks)]
@@ -159,7 +160,8 @@ class CostModel:
         load = self.workload
         shown = int(recipe.adaptation_parameters.get("examples") or 0)
         blocks, rows = load.dimensions.blocks, load.validation_rows
-        readings = tuple(reading.repeated(1 + shown, load.positions) for reading in load.validation)
+        asked = tuple(reading.lengthened(PROMPT_TOKENS, rows) for reading in load.validation)
+        readings = tuple(reading.repeated(1 + shown, load.positions) for reading in asked)
         work = self._passes(readings, 0, blocks, 1.0)
         if recipe.adaptation_parameters.get("selection") == "similar":
             work += self._passes(load.train, 0, blocks, 1.0)

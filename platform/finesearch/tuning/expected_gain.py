@@ -48,8 +48,8 @@ def expected_gain(
     spread = np.maximum(spread, 1e-3 * max(float(np.ptp(clipped)), 1e-9))
     gain = mean - told.max()
     improvement: np.ndarray = gain * norm.cdf(gain / spread) + spread * norm.pdf(gain / spread)
-    floored: np.ndarray = np.maximum(improvement, SMALLEST_GAIN * spread)
-    return floored
+    positive: np.ndarray = np.maximum(improvement, SMALLEST_GAIN * spread)
+    return positive
 
 
 def encode(space: Space, configuration: Mapping[str, Scalar]) -> np.ndarray:
