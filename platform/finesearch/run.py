@@ -13,6 +13,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from finesearch.durable import replace_synced, storage_errors
 from finesearch.errors import FinesearchError, RunConflictError, SearchError, StorageError
 from finesearch.outcome import Standing, build_record
@@ -175,7 +177,8 @@ def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress:
     made: list[Standby] = []
 
     def make_ready() -> None:
-        if not plan.training.gpus_per_worker:
+        needed = 2 * (cluster.GROUP_BYTES + 2 * preflight.model.bytes_in_training)
+        if not plan.training.gpus_per_worker and psutil.virtual_memory().available > needed:
             made.append(Standby(rescoring_of(plan, folder)))
 
     if not conductor.is_finished:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from optuna.samplers import RandomSampler
 
+from cost_examples import minilm_workload
 from finesearch.errors import DataError, DiskFullError
 from finesearch.outcome import trial_row
 from finesearch.plan import FIXED_RECIPES, Plan
@@ -17,6 +18,7 @@ from finesearch.tuning.journal import Direction, Journal, Outcome, state_name
 from finesearch.tuning.retention import Retention
 from finesearch.tuning.samplers import make_pruner
 from finesearch.tuning.sqlite import open_storage
+from finesearch.tuning.trial_costs import TrialCosts
 from plans import empty_plan
 
 
@@ -28,14 +30,16 @@ class Clock:
         return self.now
 
 
-def conduct(folder: Path, plan: Plan, clock: Clock | None = None, devices: float = 1.0) -> Conductor:
+def conduct(
+    folder: Path, plan: Plan, clock: Clock | None = None, devices: float = 1.0, costs: TrialCosts | None = None
+) -> Conductor:
     storage = open_storage(folder / "study.db")
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
     search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations))
     baselines = Journal(storage, "baselines", directions[:1])
     spending = Spending({SEARCH: search, BASELINES: baselines}, devices, clock or Clock())
     fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
-    conductor = Conductor(plan, search, baselines, folder, 1, spending, fixed)
+    conductor = Conductor(plan, search, baselines, folder, 1, spending, fixed, costs=costs)
     spending.begin()
     return conductor
 
@@ -304,3 +308,44 @@ def test_a_trial_without_weights_says_so_when_more_trials_are_ranked_later(tmp_p
     assert {name: score.error for name, score in known.items()} == {
         "trial-0001": "its weights were not kept: it was not among report.top when it ended"
     }
+
+
+def test_a_search_is_ending_once_a_group_has_nothing_left_to_do(tmp_path: Path) -> None:
+    conductor = conduct(tmp_path, empty_plan(budget="{trials: 3}"))
+    conductor.concurrent_trials = 2
+    seen = [conductor.is_ending]
+    for name in "ab":
+        assert conductor.next_job(name)
+        seen.append(conductor.is_ending)
+    conductor.trial_ended("a", complete(0.5), False)
+    assert conductor.next_job("c")
+    seen.append(conductor.is_ending)
+    conductor.trial_ended("b", complete(0.6), False)
+    seen.append(conductor.is_ending)
+    # It fails: another takes its place, and then there is a last one again.
+    failed = {"state": "failed", "reason": "it broke", "error": "TrialError", "detail": {}}
+    conductor.trial_ended("c", failed, False)
+    seen.append(conductor.is_ending)
+    assert conductor.next_job("d")
+    seen.append(conductor.is_ending)
+    conductor.trial_ended("d", complete(0.7), False)
+    seen.append(conductor.is_ending)
+    assert seen == [False, False, False, False, True, False, True, False]
+
+
+def test_a_search_is_ending_when_little_is_left_by_what_its_trials_cost(tmp_path: Path) -> None:
+    plan = empty_plan(budget="{trials: 4}")
+    conductor = conduct(tmp_path, plan, costs=TrialCosts(plan, minilm_workload()))
+    said = []
+    for _ in range(3):
+        job = conductor.next_job("t")
+        assert job is not None
+        epochs = job["recipe"]["epochs"]
+        conductor.evaluation("t", {**evaluation(1, 0.5, 40.0), "epoch": epochs})
+        conductor.trial_ended("t", complete(0.5, 40.0), False)
+        said.append(conductor.is_ending)
+    assert conductor.next_job("t")
+    said.append(conductor.is_ending)
+    conductor.evaluation("t", {**evaluation(1, 0.5, 36.0), "epoch": 0.9 * epochs})
+    said.append(conductor.is_ending)
+    assert said == [False, False, False, False, True]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SEARCH, BASELINES = "search", "baselines"
+SOON_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,15 @@ class Conductor:
 
     @property
     def is_ending(self) -> bool:
-        """The last trials run, fewer than could: nothing more will be started beside them, unless one of them fails."""
-        if self.closing or self._waiting or self._missing_baselines:
+        """A worker group has nothing left to do while others still run, or all will be over within ``SOON_S``."""
+        if self.closing or self._waiting or self._missing_baselines or not self._seats:
             return False
         counts = self.journals[SEARCH].counts()
-        ended = counts["complete"] + counts["pruned"]
-        return ended + counts["running"] >= self._wanted() and 0 < len(self._seats) < self.concurrent_trials
+        unasked = self._wanted() - counts["complete"] - counts["pruned"] - counts["running"]
+        if unasked <= 0 and len(self._seats) < self.concurrent_trials:
+            return True
+        left = self.seconds_left() if unasked <= self.concurrent_trials else None
+        return left is not None and left <= SOON_S
 
     def _wanted(self) -> int:
         wanted = self.plan.budget.trials

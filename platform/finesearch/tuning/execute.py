@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from finesearch.tuning.scheduler import StudyScheduler
 from finesearch.tuning.searcher import StudySearcher
 from finesearch.tuning.trainable import WarmTrial
 
+LOOK_EVERY_S = 1.0
 ACTOR_DEATHS = 2  # a trial whose Tune actor died is run again this often
 
 
@@ -28,6 +30,7 @@ class _StopAll(Stopper):
     def __init__(self, conductor: Conductor, when_ending: Callable[[], None]) -> None:
         self._conductor: Conductor | None = conductor
         self._when_ending: Callable[[], None] | None = when_ending
+        self._looked_at = time.monotonic()
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -36,9 +39,12 @@ class _StopAll(Stopper):
         if self._conductor is None:
             return False
         self._conductor.tick()
-        if self._when_ending is not None and self._conductor.is_ending:
-            self._when_ending()
-            self._when_ending = None
+        now = time.monotonic()
+        if self._when_ending is not None and now - self._looked_at >= LOOK_EVERY_S:
+            self._looked_at = now
+            if self._conductor.is_ending:
+                self._when_ending()
+                self._when_ending = None
         return self._conductor.is_stopped
 
     def __getstate__(self) -> dict[str, Any]:
