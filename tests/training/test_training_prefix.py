@@ -229,6 +229,17 @@ def test_a_trial_learns_the_same_from_memory(home: Path, tmp_path: Path, gib: fl
     assert not kept()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", FROZEN)
+def test_a_trial_on_a_gpu_learns_the_same_with_and_without(home: Path, tmp_path: Path, name: str) -> None:
+    without, _ = run(bench(home, prefix_cache="off", gpus_per_worker=1.0), trial(tmp_path / "off", **FROZEN[name]))
+    work = bench(home, gpus_per_worker=1.0)
+    with_it, _ = run(work, trial(tmp_path / "auto", **FROZEN[name]))
+    assert alike(without, with_it)
+    assert work._materials.kept["prefix"].bytes > 0
+    assert not kept()
+
+
 def test_in_memory_what_saves_least_goes_first(home: Path, tmp_path: Path) -> None:
     work = bench(home, prefix_cache="memory")
     run(work, trial(tmp_path / "shallow", **FROZEN["train_top"]))
@@ -420,7 +431,7 @@ def test_what_does_not_fit_is_computed_as_it_comes(home: Path, tmp_path: Path) -
     sizes = sum(entry.bytes for entry in entries.every_entry())
     shutil.rmtree(entries.home())
     half, _ = run(
-        bench(home, prefix_cache_disk_gib=0.7 * sizes / (1 << 30)), trial(tmp_path / "half", **FROZEN["train_top"])
+        bench(home, prefix_cache_disk_gib=0.5 * sizes / (1 << 30)), trial(tmp_path / "half", **FROZEN["train_top"])
     )
     assert any(not entry.is_complete for entry in entries.every_entry())
     assert alike(whole, without)

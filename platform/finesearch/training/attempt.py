@@ -19,6 +19,7 @@ from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
 from finesearch.training.depths import check_depths, parameter_depths
 from finesearch.training.engine import EngineSettings, running_engine
 from finesearch.training.global_batch import Learner
+from finesearch.training.heap import freed_pages_kept
 from finesearch.training.history import Yardstick
 from finesearch.training.optimizers import build_optimizer
 from finesearch.training.precision import choose_precision, compute_in, move
@@ -97,7 +98,7 @@ def run_attempt(
     prefix = open_prefix(
         materials, training, spec.recipe, model, adapted, precision.name, processes, beat, is_untouched
     )
-    with closing(prefix), running_engine(model, optimizer, settings, processes) as engine:
+    with closing(prefix), freed_pages_kept(), running_engine(model, optimizer, settings, processes) as engine:
         tokens, steps = materials.tokens.train, settings.accumulation_steps
         smoothing = spec.recipe.label_smoothing
         weights, weight_warnings = _class_weights(materials, spec)

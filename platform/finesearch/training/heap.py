@@ -10,19 +10,31 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Of glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 NEVER = 2**31 - 1
+DEFAULT_MMAP_MAX, DEFAULT_TRIM_THRESHOLD = 65536, 128 * 1024
 
 
-def keep_freed_pages() -> None:
-    """Have glibc serve large blocks from its heap as well, and not shrink that by itself; elsewhere nothing changes."""
+@contextmanager
+def freed_pages_kept() -> Iterator[None]:
+    """Inside the block glibc serves large blocks from its heap as well, and does not shrink that by itself; elsewhere
+    nothing changes."""
     tune = _function("mallopt")
-    if tune is not None:
-        tune(M_MMAP_MAX, 0)
-        tune(M_TRIM_THRESHOLD, NEVER)
+    if tune is None:
+        yield
+        return
+    tune(M_MMAP_MAX, 0)
+    tune(M_TRIM_THRESHOLD, NEVER)
+    try:
+        yield
+    finally:
+        tune(M_MMAP_MAX, DEFAULT_MMAP_MAX)
+        tune(M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
 
 
 def give_freed_pages_back() -> None:

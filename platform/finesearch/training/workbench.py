@@ -77,12 +77,10 @@ class Workbench:
         import torch
 
         from finesearch.training.engine import prepare_imports
-        from finesearch.training.heap import keep_freed_pages
         from finesearch.training.randomness import compute_repeatably
 
         device = torch.device("cuda" if self.training.gpus_per_worker > 0 else "cpu")
         prepare_imports(device)
-        keep_freed_pages()
         compute_repeatably(device)
 
     @cached_property

@@ -150,7 +150,7 @@ class _Opening:
         passes = Passes(self.model, self.materials.task, base, stacks, self.processes)
         feed, forms = fitted(passes, self.materials.tokens.train, depth.blocks, self.precision)
         cuts = needed_cuts(stacks, depth.blocks)
-        found = {split: store.find(self._wish(split, passes, cuts, forms)) for split in SPLITS}
+        found = store.find({split: self._wish(split, passes, cuts, forms) for split in SPLITS})
         problems = tuple(store.problems) if isinstance(store, DiskStore) else ()
         servings = {}
         for split, by_cut in found.items():

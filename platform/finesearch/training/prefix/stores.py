@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from finesearch.training.heap import give_freed_pages_back
 from finesearch.training.prefix import entries
 from finesearch.training.prefix.check import Form
 from finesearch.training.prefix.passes import Passes, count_tokens
@@ -69,8 +70,8 @@ class Store(ABC):
     """Where outputs are kept."""
 
     @abstractmethod
-    def find(self, wish: Wish) -> Mapping[int, Rows]:
-        """Cut -> its rows, for the cuts that can be had; what is not there yet is computed.
+    def find(self, wishes: Mapping[str, Wish]) -> dict[str, Mapping[int, Rows]]:
+        """Split -> cut -> its rows, for the cuts that can be had; what is not there yet is computed.
 
         Raises:
             Unfit: see ``capture``.
@@ -89,16 +90,35 @@ class DiskStore(Store):
     memory_bytes: int
     problems: list[str] = field(default_factory=list)
 
-    def find(self, wish: Wish) -> Mapping[int, Rows]:
-        if self._missing(wish, wish.cuts):
-            try:
-                entries.home().mkdir(parents=True, exist_ok=True)
-                with _alone(entries.home() / f"{wish.key}.lock", wish.beat):
-                    if missing := self._missing(wish, wish.cuts):
-                        self._compute(wish, missing)
-            except OSError as error:
-                # Nothing is lost but time: what cannot be kept is computed again and again.
-                self.problems.append(f"prefix cache: {entries.home()} cannot be written ({error}).")
+    def find(self, wishes: Mapping[str, Wish]) -> dict[str, Mapping[int, Rows]]:
+        opened: dict[str, Mapping[int, Rows]] = {}
+        # While somebody computes one split, another can be computed here.
+        for waits in (False, True):
+            for split, wish in wishes.items():
+                if split not in opened and self._is_tried(wish, waits):
+                    # At once: what nobody reads may be deleted for what is made next.
+                    opened[split] = self._opened(wish)
+        return opened
+
+    def _is_tried(self, wish: Wish, waits: bool) -> bool:
+        try:
+            return self._is_made(wish, waits)
+        except OSError as error:
+            # Nothing is lost but time: what cannot be kept is computed again and again.
+            self.problems.append(f"prefix cache: {entries.home()} cannot be written ({error}).")
+            return True
+
+    def _is_made(self, wish: Wish, waits: bool) -> bool:
+        """Compute what is missing; False where somebody else does and this process is not to wait."""
+        if not self._missing(wish, wish.cuts):
+            return True
+        entries.home().mkdir(parents=True, exist_ok=True)
+        with _alone(entries.home() / f"{wish.key}.lock", wish.beat, waits) as is_alone:
+            if is_alone and (missing := self._missing(wish, wish.cuts)):
+                self._compute(wish, missing)
+        return is_alone
+
+    def _opened(self, wish: Wish) -> Mapping[int, Rows]:
         opened: dict[int, Rows] = {}
         for cut in wish.cuts:
             path = entries.entry_path(wish.key, cut)
@@ -150,6 +170,8 @@ def _write(wish: Wish, cuts: list[int], share: float) -> None:
     finally:
         for path in temporary.values():
             shutil.rmtree(path, ignore_errors=True)
+        # Training needs what the passes have left.
+        give_freed_pages_back()
 
 
 @dataclass(eq=False)
@@ -163,7 +185,10 @@ class MemoryStore(Store):
     _kept: dict[tuple[str, int], MemoryRows] = field(default_factory=dict)
     _uses: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def find(self, wish: Wish) -> Mapping[int, Rows]:
+    def find(self, wishes: Mapping[str, Wish]) -> dict[str, Mapping[int, Rows]]:
+        return {split: self._found(wish) for split, wish in wishes.items()}
+
+    def _found(self, wish: Wish) -> Mapping[int, Rows]:
         missing = [cut for cut in wish.cuts if (wish.key, cut) not in self._kept]
         if missing:
             self._compute(wish, missing)
@@ -199,8 +224,11 @@ class MemoryStore(Store):
 
 
 @contextlib.contextmanager
-def _alone(path: Path, beat: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock that the kernel drops with the process; give signs of life while waiting for it."""
+def _alone(path: Path, beat: Callable[[], None], waits: bool) -> Iterator[bool]:
+    """Hold a lock that the kernel drops with the process; give signs of life while waiting for it.
+
+    waits: False to go on at once if another holds it; inside the block, whether this process does.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         while True:
@@ -208,8 +236,11 @@ def _alone(path: Path, beat: Callable[[], None]) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if not waits:
+                    yield False
+                    return
                 beat()
                 time.sleep(POLL_S)
-        yield
+        yield True
     finally:
         os.close(descriptor)
