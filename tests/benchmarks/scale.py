@@ -5,8 +5,8 @@
 Trials do nothing, and Ray is left out: the conductor is driven as Tune's searcher and scheduler drive it, with its
 journal on disk, three evaluations a trial, TPE and successive halving. Each size runs in a process of its own. A
 suggestion is one ``journal.ask`` after so many trials, the median of several (``gp`` up to 300 trials only: its time
-grows with their cube). Growth is an exponent between two sizes: of the whole work, of which 1 is linear, or of one trial
-in the last tenth of a search, of which 0 is. The goal is about the latter, between the two largest sizes.
+grows with their cube). Growth is an exponent between two sizes: of the whole work, of which 1 is linear, or of one
+trial in the last tenth of a search, of which 0 is. The goal is about the latter, between the two largest sizes.
 """
 
 from __future__ import annotations
