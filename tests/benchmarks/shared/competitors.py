@@ -29,6 +29,7 @@ EXPERT = "the same, by an expert"
 RAY = "Ray Tune: OptunaSearch, ASHA, a TorchTrainer in each trial"
 BATCH_SIZE = 32
 MAX_LENGTH = 128
+LIMIT_S = 3 * 3600.0  # of one process; one that takes longer hangs
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ def timed(command: Sequence[str], folder: Path) -> tuple[float, float]:
 
     Raises:
         RuntimeError: it failed; with the end of what it said.
+        subprocess.TimeoutExpired: it took longer than ``LIMIT_S``.
     """
     log = folder / "log.txt"
     # Ray's sockets need a short path.
@@ -217,7 +219,9 @@ def timed(command: Sequence[str], folder: Path) -> tuple[float, float]:
         }
         with log.open("wb") as file:
             began, started = time.time(), time.perf_counter()
-            done = subprocess.run(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+            done = subprocess.run(
+                command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT, timeout=LIMIT_S
+            )
             seconds = time.perf_counter() - started
     if done.returncode != 0:
         said = log.read_text(encoding="utf-8", errors="replace")[-4000:]

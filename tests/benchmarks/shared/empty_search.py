@@ -85,7 +85,10 @@ def resident_bytes() -> int:
 
 
 def measure(trials: int, sampler: str, pruner: str, folder: Path) -> dict[str, Any]:
-    """Seconds of the whole search by part, of its last tenth, of its report; memory in bytes."""
+    """Seconds of the whole search by part, of a trial in its last tenth, of its report; memory in bytes.
+
+    ``ask`` is a part of ``next_job``.
+    """
     search = f"{{sampler: {sampler}, pruner: {pruner}, concurrent_trials: 1}}"
     plan = empty_plan("scale", budget=f"{{trials: {trials}}}", search=search)
     conductor = open_conductor(plan, folder, 1)
@@ -93,13 +96,14 @@ def measure(trials: int, sampler: str, pruner: str, folder: Path) -> dict[str, A
     journal.ask = watch.time("ask", journal.ask)  # type: ignore[method-assign]
     before = resident_bytes()
     last = max(1, trials // 10)
-    until_last = 0.0
+    until_last: dict[str, float] = {}
     for number in range(trials):
         if number == trials - last:
-            until_last = sum(watch.seconds[part] for part in PARTS)
+            until_last = dict(watch.seconds)
         run_trial(conductor, watch, number)
     assert conductor.is_finished
-    seconds = sum(watch.seconds[part] for part in PARTS)
+    by_part = {part: watch.seconds[part] for part in (*PARTS, "ask")}
+    at_the_end = {part: (seconds - until_last.get(part, 0.0)) / last for part, seconds in by_part.items()}
     grown = resident_bytes() - before
     opening = time.perf_counter()
     again = open_conductor(plan, folder, 1)
@@ -109,9 +113,9 @@ def measure(trials: int, sampler: str, pruner: str, folder: Path) -> dict[str, A
         "trials": trials,
         "sampler": sampler,
         "counts": journal.counts(),
-        "seconds": seconds,
-        "seconds_by_part": {**{part: watch.seconds[part] for part in PARTS}, "ask": watch.seconds["ask"]},
-        "seconds_per_trial_at_the_end": (seconds - until_last) / last,
+        "seconds": sum(by_part[part] for part in PARTS),
+        "seconds_by_part": by_part,
+        "seconds_per_trial_at_the_end": {**at_the_end, "whole": sum(at_the_end[part] for part in PARTS)},
         "grown_bytes": grown,
         "opening_s": opened_s,
         "report_s": report_seconds(conductor, folder / "report"),

@@ -7,6 +7,7 @@ Two trials at once, a CPU each. It imports nothing of finesearch; WORK.json is t
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -101,26 +102,31 @@ class Witness(ray.tune.Callback):
             weights_of(self.folder, trial.trial_id).unlink(missing_ok=True)
 
 
+def space(constants: dict[str, Any], trial: Any) -> dict[str, Any]:
+    """Draws a configuration; ``constants`` go along with it."""
+    trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True)
+    trial.suggest_float("weight_decay", 0.0, 0.3)
+    suggest_adaptation(trial)
+    return constants
+
+
 def search(work: dict[str, Any]) -> dict[str, Any]:
     """All trials."""
     folder = os.path.abspath("tune")
     os.makedirs(folder)
     witness = Witness(folder)
 
-    def space(trial: Any) -> dict[str, Any]:
-        trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True)
-        trial.suggest_float("weight_decay", 0.0, 0.3)
-        suggest_adaptation(trial)
-        return {"work": work, "folder": folder}
-
+    # Tune pickles its searcher, so this cannot be a closure.
+    drawn = functools.partial(space, {"work": work, "folder": folder})
+    # Train asks the dashboard whether a trial that was stopped still holds its worker's CPU; without it, for ever.
+    ray.init(num_cpus=CONCURRENT_TRIALS, include_dashboard=True, logging_level="error")
     # A trial only waits for its worker, which holds the CPU.
-    ray.init(num_cpus=CONCURRENT_TRIALS, include_dashboard=False, logging_level="error")
     results = ray.tune.Tuner(
         ray.tune.with_resources(run_trial, {"cpu": 0.001}),
         tune_config=ray.tune.TuneConfig(
             metric="accuracy",
             mode="max",
-            search_alg=OptunaSearch(space=space, metric="accuracy", mode="max", seed=work["seed"]),
+            search_alg=OptunaSearch(space=drawn, metric="accuracy", mode="max", seed=work["seed"]),
             scheduler=ASHAScheduler(max_t=work["epochs"]),
             num_samples=work["num_trials"],
             max_concurrent_trials=CONCURRENT_TRIALS,
