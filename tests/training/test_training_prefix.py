@@ -29,6 +29,7 @@ from finesearch.training.prefix import entries
 from finesearch.training.prefix.bottom import Feed, Unfit, capture, needed_cuts, stacks_of
 from finesearch.training.prefix.depth import cuts_of_space, depth_of
 from finesearch.training.prefix.rows import FileRows, MemoryRows, RowWriter
+from tiny_writers import write_tiny_writer
 
 READ = "prefix cache: outputs of frozen layers were computed once and reused by epochs, evaluations and trials."
 ROWS = {
@@ -107,7 +108,7 @@ def test_a_cut_above_an_encoder_takes_its_end_along(cut: int) -> None:
     model = writer("bart").eval()
     inputs = {**ROWS, "decoder_input_ids": torch.tensor([[2, 4, 6], [2, 7, 0]])}
     anatomy = study(model, inputs)
-    stacks = stacks_of(anatomy, is_encoder_decoder=True)
+    stacks = stacks_of(anatomy, is_encoder_decoder=True, has_target=True)
     cuts = needed_cuts(stacks, cut)
     assert cuts == ((cut,) if cut <= 2 else (2, cut))
     captured = capture(model, anatomy, inputs, cuts)
@@ -290,6 +291,30 @@ def test_every_kind_of_task_learns_the_same(works: Any, name: str, adaptation: s
         assert f"not used with {adaptation}, since its layers (T5Block) hand on more than hidden states" in notes
     else:
         assert READ in notes
+
+
+@pytest.mark.parametrize("name", ["freeze_bottom", "head_only"])
+def test_an_encoder_decoder_that_classifies_learns_the_same(tmp_path: Path, name: str) -> None:
+    home = write_home(tmp_path / "home")
+    shutil.rmtree(home / "model")
+    write_tiny_writer(home / "model", "bart")
+    without, _ = run(bench(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN[name]))
+    with_it, _ = run(bench(home), trial(tmp_path / "auto", **FROZEN[name]))
+    assert alike(without, with_it)
+    assert READ in with_it.notes
+    assert sorted(kept()) == ([2, 3] if name == "freeze_bottom" else [2, 4])
+
+
+def test_a_model_that_mixes_padding_in_is_refused(tmp_path: Path) -> None:
+    from transformers import FNetConfig, FNetModel
+
+    home = write_home(tmp_path / "home")
+    settings = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64, "vocab_size": 200}
+    FNetModel(FNetConfig(**settings, max_position_embeddings=64)).save_pretrained(home / "model")
+    result, _ = run(bench(home), trial(tmp_path / "trial", adaptation="head_only"))
+    why = "it takes no attention mask, so that padding changes what it computes"
+    assert f"prefix cache: not used with head_only, since {why}." in result.notes
+    assert not kept()
 
 
 def test_later_trials_and_other_processes_compute_nothing(home: Path, tmp_path: Path) -> None:

@@ -32,11 +32,14 @@ class _Reached(Exception):  # noqa: N818 - ends a pass that has gone far enough
 
 @dataclass(frozen=True)
 class Stack:
-    """One list of blocks in the order in which they run. ``first`` is the number of blocks that run before it."""
+    """One list of blocks in the order in which they run.
+
+    first: number of blocks that run before it. reads_target: its positions are those of ``decoder_input_ids``.
+    """
 
     blocks: tuple[str, ...]
     first: int
-    is_decoder: bool
+    reads_target: bool
 
     @property
     def last(self) -> int:
@@ -44,8 +47,11 @@ class Stack:
         return self.first + len(self.blocks)
 
 
-def stacks_of(anatomy: Anatomy, is_encoder_decoder: bool) -> tuple[Stack, ...]:
+def stacks_of(anatomy: Anatomy, is_encoder_decoder: bool, has_target: bool) -> tuple[Stack, ...]:
     """The lists of blocks, one after the other.
+
+    has_target: whether rows bring ``decoder_input_ids``; where they do not (an encoder-decoder that classifies), both
+    stacks read the same text.
 
     Raises:
         Unfit: blocks of several lists take turns.
@@ -54,9 +60,9 @@ def stacks_of(anatomy: Anatomy, is_encoder_decoder: bool) -> tuple[Stack, ...]:
     for number, name in enumerate(anatomy.blocks):
         home = name.rpartition(".")[0]
         if stacks and stacks[-1].blocks[0].rpartition(".")[0] == home:
-            stacks[-1] = Stack((*stacks[-1].blocks, name), stacks[-1].first, stacks[-1].is_decoder)
+            stacks[-1] = Stack((*stacks[-1].blocks, name), stacks[-1].first, stacks[-1].reads_target)
         else:
-            stacks.append(Stack((name,), number, is_decoder=is_encoder_decoder and bool(stacks)))
+            stacks.append(Stack((name,), number, reads_target=has_target and bool(stacks)))
     if len({stack.blocks[0].rpartition(".")[0] for stack in stacks}) < len(stacks):
         raise Unfit("blocks of several lists take turns")
     if len(stacks) > (2 if is_encoder_decoder else 1):

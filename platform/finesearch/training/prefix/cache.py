@@ -146,7 +146,8 @@ class _Opening:
             Unfit: the model does not take kept outputs.
         """
         base, store = self.materials.base, self._store()
-        stacks = stacks_of(base.anatomy, base.config.is_encoder_decoder)
+        has_target = "decoder_input_ids" in self.materials.tokens.train.column_names
+        stacks = stacks_of(base.anatomy, base.config.is_encoder_decoder, has_target)
         passes = Passes(self.model, self.materials.task, base, stacks, self.processes)
         feed, forms = fitted(passes, self.materials.tokens.train, depth.blocks, self.precision)
         cuts = needed_cuts(stacks, depth.blocks)

@@ -55,10 +55,12 @@ def fitted(passes: Passes, tokens: TokenSplit, cut: int, precision: str) -> tupl
     feed = Feed(model, anatomy, cuts, {at: form for at, (_, form) in captured.items()})
     with torch.no_grad():
         own = model(**inputs)
+        # Each row computed by itself: what it gives must not hang on how it is padded.
+        alone = [passes.run([row], cuts) for row in rows]
         kept = {}
         for at, (hidden, _) in captured.items():
-            real = passes.real(inputs, at, rows)
-            kept[at] = torch.where(real[..., None], hidden, hidden.new_zeros(()))
+            kept[at] = torch.zeros_like(hidden)
+            kept[at][passes.real(inputs, at, rows)] = torch.cat([one[at][0] for one in alone])
         feed.give(kept)
         fed = model(**inputs)
         feed.give(None)

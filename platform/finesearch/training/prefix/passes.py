@@ -52,14 +52,20 @@ class Passes:
         return {cut: self._rows(hidden, self.real(inputs, cut, rows)) for cut, (hidden, _) in found.items()}
 
     def real(self, inputs: dict[str, Any], cut: int, rows: Sequence[dict[str, Any]]) -> Tensor:
-        """Which positions of the stack of a cut are tokens and not padding, bool (B, T) on the device."""
+        """Which positions of the stack of a cut are tokens and not padding, bool (B, T) on the device.
+
+        Raises:
+            Unfit: nothing says so.
+        """
         import torch
 
         stack = self.stack(cut)
-        if stack.is_decoder:
+        if stack.reads_target:
             lengths = torch.from_numpy(flat(rows, "decoder_input_ids")[1]).to(self.processes.device)
             width = inputs["decoder_input_ids"].shape[1]
             return torch.arange(width, device=self.processes.device) < lengths[:, None]
+        if "attention_mask" not in inputs:
+            raise Unfit("it takes no attention mask, so that padding changes what it computes")
         mask: Tensor = inputs["attention_mask"]
         return mask.bool()
 
@@ -75,6 +81,6 @@ class Passes:
         return list(torch.split(hidden[real], lengths))
 
 
-def count_tokens(tokens: TokenSplit, is_decoder: bool) -> int:
-    """Tokens of all rows of a split as an encoder (or a model without one), or as a decoder beside one, sees them."""
-    return int(tokens.widths[:, 1 if is_decoder else 0].sum())
+def count_tokens(tokens: TokenSplit, reads_target: bool) -> int:
+    """Tokens of all rows of a split as a stack sees them that reads the target, or the text."""
+    return int(tokens.widths[:, 1 if reads_target else 0].sum())

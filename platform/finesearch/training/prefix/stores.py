@@ -63,7 +63,7 @@ class Wish:
         """What a cut of the whole split takes."""
         stack = self.passes.stack(cut)
         form = self.forms[stack.first]
-        return count_tokens(self.tokens, stack.is_decoder) * form.width * form.itemsize
+        return count_tokens(self.tokens, stack.reads_target) * form.width * form.itemsize
 
 
 class Store(ABC):
