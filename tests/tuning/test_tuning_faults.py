@@ -120,6 +120,7 @@ def test_a_killed_trial_actor_is_replaced(tmp_path: Path, joined: dict[str, str]
     assert trained(tmp_path)[(0, 1)] == 1, "the trial went on from its checkpoint"
 
 
+@pytest.mark.slow
 def test_a_driver_killed_again_and_again_finishes_the_same_study(tmp_path: Path, joined: dict[str, str]) -> None:
     arguments = ("--trials", "5", "--pruner", "successive_halving")
     expected = study(drive(tmp_path / "undisturbed", joined, "none", *arguments))
