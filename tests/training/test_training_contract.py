@@ -17,10 +17,13 @@ from training_cases import merged, run, trial
 
 from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS as BRANCHES
-from finesearch.plan import TASK_KINDS, DataPlan, GenerationPlan, TaskPlan, TrainingPlan
+from finesearch.plan import TASK_KINDS, DataPlan, GenerationPlan, Recipe, TaskPlan, TrainingPlan
 from finesearch.training import ADAPTATIONS, TrialResult, Workbench, load_checkpoint_model
 from finesearch.training.adaptations import attach
 from finesearch.training.adaptations.adapters import base_name, is_added
+from finesearch.training.cost import CostModel
+from finesearch.training.model_facts import inspect_model
+from finesearch.training.workload import measure_workload
 from tiny_models import write_tiny_model
 from tiny_writers import ENCODER_DECODERS, write_tiny_writer, write_writer_tokenizer
 
@@ -107,6 +110,21 @@ def test_one_step_changes_what_is_trained_and_nothing_else_or_is_refused(
     if any(map(is_added, stored)):
         # Beside what was added, nothing trains but what the base did not have.
         assert {tensor for tensor in stored if not is_added(tensor)} == set(work._materials.base.fresh)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_every_kind_asks_of_a_model_is_known_beforehand(name: str, works: Any) -> None:
+    work = works(name)
+    materials, facts = work._materials, inspect_model(work.task_plan, Path(work.base))
+    load = measure_workload(materials.task, materials.splits, materials.facts, facts)
+    assert (load.train_rows, load.validation_rows) == (len(materials.tokens.train), len(materials.tokens.validation))
+    assert load.train[0].tokens == pytest.approx(materials.tokens.train.lengths.sum())
+    model = CostModel(load, work.training)
+    for adaptation, branch in BRANCHES.items():
+        parameters = {key: VALUES[key] for key in branch.parameters if key in VALUES}
+        assert model.seconds(Recipe(adaptation=adaptation, adaptation_parameters=parameters)) > 0.0
+    for cut in range(1, load.num_layers + 1):
+        assert load.cut_bytes(cut) > 0
 
 
 def result_or_refusal(work: Workbench, spec: Any) -> TrialResult | str:

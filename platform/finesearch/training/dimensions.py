@@ -53,7 +53,7 @@ def dimensions_of(model: PreTrainedModel) -> Dimensions:
         stacks=stacks,
         hidden_size=int(width),
         embedding_weights=sum(table.numel() for table in tables.values()),
-        output_weights=0 if output is None else output.weight.numel(),
+        output_weights=0 if output is None else _matrices(output),
     )
 
 
