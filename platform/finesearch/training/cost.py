@@ -69,8 +69,8 @@ class Cost:
 
 
 def keeps_prefixes(training: TrainingPlan) -> bool:
-    """Whether outputs of a frozen bottom are kept: ``training.prefix_cache`` is there and on."""
-    return getattr(training, "prefix_cache", "off") != "off"
+    """Whether outputs of a frozen bottom are kept."""
+    return training.prefix_cache != "off"
 
 
 @dataclass(frozen=True)
