@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.plan import FIXED_RECIPES, Plan, Recipe
 from finesearch.plan.random_draw import random_recipes
-from finesearch.training.cost import CostModel
+from finesearch.training.cost import CostModel, keeps_prefixes
 
 if TYPE_CHECKING:
     from finesearch.preflight import Preflight
@@ -20,7 +20,6 @@ def estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[str]:
     """Lines about time and cache; measures the machine for about 0.3 s."""
     import torch
 
-    from finesearch.training.cost import keeps_prefixes
     from finesearch.training.machine_rate import measure_machine
     from finesearch.training.workload import measure_workload
 

@@ -76,9 +76,8 @@ class Serving:
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """What a trial has of kept outputs: nothing, or those below ``cut`` of its model."""
+    """What a trial has of kept outputs: by split, or nothing."""
 
-    cut: int = 0
     servings: Mapping[str, Serving] | None = None
     notes: tuple[str, ...] = ()
 
@@ -163,7 +162,7 @@ class _Opening:
         if not servings:
             return Prefix(notes=problems or ("prefix cache: not used, since its budget leaves too little room.",))
         note = "prefix cache: outputs of frozen layers were computed once and reused by epochs, evaluations and trials."
-        return Prefix(depth.blocks, servings, (note, *problems))
+        return Prefix(servings, (note, *problems))
 
     def _store(self) -> Store:
         memory = int(self.training.prefix_cache_memory_gib * GIB)
