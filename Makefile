@@ -1,7 +1,8 @@
 # Every target works alone on a fresh clone: each depends on the environment, which is built once.
 #   make search        set up, then run the quickstart search; the report lands in reports/quickstart/
 #   make search SPACE=my.yaml ARGS="--set budget.trials=8"
-#   make test          set up, then run the tests (test-slow: those that take minutes)
+#   make test          set up, then run the tests, two at a time (test-slow: those that take minutes; test-cluster: those
+#                      that need root, and sshd, Slurm, Prometheus, PostgreSQL and such)
 #   make lint bench clean
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,13 +11,14 @@ TORCH  ?= torch==2.13.0
 TORCH_PIP_ARGS ?=
 SPACE  ?=
 ARGS   ?=
+TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 export DS_BUILD_OPS ?= 0
 
-.PHONY: venv search test test-slow lint bench clean
+.PHONY: venv search test test-slow test-cluster lint bench clean
 
 venv: $(STAMP)
 
@@ -34,10 +36,14 @@ search: $(STAMP)
 	$(BIN)/python platform/search.py $(SPACE) $(ARGS)
 
 test: $(STAMP)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" \
+	    --numprocesses $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-slow: $(STAMP)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow" --timeout 3000 $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow and not cluster" --timeout 3000 $(ARGS)
+
+test-cluster: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "cluster" --timeout 3000 $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -87,6 +87,7 @@ def test_a_benchmark_without_ray_runs(name: str, tmp_path: Path) -> None:
     run(name, SMALL[name], tmp_path / "figures.json")
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL_WITH_RAY)
 def test_a_benchmark_on_ray_runs(name: str, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 from clusters import ROOT, environment, ray_folder
 from tiny_writers import word_pairs, write_tiny_writer
 
+pytestmark = pytest.mark.ray
+
 PLAN = """\
 name: words
 task:

@@ -16,6 +16,8 @@ from clusters import BIN, ROOT, ray_cluster, ray_folder
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.ray
+
 SUBMIT = ["ray", "job", "submit", "--working-dir", ".", "--", "python", "platform/search.py"]
 VERSION = "0.0.0+travelled"
 

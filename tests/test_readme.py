@@ -21,6 +21,7 @@ RUN_BY = {
     "make test": ".ci/run",
     "make lint": ".ci/run",
     "make test-slow": "by hand: it takes what the name says",
+    "make test-cluster": "by hand: it needs root and several daemons",
     "make bench": "by hand: its figures stand in the README",
     "make clean": "test_every_target_is_there",
     'make venv TORCH_PIP_ARGS="--index-url INDEX"': "test_every_target_is_there",
@@ -47,7 +48,7 @@ def test_ci_runs_the_commands_that_the_readme_names(command: str) -> None:
     assert command.removeprefix("make ") in targets[1].split()
 
 
-@pytest.mark.parametrize("target", ["venv", "search", "test", "test-slow", "lint", "bench", "clean"])
+@pytest.mark.parametrize("target", ["venv", "search", "test", "test-slow", "test-cluster", "lint", "bench", "clean"])
 def test_every_target_is_there(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True, timeout=60)
     assert f"make {target}" in README

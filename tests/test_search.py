@@ -22,6 +22,8 @@ from clusters import ROOT, environment, processes_of, ray_folder
 from plans import tagged_row, tiny_plan, write_json_lines, write_sentiment
 from tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.ray
+
 SEARCH = ROOT / "platform" / "search.py"
 
 

@@ -51,6 +51,7 @@ def test_more_trials_at_once_than_fit_are_refused_with_what_does() -> None:
         fitted("{cpus_per_worker: 2}", Node(8), search="{pruner: none, concurrent_trials: 5}")
 
 
+@pytest.mark.ray
 def test_devices_of_ended_groups_come_back_and_those_of_others_stay(tmp_path: Path) -> None:
     hold = """
 import json, sys, time, ray

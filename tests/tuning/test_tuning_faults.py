@@ -19,6 +19,8 @@ import pytest
 
 from clusters import environment, processes_of, ray_cluster, ray_folder
 
+pytestmark = pytest.mark.ray
+
 DRIVER = Path(__file__).with_name("fault_driver.py")
 
 
