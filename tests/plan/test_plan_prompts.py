@@ -101,6 +101,10 @@ def test_a_template_is_cut_at_the_answer_and_never_at_a_written_brace() -> None:
             "is a number, not chosen.",
         ),
         (
+            {"space": asking("auto", method="similarity", calibrate=True)},
+            "space.adaptation.zero_shot.calibrate has no effect: it divides a likelihood, and method is similarity.",
+        ),
+        (
             PAIRS | {"task__form": "regression", "task__verbalizers": {"1": "one"}},
             "task.verbalizers has no effect: task.form is regression.",
         ),

@@ -64,7 +64,7 @@ def _asked(task: TaskPlan, space: Space) -> list[str]:
     """What chooses among answers does nothing where the answer is written, or a number."""
     is_written, is_number = TASK_KINDS[task.kind].is_written, task.form == "regression"
     if not is_written and not is_number:
-        return []
+        return _calibrated_similarity(space)
     found = []
     if is_number and task.verbalizers is not None:
         found.append("task.verbalizers has no effect: task.form is regression.")
@@ -75,6 +75,15 @@ def _asked(task: TaskPlan, space: Space) -> list[str]:
         if is_written and entry.key == "selection" and entry.domain.contains("balanced"):
             found.append(f"space.{entry.name}: balanced is random in {task.kind}, which has no labels to balance.")
     return found
+
+
+def _calibrated_similarity(space: Space) -> list[str]:
+    """Similarities are compared as they are: there is no likelihood to divide."""
+    return [
+        f"space.adaptation.{branch}.calibrate has no effect: it divides a likelihood, and method is similarity."
+        for branch, domains in space.selectors["adaptation"].items()
+        if domains.get("calibrate", Fixed(False)).contains(True) and domains.get("method") == Fixed("similarity")
+    ]
 
 
 def _data(data: DataPlan) -> list[str]:
