@@ -260,6 +260,18 @@ def test_vectors_of_ia3_start_as_nothing_train_and_merge(architecture: str, vect
     assert {name for name, _ in model.named_parameters()} == names
 
 
+@pytest.mark.parametrize("adaptation", ["norms_only", "biases_only"])
+def test_small_parts_of_a_language_model_train_without_its_output_layer(adaptation: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model("gpt2", **ARCHITECTURES["gpt2"][0], tie_word_embeddings=False)
+    model = AutoModelForCausalLM.from_config(config)
+    adapt(model, study(model, EXAMPLE), adaptation, ADAPTATIONS[adaptation].defaults, ())
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all(name.endswith("bias") or ".ln_" in name for name in trained)
+
+
 @pytest.mark.parametrize("adaptation", ["lora", "ia3", "prompt_tuning", "p_tuning", "prefix_tuning"])
 def test_the_output_layer_that_a_language_model_came_with_stays_as_it_is(adaptation: str) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM

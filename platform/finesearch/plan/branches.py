@@ -142,10 +142,14 @@ ADAPTATIONS: dict[str, Branch] = {
         ),
         _branch("train_top", "The top layers train; all below them stays as it is.", (_TRAINED, REQUIRED)),
         _branch("head_only", "The output layer alone trains.", without_effect=WITHOUT_LAYERS),
-        _branch("norms_only", "The normalisations and the output layer train.", without_effect=frozenset({"mixout"})),
+        _branch(
+            "norms_only",
+            "The normalisations and the output layer of a task train.",
+            without_effect=frozenset({"mixout"}),
+        ),
         _branch(
             "biases_only",
-            "The biases and the output layer train: BitFit (Ben Zaken et al., 2022).",
+            "The biases and the output layer of a task train: BitFit (Ben Zaken et al., 2022).",
             without_effect=frozenset({"mixout"}),
         ),
         _branch("pattern", "The parameters whose names match train, and a new output layer.", (_PATTERNS, REQUIRED)),

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.base import Adaptation, Parameters, Setting, head_parameters
+from finesearch.training.adaptations.base import Adaptation, Parameters, Setting, task_head
 from finesearch.training.anatomy import backbone_prefix
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ class NormsOnly(Adaptation):
             )
 
     def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
-        return norm_parameters(model) | head_parameters(model)
+        return norm_parameters(model) | task_head(model)
 
 
 class BiasesOnly(Adaptation):
-    """All bias terms are trained, those of norms included, and the head.
+    """All bias terms are trained, those of norms included, and the head of a task.
 
     BitFit (Ben Zaken, Ravfogel and Goldberg, 2022).
     """
@@ -47,7 +47,7 @@ class BiasesOnly(Adaptation):
             )
 
     def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
-        return bias_parameters(model) | head_parameters(model)
+        return bias_parameters(model) | task_head(model)
 
 
 class Pattern(Adaptation):
