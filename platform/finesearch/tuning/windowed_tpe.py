@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections.abc import Container
 from typing import Any
@@ -27,6 +28,19 @@ class Window(Study):
         trials = study._get_trials(deepcopy=False, use_cache=True)
         self._chosen = windowed(trials, self.direction is StudyDirection.MAXIMIZE)
 
+    def one_of_each_shape(self) -> Window:
+        """The first of the trials that drew the same parameters, of each such set of them.
+
+        A conditional space is found by what trials have drawn; the second of a kind tells nothing new, and Optuna
+        looks at all of them for each suggestion.
+        """
+        shapes: dict[tuple[str, ...], FrozenTrial] = {}
+        for trial in self._get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
+            shapes.setdefault(tuple(trial.distributions), trial)
+        few = copy.copy(self)
+        few._chosen = list(shapes.values())
+        return few
+
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
@@ -51,7 +65,10 @@ class WindowedTPESampler(optuna.samplers.TPESampler):
     _window: tuple[int, Study] | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(self._seen(study, trial), trial)
+        seen = self._seen(study, trial)
+        return super().infer_relative_search_space(
+            seen.one_of_each_shape() if isinstance(seen, Window) else seen, trial
+        )
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
