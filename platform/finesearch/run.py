@@ -94,9 +94,7 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
 
 def _search(request: Request, progress: Progress, folder: Path, preflight: Preflight, ray: RayBeside) -> RunRecord:
     plan = request.plan
-    workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
-    costs = TrialCosts(plan, workload, keeps_prefixes(plan.training))
-    conductor = open_conductor(plan, folder, unfit=preflight.unfit, costs=costs)
+    conductor = open_conductor(plan, folder, unfit=preflight.unfit)
     if conductor.is_finished:
         standing, is_complete = kept_standing(conductor, preflight, folder)
         if is_complete:  # nothing to run and nothing to score: Ray is not needed
@@ -104,6 +102,8 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
             record = reporter.write(standing, partial=False)
             write_ranking(folder, plan, record)
             return conclude(record, conductor, reporter, progress)
+    workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
+    conductor.reckon_with(TrialCosts(plan, workload, keeps_prefixes(plan.training)))
     ray.wait()
     capacity = cluster.measure()
     concurrent = cluster.fit_concurrency(plan, capacity, preflight.model.bytes_in_training)
@@ -138,11 +138,10 @@ def open_conductor(
     folder: Path,
     concurrent_trials: int = 1,
     unfit: Collection[str] = (),
-    costs: TrialCosts | None = None,
 ) -> Conductor:
     """The journal on disk, loaded, and the policy over it.
 
-    unfit: baselines that cannot be run. costs: what trials cost; needed where trials are asked for by cost.
+    unfit: baselines that cannot be run.
     """
     storage = open_storage(folder / "study.db")
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
@@ -154,7 +153,7 @@ def open_conductor(
     fixed = {
         str(name): FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES and name not in unfit
     }
-    return Conductor(plan, search, baselines, folder, concurrent_trials, spending, fixed, costs=costs)
+    return Conductor(plan, search, baselines, folder, concurrent_trials, spending, fixed)
 
 
 def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress: Progress) -> Standby | None:

@@ -89,7 +89,7 @@ def test_several_files_and_unreadable_ones_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad" / "x.gguf").write_bytes(b"not a model")
     with pytest.raises(ModelError, match="transformers cannot read .*x.gguf .*Use a model of an architecture"):
         model_folder("bad", None, tmp_path)
-    assert not list(cache_home().glob(".tmp*"))
+    assert not list(cache_home().glob("*.building-*"))
 
 
 def test_beside_other_weights_a_gguf_file_is_not_the_model(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "platform")]
 
 from fault_bench import FaultBench  # noqa: E402
+from writes import before_each_change  # noqa: E402
 
 from finesearch.errors import FinesearchError  # noqa: E402
 from finesearch.run import open_conductor  # noqa: E402
@@ -29,25 +30,18 @@ from finesearch.tuning.journal import Journal, state_name  # noqa: E402
 from finesearch.tuning.lock import RunLock  # noqa: E402
 from plans import empty_plan  # noqa: E402
 
-WRITES = ("create_new_trial", "set_trial_user_attr", "set_trial_intermediate_value", "set_trial_state_values")
-
 
 def die_at(journal: Journal, number: int) -> None:
-    """Have SIGKILL come in place of the journal's ``number``-th write of this process."""
+    """Have SIGKILL come in place of the ``number``-th statement, or commit, that this process changes the study by."""
     written = 0
 
-    def arm(write):
-        def write_or_die(*arguments, **named):
-            nonlocal written
-            written += 1
-            if written == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return write(*arguments, **named)
+    def count(_text: str) -> None:
+        nonlocal written
+        written += 1
+        if written == number:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        return write_or_die
-
-    for name in WRITES:
-        setattr(journal._disk, name, arm(getattr(journal._disk, name)))
+    before_each_change(journal._disk, count)
 
 
 def main() -> int:

@@ -13,7 +13,8 @@ from finesearch.errors import DataError, DiskFullError
 from finesearch.outcome import trial_row
 from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.tuning.budget import Spending
-from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor, payload_error
+from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor
+from finesearch.tuning.endings import payload_error
 from finesearch.tuning.journal import Direction, Journal, Outcome, state_name
 from finesearch.tuning.retention import Retention
 from finesearch.tuning.samplers import make_pruner

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from writes import before_each_change
 
 from finesearch.errors import RunConflictError
 from finesearch.plan import Plan
@@ -31,8 +32,7 @@ class Cut(Exception):  # noqa: N818 - it stands for a death, not for an error
 class Driver:
     """Runs trials of a made-up objective, and starts again from disk after every cut.
 
-    ``cuts`` are the numbers of those storage writes in whose place the driver dies. A write that is cut did not happen;
-    a cut after a write is the cut of the next one.
+    ``cuts`` are the numbers of those statements or commits in whose place the driver dies.
     """
 
     def __init__(self, folder: Path, plan: Plan, cuts: frozenset[int] = frozenset()) -> None:
@@ -51,22 +51,12 @@ class Driver:
                 return open_journal(self.folder, self.plan)
 
     def _arm(self, journal: Journal) -> None:
-        for name in (
-            "create_new_trial",
-            "set_trial_user_attr",
-            "set_trial_intermediate_value",
-            "set_trial_state_values",
-        ):
-            setattr(journal._disk, name, self._cutting(getattr(journal._disk, name)))
-
-    def _cutting(self, write):
-        def cut_or_write(*arguments, **named):
+        def cut_or_go_on(_text: str) -> None:
             self.writes += 1
             if self.writes in self.cuts:
                 raise Cut
-            return write(*arguments, **named)
 
-        return cut_or_write
+        before_each_change(journal._disk, cut_or_go_on)
 
     def _work(self, journal: Journal, trials: int) -> None:
         for trial in journal.running():
@@ -103,8 +93,8 @@ def test_a_study_cut_off_at_any_write_ends_like_an_undisturbed_one(tmp_path: Pat
         (tmp_path / name).mkdir()
     undisturbed = Driver(tmp_path / "undisturbed", plan)
     expected = told(undisturbed.run(9))
-    # 7 shares no factor with the writes of a trial: over the driver's lives every kind of write is cut.
-    cuts = frozenset(range(2, 400, 7))
+    # 17 is prime: over the driver's lives every kind of statement is cut.
+    cuts = frozenset(range(2, 1000, 17))
     cut = Driver(tmp_path / "cut", plan, cuts)
     assert told(cut.run(9)) == expected
     assert cut.deaths >= 5
@@ -123,7 +113,7 @@ def test_every_sampler_goes_on_after_a_restart_as_if_it_had_not_happened(
     for name in ("undisturbed", "cut"):
         (tmp_path / name).mkdir()
     expected = told(Driver(tmp_path / "undisturbed", plan).run(10))
-    cut = Driver(tmp_path / "cut", plan, frozenset(range(5, 400, 7)))
+    cut = Driver(tmp_path / "cut", plan, frozenset(range(5, 1000, 17)))
     assert told(cut.run(10)) == expected
     assert cut.deaths >= 5
     if sampler in ("qmc", "grid"):

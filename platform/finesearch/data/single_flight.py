@@ -10,11 +10,14 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from finesearch.durable import storage_errors, sync
+
+POLL_S = 0.05
 
 
 def build_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> bool:
@@ -29,7 +32,8 @@ def build_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[
         return False
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder.parent / f"{folder.name}.lock"):
+    lock = folder.parent / f"{folder.name}.lock"
+    with storage_errors(lock), alone(lock):
         if is_whole(folder):
             return False
         # Only the holder of the lock builds here: whatever temporary folder is left belongs to a builder that died.
@@ -50,12 +54,33 @@ def build_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with storage_errors(path):
-        # Never removed: a process may be waiting on the very file.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+def alone(path: Path, waits: bool = True, beat: Callable[[], None] | None = None) -> Iterator[bool]:
+    """Hold the lock ``path``, which the kernel drops with the process; inside the block, whether this process has it.
+
+    waits: False to go on at once where another has it. beat: called again and again while waiting.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    # Never removed: a process may be waiting on the very file.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        if waits and beat is None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield True
+            return
+        while not (has_it := _is_locked(descriptor)) and waits and beat is not None:
+            beat()
+            time.sleep(POLL_S)
+        yield has_it
     finally:
         os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Take the lock if it is free."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

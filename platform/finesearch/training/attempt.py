@@ -189,9 +189,11 @@ def build_model(
     from safetensors.torch import load_file
 
     base, recipe = materials.base, spec.recipe
-    model, warnings = base.build(recipe, spec.seed)
+    # ZeRO 3 cuts up every parameter, frozen ones too.
+    model, warnings = base.build(recipe, spec.seed, shares=training.zero_stage < 3)
     steps = steps_per_epoch(materials, spec) * recipe.epochs
     adapted = adapt(model, base.anatomy, recipe.adaptation, recipe.adaptation_parameters, base.fresh, steps, spec.seed)
+    base.part(model)
     if remains.record is not None:
         record = remains.record
         same = processes.first_does(lambda: record.base.sha256 == materials.base_reference.sha256)

@@ -51,8 +51,11 @@ class BaseModel:
     anatomy: Anatomy
     generation: GenerationConfig | None = None
 
-    def build(self, recipe: Recipe, seed: int) -> tuple[PreTrainedModel, tuple[str, ...]]:
-        """A model with the base's weights, the recipe's dropout and a head drawn from ``seed``; and warnings."""
+    def build(self, recipe: Recipe, seed: int, shares: bool = False) -> tuple[PreTrainedModel, tuple[str, ...]]:
+        """A model with the base's weights, the recipe's dropout and a head drawn from ``seed``; and warnings.
+
+        shares: its parameters are the base's own memory, until :meth:`part` gives those that train one of their own.
+        """
         with quiet_transformers():
             from transformers.initialization import no_init_weights
 
@@ -62,11 +65,21 @@ class BaseModel:
                 model = auto_class(self.kind, config).from_config(config, trust_remote_code=False, dtype=torch.float32)
         # Without initialisation transformers leaves out tying as well.
         model.tie_weights()
-        overlay(model, self.tensors)
+        if shares:
+            share(model, self.tensors)
+        else:
+            overlay(model, self.tensors)
         draw_fresh(model, self.fresh, seed)
         if self.generation is not None:
             model.generation_config = copy.deepcopy(self.generation)
         return model, warnings + set_head_dropout(model, recipe, self.head_dropouts)
+
+    def part(self, model: PreTrainedModel) -> None:
+        """Copy what trains of a model that shares the base's memory; what is frozen nobody writes to."""
+        own = {tensor.data_ptr() for tensor in self.tensors.values()}
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.data_ptr() in own:
+                parameter.data = parameter.detach().clone()
 
 
 def load_base_model(folder: Path, task: Task, facts: Facts) -> BaseModel:
@@ -123,6 +136,15 @@ def overlay(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
+
+
+def share(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Have the model's parameters use the memory of the tensors of the same names; its buffers are copied."""
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        if name in tensors:
+            parameter.data = tensors[name]
+    overlay(model, {name: tensor for name, tensor in tensors.items() if name not in parameters})
 
 
 def draw_fresh(model: PreTrainedModel, fresh: frozenset[str], seed: int) -> None:

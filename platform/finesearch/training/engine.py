@@ -7,6 +7,7 @@ close_engine  destroys it and gives its memory back to the system
 from __future__ import annotations
 
 import gc
+import importlib
 import inspect
 import logging
 import os
@@ -57,6 +58,20 @@ def prepare_imports(device: torch.device | None = None) -> None:
         logger.addFilter(_only_errors)
 
 
+def import_deepspeed() -> None:
+    """Import DeepSpeed without MLflow, which its autotuner, used by nobody here, imports wherever it is installed.
+
+    It takes as long as DeepSpeed itself, several times over.
+    """
+    if "mlflow" in sys.modules:
+        return
+    sys.modules["mlflow"] = None  # type: ignore[assignment] - so that importing it fails
+    try:
+        importlib.import_module("deepspeed")
+    finally:
+        del sys.modules["mlflow"]
+
+
 def _only_errors(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
@@ -103,13 +118,31 @@ def open_engine(
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     # DeepSpeed adopts the process group that exists; it must not look for MPI.
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
+    with _nothing_sent(processes):
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
     if settings.zero_stage == 0:
         shorten_step(engine, settings.gradient_clipping)
     if processes.world_size == 1 and settings.zero_stage == 0:
         # Alone there is nothing to reduce; DeepSpeed would copy every gradient twice all the same.
         engine.enable_backward_allreduce = False
     return engine
+
+
+@contextmanager
+def _nothing_sent(processes: Processes) -> Iterator[None]:
+    """While an engine is made, have a lone process not send itself each of the model's parameters.
+
+    A private name of DeepSpeed: a test holds us to it.
+    """
+    from deepspeed import DeepSpeedEngine
+
+    send = DeepSpeedEngine._broadcast_model
+    if processes.world_size == 1:
+        DeepSpeedEngine._broadcast_model = lambda _: None
+    try:
+        yield
+    finally:
+        DeepSpeedEngine._broadcast_model = send
 
 
 def close_engine(engine: DeepSpeedEngine) -> None:

@@ -7,13 +7,12 @@ takes longer than reading plain ones, and what follows (training, checkpoints, e
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from finesearch.data.single_flight import build_once
 from finesearch.errors import ModelError
 from finesearch.training import manifest
 
@@ -47,7 +46,7 @@ def dequantized(file: Path) -> Path:
 
     Raises:
         ModelError: the package gguf is missing, or transformers cannot read this file.
-        DiskFullError: no space is left in the cache.
+        DiskFullError, StorageError: the cache cannot be written.
     """
     if find_spec("gguf") is None:
         raise ModelError(
@@ -56,20 +55,13 @@ def dequantized(file: Path) -> Path:
         )
     home = cache_home()
     folder = home / f"{file.stem}-{manifest.file_sha256(file)[:16]}-v{VERSION}"
-    if folder.is_dir():
-        return folder
+
+    def build(temporary: Path) -> None:
+        _convert(file, temporary)
+        manifest.write_manifest(temporary)  # flushes what it lists
+
     with manifest.disk_full_is_told(home):
-        home.mkdir(parents=True, exist_ok=True)
-        with _alone(home / f".{folder.name}.lock"):
-            if not folder.is_dir():
-                temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
-                manifest.remove_folder(temporary)
-                try:
-                    _convert(file, temporary)
-                    manifest.write_manifest(temporary)  # flushes what it lists
-                    manifest.rename_synced(temporary, folder)
-                finally:
-                    manifest.remove_folder(temporary)
+        build_once(folder, build, Path.is_dir)
     return folder
 
 
@@ -106,10 +98,3 @@ def _convert(file: Path, folder: Path) -> None:
         plain.generation_config = read.generation_config
         plain.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

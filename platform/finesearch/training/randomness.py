@@ -48,6 +48,17 @@ def isolated_generators(seed: int) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_states)
 
 
+def seed_dropout(seed: int) -> None:
+    """Seed torch's generators, of the CPU and of GPUs in use.
+
+    ``torch.manual_seed`` also leaves word for devices that may be used later, with a stack trace, which takes longer
+    than anything else in a short step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+
+
 def compute_repeatably(device: torch.device) -> None:
     """Have CUDA use kernels that add in a fixed order, where it has them; the CPU always does."""
     if device.type == "cuda":

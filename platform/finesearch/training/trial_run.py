@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from finesearch.data import training_batches
 from finesearch.errors import DivergedError
@@ -23,7 +22,7 @@ from finesearch.training.global_batch import Learner, count_tokens
 from finesearch.training.history import Yardstick
 from finesearch.training.keeping import Chosen, Keeping
 from finesearch.training.optimizers import set_learning_rate
-from finesearch.training.randomness import derived_seed
+from finesearch.training.randomness import derived_seed, seed_dropout
 from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.schedule import evaluation_steps, learning_rate_factor
 from finesearch.training.trial import Evaluation, Scored, TrialSpec
@@ -221,7 +220,7 @@ class TrialRun:
         if self.unfreezing is not None:
             self.unfreezing.enter(step, self.learner.engine)
         # Each step's dropout has a seed of its own, so that a resumed trial drops what it would have dropped.
-        torch.manual_seed(derived_seed(self.spec.seed, "dropout", self.writer.processes.rank, step))
+        seed_dropout(derived_seed(self.spec.seed, "dropout", self.writer.processes.rank, step))
         batch = self.batch(step)
         loss_sum, units = self.learner.learn(batch)
         self.learner.regularizers.after_step(step, self.steps)

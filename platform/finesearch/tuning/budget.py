@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from finesearch.tuning.journal import Journal, decisions
+from optuna.trial import TrialState
+
+from finesearch.tuning.journal import OUTCOME, Journal, decisions
+
+if TYPE_CHECKING:
+    from finesearch.plan import BudgetPlan
 
 KEEP_EVERY_S = 2.0
 
@@ -69,3 +74,16 @@ class Spending:
         if force or self._clock() - self._kept_at >= KEEP_EVERY_S:
             self._kept_at = self._clock()
             self._journal.note("spent", {"seconds": self.seconds, "starts": self.starts})
+
+
+def why_spent(budget: BudgetPlan, search: Journal, spending: Spending) -> str | None:
+    """Why no more trials are to start; None while some are. The number of trials is not asked for here."""
+    failed = search.counts()["failed"]
+    if failed >= budget.failed_trials:
+        reasons = [trial.user_attrs[OUTCOME]["reason"] for trial in search.trials() if trial.state is TrialState.FAIL]
+        return f"{failed} trials failed (budget.failed_trials is {budget.failed_trials}); the last: {reasons[-1]}"
+    if budget.hours is not None and spending.hours >= budget.hours:
+        return f"the budget of {budget.hours:g} hours is spent"
+    if budget.device_hours is not None and spending.device_hours >= budget.device_hours:
+        return f"the budget of {budget.device_hours:g} device-hours is spent"
+    return None

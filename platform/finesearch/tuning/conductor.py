@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
-from finesearch.errors import DiskFullError, FinesearchError, StorageError, TrialError
+from finesearch.errors import DiskFullError, FinesearchError, StorageError
 from finesearch.plan import ADAPTATIONS, Plan, Recipe
-from finesearch.tuning.budget import Spending
+from finesearch.tuning.budget import Spending, why_spent
+from finesearch.tuning.endings import ACTOR_DIED, Endings, payload_error
 from finesearch.tuning.forecast import Forecast
 from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
 from finesearch.tuning.retention import Retention
@@ -51,7 +52,7 @@ class Conductor:
         spending: clock and device-seconds, over all resumes.
         fixed: recipes that are run beside the search, by the name of the baseline; each once.
         on_change: called after each event (progress, report refresh).
-        costs: what trials cost; without them they start in the order in which they were asked for, baselines first.
+        costs: what trials cost, where that is known already (see :meth:`reckon_with`); baselines start first without.
     """
 
     def __init__(
@@ -75,13 +76,21 @@ class Conductor:
         self.fatal: FinesearchError | None = None
         self.closing: str | None = None
         self._retention = Retention(plan, search, folder)
+        self._endings = Endings(plan)
         self._on_change = on_change
-        studies = {BASELINES: baselines, SEARCH: search}
-        self._forecast = None if costs is None else Forecast(plan, costs, studies, self.recipe)
+        self._forecast: Forecast | None = None
         self._seats: dict[str, Seat] = {}
-        self._waiting = self._longest_first(self._left_running())
+        self._waiting = self._left_running()
         self._lock = threading.RLock()
         self._check_budget()
+        if costs is not None:
+            self.reckon_with(costs)
+
+    def reckon_with(self, costs: TrialCosts) -> None:
+        """From now on trials cost this; before, they start in the order in which they were asked for."""
+        studies = {study: self.journals[study] for study in (BASELINES, SEARCH)}
+        self._forecast = Forecast(self.plan, costs, studies, self.recipe)
+        self._waiting = self._longest_first(self._waiting)
 
     # -- what runs next ----------------------------------------------------------------------------------------------
 
@@ -170,7 +179,7 @@ class Conductor:
             for trial in self.journals[study].running():
                 steps = decisions(trial)
                 if steps and not steps[max(steps)]["go_on"]:
-                    self._finish(Seat(study, trial.number), self._pruned(trial))
+                    self._finish(Seat(study, trial.number), self._endings.pruned(trial, self.closing))
                 else:
                     seats.append(Seat(study, trial.number))
         return seats
@@ -224,7 +233,7 @@ class Conductor:
         """Journal one evaluation; True when the trial goes on."""
         with self._lock, self._storage_trouble_ends_the_search():
             seat = self._seats[trial_id]
-            value = self._quality(payload)
+            value = self._endings.quality(payload)
             if value is None:
                 return False  # ended as failed by `trial_ended`, which gets the same payload
             self.spending.trained((seat.study, seat.number), payload["seconds"])
@@ -236,11 +245,6 @@ class Conductor:
             self._on_change()
             return go_on and self.closing is None
         return False
-
-    def _quality(self, payload: dict[str, Any]) -> float | None:
-        """The metric of an evaluation; None where it is missing or not finite: such a trial must never be told."""
-        value = payload["metrics"].get(self.plan.task.metric)
-        return float(value) if value is not None and math.isfinite(value) else None
 
     def trial_ended(self, trial_id: str, payload: dict[str, Any] | None, error: bool) -> None:
         """A trial's last word. Idempotent, since Tune repeats the call when it fails."""
@@ -259,51 +263,16 @@ class Conductor:
     def _outcome(self, seat: Seat, trial: FrozenTrial, payload: dict[str, Any] | None, error: bool) -> Outcome | None:
         """None leaves the trial running in the journal: it is gone on with by the next driver."""
         if error or payload is None:
-            return Outcome("failed", "its Ray Tune actor died three times; see the log of the node it ran on")
+            return ACTOR_DIED
         if "state" not in payload:
-            if self._quality(payload) is None:
-                name = self.plan.task.metric
-                return Outcome("failed", f"{name} was {payload['metrics'].get(name)} at evaluation {payload['step']}")
-            return self._pruned(trial)
+            return self._endings.of_stopped(trial, payload, self.closing)
         detail = payload.get("detail") or {}
         self.spending.trained((seat.study, seat.number), detail.get("seconds") or 0.0)
         if payload["state"] == "fatal":
             self.fatal = payload_error(payload)
             self.closing = self.fatal.message
             return None
-        if payload["state"] == "failed":
-            return Outcome("failed", payload["reason"], detail=detail)
-        try:
-            values = tuple(float(self._objective(name, detail)) for name in self._objective_names_of(seat.study))
-        except KeyError as missing:
-            return Outcome("failed", f"the trial reported no {missing}", detail=detail)
-        if not all(map(math.isfinite, values)):
-            return Outcome(
-                "failed",
-                f"an objective is not finite: {dict(zip(self._objective_names_of(seat.study), values, strict=True))}",
-                detail=detail,
-            )
-        return Outcome("complete", None, values, detail)
-
-    def _objective_names_of(self, study: str) -> list[str]:
-        """Baselines are compared by the metric alone: their study has one objective."""
-        names = [objective.name for objective in self.plan.objectives]
-        return names if study == SEARCH else names[:1]
-
-    def _objective(self, name: str, detail: dict[str, Any]) -> float:
-        if name in detail:  # a cost: seconds, trainable_parameters, checkpoint_bytes
-            return float(detail[name])
-        return float(detail["best"]["metrics"][name])
-
-    def _pruned(self, trial: FrozenTrial) -> Outcome:
-        steps = decisions(trial)
-        last = steps[max(steps)] if steps else {}
-        if not last or not last.get("go_on", True):
-            reason = f"pruned by {self.plan.search.pruner} at evaluation {max(steps, default=0)}"
-        else:
-            reason = f"stopped at evaluation {max(steps)}: {self.closing or 'the search was stopped'}"
-        kept = ("seconds", "trainable_parameters", "group", "began")
-        return Outcome("pruned", reason, detail={key: last[key] for key in kept if key in last})
+        return self._endings.of_ended(payload, is_baseline=seat.study == BASELINES)
 
     def _finish(self, seat: Seat, outcome: Outcome) -> None:
         self.journals[seat.study].finish(seat.number, outcome)
@@ -327,21 +296,7 @@ class Conductor:
     # -- budgets -----------------------------------------------------------------------------------------------------
 
     def _check_budget(self) -> None:
-        if self.closing:
-            return
-        budget = self.plan.budget
-        failed = self.journals[SEARCH].counts()["failed"]
-        if failed >= budget.failed_trials:
-            reasons = [
-                t.user_attrs["outcome"]["reason"] for t in self.journals[SEARCH].trials() if t.state is TrialState.FAIL
-            ]
-            self.closing = (
-                f"{failed} trials failed (budget.failed_trials is {budget.failed_trials}); the last: {reasons[-1]}"
-            )
-        elif budget.hours is not None and self.spending.hours >= budget.hours:
-            self.closing = f"the budget of {budget.hours:g} hours is spent"
-        elif budget.device_hours is not None and self.spending.device_hours >= budget.device_hours:
-            self.closing = f"the budget of {budget.device_hours:g} device-hours is spent"
+        self.closing = self.closing or why_spent(self.plan.budget, self.journals[SEARCH], self.spending)
 
     @property
     def is_stopped(self) -> bool:
@@ -353,13 +308,3 @@ class Conductor:
         with self._lock, self._storage_trouble_ends_the_search():
             self.spending.keep()
             self._check_budget()
-
-
-def payload_error(payload: dict[str, Any]) -> FinesearchError:
-    """The exception that a worker met, remade by name; what is not of our tree is a trial error."""
-    import finesearch.errors
-
-    kind = getattr(finesearch.errors, str(payload.get("error")), None)
-    if isinstance(kind, type) and issubclass(kind, FinesearchError) and kind is not finesearch.errors.Interrupted:
-        return kind(payload["reason"])
-    return StorageError(payload["reason"]) if payload.get("error") == "OSError" else TrialError(payload["reason"])

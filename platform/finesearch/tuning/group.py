@@ -10,10 +10,10 @@ from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
 
 from finesearch.tuning.mailbox import Mailbox
 from finesearch.tuning.serve import Bench, Service, serve
+from finesearch.tuning.warm_trainer import ProcessGroup, WarmTrainer
 
 CONDEMNED_GRACE_S = 20.0
 CONTROLLER_FAILURES = 20  # a group that cannot start would be retried for ever
@@ -56,10 +56,10 @@ class WarmGroup:
         if settings.gpus_per_worker:
             per_worker["GPU"] = settings.gpus_per_worker
         try:
-            TorchTrainer(
+            WarmTrainer(
                 serve,
                 train_loop_config={"service": Service(self._mailbox, settings.make_bench, settings.fresh, self._name)},
-                torch_config=TorchConfig(backend="nccl" if settings.gpus_per_worker else "gloo"),
+                backend_config=ProcessGroup("nccl" if settings.gpus_per_worker else "gloo"),
                 scaling_config=ScalingConfig(
                     num_workers=settings.workers,
                     use_gpu=settings.gpus_per_worker > 0,
@@ -80,8 +80,8 @@ class WarmGroup:
         return int(ray.get(self._mailbox.post.remote(job)))
 
     def answer(self, generation: int, step: int, go_on: bool) -> None:
-        """The verdict on an evaluation."""
-        ray.get(self._mailbox.answer.remote(generation, step, go_on))
+        """The verdict on an evaluation. Not waited for: where this call fails, the next question fails as well."""
+        self._mailbox.answer.remote(generation, step, go_on)
 
     def wait(self, generation: int) -> dict[str, Any]:
         """The next event of the trial.

@@ -24,6 +24,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.errors import RunConflictError
+from finesearch.tuning.study_writer import writer_of
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -82,6 +83,7 @@ class Journal:
         self.name = name
         self.directions = tuple(directions)
         self._disk = storage
+        self._writer = writer_of(storage)
         self._lock = threading.RLock()
         self._disk_ids: dict[int, int] = {}
         wanted = [d.optuna for d in self.directions]
@@ -104,7 +106,7 @@ class Journal:
         if trial.state is TrialState.RUNNING:
             trial.intermediate_values = {s: v for s, v in trial.intermediate_values.items() if s in steps}
             told = trial.user_attrs.get(OUTCOME)
-            if told is not None:  # the driver died between the two writes of `finish`
+            if told is not None:  # a driver died half-way, in versions that took two writes for an end
                 trial.state, trial.values = _STATES[told["state"]], told["values"]
                 trial.datetime_complete = datetime.now()
                 self._disk.set_trial_state_values(trial._trial_id, trial.state, trial.values)
@@ -146,8 +148,7 @@ class Journal:
             asked = {"parameters": parameters, "study": thought, "at": time.time(), **(note or {})}
             memory.set_trial_user_attr(trial._trial_id, ASKED, asked)
             template = memory.get_trial(trial._trial_id)
-            disk_id = self._disk.create_new_trial(self._study_id, template_trial=template)
-            self._disk_ids[trial.number] = disk_id
+            self._disk_ids[trial.number] = self._writer.add(self._study_id, template)
             self._counts["running"] += 1
             self._running.add(trial.number)
             return template
@@ -171,16 +172,16 @@ class Journal:
             if known is not None:
                 return bool(known["go_on"])
             before = dict(trial.system_attrs)
-            go_on = True
+            go_on, shown = True, None
             if len(self.directions) == 1 and is_judged:
-                handle = optuna.trial.Trial(self._memory, trial._trial_id)
+                handle, shown = optuna.trial.Trial(self._memory, trial._trial_id), value
                 handle.report(value, step)
                 go_on = not handle.should_prune()
-                self._disk.set_trial_intermediate_value(self._disk_ids[number], step, value)
             after = self.get(number).system_attrs
             thought = {k: v for k, v in after.items() if before.get(k) != v}
             decision = {**evaluation, "value": value, "go_on": go_on, "system": thought, "at": time.time()}
-            self._set_user_attr(number, f"{STEP}{step}", decision)
+            self._writer.measure(self._disk_ids[number], {f"{STEP}{step}": decision}, step, shown)
+            self._memory._storage.set_trial_user_attr(trial._trial_id, f"{STEP}{step}", decision)
             return go_on
 
     # -- ending ------------------------------------------------------------------------------------------------------
@@ -197,10 +198,12 @@ class Journal:
                 last = self.get(number).last_step
                 values = None if last is None else (self.get(number).intermediate_values[last],)
             told = list(values) if values and state is not TrialState.FAIL else None
-            detail = {**(outcome.detail or {}), "state": outcome.state, "values": told, "reason": outcome.reason}
-            self._set_user_attr(number, OUTCOME, {**detail, "at": time.time()})
-            self._disk.set_trial_state_values(self._disk_ids[number], state, told)
-            self._memory._storage.set_trial_state_values(self.get(number)._trial_id, state, told)
+            said = {"state": outcome.state, "values": told, "reason": outcome.reason, "at": time.time()}
+            detail = {**(outcome.detail or {}), **said}
+            self._writer.end(self._disk_ids[number], {OUTCOME: detail}, state, told)
+            memory, trial_id = self._memory._storage, self.get(number)._trial_id
+            memory.set_trial_user_attr(trial_id, OUTCOME, detail)
+            memory.set_trial_state_values(trial_id, state, told)
             self._counts["running"] -= 1
             self._running.discard(number)
             self._counts[outcome.state] += 1
@@ -248,10 +251,6 @@ class Journal:
         """One trial; do not change it."""
         memory = self._memory._storage
         return memory.get_trial(memory.get_trial_id_from_study_id_trial_number(self._memory._study_id, number))
-
-    def _set_user_attr(self, number: int, key: str, value: Any) -> None:
-        self._disk.set_trial_user_attr(self._disk_ids[number], key, value)
-        self._memory._storage.set_trial_user_attr(self.get(number)._trial_id, key, value)
 
 
 def decisions(trial: FrozenTrial) -> dict[int, dict[str, Any]]:

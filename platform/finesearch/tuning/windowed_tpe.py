@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections.abc import Container
 from typing import Any
@@ -26,11 +27,31 @@ class Window(Study):
         super().__init__(study.study_name, study._storage, sampler=study.sampler, pruner=study.pruner)
         trials = study._get_trials(deepcopy=False, use_cache=True)
         self._chosen = windowed(trials, self.direction is StudyDirection.MAXIMIZE)
+        self._by_state: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
+
+    def one_of_each_shape(self) -> Window:
+        """The first of the trials that drew the same parameters, of each such set of them.
+
+        A conditional space is found by what trials have drawn; the second of a kind tells nothing new, and Optuna
+        looks at all of them for each suggestion.
+        """
+        shapes: dict[tuple[str, ...], FrozenTrial] = {}
+        for trial in self._get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
+            shapes.setdefault(tuple(trial.distributions), trial)
+        few = copy.copy(self)
+        few._chosen, few._by_state = list(shapes.values()), {}
+        return few
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        return [trial for trial in self._chosen if states is None or trial.state in states]
+        if states is None:
+            return list(self._chosen)
+        # Asked for again and again while one trial is suggested, in which none of them changes its state.
+        wanted = tuple(states)  # type: ignore[arg-type]
+        if wanted not in self._by_state:
+            self._by_state[wanted] = [trial for trial in self._chosen if trial.state in wanted]
+        return list(self._by_state[wanted])
 
 
 def windowed(trials: list[FrozenTrial], maximize: bool) -> list[FrozenTrial]:
@@ -51,7 +72,10 @@ class WindowedTPESampler(optuna.samplers.TPESampler):
     _window: tuple[int, Study] | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(self._seen(study, trial), trial)
+        seen = self._seen(study, trial)
+        return super().infer_relative_search_space(
+            seen.one_of_each_shape() if isinstance(seen, Window) else seen, trial
+        )
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

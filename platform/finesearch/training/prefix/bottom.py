@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 from finesearch.training.anatomy import Anatomy
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
@@ -132,14 +134,26 @@ def _read(block: nn.Module, hidden: Any, output: Any) -> tuple[Tensor, int]:
 class Feed:
     """Puts given outputs in the place of a model's lowest blocks, for as long as there are some; see ``give``.
 
-    forms: cut -> form of the block below it, see ``capture``. With nothing given the model runs as it always does.
+    forms: cut -> form of the block below it, see ``capture``. entrances: modules that are left out as well while
+    outputs are given, and the type of what they return, see ``entrances``. With nothing given the model runs as it
+    always does.
     """
 
-    def __init__(self, model: PreTrainedModel, anatomy: Anatomy, cuts: Collection[int], forms: Mapping[int, int]):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        anatomy: Anatomy,
+        cuts: Collection[int],
+        forms: Mapping[int, int],
+        entrances: Mapping[str, torch.dtype] | None = None,
+    ):
         self._given: dict[int, Tensor] | None = None
+        self.entrances = dict(entrances or {})
         for cut, number in blocks_below(anatomy, cuts):
             block = model.get_submodule(anatomy.blocks[number])
             self._wrap(block, cut if number == cut - 1 else None, forms[cut])
+        for name in self.entrances:
+            self._leave_out(model.get_submodule(name), name, min(cuts))
 
     def give(self, hidden: Mapping[int, Tensor] | None) -> None:
         """From now on the block below each cut returns ``hidden[cut]`` (B, T, d); None: all compute again."""
@@ -158,6 +172,19 @@ class Feed:
 
         # On the instance: names, hooks and attributes of the block stay what they are.
         block.forward = forward
+
+    def _leave_out(self, module: Any, name: str, cut: int) -> None:
+        plain = module.forward
+
+        def forward(*args: Any, **named: Any) -> Any:
+            if self._given is None or name not in self.entrances:
+                return plain(*args, **named)
+            rows = next(len(each) for each in (*args, *named.values()) if hasattr(each, "shape"))
+            given = self._given[cut]
+            # Nobody looks at it; whoever did would notice.
+            return given.new_full((rows, *given.shape[1:]), nan, dtype=self.entrances[name])
+
+        module.forward = forward
 
 
 def blocks_below(anatomy: Anatomy, cuts: Collection[int]) -> list[tuple[int, int]]:

@@ -16,11 +16,12 @@ from finesearch.data import EVALUATION_TOKENS, budget_batches
 from finesearch.plan.frozen import frozen_blocks
 from finesearch.training.evaluation import batches_of
 from finesearch.training.prefix.bottom import Feed, Unfit, needed_cuts, stacks_of
-from finesearch.training.prefix.check import Form, fitted
+from finesearch.training.prefix.check import Form, feed_of
 from finesearch.training.prefix.depth import Depth, depth_of
 from finesearch.training.prefix.passes import Passes
 from finesearch.training.prefix.rows import Rows
-from finesearch.training.prefix.stores import DiskStore, MemoryStore, Store, Wish
+from finesearch.training.prefix.stores import DiskStore, MemoryStore, Store
+from finesearch.training.prefix.wishes import Wish
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,10 +149,11 @@ class _Opening:
         has_target = "decoder_input_ids" in self.materials.tokens.train.column_names
         stacks = stacks_of(base.anatomy, base.config.is_encoder_decoder, has_target)
         passes = Passes(self.model, self.materials.task, base, stacks, self.processes)
-        feed, forms = fitted(passes, self.materials.tokens.train, depth.blocks, self.precision)
+        known = self.materials.kept.setdefault("fits", {})
+        feed, fit = feed_of(passes, self.materials.tokens.train, depth.blocks, self.precision, known)
         cuts = needed_cuts(stacks, depth.blocks)
-        found = store.find({split: self._wish(split, passes, cuts, forms) for split in SPLITS})
-        problems = tuple(store.problems) if isinstance(store, DiskStore) else ()
+        found = store.find({split: self._wish(split, passes, cuts, fit.forms) for split in SPLITS})
+        problems = tuple(store.problems)
         servings = {}
         for split, by_cut in found.items():
             if self._is_agreed(split, by_cut, cuts):
@@ -168,7 +170,7 @@ class _Opening:
         memory = int(self.training.prefix_cache_memory_gib * GIB)
         where = self.training.prefix_cache
         if where == "disk" or (where == "auto" and self.processes.device.type == "cpu"):
-            return DiskStore(self.training.prefix_cache_disk_gib, memory)
+            return DiskStore(memory, self.training.prefix_cache_disk_gib)
         store: Store = self.materials.kept.setdefault("prefix", MemoryStore(memory))
         return store
 
@@ -193,6 +195,14 @@ class _Opening:
 
     def _key(self, split: str) -> str:
         """SHA-256, the first 32 hex digits, over all that the outputs depend on but the cut."""
+        known = self.materials.kept.setdefault("prefix keys", {})
+        place = (split, self.precision, self.processes.device.type)
+        if place not in known:
+            known[place] = self._computed_key(split)
+        key: str = known[place]
+        return key
+
+    def _computed_key(self, split: str) -> str:
         base = self.materials.base
         depends_on = {
             "layout": LAYOUT,

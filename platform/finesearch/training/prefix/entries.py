@@ -2,6 +2,7 @@
 
     <cache home>/prefix/<key>-c4/  hidden.arrow  manifest.json  uses    the output of the fourth block, row by row
     <cache home>/prefix/<key>.lock                                      who computes; others wait
+    <cache home>/prefix/.building-<key>-c4-<process>/  reserved         the bytes that it will have at most
 
 ``uses`` grows by a byte with each trial that reads the folder, is locked (shared) by every process that reads it, and
 its time is that of the last use. When room is needed, what saves least goes first: blocks saved times uses for each
@@ -19,10 +20,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from finesearch.data.single_flight import alone
 from finesearch.durable import sync, write_synced
 from finesearch.training.gguf_models import cache_home
 
-MANIFEST, HIDDEN, USES = "manifest.json", "hidden.arrow", "uses"
+MANIFEST, HIDDEN, USES, RESERVED = "manifest.json", "hidden.arrow", "uses", "reserved"
+BUILDING = ".building-"
 SECONDS_A_DAY = 86_400
 LARGEST_SHARE = 0.25
 """Of the free disk, where the plan gives no budget."""
@@ -63,6 +66,10 @@ def entry_path(key: str, cut: int) -> Path:
     return home() / f"{key}-c{cut}"
 
 
+def lock_path(key: str) -> Path:
+    return home() / f"{key}.lock"
+
+
 def read_entry(path: Path) -> Entry | None:
     """The entry in a folder; None where there is none, or where it cannot be trusted."""
     try:
@@ -101,6 +108,7 @@ def finish(temporary: Path, final: Path, cut: int, rows: int, total_rows: int) -
     size = (temporary / HIDDEN).stat().st_size
     said = {"cut": cut, "bytes": size, "rows": rows, "total_rows": total_rows}
     sync(temporary / HIDDEN)
+    (temporary / RESERVED).unlink(missing_ok=True)
     (temporary / USES).touch()
     write_synced(temporary / MANIFEST, json.dumps(said).encode())
     sync(temporary)
@@ -109,13 +117,48 @@ def finish(temporary: Path, final: Path, cut: int, rows: int, total_rows: int) -
     sync(final.parent)
 
 
+def reserve(key: str, cut: int, size: int) -> Path:
+    """A folder to build an entry in, of ``size`` bytes at most; for who holds the lock of ``key``."""
+    path = home() / f"{BUILDING}{key}-c{cut}-{os.getpid()}"
+    path.mkdir()
+    (path / RESERVED).write_text(str(size))
+    return path
+
+
+def remove_left_overs(key: str) -> None:
+    """Delete what a process left that died while it built; for who holds the lock of ``key``."""
+    for left_over in home().glob(f"{BUILDING}{key}-c*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+
+
+def reserved_bytes() -> int:
+    """What entries that are being built will take. Those of processes that died are deleted."""
+    reserved = 0
+    for path in home().glob(f"{BUILDING}*"):
+        key = path.name.removeprefix(BUILDING).rpartition("-c")[0]
+        with alone(lock_path(key), waits=False) as nobody_builds:
+            if nobody_builds:
+                shutil.rmtree(path, ignore_errors=True)
+                continue
+        try:
+            reserved += int((path / RESERVED).read_text() or 0)
+        except OSError:
+            continue  # it was finished a moment ago, or begun
+    return reserved
+
+
+def used_bytes() -> int:
+    """What all entries take, and those that are being built."""
+    return sum(entry.bytes for entry in every_entry()) + reserved_bytes()
+
+
 def make_room(needed: int, budget: int, kept: Collection[Path] = ()) -> int:
     """Delete the entries worth least until ``needed`` bytes fit into ``budget``; the bytes that do fit, if fewer.
 
     kept: folders that stay.
     """
     entries = sorted(every_entry(), key=lambda entry: entry.value)
-    used = sum(entry.bytes for entry in entries)
+    used = sum(entry.bytes for entry in entries) + reserved_bytes()
     for entry in entries:
         if used + needed <= budget:
             break

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from finesearch.tasks.columns import flat
 from finesearch.training.global_batch import model_inputs, to_device
 from finesearch.training.prefix.bottom import Stack, Unfit, capture
@@ -72,6 +74,11 @@ class Passes:
     def stack(self, cut: int) -> Stack:
         return next(stack for stack in self.stacks if stack.first < cut <= stack.last)
 
+    def widths(self, tokens: TokenSplit, cut: int) -> np.ndarray:
+        """Tokens of each row of a split (n,) as the stack of a cut sees them: of the target, or of the text."""
+        widths: np.ndarray = tokens.widths[:, 1 if self.stack(cut).reads_target else 0]
+        return widths
+
     def _rows(self, hidden: Tensor, real: Tensor) -> list[Tensor]:
         import torch
 
@@ -79,8 +86,3 @@ class Passes:
             raise Unfit(f"its layers give {tuple(hidden.shape[:2])} positions for {tuple(real.shape)} tokens")
         lengths: list[int] = real.sum(dim=1).tolist()
         return list(torch.split(hidden[real], lengths))
-
-
-def count_tokens(tokens: TokenSplit, reads_target: bool) -> int:
-    """Tokens of all rows of a split as a stack sees them that reads the target, or the text."""
-    return int(tokens.widths[:, 1 if reads_target else 0].sum())

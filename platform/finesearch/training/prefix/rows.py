@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -68,30 +69,40 @@ class RowWriter:
         self._file.close()
 
 
-class FileRows:
-    """A file that is mapped: processes of a node share its pages, and this one holds few of them at a time.
+@dataclass(frozen=True)
+class HeldFile:
+    """A file of kept outputs, and the descriptor that keeps its entry from being deleted until it is closed."""
 
-    memory_bytes: pages that this process may keep mapped; beyond it they are given back (they stay in the system's
-    cache).
+    path: Path
+    held: int
+
+
+class FileRows:
+    """Files that are mapped: processes of a node share their pages, and this one holds few of them at a time.
+
+    files: of the parts of the split that are there. memory_bytes: pages that this process may keep mapped; beyond it
+    they are given back (they stay in the system's cache).
     """
 
-    def __init__(self, path: Path, total_rows: int, memory_bytes: int, held: int) -> None:
+    def __init__(self, files: Sequence[HeldFile], total_rows: int, memory_bytes: int) -> None:
         import pyarrow as pa
 
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._held, self._budget, self._touched = held, memory_bytes, 0
-        reader = pa.ipc.open_file(pa.py_buffer(self._map))
-        said = {key.decode(): value.decode() for key, value in reader.schema.metadata.items()}
-        self.dtype, self.width = said["dtype"], int(said["width"])
+        self._files, self._budget, self._touched = list(files), memory_bytes, 0
+        self._maps: list[mmap.mmap] = []
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
         self._part = np.full(total_rows, -1, dtype=np.int32)
         self._inside = np.zeros(total_rows, dtype=np.int32)
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
-            rows, column = batch.column(0).to_numpy(), batch.column(1)
-            self._part[rows], self._inside[rows] = number, np.arange(len(rows))
-            self._parts.append((column.offsets.to_numpy().copy(), column.values.to_numpy(zero_copy_only=True)))
+        for each in files:
+            with each.path.open("rb") as file:
+                self._maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            reader = pa.ipc.open_file(pa.py_buffer(self._maps[-1]))
+            said = {key.decode(): value.decode() for key, value in reader.schema.metadata.items()}
+            self.dtype, self.width = said["dtype"], int(said["width"])
+            for number in range(reader.num_record_batches):
+                batch = reader.get_batch(number)
+                rows, column = batch.column(0).to_numpy(), batch.column(1)
+                self._part[rows], self._inside[rows] = len(self._parts), np.arange(len(rows))
+                self._parts.append((column.offsets.to_numpy().copy(), column.values.to_numpy(zero_copy_only=True)))
 
     def has(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray(self._part[rows] >= 0)
@@ -109,17 +120,17 @@ class FileRows:
             block[index, start : start + lengths[index]] = kept
             self._touched += kept.nbytes
         if self._touched > self._budget:
-            self._map.madvise(mmap.MADV_DONTNEED)
+            for each in self._maps:
+                each.madvise(mmap.MADV_DONTNEED)
             self._touched = 0
         hidden = torch.from_numpy(block)
         return (hidden.view(torch.bfloat16) if self.dtype == "bfloat16" else hidden).to(real.device)
 
     def close(self) -> None:
-        """Let go of the entry. The mapping ends with the last array over it."""
+        """Let go of the entries. A mapping ends with the last array over it."""
         self._parts = []
-        if self._held >= 0:
-            os.close(self._held)
-            self._held = -1
+        while self._files:
+            os.close(self._files.pop().held)
 
 
 class MemoryRows:

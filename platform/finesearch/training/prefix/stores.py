@@ -2,72 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from finesearch.data.single_flight import alone
 from finesearch.training.heap import give_freed_pages_back
 from finesearch.training.prefix import entries
-from finesearch.training.prefix.check import Form
-from finesearch.training.prefix.passes import Passes, count_tokens
-from finesearch.training.prefix.rows import FileRows, MemoryRows, Rows, RowWriter
+from finesearch.training.prefix.rows import FileRows, HeldFile, MemoryRows, Rows, RowWriter
+from finesearch.training.prefix.wishes import Wish
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from finesearch.data import TokenSplit
-
 SMALLEST_SHARE = 0.1
-"""Of a split: where less of it fits into the budget, nothing is kept."""
-POLL_S = 0.05
+"""Of what is asked for: where less of it fits into the budget, nothing is kept."""
 
 
-@dataclass(frozen=True, eq=False)
-class Wish:
-    """What a trial asks for of one split.
+@dataclass(eq=False)
+class Store(ABC):
+    """Where outputs are kept.
 
-    key: of model and split, without the cut. portions: all row numbers, those that are computed together. cuts: what it
-    cannot do without. others: what later trials may ask for, the most useful first. forms: of each stack's blocks, by
-    the number of blocks that run before it. beat: called while something is computed or waited for.
+    memory_bytes: what this process may hold of them in its memory. problems: why something could not be kept.
     """
 
-    key: str
-    tokens: TokenSplit
-    portions: Sequence[np.ndarray]
-    cuts: tuple[int, ...]
-    others: tuple[int, ...]
-    forms: Mapping[int, Form]
-    passes: Passes
-    beat: Callable[[], None]
-
-    def rows(self, share: float) -> Iterator[np.ndarray]:
-        """The portions, or as many rows of them as make ``share`` of all tokens."""
-        allowed = share * float(self.tokens.lengths.sum())
-        for portion in self.portions:
-            upto = np.cumsum(self.tokens.lengths[portion])
-            rows = portion if share >= 1.0 else portion[upto <= allowed]
-            allowed -= float(upto[-1])
-            if len(rows):
-                yield rows
-
-    def bytes(self, cut: int) -> int:
-        """What a cut of the whole split takes."""
-        stack = self.passes.stack(cut)
-        form = self.forms[stack.first]
-        return count_tokens(self.tokens, stack.reads_target) * form.width * form.itemsize
-
-
-class Store(ABC):
-    """Where outputs are kept."""
+    memory_bytes: int
+    problems: list[str] = field(default_factory=list, kw_only=True)
 
     @abstractmethod
     def find(self, wishes: Mapping[str, Wish]) -> dict[str, Mapping[int, Rows]]:
@@ -80,93 +44,108 @@ class Store(ABC):
 
 @dataclass(eq=False)
 class DiskStore(Store):
-    """Arrow files that all processes of the node map; one computes, the others wait for it.
+    """Arrow files that all processes of the node map. Each part of a split is computed by one of them; who finds a part
+    taken computes another, and waits when nothing else is left.
 
-    disk_gib: budget of all files of the machine; None: see ``disk_budget``. memory_bytes: see ``FileRows``. problems:
-    why something could not be kept.
+    disk_gib: budget of all files of the machine; None: see ``disk_budget``.
     """
 
     disk_gib: float | None
-    memory_bytes: int
-    problems: list[str] = field(default_factory=list)
 
     def find(self, wishes: Mapping[str, Wish]) -> dict[str, Mapping[int, Rows]]:
-        opened: dict[str, Mapping[int, Rows]] = {}
-        # While somebody computes one split, another can be computed here.
-        for waits in (False, True):
-            for split, wish in wishes.items():
-                if split not in opened and self._is_tried(wish, waits):
-                    # At once: what nobody reads may be deleted for what is made next.
-                    opened[split] = self._opened(wish)
-        return opened
-
-    def _is_tried(self, wish: Wish, waits: bool) -> bool:
+        parts = {split: wish.parts() for split, wish in wishes.items()}
+        left = [(split, part) for split, those in parts.items() for part in those]
+        held: dict[tuple[str, int], list[HeldFile]] = {}
         try:
-            return self._is_made(wish, waits)
+            # What is there is held first: what nobody reads may be deleted for what is made next.
+            for computes, waits in ((False, False), (True, False), (True, True)):
+                for split, part in list(left):
+                    if not self._missing(part, part.cuts) or (computes and self._is_tried(part, parts[split], waits)):
+                        left.remove((split, part))
+                        for cut, file in self._held(part):
+                            held.setdefault((split, cut), []).append(file)
+            found: dict[str, Mapping[int, Rows]] = {}
+            for split, wish in wishes.items():
+                cuts = [cut for cut in wish.cuts if (split, cut) in held]
+                found[split] = {
+                    cut: FileRows(held.pop((split, cut)), len(wish.tokens), self.memory_bytes) for cut in cuts
+                }
+            return found
+        finally:
+            for files in held.values():
+                for file in files:
+                    os.close(file.held)
+
+    def _is_tried(self, part: Wish, parts: Sequence[Wish], waits: bool) -> bool:
+        """Compute what is missing of a part; False where somebody else does and this process is not to wait."""
+        try:
+            entries.home().mkdir(parents=True, exist_ok=True)
+            with alone(entries.lock_path(part.key), waits, part.beat) as is_alone:
+                if is_alone and (missing := self._missing(part, part.cuts)):
+                    entries.remove_left_overs(part.key)
+                    self._compute(part, missing, parts)
+            return is_alone
         except OSError as error:
             # Nothing is lost but time: what cannot be kept is computed again and again.
-            self.problems.append(f"prefix cache: {entries.home()} cannot be written ({error}).")
+            problem = f"prefix cache: {entries.home()} cannot be written ({error})."
+            if problem not in self.problems:
+                self.problems.append(problem)
             return True
 
-    def _is_made(self, wish: Wish, waits: bool) -> bool:
-        """Compute what is missing; False where somebody else does and this process is not to wait."""
-        if not self._missing(wish, wish.cuts):
-            return True
-        entries.home().mkdir(parents=True, exist_ok=True)
-        with _alone(entries.home() / f"{wish.key}.lock", wish.beat, waits) as is_alone:
-            if is_alone and (missing := self._missing(wish, wish.cuts)):
-                self._compute(wish, missing)
-        return is_alone
-
-    def _opened(self, wish: Wish) -> Mapping[int, Rows]:
-        opened: dict[int, Rows] = {}
-        for cut in wish.cuts:
-            path = entries.entry_path(wish.key, cut)
+    def _held(self, part: Wish) -> Iterator[tuple[int, HeldFile]]:
+        for cut in part.cuts:
+            path = entries.entry_path(part.key, cut)
             held = entries.hold(path) if entries.read_entry(path) else None
             if held is not None:
-                opened[cut] = FileRows(path / entries.HIDDEN, len(wish.tokens), self.memory_bytes, held)
-        return opened
+                yield cut, HeldFile(path / entries.HIDDEN, held)
 
-    def _missing(self, wish: Wish, cuts: Sequence[int]) -> list[int]:
-        return [cut for cut in cuts if entries.read_entry(entries.entry_path(wish.key, cut)) is None]
+    def _missing(self, part: Wish, cuts: Sequence[int]) -> list[int]:
+        return [cut for cut in cuts if entries.read_entry(entries.entry_path(part.key, cut)) is None]
 
-    def _compute(self, wish: Wish, missing: list[int]) -> None:
-        budget = entries.disk_budget(self.disk_gib)
-        needed = sum(map(wish.bytes, missing))
-        room = entries.make_room(needed, budget, kept=[entries.entry_path(wish.key, cut) for cut in wish.cuts])
-        if room < SMALLEST_SHARE * needed:
-            self.problems.append(
-                f"prefix cache: {needed / 1e9:.2f} GB are needed, and training.prefix_cache_disk_gib leaves "
-                f"{room / 1e9:.2f} GB of {budget / 1e9:.2f} GB."
-            )
-            return
-        cuts, left = list(missing), budget - needed - sum(entry.bytes for entry in entries.every_entry())
-        for cut in self._missing(wish, wish.others):
-            if cut not in cuts and wish.bytes(cut) <= left:
-                cuts.append(cut)
-                left -= wish.bytes(cut)
-        _write(wish, cuts, share=room / needed)
+    def _left_bytes(self, parts: Sequence[Wish], cut: int) -> int:
+        """What a cut takes in those parts of a split in which it is missing."""
+        return sum(each.bytes(cut) for each in parts if self._missing(each, [cut]))
+
+    def _compute(self, part: Wish, missing: list[int], parts: Sequence[Wish]) -> None:
+        kept = [entries.entry_path(each.key, cut) for each in parts for cut in part.cuts]
+        needed = sum(map(part.bytes, missing))
+        # One at a time looks for room and takes it.
+        with alone(entries.lock_path("room"), beat=part.beat):
+            budget = entries.disk_budget(self.disk_gib)
+            room = entries.make_room(needed, budget, kept)
+            if room < SMALLEST_SHARE * needed:
+                if part is parts[0]:
+                    whole = sum(self._left_bytes(parts, cut) for cut in part.cuts)
+                    self.problems.append(
+                        f"prefix cache: {whole / 1e9:.2f} GB are needed, and training.prefix_cache_disk_gib leaves "
+                        f"{room / 1e9:.2f} GB of {budget / 1e9:.2f} GB."
+                    )
+                return
+            # What this trial has still to compute comes before what later ones may ask for.
+            left = budget - entries.used_bytes() - sum(self._left_bytes(parts, cut) for cut in part.cuts)
+            cuts = list(missing)
+            for cut in self._missing(part, part.others):
+                size = self._left_bytes(parts, cut)
+                if size <= left:
+                    cuts.append(cut)
+                    left -= size
+            temporary = {cut: entries.reserve(part.key, cut, min(room, part.bytes(cut))) for cut in cuts}
+        _write(part, temporary, share=room / needed)
 
 
-def _write(wish: Wish, cuts: list[int], share: float) -> None:
-    """One pass over the split, as many of its rows as ``share`` says, into one folder a cut."""
-    for left_over in entries.home().glob(f".building-{wish.key}-*"):
-        # Whoever holds the lock is alone: what is left belongs to a process that died.
-        shutil.rmtree(left_over, ignore_errors=True)
-    temporary = {cut: entries.home() / f".building-{wish.key}-c{cut}-{os.getpid()}" for cut in cuts}
+def _write(part: Wish, temporary: Mapping[int, Path], share: float) -> None:
+    """One pass over a part, as many of its rows as ``share`` says, into one folder a cut."""
     try:
-        for path in temporary.values():
-            path.mkdir()
         writers = {cut: RowWriter(path / entries.HIDDEN) for cut, path in temporary.items()}
-        for rows in wish.rows(share):
-            for cut, hidden in wish.passes.run(wish.tokens.rows(rows), cuts).items():
+        for rows in part.rows(share):
+            for cut, hidden in part.passes.run(part.tokens.rows(rows), temporary.keys()).items():
                 writers[cut].write(rows, hidden)
-            wish.beat()
+            part.beat()
         for cut, writer in writers.items():
             writer.close()
             if writer.rows:
-                final = entries.entry_path(wish.key, cut)
-                entries.finish(temporary[cut], final, cut, writer.rows, len(wish.tokens))
+                final = entries.entry_path(part.key, cut)
+                entries.finish(temporary[cut], final, cut, writer.rows, len(part.numbers))
     finally:
         for path in temporary.values():
             shutil.rmtree(path, ignore_errors=True)
@@ -178,10 +157,9 @@ def _write(wish: Wish, cuts: list[int], share: float) -> None:
 class MemoryStore(Store):
     """Tensors on the device of this process, which stay for its later trials.
 
-    memory_bytes: budget of all of them; what is worth least (blocks saved times uses for each byte) goes first.
+    What is worth least (blocks saved times uses for each byte) goes first.
     """
 
-    memory_bytes: int
     _kept: dict[tuple[str, int], MemoryRows] = field(default_factory=dict)
     _uses: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -221,26 +199,3 @@ class MemoryStore(Store):
         for cut, hidden_rows in found.items():
             if hidden_rows:
                 self._kept[wish.key, cut] = MemoryRows(hidden_rows, len(wish.tokens))
-
-
-@contextlib.contextmanager
-def _alone(path: Path, beat: Callable[[], None], waits: bool) -> Iterator[bool]:
-    """Hold a lock that the kernel drops with the process; give signs of life while waiting for it.
-
-    waits: False to go on at once if another holds it; inside the block, whether this process does.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not waits:
-                    yield False
-                    return
-                beat()
-                time.sleep(POLL_S)
-        yield True
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,59 @@
+"""Processes of a worker group that compute nothing load nothing to compute with."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+from finesearch.plan import TrainingPlan
+from finesearch.tuning.bench import TrainingBench
+from finesearch.tuning.group import GroupSettings
+from finesearch.tuning.mailbox import Mailbox
+from finesearch.tuning.serve import Service, serve
+from finesearch.tuning.trainable import WarmTrial
+from finesearch.tuning.warm_trainer import ProcessGroup, WarmTrainer
+from plans import empty_plan
+
+PLATFORM = Path(__file__).resolve().parents[2] / "platform"
+HEAVY = {"torch", "transformers", "deepspeed", "datasets", "optuna", "sklearn", "peft"}
+LOOK = "import pickle, sys; pickle.load(sys.stdin.buffer); print(*{name.split('.')[0] for name in sys.modules})"
+
+
+def settings() -> GroupSettings:
+    bench = functools.partial(TrainingBench, empty_plan().task, TrainingPlan(), ".", ".", "accuracy", "max")
+    return GroupSettings(bench, 1, 1.0, 0.0, 60.0, False, "light", "scratch")
+
+
+def trainer() -> object:
+    service = {"service": Service(None, settings().make_bench, False, "group")}
+    return WarmTrainer(serve, train_loop_config=service, backend_config=ProcessGroup("gloo"))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [lambda: WarmTrial.bound_to(settings()), trainer, lambda: Mailbox],
+    ids=["trial actor", "controller of Ray Train", "mailbox"],
+)
+def test_what_such_a_process_holds_imports_no_torch(held: functools.partial[object]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK],
+        input=cloudpickle.dumps(held()),
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PLATFORM), str(PLATFORM.parent / "tests")])},
+    )
+    loaded = set(done.stdout.decode().split())
+    assert "finesearch" in loaded
+    assert not loaded & HEAVY
+
+
+def test_no_process_is_started_for_data_sets_that_do_not_exist() -> None:
+    names = {type(callback).__name__ for callback in trainer()._create_default_callbacks()}  # type: ignore[attr-defined]
+    assert "DatasetsCallback" not in names
+    assert {"BackendSetupCallback", "AcceleratorSetupCallback", "PlacementGroupCleanerCallback"} <= names
