@@ -110,17 +110,18 @@ class RunHome:
         return path.read_text(encoding="utf-8")
 
     def fetch(self) -> None:
-        """Have here what the place holds, and nothing else: the folder is a copy."""
+        """Have here what the place holds: the folder is a copy."""
         place = self.place
         if place is None:
             return
-        for name in (PLAN, RANKED, NAMED, SCORES):
-            path = self.folder / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for name in (PLAN, RANKED, NAMED):
             content = place.read(name)
+            (self.folder / name).unlink(missing_ok=True)
             if content is not None:
                 (self.folder / name).write_bytes(content)
+        if not (self.folder / PLAN).exists():  # another run of this name had this folder
+            shutil.rmtree(self.folder / SCORES, ignore_errors=True)
+        # Those that could not be copied there when they were made are still here.
         place.child(SCORES).download(self.folder / SCORES)
 
     def set_aside(self) -> None:
