@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -57,10 +58,28 @@ def make_bucket(options: str) -> None:
 
 @contextmanager
 def s3_bucket() -> Iterator[str]:
-    """A server with a bucket; a function of the name below it would be one line: ``s3://bucket/NAME?`` + this."""
+    """The same with a bucket in it."""
     with s3_server() as options:
         make_bucket(options)
         yield options
+
+
+@contextmanager
+def gs_bucket() -> Iterator[str]:
+    """A Google Cloud Storage server (gcp-storage-emulator) with a bucket; what stands behind ``?`` in a URI."""
+    if importlib.util.find_spec("gcp_storage_emulator") is None:
+        missing("gcp-storage-emulator is not installed: pip install gcp-storage-emulator")
+    port = free_port()
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--in-memory", "--default-bucket", BUCKET], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(port, process)
+        yield f"endpoint_override=127.0.0.1:{port}&scheme=http"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import finesearch.storage
 from finesearch.errors import FinesearchError, PlanError, StorageError
 from finesearch.storage import Place, is_remote
-from object_stores import BUCKET, KEYS, s3_bucket, s3_server
+from object_stores import BUCKET, KEYS, gs_bucket, s3_bucket, s3_server
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,18 @@ def server() -> Iterator[str]:
             yield options
 
 
-@pytest.fixture
-def place(server: str, request: pytest.FixtureRequest) -> Place:
-    return Place(f"s3://{BUCKET}/runs/{request.node.name}?{server}")
+@pytest.fixture(scope="module")
+def google() -> Iterator[str]:
+    with gs_bucket() as options:
+        yield options
+
+
+@pytest.fixture(params=["s3", "gs"])
+def place(request: pytest.FixtureRequest) -> Place:
+    name = request.node.originalname
+    if request.param == "s3":
+        return Place(f"s3://{BUCKET}/runs/{name}?{request.getfixturevalue('server')}")
+    return Place(f"gs://anonymous@{BUCKET}/runs/{name}?{request.getfixturevalue('google')}")
 
 
 def names(folder: Path) -> dict[str, bytes]:
@@ -109,11 +118,15 @@ def test_an_unknown_option_is_named(server: str) -> None:
         Place(f"s3://bucket/runs?{server}&colour=blue").check()
 
 
-def test_a_missing_bucket_is_named_with_what_to_do(server: str) -> None:
-    with pytest.raises(
-        StorageError, match=r"s3://nowhere/runs: cannot be written: there is no such bucket \(.*Create it"
-    ):
-        Place(f"s3://nowhere/runs?{server}").check()
+def test_a_missing_bucket_is_named_with_what_to_do(place: Place) -> None:
+    nowhere = Place(place.uri.replace(f"{BUCKET}/", "nowhere/"))
+    with pytest.raises(StorageError, match=r"//nowhere/\S+: cannot be written: there is no such bucket \(.*Create it"):
+        nowhere.check()
+
+
+def test_a_place_may_be_tried_before_anything_is_in_it(place: Place) -> None:
+    place.check()
+    assert place.files() == {}
 
 
 def test_a_store_that_does_not_answer_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

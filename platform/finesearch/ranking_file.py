@@ -22,8 +22,8 @@ def write_ranking(home: RunHome, plan: Plan, record: RunRecord) -> None:
     for row in record.ranked:
         if row.error is None and row.checkpoint is not None:
             told = {"rank": len(rows) + 1, "trial": row.trial, "test": row.test}
-            told["checkpoint"] = _from(home.storage, row.checkpoint)
-            rows.append({**told, "generation": _complete(plan, row)})
+            kept = {"checkpoint": _from(home.storage, row.checkpoint), "generation": _complete(plan, row)}
+            rows.append({**told, **kept})
     with storage_errors(home.folder / RANKED):
         replace_synced(home.folder / RANKED, (json.dumps(rows, indent=2) + "\n").encode())
     home.keep(RANKED)

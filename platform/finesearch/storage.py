@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from finesearch.errors import PlanError, StorageError
+from finesearch.store_errors import is_final, store_error
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -28,6 +29,8 @@ T = TypeVar("T")
 SCHEMES = ("s3", "gs", "gcs")
 SECRET = re.compile(r"key|secret|token|password|credential|signature", re.IGNORECASE)
 TRIES, FIRST_PAUSE_S = 3, 1.0
+RETRY_LIMIT_S = 15
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 AT_ONCE = 8  # files that are copied at the same time
 
 
@@ -248,8 +251,8 @@ class Place:
             try:
                 return work()
             except OSError as error:
-                if not left or _is_final(error):
-                    raise _told(self, what, error) from None
+                if not left or is_final(error):
+                    raise store_error(self.shown, what, error) from None
             time.sleep(pause)
             pause *= 4
         raise AssertionError("the last try returns or raises")
@@ -270,64 +273,27 @@ def _open(uri: str, shown_uri: str) -> FileSystem:
     from pyarrow.fs import FileSystem
 
     try:
-        return FileSystem.from_uri(_with_region(uri))[0]
+        return FileSystem.from_uri(_with_defaults(uri))[0]
     except (OSError, pa.ArrowInvalid, ValueError) as error:
         text = str(error).replace(uri, shown_uri).splitlines()[0]
         if isinstance(error, OSError):
-            raise _told(Place(uri), "opened", error) from None
+            raise store_error(shown_uri, "opened", error) from None
         raise PlanError(
             f"storage: {shown_uri} cannot be used: {text}. Behind `?` may stand region, scheme and "
             "endpoint_override, as in s3://bucket/runs?endpoint_override=HOST:PORT&scheme=http&region=us-east-1."
         ) from None
 
 
-def _with_region(uri: str) -> str:
-    """The URI with the region that the environment names: else pyarrow asks Amazon for that of the bucket, wherever the
-    bucket is."""
+def _with_defaults(uri: str) -> str:
+    """The URI with what pyarrow would else look for at length: it asks Amazon for the region of a bucket wherever the
+    bucket is, and tries for a quarter of an hour to reach a Google that does not answer."""
     parts = urlsplit(uri)
     options = dict(parse_qsl(parts.query))
-    if parts.scheme != "s3" or "region" in options:
-        return uri
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    elsewhere = "endpoint_override" in options or any(map(os.environ.get, ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")))
-    if region is None and elsewhere:
-        region = "us-east-1"
-    return uri if region is None else urlunsplit(parts._replace(query=urlencode({**options, "region": region})))
-
-
-def _is_final(error: OSError) -> bool:
-    """Whether trying again cannot help."""
-    return isinstance(error, FileNotFoundError | PermissionError) or _cause(error) is not None
-
-
-CAUSES = {
-    r"NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist|Bucket '[^']*' not found|does not exist.*bucket": (
-        "there is no such bucket",
-        "Create it first, or correct the name.",
-    ),
-    r"ACCESS_DENIED|AccessDenied|Forbidden|403|UNAUTHENTICATED|PERMISSION_DENIED|INVALID_ACCESS_KEY|SIGNATURE": (
-        "access was denied",
-        "Give this machine keys or a role that may list, read, write and delete there.",
-    ),
-    r"No response body|NoCredentials|could not.*credentials": (
-        "no keys were found or they were refused",
-        "Give this machine keys or a role that may list, read, write and delete there.",
-    ),
-    r"NETWORK_CONNECTION|curlCode|Could not resolve|Couldn't connect|UNAVAILABLE|DEADLINE_EXCEEDED": (
-        "the store did not answer",
-        "See that this machine reaches it; for a store of your own give endpoint_override, scheme and region behind "
-        "`?` in the URI, or AWS_ENDPOINT_URL.",
-    ),
-}
-
-
-def _cause(error: OSError) -> tuple[str, str] | None:
-    found = next((said for pattern, said in CAUSES.items() if re.search(pattern, str(error))), None)
-    return None if found == CAUSES[list(CAUSES)[-1]] else found
-
-
-def _told(place: Place, what: str, error: OSError) -> StorageError:
-    said = next((said for pattern, said in CAUSES.items() if re.search(pattern, str(error))), None)
-    reason = str(error).replace(place.uri, place.shown).splitlines()[0] if str(error) else type(error).__name__
-    why, advice = said or ("the store refused", "Choose another with --storage or `storage:` in the plan.")
-    return StorageError(f"storage {place.shown}: cannot be {what}: {why} ({reason[:300]}). {advice}")
+    if parts.scheme != "s3":
+        options.setdefault("retry_limit_seconds", str(RETRY_LIMIT_S))
+    elif "region" not in options:
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        elsewhere = "endpoint_override" in options or any(map(os.environ.get, ENDPOINTS))
+        if region is not None or elsewhere:
+            options["region"] = region or "us-east-1"
+    return urlunsplit(parts._replace(query=urlencode(options)))

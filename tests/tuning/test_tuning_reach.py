@@ -94,6 +94,6 @@ def test_a_worker_that_does_not_see_what_the_driver_wrote_ends_the_search(tmp_pa
     attempt = claim_attempt(trial)
     check_attempt_is_seen(str(trial), attempt)
     began = time.monotonic()
-    with pytest.raises(StorageError, match=r"elsewhere/trial-0000: node [\d.]+ does not see .*s3:// or gs:// URI"):
+    with pytest.raises(StorageError, match=r"elsewhere/trial-0000: node \S+ does not see .*s3:// or gs:// URI"):
         check_attempt_is_seen(str(elsewhere), attempt, patience_s=0.1)
     assert time.monotonic() - began < 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,11 +57,8 @@ def measure_reach(storage: Path | Place) -> list[Reach]:
         StorageError: this node itself does not reach it.
     """
     here = ray.get_runtime_context().get_node_id()
-    others: list[dict[str, Any]] = [
-        node
-        for node in ray.nodes()
-        if node["Alive"] and node["NodeID"] != here  # type: ignore[no-untyped-call]
-    ]
+    every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    others = [node for node in every if node["Alive"] and node["NodeID"] != here]
     if not others:
         return []
     word = secrets.token_hex(16)
@@ -98,7 +96,7 @@ def check_attempt_is_seen(directory: str, attempt: int, patience_s: float = 10.0
     while not claimed.is_dir():
         if time.monotonic() > end:
             raise StorageError(
-                f"storage {directory}: node {ray.util.get_node_ip_address()} does not see what the driver wrote there. "
+                f"storage {directory}: node {socket.gethostname()} does not see what the driver wrote there. "
                 "With several nodes a run needs storage that each of them reaches under the same name: give --storage "
                 "a folder that all of them mount (such as /mnt/shared/runs), or an s3:// or gs:// URI."
             )
