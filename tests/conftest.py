@@ -9,14 +9,18 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Models and kept outputs go into a folder of this run's own; processes that tests start inherit it."""
-    folder, before = tmp_path_factory.mktemp("cache"), os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
+    """Models, kept outputs and working state go into folders of this run's own; processes that tests start inherit
+    them."""
+    names = ("XDG_CACHE_HOME", "XDG_STATE_HOME")
+    before = {name: os.environ.get(name) for name in names}
+    for name in names:
+        os.environ[name] = str(tmp_path_factory.mktemp(name.split("_")[1].lower()))
+    yield Path(os.environ["XDG_CACHE_HOME"])
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
 
 
 @pytest.hookimpl(tryfirst=True)

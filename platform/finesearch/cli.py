@@ -42,12 +42,12 @@ def parser() -> argparse.ArgumentParser:
     add_search_options(search)
 
     report = commands.add_parser("report", help="write the report of a run again, from its journal")
-    report.add_argument("run", type=Path, help="run folder, such as runs/quickstart")
+    report.add_argument("run", help="run folder, such as runs/quickstart, or URI of a run")
     report.add_argument("--reports", type=Path, default=Path("reports"), help="where reports go (default: reports)")
     report.set_defaults(act=_report)
 
     export = commands.add_parser("export", help="write a ranked checkpoint as a plain transformers folder")
-    export.add_argument("run", type=Path, help="run folder, such as runs/quickstart")
+    export.add_argument("run", help="run folder, such as runs/quickstart, or URI of a run")
     export.add_argument("folder", type=Path, help="new folder for weights, config and tokenizer")
     export.add_argument("--rank", type=int, default=1, help="place in the report's ranking (default: 1)")
     export.add_argument("--adapter", action="store_true", help="write what peft loads onto the base model instead")
@@ -103,8 +103,15 @@ def _as_typed(options: argparse.Namespace) -> list[str]:
         if getattr(options, flag) is not None:
             words += [f"--{flag}", getattr(options, flag)]
     for override in options.set:
-        words += ["--set", override]
+        words += ["--set", _without_password(override)]
     return words
+
+
+def _without_password(override: str) -> str:
+    from finesearch.plan.study_url import without_password
+
+    key, is_given, value = override.partition("=")
+    return f"study={without_password(value)}" if is_given and key.strip() == "study" else override
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -117,11 +124,14 @@ def _report(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from finesearch.ranking_file import ranked_checkpoint
     from finesearch.training import export_checkpoint
+    from finesearch.training.fetched import Fetched
 
     ranked = ranked_checkpoint(options.run, options.rank)
     if options.folder.exists() and any(options.folder.iterdir()):
         raise InputError(f"{options.folder}: exists and is not empty. Expected a new folder; nothing was overwritten.")
-    export_checkpoint(ranked.checkpoint, options.folder, adapter=options.adapter, generation=ranked.generation)
+    fetched = Fetched(ranked.checkpoint)
+    with fetched.told_by_address() as checkpoint:
+        export_checkpoint(checkpoint, options.folder, adapter=options.adapter, generation=ranked.generation)
     if not options.adapter and any(options.folder.rglob("adapter_config.json")):
         # On standard error: what a script reads is the folder.
         print("a prompt cannot be merged into weights: written for peft, see README.md there", file=sys.stderr)

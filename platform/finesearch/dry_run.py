@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finesearch.estimate import estimate
 from finesearch.plan import Plan
-from finesearch.preflight import Preflight, check_disk, inspect, run_folder
+from finesearch.preflight import Preflight, check_disk, inspect, run_folder, run_place
 
 
 def describe(plan: Plan) -> str:
@@ -24,10 +24,12 @@ def describe(plan: Plan) -> str:
     concurrent = most if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
     need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
     times = estimate(plan, preflight, concurrent)
-    return "\n".join(_lines(plan, preflight, folder, concurrent, need, times))
+    place = run_place(plan)
+    where = str(folder) if place is None else place.shown
+    return "\n".join(_lines(plan, preflight, where, concurrent, need, times))
 
 
-def _lines(plan: Plan, preflight: Preflight, folder: Path, concurrent: int, need: int, times: list[str]) -> list[str]:
+def _lines(plan: Plan, preflight: Preflight, where: str, concurrent: int, need: int, times: list[str]) -> list[str]:
     model, splits, budget = preflight.model, preflight.splits, plan.budget
     rows = ", ".join(f"{name} {len(splits[name]):,}" for name in ("train", "validation", "test"))
     limits = [f"{budget.trials} trials"]
@@ -42,7 +44,7 @@ def _lines(plan: Plan, preflight: Preflight, folder: Path, concurrent: int, need
         *(f"             {parameter.name}: {parameter.domain.text}" for parameter in plan.space.parameters),
         f"  search   {plan.search.sampler}, pruner {plan.search.pruner}; budget {', '.join(limits)}",
         f"  at once  {concurrent} trial(s) on this machine; on a cluster, as many as it holds",
-        f"  disk     checkpoints take at most {need / (1 << 30):.2f} GiB in {folder}",
+        f"  disk     checkpoints take at most {need / (1 << 30):.2f} GiB in {where}",
         *times,
         f"  baselines {', '.join(plan.report.baselines) or 'none'}",
         *(f"  note     {note}" for note in preflight.notes),

@@ -113,7 +113,7 @@ def trial_row(conductor: Conductor, trial: FrozenTrial) -> TrialRow:
         started=told.get("began") or last.get("began") or started_at(trial),
         finished=told.get("at"),
         group=told.get("group") or last.get("group"),
-        checkpoint=kept if kept and os.path.isdir(kept) else None,
+        checkpoint=kept if conductor.holds(kept, trial.number) else None,
         warnings=told.get("warnings") or (),
     )
 

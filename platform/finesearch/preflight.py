@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finesearch.errors import DataError, DiskFullError, InputError, ModelError, StorageError
+from finesearch.errors import DataError, DiskFullError, ModelError, StorageError
+from finesearch.homes import keyed, state_home
 from finesearch.places import results_home
 from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan
+from finesearch.storage import Place, is_remote
 
 if TYPE_CHECKING:
     from finesearch.tasks import Facts, RawSplits, Task
@@ -93,19 +95,26 @@ def _check_prompts(plan: Plan, task: Task, facts: Facts, folder: Path) -> dict[s
 
 
 def run_folder(plan: Plan) -> Path:
-    """Where the run lives; a relative ``storage`` starts from :func:`~finesearch.places.results_home`.
+    """Where the run lives on this machine; a relative ``storage`` starts from :func:`~finesearch.places.results_home`.
+
+    Of a run in an object store it is the working folder of whoever drives it here.
 
     Raises:
-        InputError: ``storage`` is a URI of a kind that is not supported.
+        PlanError: ``storage`` is a URI that cannot be used.
     """
-    storage = plan.storage.removeprefix("file://")
-    if "://" in storage:
-        raise InputError(
-            f"storage: {plan.storage!r} is not supported yet. Expected a folder (or file://), on the local disk or "
-            "on one "
-            "that every node mounts. Give such a folder with --storage."
-        )
-    return results_home() / storage / plan.name
+    place = run_place(plan)
+    if place is not None:
+        return state_home() / "runs" / keyed(plan.name, place.uri)
+    return results_home() / plan.storage.removeprefix("file://") / plan.name
+
+
+def run_place(plan: Plan) -> Place | None:
+    """Where the run lives in an object store; None where ``storage`` is a folder.
+
+    Raises:
+        PlanError: ``storage`` is a URI that cannot be used.
+    """
+    return Place(plan.storage).child(plan.name) if is_remote(plan.storage) else None
 
 
 def prepare_folder(folder: Path) -> None:
@@ -142,12 +151,7 @@ def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: in
         DiskFullError: what is free, or ``budget.disk_gib``, is less than checkpoints may take.
     """
     need, gib = disk_need(plan, model_bytes, concurrent_trials), 1 << 30
-    where = folder
-    while not where.exists():
-        where = where.parent
-    free = shutil.disk_usage(where).free
-    held = sum(path.stat().st_size for path in (folder / "checkpoints").rglob("*") if path.is_file())
-    limit, name = free + held, "the disk has free"
+    limit, name = _room(plan, folder), "the disk has free"
     if plan.budget.disk_gib is not None and plan.budget.disk_gib * gib < limit:
         limit, name = int(plan.budget.disk_gib * gib), "budget.disk_gib allows"
     if need > limit:
@@ -157,3 +161,14 @@ def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: in
             "search.concurrent_trials or report.top."
         )
     return need
+
+
+def _room(plan: Plan, folder: Path) -> float:
+    """Bytes that checkpoints may take where they are kept; of an object store nobody knows."""
+    if run_place(plan) is not None:
+        return float("inf")
+    where = folder
+    while not where.exists():
+        where = where.parent
+    held = sum(path.stat().st_size for path in (folder / "checkpoints").rglob("*") if path.is_file())
+    return shutil.disk_usage(where).free + held

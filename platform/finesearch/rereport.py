@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from finesearch.errors import InputError
 from finesearch.outcome import build_record
-from finesearch.plan import parse_plan
+from finesearch.plan import Plan, parse_plan
 from finesearch.preflight import inspect
 from finesearch.report import write_report
 from finesearch.run import open_conductor
+from finesearch.run_home import PLAN, RunHome
 from finesearch.standing import kept_standing
+from finesearch.storage import Place, is_remote
 from finesearch.tuning.conductor import SEARCH
+from finesearch.tuning.database import database_url
 from finesearch.tuning.lock import RunLock
 
 
-def rewrite_report(run: Path, reports: Path) -> Path:
-    """Write the report of the run in folder ``run``; the path of its HTML.
+def rewrite_report(run: str | Path, reports: Path) -> Path:
+    """Write the report of the run in ``run``, a folder or a URI; the path of its HTML.
+
+    Of a run in an object store, a copy is read: it may be under way.
 
     Raises:
-        InputError: ``run`` is no run folder.
-        RunConflictError: a driver is working on it (and refreshes the report itself).
+        InputError: ``run`` is no run.
+        RunConflictError: a driver is working on the folder (and refreshes the report itself).
     """
-    run = run.absolute()
-    path = run / "plan.yaml"
+    if is_remote(run):
+        place = Place(str(run))
+        with tempfile.TemporaryDirectory(prefix="finesearch-report-") as copy:
+            home = RunHome(place.name, Path(copy), place)
+            home.fetch()
+            return _rewrite(home, _plan_of(home), reports)
+    folder = Path(str(run).removeprefix("file://")).absolute()
+    home = RunHome(folder.name, folder, None, joins=False)
+    plan = _plan_of(home)
+    with RunLock(folder):
+        return _rewrite(home, plan, reports)
+
+
+def _plan_of(home: RunHome) -> Plan:
+    path = home.folder / PLAN
     if not path.exists():
-        raise InputError(f"{run}: this is no run folder. Expected one with plan.yaml in it, such as runs/quickstart.")
-    with RunLock(run):
-        plan = parse_plan(path.read_text(encoding="utf-8"), str(path))
-        preflight = inspect(plan, run / "cache")
-        conductor = open_conductor(plan, run, unfit=preflight.unfit)
-        standing, complete = kept_standing(conductor, preflight, run)
-        partial = not complete or conductor.journals[SEARCH].counts()["running"] > 0
-        record = build_record(conductor, preflight, standing, partial, f"finesearch report {run.name}")
-        return write_report(record, reports / plan.name)
+        raise InputError(
+            f"{home.shown}: this is no run folder. Expected one with plan.yaml in it, such as runs/quickstart."
+        )
+    return parse_plan(path.read_text(encoding="utf-8"), str(path))
+
+
+def _rewrite(home: RunHome, plan: Plan, reports: Path) -> Path:
+    home.name, home.database = plan.name, database_url(plan)
+    preflight = inspect(plan, home.folder / "cache")
+    conductor = open_conductor(plan, home, unfit=preflight.unfit)
+    standing, complete = kept_standing(conductor, preflight, home)
+    partial = not complete or conductor.journals[SEARCH].counts()["running"] > 0
+    command = f"finesearch report {home.shown if home.place else home.folder.name}"
+    record = build_record(conductor, preflight, standing, partial, command)
+    return write_report(record, reports / plan.name)

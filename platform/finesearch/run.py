@@ -17,28 +17,27 @@ import psutil
 
 from finesearch.durable import replace_synced, storage_errors
 from finesearch.errors import FinesearchError, RunConflictError, SearchError, StorageError
+from finesearch.homes import on_this_node
 from finesearch.outcome import Standing, build_record
 from finesearch.places import is_uploaded, results_home
 from finesearch.plan import FIXED_RECIPES, Plan, parse_plan
-from finesearch.preflight import Preflight, check_disk, inspect, prepare_folder, run_folder
+from finesearch.preflight import Preflight, check_disk, inspect
 from finesearch.progress import Progress, duration
-from finesearch.ranking_file import NAME as RANKED
 from finesearch.ranking_file import write_ranking
 from finesearch.report import RunRecord, write_report
+from finesearch.run_home import PLAN, RANKED, RunHome, home_of
 from finesearch.signals import leave_cleanly
 from finesearch.standing import kept_standing, rescoring_of, score_standing
 from finesearch.training.cost import keeps_prefixes
 from finesearch.training.workload import measure_workload
-from finesearch.tuning import cluster
+from finesearch.tuning import cluster, reach
 from finesearch.tuning.bench import TrainingBench
 from finesearch.tuning.budget import Spending
 from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor
 from finesearch.tuning.group import GroupSettings
 from finesearch.tuning.journal import Direction, Journal
-from finesearch.tuning.lock import RunLock
 from finesearch.tuning.ray_beside import RayBeside
 from finesearch.tuning.samplers import make_pruner
-from finesearch.tuning.sqlite import open_storage
 from finesearch.tuning.trial_costs import TrialCosts
 from finesearch.tuning.verification import Standby
 
@@ -68,55 +67,57 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
     """
     plan = request.plan
     progress = progress or Progress(plan)
-    folder = run_folder(plan)
+    home = home_of(plan)
     if request.fresh:
-        set_aside(folder)
-    prepare_folder(folder)
-    with RunLock(folder):
-        settle_plan(plan, folder)
+        home.set_aside()
+    home.prepare()
+    with home.held(progress.say):
+        settle_plan(plan, home)
         if is_uploaded(Path.cwd()):
             progress.say(
                 f"{plan.name}: this job runs in a copy of its directory that Ray deletes; runs and reports are"
             )
             progress.say(f"  kept below {results_home()} instead, unless --storage and --reports name other folders")
         ray = RayBeside()
-        if not (folder / RANKED).exists():  # a run that was ranked before may need none
+        if not (home.folder / RANKED).exists():  # a run that was ranked before may need none
             ray.begin()
         try:
             progress.say(f"{plan.name}: reading data and model")
-            preflight = inspect(plan, folder / "cache")
+            preflight = inspect(plan, on_this_node(home.cache))
             for warning in (*preflight.notes, *preflight.warnings):
                 progress.say(f"  note: {warning}")
-            return _search(request, progress, folder, preflight, ray)
+            return _search(request, progress, home, preflight, ray)
         finally:
             ray.end()
 
 
-def _search(request: Request, progress: Progress, folder: Path, preflight: Preflight, ray: RayBeside) -> RunRecord:
-    plan = request.plan
-    conductor = open_conductor(plan, folder, unfit=preflight.unfit)
+def _search(request: Request, progress: Progress, home: RunHome, preflight: Preflight, ray: RayBeside) -> RunRecord:
+    plan, folder = request.plan, home.folder
+    conductor = open_conductor(plan, home, unfit=preflight.unfit)
     if conductor.is_finished:
-        standing, is_complete = kept_standing(conductor, preflight, folder)
+        standing, is_complete = kept_standing(conductor, preflight, home)
         if is_complete:  # nothing to run and nothing to score: Ray is not needed
             reporter = Reporter(request, conductor, preflight)
             record = reporter.write(standing, partial=False)
-            write_ranking(folder, plan, record)
+            write_ranking(home, plan, record)
             return conclude(record, conductor, reporter, progress)
     workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
     conductor.reckon_with(TrialCosts(plan, workload, keeps_prefixes(plan.training)))
     ray.wait()
+    reach.check_reach(home.storage, lambda said: progress.say(f"{plan.name}: {said}"))
     capacity = cluster.measure()
     concurrent = cluster.fit_concurrency(plan, capacity, preflight.model.bytes_in_training)
     check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
-    progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {folder}")
+    progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {home.shown}")
     conductor.concurrent_trials = concurrent
+    conductor.forget_unknown()
     reporter = Reporter(request, conductor, preflight)
     conductor.spending.begin()
-    with leave_cleanly(lambda code: reporter.leave(code, progress)):
+    with home.watched(conductor.give_up), leave_cleanly(lambda code: reporter.leave(code, progress, home)):
         progress.start(conductor)
         reporter.start()
         try:
-            standby = _execute(conductor, preflight, folder, progress)
+            standby = _execute(conductor, preflight, home, progress)
         except FinesearchError:
             with contextlib.suppress(StorageError):
                 reporter.write(Standing(), partial=True)
@@ -126,37 +127,39 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
             progress.stop()
             conductor.spending.keep(force=True)
         progress.say(f"{plan.name}: scoring the best checkpoints again, in clean processes")
-        standing = score_standing(conductor, preflight, folder, standby)
+        standing = score_standing(conductor, preflight, home, standby)
         conductor.spending.keep(force=True)
         record = reporter.write(standing, partial=False)
-        write_ranking(folder, plan, record)
+        write_ranking(home, plan, record)
     return conclude(record, conductor, reporter, progress)
 
 
 def open_conductor(
     plan: Plan,
-    folder: Path,
+    home: RunHome | Path,
     concurrent_trials: int = 1,
     unfit: Collection[str] = (),
 ) -> Conductor:
-    """The journal on disk, loaded, and the policy over it.
+    """The journal, loaded, and the policy over it.
 
-    unfit: baselines that cannot be run.
+    home: where the run lives; a folder stands for a run that lies in it and nowhere else. unfit: baselines that cannot
+    be run.
     """
-    storage = open_storage(folder / "study.db")
+    home = home if isinstance(home, RunHome) else RunHome(plan.name, home, None, joins=False)
+    storage, study = home.open_study()
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
-    search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations))
-    baselines = Journal(storage, f"{plan.name} (baselines)", directions[:1])
+    search = Journal(storage, study, directions, make_pruner(plan, plan.max_evaluations))
+    baselines = Journal(storage, f"{study} (baselines)", directions[:1])
     training = plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
     spending = Spending({SEARCH: search, BASELINES: baselines}, devices)
     fixed = {
         str(name): FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES and name not in unfit
     }
-    return Conductor(plan, search, baselines, folder, concurrent_trials, spending, fixed)
+    return Conductor(plan, search, baselines, home.storage, concurrent_trials, spending, fixed)
 
 
-def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress: Progress) -> Standby | None:
+def _execute(conductor: Conductor, preflight: Preflight, home: RunHome, progress: Progress) -> Standby | None:
     """Run the trials; a process for final scoring where one could be made ready beside the last of them."""
     from finesearch.training.prefix.depth import cuts_of_space
     from finesearch.tuning.execute import execute
@@ -168,7 +171,7 @@ def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress:
         plan.task,
         plan.training,
         str(plan.base),
-        str(folder / "cache"),
+        home.cache,
         plan.task.metric,
         goal,
         cuts_of_space(plan.space, preflight.model.num_layers),
@@ -178,7 +181,7 @@ def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress:
     def make_ready() -> None:
         needed = 2 * (cluster.GROUP_BYTES + 2 * preflight.model.bytes_in_training)
         if not plan.training.gpus_per_worker and psutil.virtual_memory().available > needed:
-            made.append(Standby(rescoring_of(plan, folder)))
+            made.append(Standby(rescoring_of(plan, home)))
 
     if not conductor.is_finished:
         progress.say(f"{plan.name}: starting worker groups (about 10 s)")
@@ -192,7 +195,7 @@ def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress:
             hang_timeout_s=plan.training.hang_timeout_s,
             fresh=plan.training.isolation == "fresh",
             run_name=plan.name,
-            scratch=str(folder / "scratch"),
+            scratch=str(home.folder / "scratch"),
         ),
         make_ready,
     )
@@ -238,10 +241,13 @@ class Reporter:
             write_report(record, self.path.parent)
             return record
 
-    def leave(self, code: int, progress: Progress) -> None:
+    def leave(self, code: int, progress: Progress, home: RunHome) -> None:
         """The last act before the process ends by a signal."""
         self._conductor.spending.keep(force=True)
-        self.write(Standing(), partial=True)
+        try:
+            self.write(Standing(), partial=True)
+        finally:
+            home.leave()
         progress.say(
             f"\n{self._request.plan.name}: interrupted (exit {code}). Everything finished is saved; a partial report "
             "is in "
@@ -257,19 +263,19 @@ class Reporter:
             pause = max(REFRESH_AT_LEAST_S, (time.monotonic() - began) / REFRESH_SHARE)
 
 
-def settle_plan(plan: Plan, folder: Path) -> None:
+def settle_plan(plan: Plan, home: RunHome) -> None:
     """Write the resolved plan into the run; hold a resumed one to the plan it began with, but for budget and report.
 
     Raises:
         RunConflictError: something other than budget, report or storage differs.
     """
-    path = folder / "plan.yaml"
+    path = home.folder / PLAN
     if path.exists():
         differences = plan.differences(parse_plan(path.read_text(encoding="utf-8"), str(path)))
         if differences:
             listed = "\n  ".join(differences)
             raise RunConflictError(
-                f"{folder}: this run was begun with another plan:\n  {listed}\n"
+                f"{home.shown}: this run was begun with another plan:\n  {listed}\n"
                 "A run goes on only with the plan it began with (its budget may change). Restore those values, give "
                 "the new search a --name of its own, or start over with --fresh (the old run is set aside)."
             )
@@ -277,18 +283,4 @@ def settle_plan(plan: Plan, folder: Path) -> None:
             return
     with storage_errors(path):
         replace_synced(path, plan.to_yaml().encode())
-
-
-def set_aside(folder: Path) -> None:
-    """Rename an existing run, so that --fresh loses nothing.
-
-    Raises:
-        RunConflictError: a driver is working on it.
-    """
-    if not (folder / "plan.yaml").exists():
-        return
-    with RunLock(folder):
-        number = 1
-        while (old := folder.with_name(f"{folder.name}.old-{number}")).exists():
-            number += 1
-        folder.rename(old)
+    home.keep(PLAN)

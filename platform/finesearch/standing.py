@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -14,6 +13,7 @@ from finesearch.outcome import Standing
 from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.preflight import Preflight
 from finesearch.report import ScoredRow
+from finesearch.run_home import SCORES, RunHome
 from finesearch.scores import Intervals, Score, ScoreBook, mismatch
 from finesearch.tuning.conductor import SEARCH, Conductor
 from finesearch.tuning.journal import state_name
@@ -28,13 +28,13 @@ SHOWN = {
 """What the report says of the fixed recipes."""
 
 
-def rescoring_of(plan: Plan, folder: Path) -> Rescoring:
+def rescoring_of(plan: Plan, home: RunHome) -> Rescoring:
     """How the checkpoints of a run are scored again."""
     return Rescoring(
         plan.task,
         plan.training,
         str(plan.base),
-        str(folder / "cache"),
+        home.cache,
         plan.objectives[0].goal == "max",
         plan.report.generation,
         plan.search.seed,
@@ -42,17 +42,17 @@ def rescoring_of(plan: Plan, folder: Path) -> Rescoring:
 
 
 def score_standing(
-    conductor: Conductor, preflight: Preflight, folder: Path, standby: Standby | None = None
+    conductor: Conductor, preflight: Preflight, home: RunHome, standby: Standby | None = None
 ) -> Standing:
     """Reload and score what can be ranked, and the baselines; needs Ray for the clean processes.
 
     standby: one of them, if there is one already.
     """
-    plan, book = conductor.plan, ScoreBook(folder / "scores")
+    plan, book = conductor.plan, ScoreBook(home.folder / SCORES)
     known = _kept(conductor, book)
     missing = {name: path for name, path in _wanted(conductor).items() if name not in known}
     checkpoints = {name: path for name, path in missing.items() if path is not None}
-    rescoring, at_once = rescoring_of(plan, folder), conductor.concurrent_trials
+    rescoring, at_once = rescoring_of(plan, home), conductor.concurrent_trials
     found = rescore_all(list(checkpoints.values()), rescoring, at_once, standby)
     rescored = dict(zip(checkpoints, found, strict=True))
     if MAJORITY in missing:
@@ -61,6 +61,7 @@ def score_standing(
         score = Score(**{**vars(said), "name": name, "checkpoint": missing[name], "choices": _choices(plan, name)})
         book.put(score)
         known[name] = score
+    home.keep(SCORES)
     return _standing(conductor, preflight, known)
 
 
@@ -73,9 +74,9 @@ def score_majority(preflight: Preflight) -> Rescored:
     return Rescored(metrics["validation"], metrics["test"], guess["test"], true["test"])
 
 
-def kept_standing(conductor: Conductor, preflight: Preflight, folder: Path) -> tuple[Standing, bool]:
+def kept_standing(conductor: Conductor, preflight: Preflight, home: RunHome) -> tuple[Standing, bool]:
     """What was scored before, and whether that is all there is to score."""
-    known = _kept(conductor, ScoreBook(folder / "scores"))
+    known = _kept(conductor, ScoreBook(home.folder / SCORES))
     return _standing(conductor, preflight, known), set(known) == set(_wanted(conductor))
 
 

@@ -14,18 +14,20 @@ from finesearch.plan.problems import Places, Problem, Problems, problem_error, s
 from finesearch.plan.sections import BudgetPlan, Objective, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.space import Space
 from finesearch.plan.space_reading import parse_space
+from finesearch.plan.study_url import without_password
 from finesearch.plan.task_section import TaskPlan
 from finesearch.plan.yaml_text import write_yaml
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-_ELSEWHERE = ("budget", "report", "storage", "base", "source")
+_ELSEWHERE = ("budget", "report", "storage", "study", "base", "source")
 
 
 class Plan(BaseModel):
     """Everything that a search is told; two plans are equal when they say the same, wherever they were read.
 
     ``base`` is the folder that relative paths of data and model start from (the plan file's, unless the plan says
-    otherwise). ``source`` is the file it was read from. ``storage`` is a folder or a URI.
+    otherwise). ``source`` is the file it was read from. ``storage`` is a folder or a URI. ``study`` is the URL of the
+    database that the journal lives in, where it is not SQLite; its password is never written down again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -38,6 +40,7 @@ class Plan(BaseModel):
     budget: BudgetPlan = Field(default_factory=BudgetPlan)
     report: ReportPlan = Field(default_factory=ReportPlan)
     storage: str = "runs"
+    study: str | None = Field(default=None, repr=False)
     base: Path = Field(default_factory=Path.cwd)
     source: Path | None = None
 
@@ -82,7 +85,7 @@ class Plan(BaseModel):
 
     def to_plain(self) -> dict[str, Any]:
         """The resolved plan as plain data: every default spelled out, ``base`` absolute, ``source`` left out."""
-        sections = self.model_dump(mode="json", exclude={"space", "source", "base", "name", "storage"})
+        sections = self.model_dump(mode="json", exclude={"space", "source", "base", "name", "storage", "study"})
         data = sections["task"]["data"]
         sections["task"]["data"] = {key: value for key, value in data.items() if value not in (None, [])}
         # What belongs to other kinds, or was not given and has no default.
@@ -93,6 +96,7 @@ class Plan(BaseModel):
             "space": self.space.to_plain(),
             **{key: section for key, section in sections.items() if key != "task"},
             "storage": self.storage,
+            **({} if self.study is None else {"study": without_password(self.study)}),
             "base": str(self.base),
         }
 
@@ -102,7 +106,7 @@ class Plan(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides what the trials are: all but budget, report, storage and base."""
+        """SHA-256 of everything that decides what the trials are: all but budget, report, storage, study and base."""
         text = json.dumps(self._decisive(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

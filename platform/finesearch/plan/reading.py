@@ -11,6 +11,7 @@ from finesearch.plan.plan import Plan, name_problem
 from finesearch.plan.problems import KeyPath, Places, Problems, did_you_mean, shown
 from finesearch.plan.sections import BudgetPlan, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.space_reading import read_space
+from finesearch.plan.study_url import study_problem
 from finesearch.plan.task_section import Section, TaskPlan
 from finesearch.plan.validation import validate
 from finesearch.plan.yaml_text import read_yaml
@@ -21,7 +22,7 @@ _OPTIONAL: dict[str, type[Section]] = {
     "budget": BudgetPlan,
     "report": ReportPlan,
 }
-_KEYS = ("name", "task", "space", *_OPTIONAL, "storage", "base")
+_KEYS = ("name", "task", "space", *_OPTIONAL, "storage", "study", "base")
 _SKETCH = "A plan has a name, a task and a space; search_spaces/quickstart.yaml is one to start from."
 
 
@@ -94,6 +95,9 @@ def _read(data: Mapping[str, Any], folder: Path, source: Path, problems: Problem
         for key, model in _OPTIONAL.items()
     }
     places = {key: _text(data, key, default, problems) for key, default in (("storage", "runs"), ("base", str(folder)))}
+    study = data.get("study")
+    if study is not None and (problem := study_problem(study)) is not None:
+        problems.add(problem.path, problem.text, problem.advice)
     training, search, report = sections["training"], sections["search"], sections["report"]
     assert isinstance(training, TrainingPlan | None)
     assert isinstance(search, SearchPlan | None)
@@ -106,6 +110,7 @@ def _read(data: Mapping[str, Any], folder: Path, source: Path, problems: Problem
         task=task,
         space=space,
         storage=places["storage"],
+        study=study,
         base=folder / places["base"],
         source=source,
         **{key: section for key, section in sections.items() if section is not None},  # type: ignore[arg-type]

@@ -61,7 +61,12 @@ def json_schema() -> Schema:
                 "type": "string",
                 "minLength": 1,
                 "default": "runs",
-                "description": "Folder or URI that holds runs.",
+                "description": "Folder, or s3:// or gs:// URI, that holds runs.",
+            },
+            "study": {
+                "type": ["string", "null"],
+                "pattern": "^postgres(ql)?(\\+\\w+)?://[^/]",
+                "description": "URL of the PostgreSQL database that holds the study; default: SQLite.",
             },
             "base": {
                 "type": "string",

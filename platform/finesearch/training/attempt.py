@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from finesearch.training.prompting import trains
 from finesearch.training.prompting.attempt import run_asking
 from finesearch.training.regularizers.active import attach
 from finesearch.training.regularizers.weight_average import RAW
+from finesearch.training.shelf import Shelf, open_shelf
 from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
 from finesearch.training.trial_run import TrialRun, steps_per_epoch
 
@@ -67,8 +68,26 @@ def run_attempt(
 ) -> TrialResult:
     """See ``Workbench.run``."""
     refuse_partitioned(spec.recipe, training.zero_stage)
-    directory = Path(spec.directory)
-    remains = processes.first_does(lambda: find_remains(spec, directory))
+    with open_shelf(spec.directory) as shelf:
+        spec = spec.model_copy(update={"directory": str(shelf.folder)})
+        result = _run_attempt(materials, training, yardstick, spec, processes, report, beat, shelf)
+    if result.checkpoint is None:
+        return result
+    return result.model_copy(update={"checkpoint": shelf.address(result.checkpoint)})
+
+
+def _run_attempt(
+    materials: Materials,
+    training: TrainingPlan,
+    yardstick: Yardstick,
+    spec: TrialSpec,
+    processes: Processes,
+    report: Report,
+    beat: Callable[[], None],
+    shelf: Shelf,
+) -> TrialResult:
+    directory = shelf.folder
+    remains = at_hand(processes.first_does(lambda: find_remains(spec, shelf)), shelf)
     history = remains.record.history if remains.record else ()
     if remains.result is not None:
         stopped = not processes.first_does(lambda: _replay(remains.result.history, report))  # type: ignore[union-attr]
@@ -77,7 +96,7 @@ def run_attempt(
         return _stopped_in_replay(remains, history, yardstick, directory)
     if not trains(spec.recipe.adaptation):
         asked = run_asking(materials, training, yardstick, spec, processes, beat)
-        return _ended(asked, spec, directory, processes, report)
+        return _ended(asked, spec, shelf, processes, report)
     # What was only asked must not take the memory that training needs.
     materials.asked.clear()
     model, adapted, warnings = build_model(materials, training, spec, processes, remains)
@@ -115,7 +134,7 @@ def run_attempt(
             prefix.of("train"),
             training.max_tokens_per_pass,
         )
-        writer = CheckpointWriter(directory, spec.attempt, processes, engine, model, materials.tokenizer_files)
+        writer = CheckpointWriter(shelf, spec.attempt, processes, engine, model, materials.tokenizer_files)
         run = TrialRun(
             spec,
             training,
@@ -140,26 +159,31 @@ def run_attempt(
             *run.warnings,
         )
         result = _result(run, told, (*precision.notes, *prefix.notes), stopped=not ended)
-    return _ended(result, spec, directory, processes, report) if ended else result
+    return _ended(result, spec, shelf, processes, report) if ended else result
 
 
-def _ended(result: TrialResult, spec: TrialSpec, directory: Path, processes: Processes, report: Report) -> TrialResult:
+def _ended(result: TrialResult, spec: TrialSpec, shelf: Shelf, processes: Processes, report: Report) -> TrialResult:
     """Write down the result of a trial that is over, then report its last evaluation."""
-    processes.first_does(lambda: _finish(directory, result, spec.attempt))
+    processes.first_does(lambda: _finish(shelf, result, spec.attempt))
     stopped = not processes.first_does(lambda: report(result.history[-1]))
     return result.model_copy(update={"stopped": stopped})
 
 
-def find_remains(spec: TrialSpec, directory: Path) -> Remains:
+def find_remains(spec: TrialSpec, shelf: Shelf) -> Remains:
     """Look through the trial's folder. Damaged checkpoints are set aside; leftovers of interrupted writes are deleted.
 
     Raises:
         CheckpointError: every checkpoint is damaged, or they belong to another trial.
     """
+    directory = shelf.folder
     with manifest.disk_full_is_told(directory):
         directory.mkdir(parents=True, exist_ok=True)
+        shelf.fetch()
     checkpoints.remove_leftovers(directory, spec.attempt)
-    intact, warnings = checkpoints.intact_checkpoints(directory)
+    try:
+        intact, warnings = checkpoints.intact_checkpoints(directory)
+    finally:
+        shelf.set_aside()
     kept = {checkpoint.step: checkpoint.path for checkpoint in intact}
     path = directory / checkpoints.RESULT
     if path.is_file():
@@ -180,6 +204,14 @@ def find_remains(spec: TrialSpec, directory: Path) -> Remains:
         )
     kept = {step: path for step, path in kept.items() if step <= record.evaluation.step}
     return Remains(record=record, kept=kept, warnings=tuple(warnings))
+
+
+def at_hand(remains: Remains, shelf: Shelf) -> Remains:
+    """What rank 0 found, in this process's folder, with the checkpoint to go on from."""
+    kept = {step: shelf.folder / path.name for step, path in remains.kept.items()}
+    if remains.record is not None:
+        shelf.fetch_checkpoint(kept[remains.record.evaluation.step].name)
+    return replace(remains, kept=kept)
 
 
 def build_model(
@@ -280,12 +312,15 @@ def _result(run: TrialRun, warnings: tuple[str, ...], notes: tuple[str, ...], st
     )
 
 
-def _finish(directory: Path, result: TrialResult, attempt: int) -> None:
+def _finish(shelf: Shelf, result: TrialResult, attempt: int) -> None:
     """Write down the result, and keep only what can still be wanted of a trial that is over."""
+    directory = shelf.folder
+    checkpoint = Path(result.checkpoint) if result.checkpoint else None
+    shelf.finish(result.model_dump_json(indent=1).encode(), checkpoint, attempt)
     checkpoints.refuse_if_superseded(directory, attempt)
     with manifest.disk_full_is_told(directory):
         replace_synced(directory / checkpoints.RESULT, result.model_dump_json(indent=1).encode())
-    checkpoints.remove_all_but(directory, {Path(result.checkpoint)} if result.checkpoint else set(), attempt)
+    checkpoints.remove_all_but(directory, {checkpoint} if checkpoint else set(), attempt)
     checkpoints.drop_resume_state(directory)
 
 

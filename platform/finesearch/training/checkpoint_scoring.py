@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import CheckpointError
 from finesearch.plan import GenerationPlan, TaskPlan, TrainingPlan
+from finesearch.training.fetched import Fetched
 from finesearch.training.trial import Scored
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def evaluate_checkpoint(
 @dataclass(frozen=True, eq=False)
 class CheckpointScorer:
     """Data, tokens and base model of one task, read when the first checkpoint needs them and kept for the next.
+
+    Checkpoints may lie in an object store; each is copied here for as long as it is the newest.
 
     base: folder that relative paths of ``task`` are relative to. cache: folder for tokens.
     """
@@ -53,8 +56,8 @@ class CheckpointScorer:
         from finesearch.training.precision import compute_in, move
         from finesearch.training.prompting import trains
 
-        folder = Path(folder)
-        with self.working():
+        files = Fetched(folder)
+        with self.working(), files.told_by_address() as folder:
             materials = self.materials
             check_intact(folder)
             record = read_record(folder)
@@ -66,7 +69,7 @@ class CheckpointScorer:
                 model = build_checkpoint_model(folder, record, home)
                 compute_in(model, record.precision, self.processes.device)
                 move(model, self.processes.device)
-            return LoadedCheckpoint(self, folder, record, model)
+            return LoadedCheckpoint(self, files, record, model)
 
     def prepare(self) -> None:
         """Read what is read once, now.
@@ -116,7 +119,7 @@ class LoadedCheckpoint:
     """A checkpoint in memory; ``model`` is None where it holds a prompt and no weights."""
 
     scorer: CheckpointScorer
-    folder: Path
+    files: Fetched
     record: CheckpointRecord
     model: PreTrainedModel | None
 
@@ -138,7 +141,7 @@ class LoadedCheckpoint:
                 materials = materials.writing_with(generation)
             processes = self.scorer.processes
             if self.model is None:
-                return answer_again(self.folder, self.record, materials, split, processes)
+                return answer_again(self.files.folder, self.record, materials, split, processes)
             if materials.base.generation is not None:
                 # The plan's of now: it may be asked how the same weights do otherwise.
                 self.model.generation_config = materials.base.generation

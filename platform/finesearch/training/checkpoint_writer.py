@@ -16,6 +16,7 @@ from finesearch.training.checkpoints import RESUME
 from finesearch.training.optimizer_state import optimizer_tensors, read_optimizer_state
 from finesearch.training.processes import Processes
 from finesearch.training.regularizers.weight_average import RAW
+from finesearch.training.shelf import Shelf
 from finesearch.training.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class CheckpointWriter:
     and when all have, rank 0 completes the folder: from any thread, since these two touch neither model nor processes.
     """
 
-    directory: Path
+    shelf: Shelf
     attempt: int
     processes: Processes
     engine: DeepSpeedEngine
@@ -79,12 +80,16 @@ class CheckpointWriter:
 
         temporary = self._temporary(snapshot)
         with checkpoints.discarded_on_failure(temporary):
+            if not self.processes.is_first and snapshot.resume:
+                self.shelf.begin_part(temporary)
             if self.processes.is_first:
                 save_file(dict(snapshot.weights), temporary / WEIGHTS, metadata={"format": "pt"})
             for name, content in snapshot.files.items():
                 (temporary / name).write_bytes(content)
             for name, tensors in (snapshot.resume or {}).items():
                 save_file(dict(tensors), temporary / RESUME / name)
+            if not self.processes.is_first and snapshot.resume:
+                self.shelf.send_part(temporary, self.path(snapshot.step).name, self.processes.rank)
 
     def complete(self, snapshot: Snapshot) -> None:
         """Flush what all have written and give the folder its name: when this returns, the checkpoint is durable.
@@ -94,7 +99,9 @@ class CheckpointWriter:
         """
         temporary = self._temporary(snapshot)
         with checkpoints.discarded_on_failure(temporary):
-            checkpoints.complete(temporary, snapshot.step, self.attempt)
+            elsewhere = self.shelf.parts(self.path(snapshot.step).name) if snapshot.resume is not None else {}
+            checkpoint = checkpoints.complete(temporary, snapshot.step, self.attempt, elsewhere)
+            self.shelf.send(checkpoint.path)
 
     def path(self, step: int) -> Path:
         """Folder of the checkpoint that this attempt writes of evaluation ``step``."""
@@ -103,6 +110,10 @@ class CheckpointWriter:
     def read_optimizer_state(self, checkpoint: Path) -> None:
         """Give the optimizer the state that a verified checkpoint holds."""
         read_optimizer_state(self.engine, checkpoint / RESUME / self._state_file)
+
+    @property
+    def directory(self) -> Path:
+        return self.shelf.folder
 
     @property
     def _is_partitioned(self) -> bool:
@@ -138,7 +149,9 @@ class CheckpointWriter:
 
     def _begin(self, snapshot: Snapshot) -> None:
         with checkpoints.discarded_on_failure(self._temporary(snapshot)):
+            self.shelf.refuse_if_superseded(self.attempt)
             checkpoints.begin(self.directory, snapshot.step, self.attempt, snapshot.resume is not None)
+            self.shelf.begin(self.path(snapshot.step).name)
 
 
 def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, torch.Tensor]:

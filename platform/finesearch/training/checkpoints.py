@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,10 +137,15 @@ def refuse_if_superseded(directory: Path, attempt: int) -> None:
         )
 
 
-def complete(temporary: Path, step: int, attempt: int) -> Checkpoint:
-    """Write the manifests, flush everything, and give the folder its name. From here on it counts."""
+def complete(
+    temporary: Path, step: int, attempt: int, elsewhere: Mapping[str, Mapping[str, int | str]] | None = None
+) -> Checkpoint:
+    """Write the manifests, flush everything, and give the folder its name. From here on it counts.
+
+    elsewhere: see ``write_manifest``, of the state to go on from.
+    """
     if (temporary / RESUME).is_dir():
-        manifest.write_manifest(temporary / RESUME)
+        manifest.write_manifest(temporary / RESUME, elsewhere)
     manifest.write_manifest(temporary)
     path = complete_folder(temporary.parent, step, attempt)
     # The same attempt wrote the same step before only when it was restarted in between: what is there is equal.

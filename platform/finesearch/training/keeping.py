@@ -132,6 +132,7 @@ class Keeping:
     def tidy(self, wanted: set[Path]) -> None:
         """Delete all other checkpoints of this attempt and earlier ones; on rank 0, from any thread."""
         checkpoints.remove_all_but(self.writer.directory, wanted, self.writer.attempt)
+        self.writer.shelf.remove_all_but(wanted, self.writer.attempt)
 
     def _clears(self, evaluation: Evaluation) -> bool:
         """Whether the trial would be ranked by this. It may equal the bar, since ties go to fewer parameters."""

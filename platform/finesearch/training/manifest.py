@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,9 +39,13 @@ def disk_full_is_told(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def write_manifest(folder: Path) -> None:
-    """Flush every file of ``folder`` (subfolders apart) to the disk and write down sizes and hashes."""
-    files = {path.name: _flushed(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
+def write_manifest(folder: Path, elsewhere: Mapping[str, Mapping[str, int | str]] | None = None) -> None:
+    """Flush every file of ``folder`` (subfolders apart) to the disk and write down sizes and hashes.
+
+    elsewhere: those of files that belong to it and that other machines have kept.
+    """
+    files = {path.name: flushed(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
+    files |= {name: dict(said) for name, said in (elsewhere or {}).items()}
     write_synced(folder / MANIFEST, json.dumps({"files": files}, indent=1).encode())
     sync(folder)
 
@@ -95,6 +99,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flushed(path: Path) -> dict[str, int | str]:
+def flushed(path: Path) -> dict[str, int | str]:
+    """Size and hash of a file, once it is safely on the disk."""
     sync(path)
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from finesearch.homes import on_this_node
 from finesearch.plan import TaskPlan, TrainingPlan
 from finesearch.training import Evaluation, TrialSpec, Workbench
+from finesearch.tuning.reach import check_attempt_is_seen
 
 
 class TrainingBench:
@@ -22,13 +24,14 @@ class TrainingBench:
         goal: str,
         cuts: tuple[int, ...] = (),
     ) -> None:
-        self._workbench = Workbench(task, training, base, cache, metric, goal, cuts)
+        self._workbench = Workbench(task, training, base, str(on_this_node(cache)), metric, goal, cuts)
 
     def run(
         self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]
     ) -> dict[str, Any]:
         fields = ("number", "attempt", "seed", "recipe", "directory", "bar")
         spec = TrialSpec.model_validate({key: job[key] for key in fields})
+        check_attempt_is_seen(spec.directory, spec.attempt)
 
         def report_evaluation(evaluation: Evaluation) -> bool:
             return report(evaluation.model_dump(mode="json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from finesearch.errors import DiskFullError, FinesearchError, StorageError
 from finesearch.plan import ADAPTATIONS, Plan, Recipe
+from finesearch.storage import Place, is_remote
 from finesearch.tuning.budget import Spending, why_spent
 from finesearch.tuning.endings import ACTOR_DIED, Endings, payload_error
 from finesearch.tuning.forecast import Forecast
 from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
-from finesearch.tuning.retention import Retention
+from finesearch.tuning.retention import Retention, trial_name
 from finesearch.tuning.samplers import make_sampler, trial_seed
 from finesearch.tuning.trial_costs import TrialCosts
+from finesearch.tuning.trial_folders import TrialFolders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +50,7 @@ class Conductor:
         plan: what to search.
         search: journal of the trials that the sampler suggests.
         baselines: journal of the fixed recipes that are run for comparison.
-        folder: run folder; checkpoints go below ``checkpoints/``.
+        run: run folder, or its place in an object store; checkpoints go below ``checkpoints/``.
         concurrent_trials: worker groups at once.
         spending: clock and device-seconds, over all resumes.
         fixed: recipes that are run beside the search, by the name of the baseline; each once.
@@ -60,7 +63,7 @@ class Conductor:
         plan: Plan,
         search: Journal,
         baselines: Journal,
-        folder: Path,
+        run: Path | Place,
         concurrent_trials: int,
         spending: Spending,
         fixed: Mapping[str, Recipe],
@@ -69,13 +72,14 @@ class Conductor:
     ) -> None:
         self.plan = plan
         self.journals: Mapping[str, Journal] = {SEARCH: search, BASELINES: baselines}
-        self.folder = folder
+        self._folders = TrialFolders.of_run(run)
+        self._where = str(run) if isinstance(run, Path) else run.shown
         self.concurrent_trials = concurrent_trials
         self.spending = spending
         self._fixed = dict(fixed)
         self.fatal: FinesearchError | None = None
         self.closing: str | None = None
-        self._retention = Retention(plan, search, folder)
+        self._retention = Retention(plan, search, run)
         self._endings = Endings(plan)
         self._on_change = on_change
         self._forecast: Forecast | None = None
@@ -211,7 +215,7 @@ class Conductor:
             "decided": max(steps, default=0),
             "seed": trial_seed(self.plan.training.seed, seat.number if seat.study == SEARCH else -1),
             "recipe": self.recipe(seat.study, trial).model_dump(mode="json"),
-            "directory": str(self.directory(seat)),
+            "directory": self.directory(seat),
             "bar": self._retention.bar if seat.study == SEARCH else None,
         }
 
@@ -222,10 +226,19 @@ class Conductor:
             return Recipe.model_validate(asked["recipe"])
         return self.plan.space.recipe(asked["parameters"], self.plan.training)
 
-    def directory(self, seat: Seat) -> Path:
-        """Checkpoint folder of a trial."""
-        name = f"trial-{seat.number:04d}" if seat.study == SEARCH else f"baseline-{seat.number}"
-        return self.folder / "checkpoints" / name
+    def directory(self, seat: Seat) -> str:
+        """Checkpoint folder of a trial, or its URI."""
+        return self._folders.address(trial_name(seat.number) if seat.study == SEARCH else f"baseline-{seat.number}")
+
+    def holds(self, checkpoint: str | None, number: int) -> bool:
+        """Whether a checkpoint that a trial has told of is still there; a store is not asked for it."""
+        if checkpoint is None:
+            return False
+        return self._retention.holds(number) if is_remote(checkpoint) else os.path.isdir(checkpoint)
+
+    def forget_unknown(self) -> None:
+        """See :meth:`Retention.forget_unknown`; before the first trial is asked for."""
+        self._retention.forget_unknown()
 
     # -- what goes on ------------------------------------------------------------------------------------------------
 
@@ -287,7 +300,7 @@ class Conductor:
         except (StorageInternalError, SQLAlchemyError) as error:
             cause = error.__cause__ or error
             text = (
-                f"{self.folder}: the journal cannot be written: {str(cause).splitlines()[0]}. "
+                f"{self._where}: the journal cannot be written: {str(cause).splitlines()[0]}. "
                 "Free space or mend the disk; then the same command goes on."
             )
             self.fatal = DiskFullError(text) if "full" in str(cause) else StorageError(text)
@@ -302,6 +315,12 @@ class Conductor:
     def is_stopped(self) -> bool:
         """Running trials, too, are to be ended now: nothing that they could still report would be used."""
         return self.fatal is not None or bool(self.closing and "trials failed" in self.closing)
+
+    def give_up(self, error: FinesearchError) -> None:
+        """End the search, running trials too, for a reason that lies outside of it; from any thread."""
+        with self._lock:
+            self.fatal = self.fatal or error
+            self.closing = self.closing or error.message
 
     def tick(self) -> None:
         """Let time pass: called between events, so that a budget of hours ends a search in which nothing reports."""

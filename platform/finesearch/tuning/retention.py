@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import bisect
-import shutil
+import re
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.plan import Plan
+from finesearch.storage import Place
 from finesearch.tuning.journal import Journal
+from finesearch.tuning.trial_folders import TrialFolders
 
-Place = tuple[float, int, int]
+Order = tuple[float, int, int]
+TRIAL = re.compile(r"trial-(\d+)")
 
 
 class Retention:
@@ -20,9 +23,9 @@ class Retention:
     With one objective the best ``report.top`` complete trials are kept; with several, the Pareto front besides.
     """
 
-    def __init__(self, plan: Plan, journal: Journal, folder: Path) -> None:
-        self._plan, self._journal, self._checkpoints = plan, journal, folder / "checkpoints"
-        self._present = {int(path.name[6:]) for path in self._checkpoints.glob("trial-*") if path.name[6:].isdigit()}
+    def __init__(self, plan: Plan, journal: Journal, run: Path | Place) -> None:
+        self._plan, self._journal, self._folders = plan, journal, TrialFolders.of_run(run)
+        self._present = {int(found[1]) for found in map(TRIAL.fullmatch, self._folders.names()) if found}
         # Kept in order, so that the end of a trial costs the same after thousands of others.
         self._best = [place(journal, trial) for trial in rankable(journal, plan.report.top)]
 
@@ -30,9 +33,18 @@ class Retention:
         """Make room after trial ``number`` ended."""
         self._present.add(number)
         kept = self._rankable_after(number) | {trial.number for trial in self._journal.running()}
-        for gone in self._present - kept:
-            shutil.rmtree(self._checkpoints / f"trial-{gone:04d}", ignore_errors=True)
-        self._present &= kept
+        # What could not be deleted is tried again when the next trial ends.
+        self._present -= {gone for gone in self._present - kept if self._folders.delete(trial_name(gone))}
+
+    def forget_unknown(self) -> None:
+        """Delete what belongs to trials that the journal does not know: it was brought back from a backup that is older
+        than they are, and will give their numbers to others."""
+        unknown = {number for number in self._present if number >= len(self._journal.trials())}
+        self._present -= {number for number in unknown if self._folders.delete(trial_name(number))}
+
+    def holds(self, number: int) -> bool:
+        """Whether a trial's checkpoint has been kept."""
+        return number in self._present
 
     @property
     def bar(self) -> float | None:
@@ -59,7 +71,12 @@ class Retention:
         return {number for _, _, number in self._best}
 
 
-def place(journal: Journal, trial: FrozenTrial) -> Place:
+def trial_name(number: int) -> str:
+    """Name of the folder of a trial's checkpoints."""
+    return f"trial-{number:04d}"
+
+
+def place(journal: Journal, trial: FrozenTrial) -> Order:
     """What complete trials are ordered by, smallest first: the first objective, then fewer trainable parameters, then
     the earlier trial."""
     trainable = trial.user_attrs["outcome"].get("trainable_parameters") or 0

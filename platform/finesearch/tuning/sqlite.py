@@ -36,4 +36,6 @@ def _configure(connection: object, _record: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
+    if cursor.execute("PRAGMA user_version").fetchone()[0]:  # it was a copy, and is none any more (see `backup`)
+        cursor.execute("PRAGMA user_version=0")
     cursor.close()

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from finesearch.errors import FinesearchError
+from finesearch.homes import on_this_node
 from finesearch.plan import GenerationChoices, GenerationPlan, TaskPlan, TrainingPlan
 from finesearch.training import CheckpointScorer
 
@@ -48,7 +49,7 @@ class Rescoring:
     seed: int = 0
 
     def scorer(self) -> CheckpointScorer:
-        return CheckpointScorer(self.task, self.training, self.base, self.cache)
+        return CheckpointScorer(self.task, self.training, self.base, on_this_node(self.cache))
 
 
 def rescore(checkpoints: Sequence[str], rescoring: Rescoring, scorer: CheckpointScorer | None = None) -> list[Rescored]:

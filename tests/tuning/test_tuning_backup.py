@@ -1,0 +1,195 @@
+"""The study's copy in storage: whatever this machine loses, no finished trial is lost, and the newer study wins."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from finesearch.errors import StorageError
+from finesearch.plan import Plan
+from finesearch.storage import Place
+from finesearch.tuning import backup as backup_module
+from finesearch.tuning.backup import StudyBackup
+from finesearch.tuning.journal import Direction, Journal, Outcome
+from finesearch.tuning.retention import Retention
+from finesearch.tuning.samplers import make_pruner, make_sampler
+from finesearch.tuning.sqlite import open_storage
+from object_stores import BUCKET, KEYS, s3_bucket
+from plans import empty_plan
+
+PLAN = empty_plan()
+Storage = Callable[[], Path | Place]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        with s3_bucket() as options:
+            yield options
+
+
+@pytest.fixture(params=["folder", "object store"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Place:
+    if request.param == "folder":
+        (tmp_path / "shared").mkdir()
+        return tmp_path / "shared"
+    name = request.node.name.replace("[", "-").replace("]", "").replace(" ", "-")
+    return Place(f"s3://{BUCKET}/{name}?{request.getfixturevalue('server')}")
+
+
+def journal_of(path: Path, plan: Plan = PLAN) -> Journal:
+    return Journal(open_storage(path), plan.name, [Direction("accuracy", True)], make_pruner(plan, 4))
+
+
+def run_trials(journal: Journal, count: int) -> None:
+    for _ in range(count):
+        number = journal.ask(PLAN.space.suggest, make_sampler(PLAN, len(journal.trials()), 1)).number
+        journal.finish(number, Outcome("complete", values=(0.5 + number / 100,), detail={"trainable_parameters": 1}))
+
+
+def told(journal: Journal) -> list[tuple[int, list[float] | None]]:
+    return [(trial.number, trial.values) for trial in journal.trials()]
+
+
+def test_a_lost_disk_loses_no_trial_that_was_kept(storage: Path | Place, tmp_path: Path) -> None:
+    backup = StudyBackup(tmp_path / "head", storage)
+    backup.fetch()
+    journal = journal_of(backup.path)
+    run_trials(journal, 3)
+    backup.keep()
+    shutil.rmtree(tmp_path / "head")
+    other = StudyBackup(tmp_path / "another head", storage)
+    other.fetch()
+    again = journal_of(other.path)
+    assert told(again) == told(journal)
+    assert [trial.params for trial in again.trials()] == [trial.params for trial in journal.trials()]
+
+
+def test_what_this_machine_wrote_after_the_copy_is_gone_on_with(storage: Path | Place, tmp_path: Path) -> None:
+    for count in (2, 1):
+        backup = StudyBackup(tmp_path / "head", storage)
+        backup.fetch()
+        journal = journal_of(backup.path)
+        run_trials(journal, count)
+        backup.keep()
+        run_trials(journal, 1)  # told, and the driver dies before the next copy
+    last = StudyBackup(tmp_path / "head", storage)
+    last.fetch()
+    assert len(journal_of(last.path).trials()) == 5
+
+
+def test_what_another_machine_went_on_with_is_fetched_and_the_old_one_set_aside(
+    storage: Path | Place, tmp_path: Path
+) -> None:
+    first = StudyBackup(tmp_path / "first", storage)
+    first.fetch()
+    run_trials(journal_of(first.path), 1)
+    first.keep()
+    second = StudyBackup(tmp_path / "second", storage)
+    second.fetch()
+    run_trials(journal_of(second.path), 3)
+    second.keep()
+    again = StudyBackup(tmp_path / "first", storage)
+    again.fetch()
+    assert len(journal_of(again.path).trials()) == 4
+    assert (tmp_path / "first" / "study.db.aside").exists()
+
+
+def test_a_run_that_is_gone_from_storage_begins_anew(storage: Path | Place, tmp_path: Path) -> None:
+    backup = StudyBackup(tmp_path / "head", storage)
+    backup.fetch()
+    run_trials(journal_of(backup.path), 2)
+    backup.keep()
+    storage.delete() if isinstance(storage, Place) else (storage / "study.db").unlink()
+    again = StudyBackup(tmp_path / "head", storage)
+    again.fetch()
+    assert journal_of(again.path).trials() == []
+
+
+def test_a_driver_that_joins_no_cluster_goes_on_with_the_copy_and_is_followed(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    joined = StudyBackup(tmp_path / "head", shared)
+    joined.fetch()
+    run_trials(journal_of(joined.path), 1)
+    joined.keep()
+    run_trials(journal_of(shared / "study.db"), 2)  # on one machine, in the run folder itself
+    again = StudyBackup(tmp_path / "head", shared)
+    again.fetch()
+    assert len(journal_of(again.path).trials()) == 3
+
+
+def test_a_log_that_a_killed_driver_left_beside_the_copy_is_part_of_it_and_of_no_other(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    run_trials(journal_of(shared / "study.db"), 2)
+    held = sqlite3.connect(shared / "study.db")  # keeps the log, as a kill does
+    held.execute("SELECT 1 FROM trials").fetchall()
+    run_trials(journal_of(shared / "study.db"), 1)
+    assert (shared / "study.db-wal").exists()
+    held.close()
+    backup = StudyBackup(tmp_path / "head", shared)
+    backup.fetch()
+    journal = journal_of(backup.path)
+    assert len(journal.trials()) == 3
+    run_trials(journal, 1)
+    backup.keep()
+    assert not (shared / "study.db-wal").exists()
+    assert len(journal_of(shared / "study.db").trials()) == 4
+
+
+def test_copies_are_kept_while_trials_run_and_nothing_is_written_when_nothing_changed(
+    storage: Path | Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup_module, "AT_LEAST_S", 0.05)
+    backup = StudyBackup(tmp_path / "head", storage)
+    backup.fetch()
+    journal = journal_of(backup.path)
+    backup.start()
+    run_trials(journal, 1)
+    backup.stop()
+    other = StudyBackup(tmp_path / "other", storage)
+    other.fetch()
+    assert len(journal_of(other.path).trials()) == 1
+    before = backup._numbers()
+    backup.keep()
+    assert backup._numbers() == before
+
+
+def test_a_copy_that_cannot_be_kept_at_the_end_is_told(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    backup = StudyBackup(tmp_path / "head", shared)
+    backup.fetch()
+    run_trials(journal_of(backup.path), 1)
+    shared.rmdir()
+    with pytest.raises(StorageError, match=r"shared/study\.db: cannot be written \(.*No such file or directory"):
+        backup.stop()
+
+
+def test_checkpoints_of_trials_that_the_study_has_lost_are_not_taken_for_those_of_others(
+    storage: Path | Place, tmp_path: Path
+) -> None:
+    backup = StudyBackup(tmp_path / "head", storage)
+    backup.fetch()
+    journal = journal_of(backup.path)
+    run_trials(journal, 2)
+    for number in range(4):
+        name = f"checkpoints/trial-{number:04d}/result.json"
+        if isinstance(storage, Place):
+            storage.write(name, b"{}")
+        else:
+            (storage / name).parent.mkdir(parents=True)
+            (storage / name).write_bytes(b"{}")
+    retention = Retention(PLAN, journal, storage)
+    assert retention.holds(3)
+    retention.forget_unknown()
+    assert [retention.holds(number) for number in range(4)] == [True, True, False, False]
+    left = Retention(PLAN, journal, storage)
+    assert [left.holds(number) for number in range(4)] == [True, True, False, False]
