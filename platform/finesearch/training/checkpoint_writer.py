@@ -75,16 +75,20 @@ class CheckpointWriter:
         Raises:
             DiskFullError: the half-written folder is gone.
         """
-        from safetensors.torch import save_file
-
         temporary = self._temporary(snapshot)
         with checkpoints.discarded_on_failure(temporary):
-            if self.processes.is_first:
-                save_file(dict(snapshot.weights), temporary / WEIGHTS, metadata={"format": "pt"})
-            for name, content in snapshot.files.items():
-                (temporary / name).write_bytes(content)
-            for name, tensors in (snapshot.resume or {}).items():
-                save_file(dict(tensors), temporary / RESUME / name)
+            self.write_into(temporary, snapshot)
+
+    def write_into(self, folder: Path, snapshot: Snapshot) -> None:
+        """Write this process's part into a folder that is there, with its ``resume`` where there is resume state."""
+        from safetensors.torch import save_file
+
+        if self.processes.is_first:
+            save_file(dict(snapshot.weights), folder / WEIGHTS, metadata={"format": "pt"})
+        for name, content in snapshot.files.items():
+            (folder / name).write_bytes(content)
+        for name, tensors in (snapshot.resume or {}).items():
+            save_file(dict(tensors), folder / RESUME / name)
 
     def complete(self, snapshot: Snapshot) -> None:
         """Flush what all have written and give the folder its name: when this returns, the checkpoint is durable.
