@@ -37,6 +37,7 @@ from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor
 from finesearch.tuning.group import GroupSettings
 from finesearch.tuning.journal import Direction, Journal
 from finesearch.tuning.ray_beside import RayBeside
+from finesearch.tuning.room import Following, make_room
 from finesearch.tuning.samplers import make_pruner
 from finesearch.tuning.trial_costs import TrialCosts
 from finesearch.tuning.verification import Standby
@@ -105,8 +106,7 @@ def _search(request: Request, progress: Progress, home: RunHome, preflight: Pref
     conductor.reckon_with(TrialCosts(plan, workload, keeps_prefixes(plan.training)))
     ray.wait()
     reach.check_reach(home.storage, lambda said: progress.say(f"{plan.name}: {said}"))
-    capacity = cluster.measure()
-    concurrent = cluster.fit_concurrency(plan, capacity, preflight.model.bytes_in_training)
+    capacity, concurrent = make_room(plan, preflight.model.bytes_in_training, progress.say)
     check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
     progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {home.shown}")
     conductor.concurrent_trials = concurrent
@@ -185,20 +185,18 @@ def _execute(conductor: Conductor, preflight: Preflight, home: RunHome, progress
 
     if not conductor.is_finished:
         progress.say(f"{plan.name}: starting worker groups (about 10 s)")
-    execute(
-        conductor,
-        GroupSettings(
-            make_bench=bench,
-            workers=plan.training.workers_per_trial,
-            cpus_per_worker=plan.training.cpus_per_worker,
-            gpus_per_worker=plan.training.gpus_per_worker,
-            hang_timeout_s=plan.training.hang_timeout_s,
-            fresh=plan.training.isolation == "fresh",
-            run_name=plan.name,
-            scratch=str(home.folder / "scratch"),
-        ),
-        make_ready,
+    settings = GroupSettings(
+        make_bench=bench,
+        workers=plan.training.workers_per_trial,
+        cpus_per_worker=plan.training.cpus_per_worker,
+        gpus_per_worker=plan.training.gpus_per_worker,
+        hang_timeout_s=plan.training.hang_timeout_s,
+        fresh=plan.training.isolation == "fresh",
+        run_name=plan.name,
+        scratch=str(home.folder / "scratch"),
     )
+    with Following(plan, preflight.model.bytes_in_training, conductor):
+        execute(conductor, settings, make_ready)
     return made[0] if made else None
 
 

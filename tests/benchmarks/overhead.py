@@ -45,7 +45,11 @@ WARM_UP = 10
 def make_empty_bench() -> Any:
     class EmptyBench:
         def run(
-            self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]
+            self,
+            job: dict[str, Any],
+            report: Callable[[dict[str, Any]], bool],
+            beat: Callable[[], None],
+            is_leaving: Callable[[], bool] | None,
         ) -> dict[str, Any]:
             for step in range(1, REPORTS + 1):
                 value = job["recipe"]["learning_rate"] * step

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from pairs import seen_by_two
-from training_cases import bench, equal, merged, run, trial, without_clock
+from training_cases import Diary, bench, equal, merged, run, trial, without_clock
 
 from finesearch.errors import CheckpointError, StorageError, TrialError
 from finesearch.homes import cache_home
 from finesearch.storage import Place
-from finesearch.training import TrialResult, TrialSpec, Workbench, evaluate_checkpoint
+from finesearch.training import PutAside, TrialResult, TrialSpec, Workbench, evaluate_checkpoint
 from finesearch.training.fetched import Fetched
 from object_stores import BUCKET, KEYS, s3_bucket
 
@@ -79,6 +79,21 @@ def test_a_trial_goes_on_on_another_machine_to_the_same_end(
     assert not [each for each in place.files() if "/resume/" in each]
     del checkpoint
     assert not list((cache_home() / "scratch").iterdir())
+
+
+def test_a_trial_that_is_put_aside_between_evaluations_goes_on_on_another_machine(
+    work: Workbench, undisturbed: TrialResult, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finesearch.training.trial_run.ASK_EVERY_S", 0.0)
+    diary = Diary()
+    with pytest.raises(PutAside):
+        work.run(at(place), diary.report, diary.beat, iter([False, True]).__next__)
+    (paused,) = [name.partition("/")[0] for name in place.files() if name.endswith("/pause.json")]
+    other_machine(tmp_path / "second", monkeypatch)
+    result, again = run(work, at(place, attempt=2))
+    assert diary.beats + again.beats == 8, "no step was trained twice, and none was left out"
+    assert equal(merged(str(local(result.checkpoint).folder)), merged(undisturbed.checkpoint))
+    assert not [name for name in place.files() if name.startswith(paused)], "nothing of it stays"
 
 
 def test_a_finished_trial_is_told_again_from_what_is_there(

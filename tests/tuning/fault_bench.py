@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from finesearch.errors import DiskFullError, DivergedError
+from finesearch.training import PutAside
 
 STEPS = 3
 
 
 @dataclass
 class FaultBench:
-    """Trains by sleeping. ``log`` gets a line for every step that was really trained: trial, step, process.
+    """Trains by sleeping. ``log`` gets a line for every step that was really trained: trial, step, process, node.
 
     ``fault`` says what goes wrong at the second step, and in which trial: ``kind:number``, several parted by ``;``;
     ``kind`` alone means in every trial.
@@ -28,22 +31,29 @@ class FaultBench:
     log: str
     fault: str = "none"
     step_s: float = 0.05
+    steps: int = STEPS
 
     def run(
-        self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]
+        self,
+        job: dict[str, Any],
+        report: Callable[[dict[str, Any]], bool],
+        beat: Callable[[], None],
+        is_leaving: Callable[[], bool] | None,
     ) -> dict[str, Any]:
         state = Path(job["directory"]) / "state.json"
         history = json.loads(state.read_text())["history"] if state.exists() else []
         for evaluation in history:
             if not report(evaluation):
                 return self._result(history, state)
-        for step in range(len(history) + 1, STEPS + 1):
+        for step in range(len(history) + 1, self.steps + 1):
+            if is_leaving is not None and is_leaving():
+                raise PutAside("nothing is written here that is not written at every step")
             value = math.tanh(step * (6 + math.log10(job["recipe"]["learning_rate"])) / 4) + 0.01 * job["number"]
             beat()
             value = self._break(job, step, value)
             time.sleep(self.step_s)
             with open(self.log, "a", encoding="utf-8") as file:
-                file.write(f"{job['number']} {step} {os.getpid()}\n")
+                file.write(f"{job['number']} {step} {os.getpid()} {ray.util.get_node_ip_address()}\n")
             history.append(
                 {
                     "step": step,

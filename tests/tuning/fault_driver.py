@@ -1,34 +1,42 @@
 """A driver to be killed: searches with a FaultBench. Prints the outcome as JSON when it ends.
 
 python fault_driver.py FOLDER FAULT [--trials N] [--concurrent C] [--workers W] [--hang S] [--pruner P]
-[--die-at-write N] [--fresh]
+[--die-at-write N] [--fresh] [--follow]
+
+--follow: concurrent trials follow the cluster, as in a search; --concurrent is the most.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "platform")]
 
-from fault_bench import FaultBench  # noqa: E402
+from fault_bench import STEPS, FaultBench  # noqa: E402
 from writes import before_each_change  # noqa: E402
 
 from finesearch.errors import FinesearchError  # noqa: E402
 from finesearch.run import open_conductor  # noqa: E402
 from finesearch.tuning import cluster  # noqa: E402
-from finesearch.tuning.conductor import SEARCH  # noqa: E402
+from finesearch.tuning.conductor import SEARCH, Conductor  # noqa: E402
 from finesearch.tuning.execute import execute  # noqa: E402
 from finesearch.tuning.group import GroupSettings  # noqa: E402
 from finesearch.tuning.journal import Journal, state_name  # noqa: E402
 from finesearch.tuning.lock import RunLock  # noqa: E402
+from finesearch.tuning.room import Following, make_room  # noqa: E402
 from plans import empty_plan  # noqa: E402
+
+MODEL_BYTES = 1_000_000
 
 
 def die_at(journal: Journal, number: int) -> None:
@@ -44,16 +52,39 @@ def die_at(journal: Journal, number: int) -> None:
     before_each_change(journal._disk, count)
 
 
+@contextlib.contextmanager
+def watched(conductor: Conductor) -> Iterator[None]:
+    """Print each change of how many trials run at once, and of why some wait."""
+    over = threading.Event()
+
+    def watch() -> None:
+        before = None
+        while not over.wait(0.1):
+            now = f"at once: {conductor.concurrent_trials}; waiting: {conductor.waiting}"
+            if now != before:
+                print(now, flush=True)
+                before = now
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
 def main() -> int:
     options = argparse.ArgumentParser()
     options.add_argument("folder", type=Path)
     options.add_argument("fault")
     options.add_argument("--trials", type=int, default=6)
     options.add_argument("--failed", type=int, default=5)
-    options.add_argument("--concurrent", type=int, default=1)
+    options.add_argument("--concurrent", default="1")
+    options.add_argument("--cpus", type=float, default=0.5)
+    options.add_argument("--follow", action="store_true")
     options.add_argument("--workers", type=int, default=1)
     options.add_argument("--hang", type=float, default=60.0)
     options.add_argument("--step-s", type=float, default=0.05)
+    options.add_argument("--steps", type=int, default=STEPS)
     options.add_argument("--die-at-write", type=int, default=0)
     options.add_argument("--pruner", default="none")
     options.add_argument("--fresh", action="store_true")
@@ -61,19 +92,19 @@ def main() -> int:
     plan = empty_plan(
         budget=f"{{trials: {given.trials}, failed_trials: {given.failed}}}",
         search=f"{{pruner: {given.pruner}, concurrent_trials: {given.concurrent}, startup_trials: 3}}",
-        training=f"{{workers_per_trial: {given.workers}, cpus_per_worker: 0.5}}",
+        training=f"{{workers_per_trial: {given.workers}, cpus_per_worker: {given.cpus}}}",
     )
     given.folder.mkdir(parents=True, exist_ok=True)
     log = given.folder / "log"
     with RunLock(given.folder):
-        conductor = open_conductor(plan, given.folder, given.concurrent)
+        conductor = open_conductor(plan, given.folder, 1 if given.follow else int(given.concurrent))
         if given.die_at_write:
             die_at(conductor.journals[SEARCH], given.die_at_write)
         cluster.connect()
         settings = GroupSettings(
-            make_bench=functools.partial(FaultBench, str(log), given.fault, given.step_s),
+            make_bench=functools.partial(FaultBench, str(log), given.fault, given.step_s, given.steps),
             workers=given.workers,
-            cpus_per_worker=0.5,
+            cpus_per_worker=given.cpus,
             gpus_per_worker=0,
             hang_timeout_s=given.hang,
             fresh=given.fresh,
@@ -82,7 +113,12 @@ def main() -> int:
         )
         error = None
         try:
-            execute(conductor, settings)
+            if given.follow:
+                _, conductor.concurrent_trials = make_room(plan, MODEL_BYTES, lambda text: print(text, flush=True))
+                with Following(plan, MODEL_BYTES, conductor), watched(conductor):
+                    execute(conductor, settings)
+            else:
+                execute(conductor, settings)
         except FinesearchError as met:
             error = [type(met).__name__, met.message]
         cluster.leave()

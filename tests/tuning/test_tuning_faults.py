@@ -56,7 +56,7 @@ def trained(folder: Path) -> Counter[tuple[int, int]]:
 
 def workers_of(folder: Path, trial: int) -> list[int]:
     """Processes that trained a trial, in order."""
-    lines = [tuple(map(int, line.split())) for line in (folder / "log").read_text().splitlines()]
+    lines = [tuple(map(int, line.split()[:3])) for line in (folder / "log").read_text().splitlines()]
     return list(dict.fromkeys(process for number, _, process in lines if number == trial))
 
 

@@ -134,3 +134,52 @@ def test_a_trial_folder_that_cannot_be_written_ends_the_search(tmp_path: Path) -
 
 def test_no_two_attempts_share_a_number(tmp_path: Path) -> None:
     assert [claim_attempt(tmp_path) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_trial_that_gets_further_each_time_is_handed_out_again_and_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        generation = await box.post(job(tmp_path))
+        for step in range(1, 3 * HAND_OUTS):
+            assert await box.take(f"incarnation {step}", 0, 0) is not None
+            await box.answer(generation, step, True)
+            assert await box.report(generation, step, evaluation(step)) is True
+        # What it reports again after a restart is not new: from the same place it may fail twice more.
+        for attempt in range(1, HAND_OUTS):
+            assert await box.take(f"again {attempt}", 0, 0) is not None
+            assert await box.report(generation, 1, evaluation(1)) is True
+        assert await box.take("one too many", 0, 0, QUICK) is None
+
+    asyncio.run(story())
+
+
+def test_a_trial_that_is_put_back_loses_no_try(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        generation = await box.post(job(tmp_path))
+        for number in range(2 * HAND_OUTS):
+            taken = await box.take(f"incarnation {number}", 0, 0)
+            assert taken is not None
+            assert taken["attempt"] == number + 1
+            for _ in ("rank 0", "rank 1"):
+                await box.put_back(generation, f"incarnation {number}")
+            assert await box.silence_s() == 0.0
+        await box.take("last", 0, 0)
+        await box.put_back(generation, "incarnation 0")
+        assert await box.take("last", 1, 0) is not None, "what is put back late changes nothing"
+
+    asyncio.run(story())
+
+
+def test_a_box_that_closes_stops_the_trial_that_waits_for_a_verdict(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        generation = await box.post(job(tmp_path))
+        await box.take("a", 0, 0)
+        report = asyncio.create_task(box.report(generation, 1, evaluation(1)))
+        await box.next_event(generation)
+        await box.close()
+        assert await report is False
+        assert await box.take("a", 0, generation) == {"closed": True}
+
+    asyncio.run(story())

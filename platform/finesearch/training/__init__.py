@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from finesearch.training.model_facts import ModelFacts, asking_of, check_asking, check_recipe_space, inspect_model
     from finesearch.training.model_source import resolve_model
     from finesearch.training.row_check import check_rows
-    from finesearch.training.trial import Evaluation, Scored, TrialResult, TrialSpec
+    from finesearch.training.trial import Evaluation, PutAside, Scored, TrialResult, TrialSpec
     from finesearch.training.workbench import Workbench
 
 _HOME = {
@@ -24,6 +24,7 @@ _HOME = {
     "CheckpointScorer": "checkpoint_scoring",
     "Evaluation": "trial",
     "ModelFacts": "model_facts",
+    "PutAside": "trial",
     "Scored": "trial",
     "TrialResult": "trial",
     "TrialSpec": "trial",
@@ -45,6 +46,7 @@ __all__ = [
     "CheckpointScorer",
     "Evaluation",
     "ModelFacts",
+    "PutAside",
     "Scored",
     "TrialResult",
     "TrialSpec",

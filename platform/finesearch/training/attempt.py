@@ -22,6 +22,7 @@ from finesearch.training.global_batch import Learner
 from finesearch.training.heap import freed_pages_kept
 from finesearch.training.history import Yardstick
 from finesearch.training.optimizers import build_optimizer
+from finesearch.training.pause import IsLeaving, goes_further, newest_pause
 from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.prefix.cache import open_prefix
 from finesearch.training.processes import Processes
@@ -47,14 +48,21 @@ Report = Callable[[Evaluation], bool]
 class Remains:
     """What earlier attempts at a trial have left: the same on every rank.
 
-    ``result`` is there once the trial had ended. ``record`` is that of the checkpoint to go on from; ``kept`` are the
-    intact checkpoints by evaluation number.
+    ``result`` is there once the trial had ended. ``record`` is that of the checkpoint to go on from, or of
+    ``paused``, where that goes further; ``kept`` are the intact checkpoints by evaluation number.
     """
 
     result: TrialResult | None = None
     record: CheckpointRecord | None = None
     kept: dict[int, Path] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    paused: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """What there is to go on from."""
+        assert self.record is not None
+        return self.paused or self.kept[self.record.evaluation.step]
 
 
 def run_attempt(
@@ -65,12 +73,13 @@ def run_attempt(
     processes: Processes,
     report: Report,
     beat: Callable[[], None],
+    is_leaving: IsLeaving | None = None,
 ) -> TrialResult:
     """See ``Workbench.run``."""
     refuse_partitioned(spec.recipe, training.zero_stage)
     with open_shelf(spec.directory) as shelf:
         spec = spec.model_copy(update={"directory": str(shelf.folder)})
-        result = _run_attempt(materials, training, yardstick, spec, processes, report, beat, shelf)
+        result = _run_attempt(materials, training, yardstick, spec, processes, report, beat, is_leaving, shelf)
     if result.checkpoint is None:
         return result
     return result.model_copy(update={"checkpoint": shelf.address(result.checkpoint)})
@@ -84,6 +93,7 @@ def _run_attempt(
     processes: Processes,
     report: Report,
     beat: Callable[[], None],
+    is_leaving: IsLeaving | None,
     shelf: Shelf,
 ) -> TrialResult:
     directory = shelf.folder
@@ -147,9 +157,11 @@ def _run_attempt(
             adapted.unfreezing,
             prefix.of("validation"),
         )
-        if history:
+        if remains.paused is not None:
+            run.go_on_from_pause(history, remains.kept, remains.paused)
+        elif history:
             run.go_on_from(history, remains.kept)
-        ended = run.train(report, beat)
+        ended = run.train(report, beat, is_leaving)
         told = (
             *remains.warnings,
             *warnings,
@@ -193,25 +205,31 @@ def find_remains(spec: TrialSpec, shelf: Shelf) -> Remains:
         if Path(result.checkpoint).name in {checkpoint.path.name for checkpoint in intact}:
             return Remains(result=_at_home(result, directory), warnings=tuple(warnings))
     resumable = [checkpoint for checkpoint in intact if checkpoint.can_resume]
-    if not resumable:
+    paused = newest_pause(directory)
+    if paused is not None and resumable and not goes_further(read_record(paused), resumable[-1].step):
+        paused = None
+    if paused is None and not resumable:
         return Remains(kept=kept, warnings=tuple(warnings))
-    record = read_record(resumable[-1].path)
+    source = paused or resumable[-1].path
+    record = read_record(source)
     if record.recipe != spec.recipe or record.seed != spec.seed:
         raise CheckpointError(
-            f"{resumable[-1].path}: expected a checkpoint of trial {spec.number} with seed {spec.seed} and recipe "
+            f"{source}: expected a checkpoint of trial {spec.number} with seed {spec.seed} and recipe "
             f"{spec.recipe.model_dump()}, got one of trial {record.trial} with seed {record.seed} and recipe "
             f"{record.recipe.model_dump()}. Give every trial a folder of its own."
         )
-    kept = {step: path for step, path in kept.items() if step <= record.evaluation.step}
-    return Remains(record=record, kept=kept, warnings=tuple(warnings))
+    kept = {step: path for step, path in kept.items() if step <= len(record.history)}
+    return Remains(record=record, kept=kept, warnings=tuple(warnings), paused=paused)
 
 
 def at_hand(remains: Remains, shelf: Shelf) -> Remains:
     """What rank 0 found, in this process's folder, with the checkpoint to go on from."""
     kept = {step: shelf.folder / path.name for step, path in remains.kept.items()}
-    if remains.record is not None:
-        shelf.fetch_checkpoint(kept[remains.record.evaluation.step].name)
-    return replace(remains, kept=kept)
+    paused = None if remains.paused is None else shelf.folder / remains.paused.name
+    here = replace(remains, kept=kept, paused=paused)
+    if here.record is not None:
+        shelf.fetch_checkpoint(here.folder.name)
+    return here
 
 
 def build_model(
@@ -235,7 +253,7 @@ def build_model(
                 f"{record.base.sha256[:12]}…, and {materials.base.folder} now holds another. "
                 f"Put the old one back, or start a run under a new name."
             )
-        checkpoint = remains.kept[record.evaluation.step]
+        checkpoint = remains.folder
         overlay(model, load_file(checkpoint / WEIGHTS))
         if (raw := checkpoint / checkpoints.RESUME / RAW).is_file():
             overlay(model, load_file(raw))

@@ -76,20 +76,26 @@ class CheckpointWriter:
         Raises:
             DiskFullError: the half-written folder is gone.
         """
-        from safetensors.torch import save_file
-
         temporary = self._temporary(snapshot)
         with checkpoints.discarded_on_failure(temporary):
-            if not self.processes.is_first and snapshot.resume:
-                self.shelf.begin_part(temporary)
-            if self.processes.is_first:
-                save_file(dict(snapshot.weights), temporary / WEIGHTS, metadata={"format": "pt"})
-            for name, content in snapshot.files.items():
-                (temporary / name).write_bytes(content)
-            for name, tensors in (snapshot.resume or {}).items():
-                save_file(dict(tensors), temporary / RESUME / name)
-            if not self.processes.is_first and snapshot.resume:
-                self.shelf.send_part(temporary, self.path(snapshot.step).name, self.processes.rank)
+            self.write_into(temporary, self.path(snapshot.step).name, snapshot)
+
+    def write_into(self, folder: Path, name: str, snapshot: Snapshot) -> None:
+        """Write this process's part of ``name`` into a folder that is there, with its ``resume`` where there is resume
+        state."""
+        from safetensors.torch import save_file
+
+        sends = bool(snapshot.resume) and not self.processes.is_first
+        if sends:
+            self.shelf.begin_part(folder)
+        if self.processes.is_first:
+            save_file(dict(snapshot.weights), folder / WEIGHTS, metadata={"format": "pt"})
+        for file, content in snapshot.files.items():
+            (folder / file).write_bytes(content)
+        for file, tensors in (snapshot.resume or {}).items():
+            save_file(dict(tensors), folder / RESUME / file)
+        if sends:
+            self.shelf.send_part(folder, name, self.processes.rank)
 
     def complete(self, snapshot: Snapshot) -> None:
         """Flush what all have written and give the folder its name: when this returns, the checkpoint is durable.

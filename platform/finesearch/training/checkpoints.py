@@ -4,6 +4,7 @@
         model.safetensors  config.json  tokenizer…  finesearch.json  manifest.json     what can be loaded
         resume/            optimizer-rank0.safetensors …  manifest.json                what training goes on from
                            raw.safetensors   the weights themselves, where model.safetensors holds averaged ones
+    <trial>/paused-000123-a1/    see pause.py
     <trial>/result.json      once the trial has used up its epochs or its patience
     <trial>/step-0002-a1.quarantined    did not match its manifest
 
@@ -16,7 +17,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,8 @@ from finesearch.training import manifest
 RESUME = "resume"
 RESULT = "result.json"
 NAME = re.compile(r"step-(\d{4,})-a(\d+)")
-TEMPORARY = re.compile(r"\.(?:tmp|gone)-step-\d{4,}-a(\d+)")
+TEMPORARY = re.compile(r"\.(?:tmp|gone)-(?:step|paused)-\d{4,}-a(\d+)")
+PAUSED = re.compile(r"paused-\d{6,}-a(\d+)")
 QUARANTINED = ".quarantined"
 
 
@@ -129,7 +132,8 @@ def refuse_if_superseded(directory: Path, attempt: int) -> None:
     Raises:
         TrialError: one has, so this one has been given up.
     """
-    latest = max((checkpoint.attempt for checkpoint in list_checkpoints(directory)), default=0)
+    paused = (int(match[1]) for path in directory.glob("paused-*") if (match := PAUSED.fullmatch(path.name)))
+    latest = max((*(checkpoint.attempt for checkpoint in list_checkpoints(directory)), *paused), default=0)
     if latest > attempt:
         raise TrialError(
             f"{directory}: attempt {attempt} found a checkpoint of attempt {latest}, which has taken its place. "
@@ -170,7 +174,16 @@ def remove_all_but(directory: Path, kept: set[Path], attempt: int) -> None:
     for checkpoint in list_checkpoints(directory):
         if checkpoint.path not in kept and checkpoint.attempt <= attempt:
             manifest.remove_folder(checkpoint.path)
+    remove_pauses(directory, attempt, kept)
     remove_leftovers(directory, attempt)
+
+
+def remove_pauses(directory: Path, attempt: int, kept: Collection[Path] = ()) -> None:
+    """Delete the states between evaluations of this attempt and earlier ones that are not among ``kept``."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        match = PAUSED.fullmatch(path.name)
+        if match and int(match[1]) <= attempt and path not in kept:
+            manifest.remove_folder(path)
 
 
 def remove_leftovers(directory: Path, attempt: int) -> None:
@@ -188,6 +201,7 @@ def drop_resume_state(directory: Path) -> None:
     """
     for checkpoint in list_checkpoints(directory):
         manifest.remove_folder(checkpoint.path / RESUME)
+    remove_pauses(directory, sys.maxsize)
 
 
 def _quarantine(path: Path) -> Path:

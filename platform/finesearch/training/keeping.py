@@ -68,6 +68,7 @@ class Keeping:
     kept: dict[int, Path] = field(default_factory=dict)
     seconds_to_write: float | None = None
     _held: Snapshot | None = None
+    _paused: Path | None = None
     _resumable: set[int] = field(default_factory=set)
     _resumable_at_s: float = 0.0
 
@@ -75,6 +76,20 @@ class Keeping:
         """Take up where the checkpoint of ``evaluation`` left off; ``kept`` are the intact ones."""
         self.kept = dict(kept)
         self._resumable, self._resumable_at_s = {evaluation.step}, evaluation.seconds
+
+    def go_on_from_pause(self, folder: Path, seconds: float, resumable: int | None, kept: Mapping[int, Path]) -> None:
+        """Take up after ``seconds`` of training, at a state between evaluations; it is wanted until there is a newer
+        one. ``resumable`` is the newest evaluation before it that training may go on from as well."""
+        self.kept = dict(kept)
+        self._paused, self._resumable_at_s = folder, seconds
+        self._resumable = set() if resumable is None else {resumable}
+
+    def hand_over(self) -> Snapshot | None:
+        """The weights of the best evaluation where they are still in memory; they count as written from here on."""
+        held, self._held = self._held, None
+        if held is not None:
+            self.kept[held.step] = self.writer.path(held.step)
+        return held
 
     def best(self, history: tuple[Evaluation, ...]) -> Evaluation | None:
         """The best evaluation whose weights are there, or which cannot be ranked with or without them."""
@@ -102,7 +117,7 @@ class Keeping:
         if resumes:
             at_once = not self._fits(BYTES_A_WEIGHT_TO_RESUME)
             chosen = [self.writer.take(record, newest.step, True, raw, copy_moments=not at_once)]
-            self._resumable_at_s = newest.seconds
+            self._resumable_at_s, self._paused = newest.seconds, None
         elif is_wanted:
             taken = self.writer.take(record, newest.step, False)
             if not is_over and self._fits(BYTES_A_WEIGHT):
@@ -127,7 +142,7 @@ class Keeping:
             steps.add(max(self._resumable - steps, default=newest))
         self._resumable &= steps
         self.kept = {step: path for step, path in self.kept.items() if step in steps}
-        return set(self.kept.values())
+        return {*self.kept.values(), *([self._paused] if self._paused else [])}
 
     def tidy(self, wanted: set[Path]) -> None:
         """Delete all other checkpoints of this attempt and earlier ones; on rank 0, from any thread."""

@@ -18,7 +18,7 @@ from types import TracebackType
 from finesearch.errors import FinesearchError, TrialError
 from finesearch.storage import Place, is_remote
 from finesearch.training import manifest
-from finesearch.training.checkpoints import NAME, QUARANTINED, RESULT, RESUME, Checkpoint
+from finesearch.training.checkpoints import NAME, PAUSED, QUARANTINED, RESULT, RESUME, Checkpoint
 from finesearch.training.manifest import MANIFEST
 from finesearch.training.scratch import Scratch
 
@@ -120,7 +120,9 @@ class RemoteShelf(Shelf):
                 self._sent.discard(name)
 
     def refuse_if_superseded(self, attempt: int) -> None:
-        latest = max((each.attempt for each in self._complete()), default=0)
+        names = self._place.files()
+        paused = self._paused(names).values()
+        latest = max((*(each.attempt for each in self._complete(names)), *paused), default=0)
         if latest > attempt:
             raise TrialError(
                 f"{self._place.shown}: attempt {attempt} found a checkpoint of attempt {latest}, which has taken its "
@@ -150,10 +152,11 @@ class RemoteShelf(Shelf):
         self._sent.add(checkpoint.name)
 
     def remove_all_but(self, kept: set[Path], attempt: int) -> None:
-        names = {path.name for path in kept}
-        for checkpoint in self._complete():
-            if checkpoint.path.name not in names and checkpoint.attempt <= attempt:
-                self._remove(checkpoint.path.name)
+        names = self._place.files()
+        there = {checkpoint.path.name: checkpoint.attempt for checkpoint in self._complete(names)} | self._paused(names)
+        for name in there.keys() - {path.name for path in kept}:
+            if there[name] <= attempt:
+                self._remove(name)
 
     def finish(self, result: bytes, checkpoint: Path | None, attempt: int) -> None:
         self.refuse_if_superseded(attempt)
@@ -174,8 +177,7 @@ class RemoteShelf(Shelf):
         if isinstance(error, FinesearchError) and str(self.folder) in error.message:
             raise type(error)(error.message.replace(str(self.folder), self._place.shown)) from error
 
-    def _complete(self) -> list[Checkpoint]:
-        names = self._place.files()
+    def _complete(self, names: dict[str, float]) -> list[Checkpoint]:
         matches = ((top, NAME.fullmatch(top)) for top in {name.partition("/")[0] for name in names})
         return sorted(
             Checkpoint(int(match[1]), int(match[2]), self.folder / top)
@@ -183,8 +185,13 @@ class RemoteShelf(Shelf):
             if match and self._is_whole(top, names)
         )
 
+    def _paused(self, names: dict[str, float]) -> dict[str, int]:
+        """Attempts of the states between evaluations, by name."""
+        matches = ((top, PAUSED.fullmatch(top)) for top in {name.partition("/")[0] for name in names})
+        return {top: int(match[1]) for top, match in matches if match and self._is_whole(top, names)}
+
     def _is_whole(self, top: str, names: dict[str, float]) -> bool:
-        return bool(NAME.fullmatch(top)) and f"{top}/{MANIFEST}" in names
+        return bool(NAME.fullmatch(top) or PAUSED.fullmatch(top)) and f"{top}/{MANIFEST}" in names
 
     def _remove(self, name: str) -> None:
         # Without its manifest it does not count, whatever else is still there.

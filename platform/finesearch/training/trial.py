@@ -88,3 +88,7 @@ class Scored(Frozen):
     predictions: list[Any]
     references: list[Any]
     decision: dict[str, float] = {}
+
+
+class PutAside(Exception):  # noqa: N818 - not an error: it ends an attempt that goes on elsewhere
+    """The trial's state was written, and this attempt at it ends here; raised on every rank."""

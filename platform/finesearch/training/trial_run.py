@@ -22,10 +22,11 @@ from finesearch.training.global_batch import Learner, count_tokens
 from finesearch.training.history import Yardstick
 from finesearch.training.keeping import Chosen, Keeping
 from finesearch.training.optimizers import set_learning_rate
+from finesearch.training.pause import IsLeaving, Pause, read_pause, write_pause
 from finesearch.training.randomness import derived_seed, seed_dropout
 from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.schedule import evaluation_steps, learning_rate_factor
-from finesearch.training.trial import Evaluation, Scored, TrialSpec
+from finesearch.training.trial import Evaluation, PutAside, Scored, TrialSpec
 from finesearch.training.under_way import UnderWay
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 # A loss is looked at every so many steps: looking waits for the GPU, and for all ranks.
 CHECK_EVERY = 10
+
+ASK_EVERY_S = 1.0
+"""How often it is asked whether processes are about to be taken away."""
 
 
 def steps_per_epoch(materials: Materials, spec: TrialSpec) -> int:
@@ -65,6 +69,8 @@ class TrialRun:
     _loss_units: float = 0.0
     _seconds: float = 0.0
     _tokens: int = 0
+    _at_step: int | None = None
+    _asked_at: float = -math.inf
 
     @cached_property
     def keeping(self) -> Keeping:
@@ -110,7 +116,24 @@ class TrialRun:
         if (checkpoint / checkpoints.RESUME / RAW).is_file():
             self.learner.regularizers.go_on_from(checkpoint / WEIGHTS)
 
-    def train(self, report: Callable[[Evaluation], bool], beat: Callable[[], None]) -> bool:
+    def go_on_from_pause(self, history: tuple[Evaluation, ...], kept: dict[int, Path], folder: Path) -> None:
+        """Take up at a state between evaluations, as :meth:`go_on_from` does at one."""
+        pause = read_pause(folder)
+        self.history, self._at_step = history, pause.step
+        resumable = max((step for step, path in kept.items() if (path / checkpoints.RESUME).is_dir()), default=None)
+        self.keeping.go_on_from_pause(folder, pause.seconds, resumable, kept)
+        self._seconds, self._tokens, self._loss_units = pause.seconds, pause.tokens, pause.loss_units
+        self._loss_sum = pause.loss_sum if self.writer.processes.is_first else 0.0
+        self.writer.read_optimizer_state(folder)
+        if (folder / checkpoints.RESUME / RAW).is_file():
+            self.learner.regularizers.go_on_from(folder / WEIGHTS)
+
+    def train(
+        self,
+        report: Callable[[Evaluation], bool],
+        beat: Callable[[], None],
+        is_leaving: IsLeaving | None = None,
+    ) -> bool:
         """Train until the trial is over (True) or ``report`` asks for the end (False).
 
         ``report`` is called from a thread of rank 0, and training goes on meanwhile: what a trial did after an
@@ -120,15 +143,20 @@ class TrialRun:
         Raises:
             DivergedError: the loss or the metric is NaN or infinite; on every rank.
             DiskFullError, TrialError: a checkpoint could not be written; on every rank.
+            PutAside: processes are about to be taken away, and the state was written; on every rank.
         """
         try:
-            return self._train(report, beat)
+            return self._train(report, beat, is_leaving)
         finally:
             if self._under_way is not None:
                 self._under_way.settle()
 
-    def _train(self, report: Callable[[Evaluation], bool], beat: Callable[[], None]) -> bool:
+    def _train(
+        self, report: Callable[[Evaluation], bool], beat: Callable[[], None], is_leaving: IsLeaving | None
+    ) -> bool:
         first = self.evaluation_steps[len(self.history) - 1] if self.history else 0
+        if self._at_step is not None:
+            first = self._at_step
         self.learner.engine.train()
         resumed_at = time.perf_counter() - self._seconds
         for step in range(first, self.steps):
@@ -137,6 +165,8 @@ class TrialRun:
             if step + 1 not in self.evaluation_steps:
                 if not self._goes_on_after(step):
                     return False
+                if is_leaving is not None and self._is_to_be_asked() and is_leaving():
+                    return self._put_aside(step + 1, time.perf_counter() - resumed_at)
                 continue
             stood_still_at = time.perf_counter()
             if not self._verdict():
@@ -210,6 +240,34 @@ class TrialRun:
                     return False
                 raise
         return True
+
+    def _is_to_be_asked(self) -> bool:
+        """Whether it is time to ask again if processes are taken away: on rank 0's clock, agreed on."""
+        now = time.monotonic()
+        is_due = now - self._asked_at >= ASK_EVERY_S
+        if not self.writer.processes.total(float(is_due and self.writer.processes.is_first))[0]:
+            return False
+        self._asked_at = now
+        return True
+
+    def _put_aside(self, step: int, seconds: float) -> bool:
+        """Write what the next attempt goes on from after ``step`` optimizer steps; False where the trial was stopped.
+
+        Raises:
+            PutAside: it is written.
+        """
+        if not self._verdict():
+            return False
+        loss_sum = self.writer.processes.total(float(self._loss_sum))[0]
+        pause = Pause(step=step, loss_sum=loss_sum, loss_units=self._loss_units, seconds=seconds, tokens=self._tokens)
+        held = self.keeping.hand_over()
+        if held is not None:
+            UnderWay(self.writer, [held], lambda: True).wait()
+        with self.learner.regularizers.averaged():
+            raw = self.learner.regularizers.raw_weights
+            snapshot = self.writer.take(self._record, len(self.history), True, raw, copy_moments=False)
+        write_pause(self.writer, snapshot, pause)
+        raise PutAside(f"{self._place(step - 1)}: written and put aside")
 
     def optimize(self, step: int) -> None:
         """Optimizer step ``step`` (0-based), with all that belongs to it."""

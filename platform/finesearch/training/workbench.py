@@ -44,15 +44,23 @@ class Workbench:
         self.cuts = cuts
         self._is_settled = False
 
-    def run(self, spec: TrialSpec, report: Callable[[Evaluation], bool], beat: Callable[[], None]) -> TrialResult:
+    def run(
+        self,
+        spec: TrialSpec,
+        report: Callable[[Evaluation], bool],
+        beat: Callable[[], None],
+        is_leaving: Callable[[], bool] | None = None,
+    ) -> TrialResult:
         """Train one trial, or what is left of it, and return what came of it.
 
         Every rank of the trial's process group calls this with an equal ``spec``; a lone process needs no group. On
         rank 0 ``report`` is called with each evaluation, once its checkpoint is durable where one is written, and
         returns False to stop the trial; it may be called from another thread, while training goes on. Evaluations of
-        earlier attempts are reported again first. ``beat`` is called after each optimizer step.
+        earlier attempts are reported again first. ``beat`` is called after each optimizer step. Once ``is_leaving``,
+        which all ranks ask together, says that processes are about to be taken away, the trial's state is written.
 
         Raises:
+            PutAside: it was, and another attempt goes on from there.
             DivergedError, DiskFullError, CheckpointError, TrialError: agreed on, so raised by every rank.
             PlacementError, DataError, ModelError: the plan cannot be carried out here.
         """
@@ -66,7 +74,9 @@ class Workbench:
         processes = join(self.training.gpus_per_worker, self.training.workers_per_trial)
         try:
             with self._threads(), isolated_generators(spec.seed):
-                return run_attempt(self._materials, self.training, self.yardstick, spec, processes, report, beat)
+                return run_attempt(
+                    self._materials, self.training, self.yardstick, spec, processes, report, beat, is_leaving
+                )
         finally:
             release_memory()
             if not self._is_settled:

@@ -27,7 +27,11 @@ class TrainingBench:
         self._workbench = Workbench(task, training, base, str(on_this_node(cache)), metric, goal, cuts)
 
     def run(
-        self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]
+        self,
+        job: dict[str, Any],
+        report: Callable[[dict[str, Any]], bool],
+        beat: Callable[[], None],
+        is_leaving: Callable[[], bool] | None = None,
     ) -> dict[str, Any]:
         fields = ("number", "attempt", "seed", "recipe", "directory", "bar")
         spec = TrialSpec.model_validate({key: job[key] for key in fields})
@@ -36,5 +40,5 @@ class TrainingBench:
         def report_evaluation(evaluation: Evaluation) -> bool:
             return report(evaluation.model_dump(mode="json"))
 
-        result = self._workbench.run(spec, report_evaluation, beat)
+        result = self._workbench.run(spec, report_evaluation, beat, is_leaving)
         return result.model_dump(mode="json", exclude={"history"})

@@ -28,7 +28,9 @@ QUIET = {
     "TUNE_MAX_PENDING_TRIALS_PG": "16",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",
+    # A worker group may wait for devices as long as it takes; the progress line says why.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "3600",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -39,7 +41,8 @@ JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Where Ray tells the driver of a job what the job was submitted with."""
 FORWARDED = (
     "DS_BUILD_OPS", "HF_HUB_OFFLINE", "HF_HOME", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "TOKENIZERS_PARALLELISM", "DS_ACCELERATOR",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "TOKENIZERS_PARALLELISM", "DS_ACCELERATOR",
     "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3",  # where storage is; never its keys
 )  # fmt: skip
 
@@ -95,6 +98,8 @@ def connect() -> None:
     import ray
 
     joins = bool(os.environ.get("RAY_ADDRESS"))
+    # Machines are taken away from clusters only; the watcher is a process more for each worker group.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "1" if joins else "0")
     arguments: dict[str, Any] = {
         "runtime_env": runtime_env(joins),
         "log_to_driver": False,
@@ -186,5 +191,9 @@ def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
                 f"{capacity.describe()}, which hold {most}. Use `auto` or at most {most}."
             )
         return wanted
-    by_memory = int(capacity.memory_bytes * 0.9 // (GROUP_BYTES + workers * 5 * model_bytes))
-    return max(1, min(most, by_memory, plan.budget.trials))
+    return max(1, min(most, by_memory(plan, capacity, model_bytes), plan.budget.trials))
+
+
+def by_memory(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
+    """Trials whose worker groups the memory holds."""
+    return int(capacity.memory_bytes * 0.9 // (GROUP_BYTES + plan.training.workers_per_trial * 5 * model_bytes))

@@ -75,6 +75,7 @@ class Conductor:
         self._folders = TrialFolders.of_run(run)
         self._where = str(run) if isinstance(run, Path) else run.shown
         self.concurrent_trials = concurrent_trials
+        self.waiting: str | None = None  # why trials have no devices, where some have none
         self.spending = spending
         self._fixed = dict(fixed)
         self.fatal: FinesearchError | None = None
@@ -120,6 +121,19 @@ class Conductor:
         counts = self.journals[SEARCH].counts()
         is_spent = counts["complete"] + counts["pruned"] >= self._wanted()
         return not self._waiting and not self._missing_baselines and is_spent
+
+    @property
+    def is_full(self) -> bool:
+        """As many trials run as there is room for."""
+        return len(self._seats) >= self.concurrent_trials
+
+    @property
+    def trials_left(self) -> int:
+        """Trials that run or are still to run, if none fails."""
+        counts = self.journals[SEARCH].counts()
+        unasked = self._wanted() - counts["complete"] - counts["pruned"] - counts["running"]
+        running = counts["running"] + self.journals[BASELINES].counts()["running"]
+        return max(0, unasked) + running + len(self._missing_baselines)
 
     @property
     def is_ending(self) -> bool:

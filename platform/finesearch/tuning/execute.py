@@ -73,7 +73,6 @@ def execute(conductor: Conductor, settings: GroupSettings, when_ending: Callable
                 search_alg=StudySearcher(conductor),
                 scheduler=StudyScheduler(conductor),
                 num_samples=-1,
-                max_concurrent_trials=conductor.concurrent_trials,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finesearch.tuning.mailbox import Mailbox
 from finesearch.tuning.serve import Bench, Service, serve
@@ -43,8 +44,12 @@ class WarmGroup:
     def __init__(self, settings: GroupSettings, name: str) -> None:
         self._settings, self._name = settings, name
         # max_concurrency: each rank may hold one question open, besides heartbeats and watchers.
+        # Beside this actor: Ray would place what asks for nothing on any node, and lose it with that.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox: Any = (
-            ray.remote(Mailbox).options(num_cpus=0, max_concurrency=100 + 4 * settings.workers).remote()
+            ray.remote(Mailbox)
+            .options(num_cpus=0, max_concurrency=100 + 4 * settings.workers, scheduling_strategy=here)
+            .remote()
         )
         self._failure: BaseException | None = None
         self._fit = threading.Thread(target=self._run, daemon=True, name=f"fit-{name}")

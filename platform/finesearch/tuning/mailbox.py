@@ -2,8 +2,8 @@
 
 One job at a time. Everything is stamped with a generation (the job's running number in this box), so that a stopped
 trial stops at once and nothing of it is taken for the next one's. Hand-outs are counted: a trial that kills its worker
-every time fails alone, after ``HAND_OUTS`` tries, and the group goes on. The box counts time itself, so that clocks of
-different machines are never compared.
+every time fails alone, after ``HAND_OUTS`` tries without a new evaluation, and the group goes on. The box counts time
+itself, so that clocks of different machines are never compared.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Mailbox:
             return self._holder
 
     async def close(self) -> None:
-        """No more jobs: the workers return."""
+        """No more jobs: the workers return; a trial that waits for a verdict is stopped."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -136,7 +136,7 @@ class Mailbox:
     async def report(self, generation: int, step: int, payload: Payload, timeout_s: float = POLL_S) -> bool | None:
         """Deliver one evaluation and wait for its verdict; None to ask again. Delivered twice it is passed on once."""
         async with self._changed:
-            if generation != self._generation or self._finished:
+            if generation != self._generation or self._finished or self._closed:
                 return False
             assert self._job is not None
             self._last_sign = time.monotonic()
@@ -144,11 +144,14 @@ class Mailbox:
                 return True  # the journal has it from before; a resumed trial reports its history again
             if step not in self._sent:
                 self._sent.add(step)
+                self._handed_out = 1  # it got further than ever before: whatever killed its workers is not the trial
                 self._events.append({"kind": "evaluation", **payload})
                 self._changed.notify_all()
             self._working = False
-            await self._wait(lambda: step in self._verdicts or generation != self._generation, timeout_s)
-            if generation != self._generation:
+            await self._wait(
+                lambda: step in self._verdicts or generation != self._generation or self._closed, timeout_s
+            )
+            if generation != self._generation or (self._closed and step not in self._verdicts):
                 return False
             verdict = self._verdicts.get(step)
             if verdict is not None:
@@ -160,6 +163,14 @@ class Mailbox:
         async with self._changed:
             if generation == self._generation and not self._finished:
                 self._end(state, reason, error, detail)
+
+    async def put_back(self, generation: int, incarnation: str) -> None:
+        """The group that holds the job ends for no fault of the job's, whose state was written: it is handed out again,
+        and this time does not count. Every rank may say so."""
+        async with self._changed:
+            if generation == self._generation and self._holder == incarnation and not self._finished:
+                self._handed_out -= 1
+                self._holder, self._working = None, False
 
     async def beat(self, generation: int) -> None:
         """A sign of progress."""

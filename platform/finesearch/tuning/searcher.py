@@ -23,7 +23,8 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         assert self._conductor is not None
-        job = self._conductor.next_job(trial_id)
+        # Not by Tune's own limit, which stays what it was when the search began.
+        job = None if self._conductor.is_full else self._conductor.next_job(trial_id)
         if job is None:
             return Searcher.FINISHED if self._conductor.is_finished else None
         return {"job": json.dumps(job)}

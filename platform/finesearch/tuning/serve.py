@@ -21,6 +21,9 @@ import psutil
 import ray
 
 from finesearch.errors import CheckpointError, FinesearchError, InputError, StorageError, TrialError
+from finesearch.training import PutAside
+from finesearch.tuning.leaving import notice
+from finesearch.tuning.peers import is_lost_peer
 
 WATCH_EVERY_S = 1.0
 BEAT_EVERY_S = 1.0
@@ -31,7 +34,11 @@ class Bench(Protocol):
     """Runs one trial after another; made once in each worker."""
 
     def run(
-        self, job: dict[str, Any], report: Callable[[dict[str, Any]], bool], beat: Callable[[], None]
+        self,
+        job: dict[str, Any],
+        report: Callable[[dict[str, Any]], bool],
+        beat: Callable[[], None],
+        is_leaving: Callable[[], bool] | None,
     ) -> dict[str, Any]:
         """Run a trial.
 
@@ -40,6 +47,8 @@ class Bench(Protocol):
             report: called on rank 0 with ``step, epoch, metrics, train_loss, seconds, tokens``; False stops the trial.
                 It may be called from any thread.
             beat: a sign of progress.
+            is_leaving: asked by all ranks together, seconds apart; True when machines are about to be taken away, so
+                that the trial writes what it goes on from elsewhere, and raises ``PutAside``. None: nobody can say.
 
         Returns:
             JSON: ``best, seconds, trainable_parameters, total_parameters, checkpoint, checkpoint_bytes, warnings``.
@@ -67,6 +76,7 @@ def serve(config: dict[str, Service]) -> None:
     rank, incarnation = _rank(), _agree_on_incarnation()
     threading.Thread(target=_watch, args=(service.mailbox, incarnation), daemon=True, name="watch").start()
     bench: Bench | None = None
+    is_leaving = notice()
     memory_base, trials, served = 0, 0, 0
     while True:
         job = ray.get(service.mailbox.take.remote(incarnation, rank, served))
@@ -77,12 +87,19 @@ def serve(config: dict[str, Service]) -> None:
         served = job["generation"]
         desk = _Desk(service, job, rank)
         try:
+            if is_leaving is not None and is_leaving():
+                raise PutAside(f"{service.group}: taken away before the trial began")
             bench = bench or service.make_bench()
-            detail = bench.run(job, desk.report, desk.beat)
+            detail = bench.run(job, desk.report, desk.beat, is_leaving)
+        except PutAside as aside:
+            ray.get(service.mailbox.put_back.remote(served, incarnation))
+            raise RecycleGroup(f"{service.group}: its trial goes on elsewhere") from aside
         except (TrialError, CheckpointError) as error:
             # Agreed on by all ranks, so the process group is in step and the worker stays.
             desk.finish("failed", error.message, error)
         except BaseException as error:
+            if is_lost_peer(error):
+                raise  # no fault of the trial's, which the group that takes this one's place is handed again
             fatal = isinstance(error, (InputError, StorageError))
             desk.finish("fatal" if fatal else "failed", _reason(error), error)
             raise

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import Any, ClassVar
 
 import ray
 from ray import tune
 
 from finesearch.tuning.group import GroupSettings, WarmGroup
+from finesearch.tuning.idle import AFTER_A_TRIAL_S, AFTER_AN_EVALUATION_S, IdleWatch
 
 
 class WarmTrial(tune.Trainable):
@@ -33,6 +35,9 @@ class WarmTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._group: WarmGroup | None = None
+        self._lock = threading.Lock()
+        self._idle = IdleWatch(self._lock, self.cleanup)
+        self._groups = 0
         self._generation: int | None = None
         self._unanswered: int | None = None
 
@@ -41,17 +46,26 @@ class WarmTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        if self._group is None:
-            actor = ray.get_runtime_context().get_actor_id() or ""
-            self._group = WarmGroup(self.settings, f"group-{actor[:8]}-{os.getpid()}")
-        if self._generation is None:
-            self._generation = self._group.post(json.loads(self.config["job"]))
+        with self._lock:
+            self._idle.end()
+            is_new = self._group is None
+            if self._group is None:
+                self._groups += 1
+                actor = ray.get_runtime_context().get_actor_id() or ""
+                self._group = WarmGroup(self.settings, f"group-{actor[:8]}-{os.getpid()}-{self._groups}")
+            group = self._group
+        if is_new or self._generation is None:
+            job = json.loads(self.config["job"])
+            # Where the group gave way in the middle of a trial, Tune let that go on after its last evaluation.
+            self._generation = group.post({**job, "decided": max(job["decided"], self._unanswered or 0)})
         elif self._unanswered is not None:  # Tune asks for another step, so the scheduler let the trial go on
-            self._group.answer(self._generation, self._unanswered, True)
-        event = self._group.wait(self._generation)
+            group.answer(self._generation, self._unanswered, True)
+        event = group.wait(self._generation)
         if event.pop("kind") == "evaluation":
             self._unanswered = event["step"]
+            self._idle.begin(AFTER_AN_EVALUATION_S)
             return {"value": 0.0, "payload": json.dumps(event)}
+        self._idle.begin(AFTER_A_TRIAL_S)
         return {"value": 0.0, "done": True, "payload": json.dumps(event)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -61,5 +75,6 @@ class WarmTrial(tune.Trainable):
         """Nothing, as above."""
 
     def cleanup(self) -> None:
-        if self._group is not None:
-            self._group.close()
+        group, self._group = self._group, None
+        if group is not None:
+            group.close()
