@@ -7,9 +7,9 @@
         lan.lose(second)
 
 Each host is a set of Linux namespaces whose process 1 is sshd (``host_init.sh``). Its root is the machine's own, with
-whatever it writes in memory; ``/tmp``, ``/run``, ``/dev/shm`` and the home are empty at first; ``/mnt/shared`` is one folder
-for all. Python and the virtual environment are there, read-only; this source tree and the installed finesearch are
-not. Nothing of a LAN is known by name outside of it: any number may run at once, and all goes with its processes.
+whatever it writes in memory; ``/tmp``, ``/run``, ``/dev/shm`` and the home are empty at first; ``/mnt/shared`` is one
+folder for all. Python and the virtual environment are there, read-only; this source tree and the installed finesearch
+are not. Nothing of a LAN has a name outside of it: any number may run at once, and all goes with its processes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PROGRAMS = ("ip", "nsenter", "unshare", "setpriv", "ssh-keygen", "/usr/sbin/sshd
 
 
 def require_hosts() -> None:
-    """Skip the test where hosts cannot be made; fail instead where ``FINESEARCH_REQUIRE_CLUSTER=1`` says that they must."""
+    """Skip the test where hosts cannot be made; with ``FINESEARCH_REQUIRE_CLUSTER=1`` fail."""
     require(*PROGRAMS, root=True)
     tried = subprocess.run(["unshare", "-m", "-n", "-p", "-f", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=False)
     if tried.returncode:
@@ -125,15 +125,11 @@ class Host:
 
 
 class Lan:
-    """``count`` hosts named h1, h2, ... on one wire, gone without a trace when the context ends.
+    """``count`` hosts named h1, h2, ... on one wire, gone without a trace when the context ends."""
 
-    project: a source tree to be copied to ``~/finesearch`` of each host, with ``.venv`` in it, as our cluster files have it.
-    """
-
-    def __init__(self, count: int = 2, project: Path | None = None) -> None:
+    def __init__(self, count: int = 2) -> None:
         self.hosts: list[Host] = []
-        self._count, self._project = count, project
-        self._made = 0
+        self._count, self._made = count, 0
 
     def __enter__(self) -> Lan:
         self.folder = Path(tempfile.mkdtemp(prefix="fs-lan-"))
@@ -160,7 +156,7 @@ class Lan:
     ) -> None:
         self._end()
 
-    def add(self, with_key: bool = False, project: bool = True) -> Host:
+    def add(self, with_key: bool = False) -> Host:
         """Another host; ``with_key``: from which one may log into all others."""
         self._made += 1
         number = self._made
@@ -188,8 +184,6 @@ class Lan:
         subprocess.run(ends.split(), check=True, timeout=10)
         self._on_switch(f"ip link set {host.cable} master br0 up")
         _wait_for(lambda: "Server listening on 0.0.0.0" in host.log, 20, lambda: host.log)
-        if self._project is not None and project:
-            bring_project(host, self._project)
         return host
 
     def lose(self, host: Host) -> None:
@@ -224,14 +218,6 @@ class Lan:
 def address_of(number: int) -> str:
     """The address of host ``number``, from 1."""
     return f"{NETWORK}.{10 + number}"
-
-
-def bring_project(host: Host, project: Path) -> None:
-    """Copy a source tree to ``~/finesearch`` of the host and put its virtual environment there."""
-    left_out = shutil.ignore_patterns(".venv", ".git", "__pycache__", "*.egg-info", ".*_cache", "runs", "reports")
-    home = host.path("/root/finesearch")
-    shutil.copytree(project, home, ignore=left_out)
-    (home / ".venv").symlink_to(ENVIRONMENT)
 
 
 def quoted(*words: object) -> str:

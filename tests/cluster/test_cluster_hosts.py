@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from hosts import NETWORK, Lan, require_hosts
 
 SPACES = ("net", "pid", "mnt", "ipc", "uts")
