@@ -94,7 +94,7 @@ def test_runs_lie_on_the_volume_that_every_node_mounts() -> None:
     words = JOB["entrypoint"].split()
     assert words[:2] == ["python", "platform/search.py"]
     given = parser().parse_args(["search", *words[2:]])
-    assert (given.storage, given.reports) == ("/mnt/shared/runs", "/mnt/shared/reports")
+    assert (str(given.storage), str(given.reports)) == ("/mnt/shared/runs", "/mnt/shared/reports")
 
 
 def test_nothing_starts_open() -> None:
@@ -137,7 +137,7 @@ def test_the_commands_for_the_secret_make_a_token_that_only_its_owner_reads(tmp_
     assert re.fullmatch(r"[0-9a-f]{64}", token.read_text())
     # What kubectl would be given: files, never the secrets themselves, which a list of processes would show.
     stand_in = tmp_path / "kubectl"
-    stand_in.write_text('#!/bin/bash\nprintf "%s\\n" "$@"; cat "${!##*=}"\n')
+    stand_in.write_text('#!/bin/bash\nprintf "%s\\n" "$@"; for last; do :; done; cat "${last##*=}"\n')
     stand_in.chmod(0o755)
     environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
     done = subprocess.run(

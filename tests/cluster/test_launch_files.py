@@ -6,11 +6,14 @@ import os
 import re
 import stat
 import subprocess
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ray.autoscaler._private.command_runner import _with_interactive
 from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -180,3 +183,26 @@ def test_a_worker_without_a_token_does_not_come_up(cloud: str, tmp_path: Path) -
     last = prepared(cloud)["worker_setup_commands"][-1]
     with pytest.raises(subprocess.CalledProcessError, match="auth_token"):
         run_in(tmp_path, last)
+
+
+def test_what_the_head_needs_to_start_workers_fits_the_constraints(cloud: str) -> None:
+    (install,) = [command for command in prepared(cloud)["head_setup_commands"] if "pip install" in command]
+    wanted = install.split()[-1]
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    pinned = {canonicalize_name(name): version for name, version in pinned.items()}
+    waiting, seen = [wanted], set()
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        seen.add(name)
+        try:
+            asked = [Requirement(text) for text in requires(name) or []]
+        except PackageNotFoundError:
+            pytest.skip(f"{name} is not installed")
+        for given in asked:
+            if given.marker and not given.marker.evaluate({"extra": ""}):
+                continue
+            other = canonicalize_name(given.name)
+            if other in pinned:
+                assert given.specifier.contains(pinned[other]), f"{name} wants {given}, constraints.txt {pinned[other]}"
+            if other not in seen:
+                waiting.append(other)
