@@ -7,17 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import yaml
+from hosts import missing
 
 from clusters import BIN, ROOT, environment, free_port
-
-pytest.importorskip("moto", reason="moto[server] is not installed")
-boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
 
 MINE = "198.51.100.0/24"
 LAUNCH = """
@@ -39,6 +38,11 @@ print(json.dumps({name: kind["resources"] for name, kind in config["available_no
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """An empty account; the environment that reaches it."""
+    for module in ("moto.server", "boto3"):
+        try:
+            import_module(module)
+        except ImportError as error:
+            missing(f"{module} cannot be imported: {error}")
     port, home = free_port(), tmp_path_factory.mktemp("home")
     variables = environment(
         AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}", AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing",
@@ -64,7 +68,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 
 def ask(account: dict[str, str], service: str) -> Any:
-    return boto3.client(
+    return import_module("boto3").client(
         service, region_name="us-west-2", endpoint_url=account["AWS_ENDPOINT_URL"],
         aws_access_key_id="testing", aws_secret_access_key="testing",
     )  # fmt: skip

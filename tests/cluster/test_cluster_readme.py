@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 
 import click
 import pytest
+from hosts import missing, require
 from ray.scripts.scripts import cli as ray_cli
 
 from clusters import ROOT
@@ -112,8 +112,12 @@ def test_searches_are_started_as_the_front_door_takes_them() -> None:
 
 
 def test_commands_of_aws_have_the_flags_that_are_given() -> None:
-    session = pytest.importorskip("botocore.session", reason="boto3 is not installed").get_session()
-    xform_name = __import__("botocore").xform_name
+    try:
+        from botocore import xform_name
+        from botocore.session import get_session
+    except ImportError:
+        missing("boto3 is not installed")
+    session = get_session()
     given = calls("aws")
     assert len(given) >= 8
     for service, operation, *words in given:
@@ -128,8 +132,7 @@ def test_commands_of_aws_have_the_flags_that_are_given() -> None:
 
 @pytest.mark.parametrize("program", ["sbatch", "scancel", "squeue"])
 def test_commands_of_slurm_have_the_flags_that_are_given(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
+    require(program)
     told = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=20, check=False).stdout
     given = calls(program)
     assert given
