@@ -151,7 +151,7 @@ def test_the_commands_for_the_secret_make_a_token_that_only_its_owner_reads(tmp_
     assert words[4] == f"--from-file=auth_token={token}"
     assert re.fullmatch(r"[0-9a-f]{64}", words[-1]), "the password arrives by standard input"
     keys = {word.split("=")[1] for word in words[4:6]}
-    assert keys == set(re.findall(r"key: (\w+)", TEXT))
+    assert keys == set(re.findall(r"name: finesearch, key: (\w+)", TEXT))
 
 
 def test_every_line_with_a_name_of_the_user_is_marked() -> None:
