@@ -25,7 +25,7 @@ FLOORS = {
     "tuning": {"plan", "training", "tuning"},
     "report": {"report"},
 }
-GROUND = {"errors", "durable"}
+GROUND = {"errors", "durable", "secrets"}
 FORBIDDEN = {
     "plan": {"torch", "ray", "optuna", "transformers", "datasets", "deepspeed"},
     "tasks": {"ray", "optuna"},

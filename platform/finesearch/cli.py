@@ -11,6 +11,7 @@ from pathlib import Path
 
 from finesearch import __version__
 from finesearch.errors import FinesearchError, InputError
+from finesearch.secrets import redact
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "search_spaces" / "quickstart.yaml"
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.act(options))
     except FinesearchError as error:
-        print(f"finesearch: {error.message}", file=sys.stderr)
+        print(f"finesearch: {redact(error.message)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("finesearch: interrupted before anything was started", file=sys.stderr)

@@ -21,6 +21,7 @@ import psutil
 import ray
 
 from finesearch.errors import CheckpointError, FinesearchError, InputError, StorageError, TrialError
+from finesearch.secrets import redact
 
 WATCH_EVERY_S = 1.0
 BEAT_EVERY_S = 1.0
@@ -81,7 +82,7 @@ def serve(config: dict[str, Service]) -> None:
             detail = bench.run(job, desk.report, desk.beat)
         except (TrialError, CheckpointError) as error:
             # Agreed on by all ranks, so the process group is in step and the worker stays.
-            desk.finish("failed", error.message, error)
+            desk.finish("failed", redact(error.message), error)
         except BaseException as error:
             fatal = isinstance(error, (InputError, StorageError))
             desk.finish("fatal" if fatal else "failed", _reason(error), error)
@@ -129,10 +130,10 @@ class _Desk:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, FinesearchError):
-        return error.message
+        return redact(error.message)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return f"out of memory: {error}. A smaller batch_size or max_length needs less."
-    return f"{type(error).__name__}: {error}"
+    return redact(f"{type(error).__name__}: {error}")
 
 
 def _watch(mailbox: Any, incarnation: str) -> None:
