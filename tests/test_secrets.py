@@ -59,7 +59,11 @@ def test_what_is_no_secret_stays_as_it_is(text: str) -> None:
 
 
 def test_values_of_secret_variables_are_hidden_wherever_they_stand() -> None:
-    environment = {"HF_TOKEN": "hf_0123456789", "FINESEARCH_STUDY": f"postgresql://ada:{CANARY}@db/x", "HOME": "/home/ada"}
+    environment = {
+        "HF_TOKEN": "hf_0123456789",
+        "FINESEARCH_STUDY": f"postgresql://ada:{CANARY}@db/x",
+        "HOME": "/home/ada",
+    }
     said = redact(f"401 for hf_0123456789; the server refused {CANARY}; see /home/ada", environment)
     assert said == "401 for ***; the server refused ***; see /home/ada"
 
@@ -72,7 +76,10 @@ def test_no_forwarded_variable_is_secret() -> None:
     ("storage", "said"),
     [
         (f"s3://AKIA0:{CANARY}@bucket/runs", r"got a user with a password \(s3://\*\*\*@bucket/runs\)"),
-        (f"s3://bucket/runs?secret_key={CANARY}", r"got the query parameter 'secret_key' \(s3://bucket/runs\?secret_key=\*\*\*\)"),
+        (
+            f"s3://bucket/runs?secret_key={CANARY}",
+            r"got the query parameter 'secret_key' \(s3://bucket/runs\?secret_key=\*\*\*\)",
+        ),
     ],
 )
 def test_a_plan_with_a_secret_is_refused_with_the_way_to_give_it(
@@ -82,7 +89,9 @@ def test_a_plan_with_a_secret_is_refused_with_the_way_to_give_it(
     path.write_text(f"{tiny_plan()}storage: {storage}\n")
     with pytest.raises(PlanError, match=rf"tiny.yaml, line \d+: storage: expected no secret, .*{said}") as raised:
         load_plan(path)
-    assert "environment of every node before Ray starts: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in str(raised.value)
+    assert "environment of every node before Ray starts: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in str(
+        raised.value
+    )
     assert CANARY not in str(raised.value)
     path.write_text(tiny_plan())
     assert main(["search", str(path), "--storage", storage]) == 2

@@ -1,4 +1,4 @@
-"""finesearch search · report · export · schema. Heavy imports wait until a command needs them: --help must not."""
+"""finesearch search · report · export · doctor · schema. Heavy imports wait until a command needs them."""
 
 from __future__ import annotations
 
@@ -53,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--rank", type=int, default=1, help="place in the report's ranking (default: 1)")
     export.add_argument("--adapter", action="store_true", help="write what peft loads onto the base model instead")
     export.set_defaults(act=_export)
+
+    doctor = commands.add_parser("doctor", help="say whether a search can start here, and what will limit it")
+    doctor.add_argument("space", nargs="?", type=Path, help="plan file whose data, model and limits are checked too")
+    doctor.add_argument("--storage", metavar="URI", help="where runs are kept, instead of the plan's `storage`")
+    doctor.set_defaults(act=_doctor)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of plan files, for editors")
     schema.set_defaults(act=_schema)
@@ -128,6 +133,12 @@ def _export(options: argparse.Namespace) -> int:
         print("a prompt cannot be merged into weights: written for peft, see README.md there", file=sys.stderr)
     print(options.folder)
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from finesearch.doctor import doctor
+
+    return doctor(options.space, options.storage)
 
 
 def _schema(options: argparse.Namespace) -> int:

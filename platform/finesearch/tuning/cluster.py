@@ -15,6 +15,7 @@ import psutil
 import finesearch
 from finesearch.errors import PlacementError
 from finesearch.plan import Plan
+from finesearch.tuning.token_file import make_token
 
 GROUP_BYTES = 1_200_000_000  # measured: helper actors and interpreters of one group, before any model
 
@@ -102,6 +103,7 @@ def connect() -> None:
     if joins:
         ray.init(**arguments)
         return
+    make_token()
     ray.init(address="local", include_dashboard=os.environ.get("FINESEARCH_DASHBOARD") == "1", **arguments)
 
 
