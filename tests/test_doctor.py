@@ -259,5 +259,6 @@ def test_storage_that_everybody_may_write_or_that_nodes_do_not_see_is_told(tmp_p
 
 
 def test_reasons_to_wait_warn() -> None:
-    assert check_waiting([]).state == "ok"
-    assert check_waiting(["it asks for 1 GPU; none is free"]).state == "warn"
+    assert check_waiting(["a trial asks for 1 CPU"], 2).words == "nothing: 2 trial(s) could start now"
+    waits = check_waiting(["a trial asks for 1 GPU", "node a: 2 GPUs held by job 3"], 0)
+    assert (waits.state, waits.words.splitlines()[1]) == ("warn", "node a: 2 GPUs held by job 3")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ray.tune.execution import class_cache
 
 from finesearch.cli import main
 from finesearch.errors import PlanError
 from finesearch.plan import load_plan
 from finesearch.secrets import is_secret_name, redact, secret_in_url
 from finesearch.tuning.cluster import FORWARDED
+from finesearch.tuning.kept_home import keep_secrets_home
 from plans import empty_plan, tiny_plan
 
 CANARY = "canary-7f3a9c"
@@ -68,8 +70,11 @@ def test_values_of_secret_variables_are_hidden_wherever_they_stand() -> None:
     assert said == "401 for ***; the server refused ***; see /home/ada"
 
 
-def test_no_forwarded_variable_is_secret() -> None:
+def test_no_variable_that_is_handed_to_workers_is_secret() -> None:
     assert not [name for name in FORWARDED if is_secret_name(name)]
+    keep_secrets_home()
+    assert "RAY_CHDIR_TO_TRIAL_DIR" in class_cache.ENV_VARS_TO_PROPAGATE
+    assert not [name for name in class_cache.ENV_VARS_TO_PROPAGATE if is_secret_name(name)]
 
 
 @pytest.mark.parametrize(

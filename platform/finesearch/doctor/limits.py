@@ -91,8 +91,8 @@ def check_estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[Fi
     return [ok("time", times[-1].removeprefix("time").strip()), *(ok("cache", line) for line in cache)]
 
 
-def check_waiting(reasons: list[str]) -> Finding:
-    """Why trials of the plan would have to wait; no reason, no wait."""
-    if reasons:
-        return warn("waits", "\n".join(reasons), "End what holds them, or ask for less in `training`.")
-    return ok("waits", "nothing: the first trial could start now")
+def check_waiting(reasons: list[str], fitting_now: int) -> Finding:
+    """Whether a trial could start now, into devices that nobody holds; who holds the rest where it could not."""
+    if fitting_now < 1:
+        return warn("waits", "\n".join(reasons), "End what holds them, ask for less in `training`, or wait.")
+    return ok("waits", f"nothing: {fitting_now} trial(s) could start now")

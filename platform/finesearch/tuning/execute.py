@@ -16,6 +16,7 @@ from ray.tune import Stopper
 from finesearch.tuning import cluster
 from finesearch.tuning.conductor import Conductor
 from finesearch.tuning.group import GroupSettings
+from finesearch.tuning.kept_home import keep_secrets_home
 from finesearch.tuning.scheduler import StudyScheduler
 from finesearch.tuning.searcher import StudySearcher
 from finesearch.tuning.trainable import WarmTrial
@@ -66,6 +67,7 @@ def execute(conductor: Conductor, settings: GroupSettings, when_ending: Callable
     scratch = Path(settings.scratch)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
+    keep_secrets_home()
     try:
         tuner = tune.Tuner(
             WarmTrial.bound_to(settings),
