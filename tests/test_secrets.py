@@ -12,7 +12,7 @@ from finesearch.errors import PlanError
 from finesearch.plan import load_plan
 from finesearch.secrets import is_secret_name, redact, secret_in_url
 from finesearch.tuning.cluster import FORWARDED
-from finesearch.tuning.kept_home import keep_secrets_home
+from finesearch.tuning.tune_environment import keep_secrets_home
 from plans import empty_plan, tiny_plan
 
 CANARY = "canary-7f3a9c"

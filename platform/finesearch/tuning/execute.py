@@ -16,10 +16,10 @@ from ray.tune import Stopper
 from finesearch.tuning import cluster
 from finesearch.tuning.conductor import Conductor
 from finesearch.tuning.group import GroupSettings
-from finesearch.tuning.kept_home import keep_secrets_home
 from finesearch.tuning.scheduler import StudyScheduler
 from finesearch.tuning.searcher import StudySearcher
 from finesearch.tuning.trainable import WarmTrial
+from finesearch.tuning.tune_environment import keep_secrets_home
 
 LOOK_EVERY_S = 1.0
 ACTOR_DEATHS = 2  # a trial whose Tune actor died is run again this often

@@ -1,4 +1,4 @@
-"""Keys stay in the environment of the node that has them."""
+"""What Ray Tune hands on of the environment of the driver: no secrets."""
 
 from __future__ import annotations
 
