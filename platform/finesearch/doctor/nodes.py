@@ -49,8 +49,8 @@ def check_reach(cluster: ClusterFacts) -> Finding:
         )
         return warn("network", words, advice)
     slow = [link for link in cluster.links if REDUCED_BYTES / max(link.seconds, 1e-9) < SLOW_BYTES_PER_S]
-    words = ", ".join(
-        f"{link.backend} {' - '.join(link.nodes)}: {1000 * link.seconds:.0f} ms for 1 MiB" for link in cluster.links
+    words = "1 MiB summed: " + ", ".join(
+        f"{link.backend} {' - '.join(link.nodes)} {1000 * link.seconds:.0f} ms" for link in cluster.links
     )
     if slow:
         advice = "Trials of several workers will wait for the network: keep workers_per_trial within a node."
