@@ -181,6 +181,7 @@ def test_machines_that_are_too_small_or_hide_their_gpus_warn(here: MachineFacts)
         (Token("", "/home/ada/.ray/auth_token", True, 0o600), True, "warn", "RAY_AUTH_MODE is not set"),
         (Token("", "/home/ada/.ray/auth_token", True, 0o600), False, "ok", "a Ray that is started here asks for"),
         (Token("", "/home/ada/.ray/auth_token", False), False, "warn", "is missing or empty"),
+        (Token("token", "/data/token", False, is_named=True), False, "bad", "/data/token is missing or empty"),
         (Token("disabled", "/home/ada/.ray/auth_token", True, 0o600), True, "warn", "takes commands from anybody"),
     ],
 )
@@ -198,7 +199,7 @@ def test_the_token_is_looked_for_where_ray_looks(tmp_path: Path) -> None:
     named.write_text(CANARY)
     named.chmod(0o640)
     environment = {"HOME": str(tmp_path), "RAY_AUTH_TOKEN_PATH": str(named), "RAY_AUTH_MODE": "TOKEN"}
-    assert find_token(environment) == Token("token", str(named), True, 0o640)
+    assert find_token(environment) == Token("token", str(named), True, 0o640, True)
     assert find_token({**environment, "RAY_AUTH_TOKEN": CANARY}) == Token("token", "RAY_AUTH_TOKEN", True)
     assert find_token({"HOME": str(tmp_path)}) == Token("", str(tmp_path / ".ray" / "auth_token"), False)
     assert CANARY not in repr(find_token(environment))

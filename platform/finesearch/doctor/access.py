@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 from finesearch.doctor.finding import Finding, bad, ok, warn
 from finesearch.tuning.cluster_facts import ClusterFacts
@@ -13,7 +12,7 @@ from finesearch.tuning.token_file import Token
 
 DASHBOARD_PORT = 8265
 TUNNEL = "Bind it to 127.0.0.1 (--dashboard-host) and forward the port over ssh (`ray dashboard`, or ssh -L)."
-NEW_TOKEN = "(umask 077; mkdir -p ~/.ray; python -c 'import secrets; print(secrets.token_hex(32), end=\"\")' > {place})"
+NEW_TOKEN = "(umask 077; ray get-auth-token --generate >/dev/null)"
 
 
 def check_token(token: Token, joins: bool) -> Finding:
@@ -22,18 +21,16 @@ def check_token(token: Token, joins: bool) -> Finding:
         advice = "Set RAY_AUTH_MODE=token and start Ray anew: else whoever reaches its ports runs code here."
         return warn("token", "RAY_AUTH_MODE=disabled: Ray takes commands from anybody", advice)
     if not token.is_present:
-        make = NEW_TOKEN.format(place=token.place)
+        none = f"none: {token.place} is missing or empty"
         if joins and token.mode == "token":
-            return bad(
-                "token", f"none: {token.place} is missing or empty", "Copy the cluster's token there, mode 0600."
-            )
+            return bad("token", none, "Copy the cluster's token there, mode 0600.")
         if joins:
-            advice = f"On the head: {make}; set RAY_AUTH_MODE=token; start Ray anew."
-            return warn("token", f"none: {token.place} is missing or empty, so this cluster asks for none", advice)
-        if token.mode == "token" and token.place != str(Path.home() / ".ray" / "auth_token"):
-            return bad("token", f"none: {token.place} is missing or empty", f"Make one: {make}")
-        advice = f"A search makes one for a Ray that it starts; before you start a cluster: {make}"
-        return warn("token", f"none: {token.place} is missing or empty", advice)
+            advice = f"On the head: {NEW_TOKEN}; set RAY_AUTH_MODE=token; start Ray anew."
+            return warn("token", f"{none}, so this cluster asks for none", advice)
+        if token.is_named:
+            return bad("token", none, "Write the token there, mode 0600, or unset RAY_AUTH_TOKEN_PATH.")
+        advice = f"A search makes one for a Ray that it starts; before you start a cluster: {NEW_TOKEN}"
+        return warn("token", none, advice)
     if token.is_readable_by_others:
         assert token.rights is not None
         return warn("token", f"{token.place} may be read by others ({token.rights:04o})", f"chmod 600 {token.place}")

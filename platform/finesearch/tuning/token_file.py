@@ -23,6 +23,8 @@ class Token:
     is_present: bool
     rights: int | None = None
     """Permission bits of the file; None where there is no file."""
+    is_named: bool = False
+    """Whether ``RAY_AUTH_TOKEN_PATH`` names the file."""
 
     @property
     def is_readable_by_others(self) -> bool:
@@ -34,12 +36,12 @@ def find_token(environment: Mapping[str, str] = os.environ) -> Token:
     mode = environment.get("RAY_AUTH_MODE", "").lower()
     if environment.get("RAY_AUTH_TOKEN"):
         return Token(mode, "RAY_AUTH_TOKEN", True)
-    path = _path(environment)
+    path, is_named = _path(environment), bool(environment.get("RAY_AUTH_TOKEN_PATH"))
     try:
         found = path.stat()
     except OSError:
-        return Token(mode, str(path), False)
-    return Token(mode, str(path), found.st_size > 0, stat.S_IMODE(found.st_mode))
+        return Token(mode, str(path), False, is_named=is_named)
+    return Token(mode, str(path), found.st_size > 0, stat.S_IMODE(found.st_mode), is_named)
 
 
 def make_token(environment: Mapping[str, str] = os.environ) -> None:
@@ -51,7 +53,7 @@ def make_token(environment: Mapping[str, str] = os.environ) -> None:
         StorageError: the home cannot be written.
     """
     token = find_token(environment)
-    if token.mode == "disabled" or token.is_present or "RAY_AUTH_TOKEN_PATH" in environment:
+    if token.mode == "disabled" or token.is_present or token.is_named:
         return
     path = _path(environment)
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
