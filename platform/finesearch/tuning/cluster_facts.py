@@ -103,9 +103,7 @@ def join() -> str:
         InputError: it cannot be joined.
     """
     try:
-        cluster.connect()
-        joined: Any = ray.init(ignore_reinit_error=True)
-        return str(joined.address_info["webui_url"] or "")
+        return cluster.connect()
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         said = str(error).strip().partition("\n")[0]
         raise InputError(f"RAY_ADDRESS: the cluster cannot be joined: {type(error).__name__}: {said}") from error
@@ -117,10 +115,8 @@ def _is_head(node: dict[str, Any]) -> bool:
 
 def _examiner(node: dict[str, Any]) -> Any:
     pinned = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    # Without a GPU of its own an actor sees none, unless Ray is told to leave what the node has.
-    sees_gpus = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
     actor: Any = ray.remote(Examiner)
-    return actor.options(num_cpus=0, scheduling_strategy=pinned, runtime_env=sees_gpus).remote()
+    return actor.options(num_cpus=0, scheduling_strategy=pinned).remote()
 
 
 def _examine(node: dict[str, Any], actor: Any, first_words: Any, heads: list[str], port: int) -> NodeFacts:
