@@ -85,7 +85,7 @@ def examine_cluster(probe: tuple[str, str] | None) -> ClusterFacts:
     able = [node for node in nodes if not node.problem]
     without = []
     if probe is not None:
-        without = [n.address for n in able if not ray.get(actors[n.node_id].can_read.remote(*probe), timeout=START_S)]
+        without = [node.address for node in able if not _can_read(actors[node.node_id], *probe)]
     links = [_reach(able[0], other, actors, "gloo") for other in able[1:]]
     has_gpus = [node for node in able if node.machine is not None and node.machine.gpus]
     links += [_reach(has_gpus[0], other, actors, "nccl") for other in has_gpus[1:]]
@@ -140,6 +140,13 @@ def _skew(actor: Any) -> tuple[float, float]:
         asked.append(((after - before) / 2, theirs - (before + after) / 2))
     within, skew = min(asked)
     return skew, within
+
+
+def _can_read(actor: Any, path: str, content: str) -> bool:
+    try:
+        return bool(ray.get(actor.can_read.remote(path, content), timeout=START_S))
+    except ray.exceptions.RayError:
+        return False
 
 
 def _reach(first: NodeFacts, second: NodeFacts, actors: dict[str, Any], backend: str) -> Link:
