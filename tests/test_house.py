@@ -25,7 +25,7 @@ FLOORS = {
     "tuning": {"plan", "training", "tuning"},
     "report": {"report"},
 }
-GROUND = {"errors", "durable", "homes", "storage", "store_errors"}
+GROUND = {"errors", "durable", "homes", "secrets", "storage", "store_errors"}
 FORBIDDEN = {
     "plan": {"torch", "ray", "optuna", "transformers", "datasets", "deepspeed"},
     "tasks": {"ray", "optuna"},

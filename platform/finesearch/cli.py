@@ -1,4 +1,4 @@
-"""finesearch search · report · export · schema. Heavy imports wait until a command needs them: --help must not."""
+"""finesearch search · report · export · doctor · schema. Heavy imports wait until a command needs them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from finesearch import __version__
 from finesearch.errors import FinesearchError, InputError
+from finesearch.secrets import redact
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "search_spaces" / "quickstart.yaml"
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.act(options))
     except FinesearchError as error:
-        print(f"finesearch: {error.message}", file=sys.stderr)
+        print(f"finesearch: {redact(error.message)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("finesearch: interrupted before anything was started", file=sys.stderr)
@@ -52,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--rank", type=int, default=1, help="place in the report's ranking (default: 1)")
     export.add_argument("--adapter", action="store_true", help="write what peft loads onto the base model instead")
     export.set_defaults(act=_export)
+
+    doctor = commands.add_parser("doctor", help="say whether a search can start here, and what will limit it")
+    doctor.add_argument("space", nargs="?", type=Path, help="plan file whose data, model and limits are checked too")
+    doctor.add_argument("--storage", metavar="URI", help="where runs are kept, instead of the plan's `storage`")
+    doctor.set_defaults(act=_doctor)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of plan files, for editors")
     schema.set_defaults(act=_schema)
@@ -137,6 +143,12 @@ def _export(options: argparse.Namespace) -> int:
         print("a prompt cannot be merged into weights: written for peft, see README.md there", file=sys.stderr)
     print(options.folder)
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from finesearch.doctor import doctor
+
+    return doctor(options.space, options.storage)
 
 
 def _schema(options: argparse.Namespace) -> int:

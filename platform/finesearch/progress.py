@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from finesearch.plan import Plan
+from finesearch.secrets import redact
 from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor
 from finesearch.tuning.journal import Journal, decisions, state_name
 
@@ -40,7 +41,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line about the search as a whole."""
-        print(text, file=self._stream, flush=True)
+        print(redact(text), file=self._stream, flush=True)
 
     def start(self, conductor: Conductor) -> None:
         """Begin to show trials."""

@@ -26,6 +26,7 @@ from finesearch.progress import Progress, duration
 from finesearch.ranking_file import write_ranking
 from finesearch.report import RunRecord, write_report
 from finesearch.run_home import PLAN, RANKED, RunHome, home_of
+from finesearch.secrets import redact
 from finesearch.signals import leave_cleanly
 from finesearch.standing import kept_standing, rescoring_of, score_standing
 from finesearch.training.cost import keeps_prefixes
@@ -235,7 +236,8 @@ class Reporter:
     def write(self, standing: Standing, partial: bool) -> RunRecord:
         """Write the report of what is journaled now."""
         with self._writing:
-            record = build_record(self._conductor, self._preflight, standing, partial, self._request.command)
+            command = redact(self._request.command)
+            record = build_record(self._conductor, self._preflight, standing, partial, command)
             write_report(record, self.path.parent)
             return record
 

@@ -16,5 +16,7 @@ def test_importing_plan_loads_no_heavy_library() -> None:
     loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
     assert loaded.isdisjoint(HEAVY)
     assert {name for name in json.loads(done.stdout) if name.startswith("finesearch.")} == {
-        name for name in json.loads(done.stdout) if name.startswith(("finesearch.plan", "finesearch.errors"))
+        name
+        for name in json.loads(done.stdout)
+        if name.startswith(("finesearch.plan", "finesearch.errors", "finesearch.secrets"))
     }

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from finesearch.plan.compatibility import objectives_of, plan_problems
 from finesearch.plan.effects import warnings_of
 from finesearch.plan.problems import Places, Problem, Problems, problem_error, shown
+from finesearch.plan.secret_places import secret_problems
 from finesearch.plan.sections import BudgetPlan, Objective, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.space import Space
 from finesearch.plan.space_reading import parse_space
@@ -56,6 +57,7 @@ class Plan(BaseModel):
     def _fits_together(self) -> "Plan":
         problems = Problems()
         plan_problems(self.task, self.space, self.training, self.search, self.report, problems)
+        secret_problems(self.to_plain(), problems)
         problems.raise_if_any(Places(str(self.source or "plan")))
         return self
 

@@ -9,6 +9,7 @@ from finesearch.plan.compatibility import plan_problems
 from finesearch.plan.overrides import apply_overrides
 from finesearch.plan.plan import Plan, name_problem
 from finesearch.plan.problems import KeyPath, Places, Problems, did_you_mean, shown
+from finesearch.plan.secret_places import secret_problems
 from finesearch.plan.sections import BudgetPlan, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.space_reading import read_space
 from finesearch.plan.study_url import study_problem
@@ -67,6 +68,7 @@ def parse_plan(text: str, source: str = "plan.yaml", overrides: Sequence[str] = 
         laid["name"] = name
         labels[("name",)] = f"--name {name}"
     folder = Path(source).parent.absolute()
+    secret_problems(laid, problems)
     plan = _read(laid, folder, Path(source), problems)
     problems.raise_if_any(Places(source, labels))
     assert plan is not None

@@ -15,6 +15,7 @@ import psutil
 import finesearch
 from finesearch.errors import PlacementError
 from finesearch.plan import Plan
+from finesearch.tuning.token_file import make_token
 
 GROUP_BYTES = 1_200_000_000  # measured: helper actors and interpreters of one group, before any model
 
@@ -89,8 +90,8 @@ class Capacity:
         return f"{nodes}, {self.cpus:g} CPUs, {gpus}, {self.memory_bytes / 1e9:.0f} GB of memory"
 
 
-def connect() -> None:
-    """Join the cluster of this job, or of ``RAY_ADDRESS``; else start Ray here."""
+def connect() -> str:
+    """Join the cluster of this job, or of ``RAY_ADDRESS``; else start Ray here. Its dashboard, or empty text."""
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     os.environ.setdefault("DS_BUILD_OPS", "0")
@@ -106,9 +107,13 @@ def connect() -> None:
         "logging_level": logging.ERROR,
     }
     if joins:
-        ray.init(**arguments)
-        return
-    ray.init(address="local", include_dashboard=os.environ.get("FINESEARCH_DASHBOARD") == "1", **arguments)
+        joined: Any = ray.init(**arguments)
+        return joined.address_info["webui_url"] or ""
+    make_token()
+    started: Any = ray.init(
+        address="local", include_dashboard=os.environ.get("FINESEARCH_DASHBOARD") == "1", **arguments
+    )
+    return started.address_info["webui_url"] or ""
 
 
 def runtime_env(joins: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from finesearch.tuning.group import GroupSettings
 from finesearch.tuning.scheduler import StudyScheduler
 from finesearch.tuning.searcher import StudySearcher
 from finesearch.tuning.trainable import WarmTrial
+from finesearch.tuning.tune_environment import keep_secrets_home
 
 LOOK_EVERY_S = 1.0
 ACTOR_DEATHS = 2  # a trial whose Tune actor died is run again this often
@@ -66,6 +67,7 @@ def execute(conductor: Conductor, settings: GroupSettings, when_ending: Callable
     scratch = Path(settings.scratch)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
+    keep_secrets_home()
     try:
         tuner = tune.Tuner(
             WarmTrial.bound_to(settings),

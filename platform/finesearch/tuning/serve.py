@@ -21,6 +21,7 @@ import psutil
 import ray
 
 from finesearch.errors import CheckpointError, FinesearchError, InputError, StorageError, TrialError
+from finesearch.secrets import redact
 from finesearch.training import PutAside
 from finesearch.tuning.leaving import notice
 from finesearch.tuning.peers import is_lost_peer
@@ -96,7 +97,7 @@ def serve(config: dict[str, Service]) -> None:
             raise RecycleGroup(f"{service.group}: its trial goes on elsewhere") from aside
         except (TrialError, CheckpointError) as error:
             # Agreed on by all ranks, so the process group is in step and the worker stays.
-            desk.finish("failed", error.message, error)
+            desk.finish("failed", redact(error.message), error)
         except BaseException as error:
             if is_lost_peer(error):
                 raise  # no fault of the trial's, which the group that takes this one's place is handed again
@@ -146,10 +147,10 @@ class _Desk:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, FinesearchError):
-        return error.message
+        return redact(error.message)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return f"out of memory: {error}. A smaller batch_size or max_length needs less."
-    return f"{type(error).__name__}: {error}"
+    return redact(f"{type(error).__name__}: {error}")
 
 
 def _watch(mailbox: Any, incarnation: str) -> None:

@@ -12,6 +12,7 @@ import ray
 from finesearch.errors import FinesearchError
 from finesearch.homes import on_this_node
 from finesearch.plan import GenerationChoices, GenerationPlan, TaskPlan, TrainingPlan
+from finesearch.secrets import redact
 from finesearch.training import CheckpointScorer
 
 
@@ -63,7 +64,7 @@ def rescore(checkpoints: Sequence[str], rescoring: Rescoring, scorer: Checkpoint
         try:
             rescored.append(_rescored(scorer, checkpoint, rescoring))
         except FinesearchError as error:
-            rescored.append(Rescored({}, {}, [], [], error.message))
+            rescored.append(Rescored({}, {}, [], [], redact(error.message)))
     return rescored
 
 

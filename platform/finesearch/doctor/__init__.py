@@ -1,0 +1,86 @@
+"""``finesearch doctor``: whether a search can start on this machine or cluster, and what will limit it. One screen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+from finesearch.doctor.access import check_dashboard, check_own_dashboard, check_ports, check_token
+from finesearch.doctor.finding import Finding, bad, exit_status, render
+from finesearch.doctor.limits import limit_findings
+from finesearch.doctor.machines import machine_findings, read_constraints
+from finesearch.doctor.nodes import node_findings
+from finesearch.doctor.storage import Probe, probe_storage, storage_findings, storage_folder
+from finesearch.errors import FinesearchError, InputError
+from finesearch.plan import Plan, load_plan
+from finesearch.tuning import cluster
+from finesearch.tuning.cluster_facts import ClusterFacts, examine_cluster
+from finesearch.tuning.machine_facts import MachineFacts, describe_machine
+from finesearch.tuning.token_file import find_token
+
+__all__ = ["Finding", "doctor", "examine", "exit_status", "render"]
+
+
+def doctor(space: Path | None, storage: str | None) -> int:
+    """Print the screen; the exit status: 0 a search can start, 1 it cannot."""
+    address = os.environ.get("RAY_ADDRESS")
+    where = f"the cluster at {address}" if address else "this machine (RAY_ADDRESS is not set: no cluster)"
+    findings = examine(space, storage)
+    print(render(f"finesearch doctor: {where}", findings))
+    return exit_status(findings)
+
+
+def examine(space: Path | None, storage: str | None) -> list[Finding]:
+    """Every check, in the order of the screen.
+
+    space: plan file; None: machine and cluster alone. storage: instead of the plan's.
+    """
+    plan, problems = _read(space, storage)
+    where = plan.storage if plan is not None else storage or "runs"
+    folder = storage_folder(where)
+    if folder is None:
+        return _examine(plan, problems, where, None)
+    with probe_storage(folder) as probe:
+        return _examine(plan, problems, where, probe)
+
+
+def _examine(plan: Plan | None, problems: list[Finding], storage: str, probe: Probe | None) -> list[Finding]:
+    here, joins = describe_machine(), bool(os.environ.get("RAY_ADDRESS"))
+    known: ClusterFacts | None = None
+    try:
+        if joins:
+            known = examine_cluster(None if probe is None else probe.file)
+        machines = [here] if known is None else known.machines or [here]
+        findings = [*machine_findings(machines, read_constraints()), check_token(find_token(), joins)]
+        if known is not None:
+            findings += [check_dashboard(known), check_ports(), *node_findings(known)]
+        else:
+            findings += [check_own_dashboard(), check_ports()]
+    except InputError as error:
+        advice = "Give the address that `ray start` printed and its token, or run this as a job; see the token below."
+        findings = [bad("cluster", error.message, advice), *machine_findings([here], read_constraints())]
+        findings.append(check_token(find_token(), joins))
+    finally:
+        if joins:
+            cluster.leave()
+    findings += [*storage_findings(storage, probe, known), *problems]
+    if plan is not None:
+        findings += limit_findings(plan, _own_capacity(here) if known is None else known.capacity)
+    return findings
+
+
+def _read(space: Path | None, storage: str | None) -> tuple[Plan | None, list[Finding]]:
+    """The plan, where there is one that can be read, and what is wrong with it otherwise."""
+    if space is None:
+        return None, []
+    try:
+        return load_plan(space, [] if storage is None else [f"storage={storage}"]), []
+    except FinesearchError as error:
+        return None, [bad("plan", error.message, "Correct the plan file.")]
+
+
+def _own_capacity(here: MachineFacts) -> cluster.Capacity:
+    """What a Ray that is started on this machine would find."""
+    return cluster.Capacity((cluster.Node(here.cpus, len(here.gpus)),), psutil.virtual_memory().available)
