@@ -41,6 +41,7 @@ from finesearch.tuning.samplers import make_pruner
 from finesearch.tuning.sqlite import open_storage
 from finesearch.tuning.trial_costs import TrialCosts
 from finesearch.tuning.verification import Standby
+from finesearch.watching import Watching
 
 REFRESH_AT_LEAST_S = 10.0
 REFRESH_SHARE = 0.05  # of the driver's time that may go into partial reports
@@ -79,7 +80,7 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
                 f"{plan.name}: this job runs in a copy of its directory that Ray deletes; runs and reports are"
             )
             progress.say(f"  kept below {results_home()} instead, unless --storage and --reports name other folders")
-        ray = RayBeside()
+        ray = RayBeside(plan.name)
         if not (folder / RANKED).exists():  # a run that was ranked before may need none
             ray.begin()
         try:
@@ -110,11 +111,12 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
     check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
     progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {folder}")
     conductor.concurrent_trials = concurrent
-    reporter = Reporter(request, conductor, preflight)
+    reporter, watching = Reporter(request, conductor, preflight), Watching(conductor)
     conductor.spending.begin()
     with leave_cleanly(lambda code: reporter.leave(code, progress)):
         progress.start(conductor)
         reporter.start()
+        watching.start()
         try:
             standby = _execute(conductor, preflight, folder, progress)
         except FinesearchError:
@@ -122,6 +124,7 @@ def _search(request: Request, progress: Progress, folder: Path, preflight: Prefl
                 reporter.write(Standing(), partial=True)
             raise
         finally:
+            watching.stop()
             reporter.stop()
             progress.stop()
             conductor.spending.keep(force=True)

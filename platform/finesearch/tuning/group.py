@@ -12,8 +12,8 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from finesearch.tuning.mailbox import Mailbox
 from finesearch.tuning.serve import Bench, Service, serve
+from finesearch.tuning.watched_mailbox import WatchedMailbox
 
 CONDEMNED_GRACE_S = 20.0
 CONTROLLER_FAILURES = 20  # a group that cannot start would be retried for ever
@@ -44,7 +44,9 @@ class WarmGroup:
         self._settings, self._name = settings, name
         # max_concurrency: each rank may hold one question open, besides heartbeats and watchers.
         self._mailbox: Any = (
-            ray.remote(Mailbox).options(num_cpus=0, max_concurrency=100 + 4 * settings.workers).remote()
+            ray.remote(WatchedMailbox)
+            .options(num_cpus=0, max_concurrency=100 + 4 * settings.workers)
+            .remote(settings.run_name)
         )
         self._failure: BaseException | None = None
         self._fit = threading.Thread(target=self._run, daemon=True, name=f"fit-{name}")
@@ -55,10 +57,11 @@ class WarmGroup:
         per_worker: dict[str, float] = {"CPU": settings.cpus_per_worker}
         if settings.gpus_per_worker:
             per_worker["GPU"] = settings.gpus_per_worker
+        service = Service(self._mailbox, settings.make_bench, settings.fresh, self._name, settings.run_name)
         try:
             TorchTrainer(
                 serve,
-                train_loop_config={"service": Service(self._mailbox, settings.make_bench, settings.fresh, self._name)},
+                train_loop_config={"service": service},
                 torch_config=TorchConfig(backend="nccl" if settings.gpus_per_worker else "gloo"),
                 scaling_config=ScalingConfig(
                     num_workers=settings.workers,

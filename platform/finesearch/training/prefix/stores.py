@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finesearch.training.heap import give_freed_pages_back
+from finesearch.training.meter import CACHE_MISSES, METER
 from finesearch.training.prefix import entries
 from finesearch.training.prefix.check import Form
 from finesearch.training.prefix.passes import Passes, count_tokens
@@ -161,6 +162,7 @@ def _write(wish: Wish, cuts: list[int], share: float) -> None:
         for rows in wish.rows(share):
             for cut, hidden in wish.passes.run(wish.tokens.rows(rows), cuts).items():
                 writers[cut].write(rows, hidden)
+            METER.add(CACHE_MISSES, len(rows))
             wish.beat()
         for cut, writer in writers.items():
             writer.close()
@@ -217,6 +219,7 @@ class MemoryStore(Store):
         for rows in wish.rows(share):
             for cut, hidden in wish.passes.run(wish.tokens.rows(rows), missing).items():
                 found[cut].update(zip(rows.tolist(), hidden, strict=True))
+            METER.add(CACHE_MISSES, len(rows))
             wish.beat()
         for cut, hidden_rows in found.items():
             if hidden_rows:
