@@ -164,6 +164,7 @@ def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress:
     """Run the trials; a process for final scoring where one could be made ready beside the last of them."""
     from finesearch.training.prefix.depth import cuts_of_space
     from finesearch.tuning.execute import execute
+    from finesearch.tuning.trackers import Tracking, make_trackers
 
     plan = conductor.plan
     goal = plan.objectives[0].goal
@@ -184,7 +185,10 @@ def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress:
         if not plan.training.gpus_per_worker and psutil.virtual_memory().available > needed:
             made.append(Standby(rescoring_of(plan, folder)))
 
+    callbacks = []
     if not conductor.is_finished:
+        if plan.tracking.is_on:
+            callbacks.append(Tracking(conductor, make_trackers(plan, folder), progress.say))
         progress.say(f"{plan.name}: starting worker groups (about 10 s)")
     execute(
         conductor,
@@ -199,6 +203,7 @@ def _execute(conductor: Conductor, preflight: Preflight, folder: Path, progress:
             scratch=str(folder / "scratch"),
         ),
         make_ready,
+        callbacks,
     )
     return made[0] if made else None
 

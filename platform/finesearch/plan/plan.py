@@ -15,10 +15,11 @@ from finesearch.plan.sections import BudgetPlan, Objective, ReportPlan, SearchPl
 from finesearch.plan.space import Space
 from finesearch.plan.space_reading import parse_space
 from finesearch.plan.task_section import TaskPlan
+from finesearch.plan.tracking_section import TrackingPlan
 from finesearch.plan.yaml_text import write_yaml
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-_ELSEWHERE = ("budget", "report", "storage", "base", "source")
+_ELSEWHERE = ("budget", "report", "tracking", "storage", "base", "source")
 
 
 class Plan(BaseModel):
@@ -37,6 +38,7 @@ class Plan(BaseModel):
     search: SearchPlan = Field(default_factory=SearchPlan)
     budget: BudgetPlan = Field(default_factory=BudgetPlan)
     report: ReportPlan = Field(default_factory=ReportPlan)
+    tracking: TrackingPlan = Field(default_factory=TrackingPlan)
     storage: str = "runs"
     base: Path = Field(default_factory=Path.cwd)
     source: Path | None = None
@@ -102,7 +104,7 @@ class Plan(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides what the trials are: all but budget, report, storage and base."""
+        """SHA-256 of everything that decides what the trials are; budget, report, tracking and storage do not."""
         text = json.dumps(self._decisive(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

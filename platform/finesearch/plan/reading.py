@@ -12,6 +12,7 @@ from finesearch.plan.problems import KeyPath, Places, Problems, did_you_mean, sh
 from finesearch.plan.sections import BudgetPlan, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.space_reading import read_space
 from finesearch.plan.task_section import Section, TaskPlan
+from finesearch.plan.tracking_section import TrackingPlan
 from finesearch.plan.validation import validate
 from finesearch.plan.yaml_text import read_yaml
 
@@ -20,6 +21,7 @@ _OPTIONAL: dict[str, type[Section]] = {
     "search": SearchPlan,
     "budget": BudgetPlan,
     "report": ReportPlan,
+    "tracking": TrackingPlan,
 }
 _KEYS = ("name", "task", "space", *_OPTIONAL, "storage", "base")
 _SKETCH = "A plan has a name, a task and a space; search_spaces/quickstart.yaml is one to start from."
