@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_browser import BROWSER
 
 from chromium import page
 from clusters import BIN, ROOT, environment, free_port, ray_cluster, ray_folder
@@ -139,13 +140,19 @@ def test_pages_of_the_dashboard_name_the_search(job: Running, tmp_path: Path) ->
         assert len(picture) > 10_000, "a blank page"
 
 
-def search(folder: Path, code: int = 0, **variables: str) -> str:
-    """The search of ``tiny.yaml``, on a Ray of its own, to its end; what it said."""
+def search(folder: Path, logs: dict[str, bytes] | None = None, code: int = 0, **variables: str) -> str:
+    """The search of ``tiny.yaml``, on a Ray of its own, to its end; what it said.
+
+    logs: is given what every process of that Ray has logged.
+    """
     with ray_folder() as temp:
         done = subprocess.run(
             [BIN / "python", ROOT / "platform" / "search.py", "tiny.yaml"], cwd=folder, text=True, timeout=500,
             env=environment(RAY_TMPDIR=str(temp), HOME=str(folder), **variables), capture_output=True,
         )  # fmt: skip
+        if logs is not None:
+            for path in temp.glob("ray/session_2*/logs/**/*.*"):
+                logs[path.name] = path.read_bytes()
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -206,11 +213,16 @@ def test_weights_and_biases_writes_a_run_for_each_trial_offline(tmp_path: Path) 
     write_tiny_model(tmp_path / "model")
     write_sentiment(tmp_path)
     (tmp_path / "tiny.yaml").write_text(watched_plan(2) + "tracking: {wandb: {project: sentiment}}\n")
-    said = search(tmp_path, WANDB_MODE="offline", WANDB_SILENT="true")
+    key = "0123456789abcdef" * 2 + "canary00"
+    logs: dict[str, bytes] = {}
+    said = search(tmp_path, logs, WANDB_MODE="offline", WANDB_SILENT="true", WANDB_API_KEY=key)
     assert "left out" not in said, said
     files = list((tmp_path / "runs" / "tiny" / "wandb").rglob("*.wandb"))
     assert len(files) == 2, said
     whole = b"".join(path.read_bytes() for path in files)
-    assert b"tiny trial 0" in whole
-    assert b"tiny trial 1" in whole
-    assert b"accuracy" in whole
+    for word in (b"tiny trial 0", b"tiny trial 1", b"accuracy", b"learning_rate"):
+        assert word in whole
+    kept = {str(path): path.read_bytes() for folder in ("runs", "reports") for path in (tmp_path / folder).rglob("*.*")
+            if path.is_file()}  # fmt: skip
+    assert logs
+    assert [name for name, text in (logs | kept).items() if key.encode() in text] == []

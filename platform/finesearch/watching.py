@@ -54,11 +54,13 @@ class Watching:
         self._stopped.set()
         self._thread.join()
 
+    def tell(self) -> None:
+        """How it stands now."""
+        for reading in readings(self._conductor):
+            self._instruments.set(reading.name, reading.value, **dict(reading.labels))
+
     def _run(self) -> None:
-        while True:
-            is_last = self._stopped.is_set()
-            for reading in readings(self._conductor):
-                self._instruments.set(reading.name, reading.value, **dict(reading.labels))
-            if is_last:
-                return
+        while not self._stopped.is_set():
+            self.tell()
             self._stopped.wait(EVERY_S)
+        self.tell()

@@ -20,12 +20,13 @@ from typing import Any
 from ray.tune import Callback
 
 from finesearch.errors import InputError
-from finesearch.plan import Plan
+from finesearch.plan import Plan, WandbPlan
 from finesearch.tuning.conductor import Conductor
 from finesearch.tuning.journal import decisions
 
 PATIENCE_S = 60.0  # for what is still to be told when the trials are over
 ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+WANDB_KEY = "WANDB_API_KEY"
 Say = Callable[[str], None]
 
 
@@ -70,7 +71,7 @@ def make_trackers(plan: Plan, folder: Path) -> list[Tracker]:
     Raises:
         InputError: one of them cannot be reached.
     """
-    wanted, made = plan.tracking, []
+    wanted, made, folder = plan.tracking, [], folder.absolute()
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     if wanted.tensorboard:
@@ -89,8 +90,7 @@ def make_trackers(plan: Plan, folder: Path) -> list[Tracker]:
     if wanted.wandb is not None:
         from ray.air.integrations.wandb import WandbLoggerCallback
 
-        given = {"entity": wanted.wandb.entity} if wanted.wandb.entity else {}
-        project = WandbLoggerCallback(wanted.wandb.project, group=plan.name, **given)  # type: ignore[arg-type]
+        project = WandbLoggerCallback(wanted.wandb.project, group=plan.name, **_wandb_settings(wanted.wandb))
         made.append(Tracker("wandb", project, folder / "wandb", repeats=True))
     for tracker in made:
         try:
@@ -100,7 +100,14 @@ def make_trackers(plan: Plan, folder: Path) -> list[Tracker]:
                 f"tracking.{tracker.key}: expected to connect, got: {_first_line(error)}. "
                 f"See that its server answers and its key is set, or leave tracking.{tracker.key} out."
             ) from error
+    os.environ.pop(WANDB_KEY, None)  # found here, Ray's logger would put it into a runtime environment, for all to read
     return made
+
+
+def _wandb_settings(plan: WandbPlan) -> dict[str, Any]:
+    """What ``wandb.init`` is given; the key, if it is in the environment, goes to its process and nowhere else."""
+    key = os.environ.get(WANDB_KEY)
+    return ({"entity": plan.entity} if plan.entity else {}) | ({"settings": {"api_key": key}} if key else {})
 
 
 class Tracking(Callback):
