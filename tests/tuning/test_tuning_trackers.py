@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def test_a_search_that_goes_on_adds_to_the_events_and_repeats_none(tmp_path: Pat
     tracking = Tracking(conductor, make_trackers(conductor.plan, tmp_path), print)
     told(conductor, tracking, started(conductor, tracking), evaluation(1))
     tracking.on_experiment_end([])  # the driver is gone, and the trial is left running in the journal
+    time.sleep(1.1)  # event files are named by the second
     again = conductor_of(tmp_path, "{tensorboard: true}")
     tracking = Tracking(again, make_trackers(again.plan, tmp_path), print)
     told(again, tracking, started(again, tracking), evaluation(2))

@@ -77,7 +77,8 @@ def make_trackers(plan: Plan, folder: Path) -> list[Tracker]:
     if wanted.tensorboard:
         from ray.tune.logger import TBXLoggerCallback
 
-        made.append(Tracker("tensorboard", TBXLoggerCallback(), folder / "tensorboard", repeats=False))
+        events = TBXLoggerCallback()  # type: ignore[no-untyped-call]
+        made.append(Tracker("tensorboard", events, folder / "tensorboard", repeats=False))
     if wanted.mlflow is not None:
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
