@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_browser import BROWSER
 
 from chromium import page
 from clusters import BIN, ROOT, environment, free_port, ray_cluster, ray_folder
 from finesearch.plan import load_plan
 from finesearch.run import open_conductor
+from finesearch.tuning.trackers import Tracking, make_trackers
 from grafana import PATH, queries
 from plans import write_sentiment
 from test_watching import watched_plan
 from tiny_models import write_tiny_model
-from watching_programs import ask, is_there, needed, running, wait_for
+from tracked import conductor_of, evaluation, started, told
+from watching_programs import ask, needed, running, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 ARTIFACTS = ROOT / "tests" / "artifacts"
@@ -111,7 +112,7 @@ def test_prometheus_answers_every_panel(job: Running, tmp_path: Path) -> None:
 
 
 def test_pages_of_the_dashboard_name_the_search(job: Running, tmp_path: Path) -> None:
-    browser = BROWSER or needed("chromium", "apt-get install chromium")
+    browser = needed("chromium", "apt-get install chromium")
     wait_for(lambda: trials_of(job) >= 1, "a first trial", 240)
 
     async def story() -> None:
@@ -157,49 +158,85 @@ def search(folder: Path, logs: dict[str, bytes] | None = None, code: int = 0, **
     return done.stdout + done.stderr
 
 
-def test_mlflow_has_every_trial(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an MLflow server."""
     program = needed("mlflow", "in an environment of its own, since it wants an older pyarrow: pip install mlflow")
+    pytest.importorskip("mlflow", reason="the client: pip install '.[tracking]'")
+    folder = tmp_path_factory.mktemp("mlflow")
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [
+        program, "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port), "--backend-store-uri",
+        f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    # Not this environment's modules: the server has its own.
+    own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    own |= {"HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with running(command, folder / "log", own, f"{address}/health"):
+        yield address
+
+
+def runs_of(mlflow: str, experiment: str) -> list[dict[str, Any]]:
+    """The runs of an experiment, each with its name, status, parameters, tags and the history of its accuracy."""
+    found = ask(f"{mlflow}/api/2.0/mlflow/experiments/get-by-name", experiment_name=experiment)
+    asked = {"experiment_ids": [found["experiment"]["experiment_id"]]}
+    runs = []
+    for run in post(f"{mlflow}/api/2.0/mlflow/runs/search", asked)["runs"]:
+        identity = run["info"]["run_id"]
+        history = ask(f"{mlflow}/api/2.0/mlflow/metrics/get-history", run_id=identity, metric_key="accuracy")
+        runs.append({
+            "name": run["info"]["run_name"],
+            "status": run["info"]["status"],
+            "parameters": {entry["key"]: entry["value"] for entry in run["data"]["params"]},
+            "tags": {entry["key"]: entry["value"] for entry in run["data"]["tags"]},
+            "accuracy": {entry["step"]: entry["value"] for entry in history.get("metrics", [])},
+        })  # fmt: skip
+    return runs
+
+
+def test_mlflow_has_every_trial_of_a_search(mlflow: str, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model")
+    write_sentiment(tmp_path)
+    tracking = f"tracking: {{mlflow: {{tracking_uri: '{mlflow}', experiment: sentiment}}}}\n"
+    (tmp_path / "tiny.yaml").write_text(watched_plan(3) + tracking)
+    said = search(tmp_path)
+    assert "left out" not in said
+    shown = {run["name"]: run for run in runs_of(mlflow, "sentiment")}
+    assert set(shown) == {f"tiny trial {number}" for number in range(3)}
+    conductor = open_conductor(load_plan(tmp_path / "tiny.yaml"), tmp_path / "runs" / "tiny")
+    for trial in conductor.journals["search"].trials():
+        run, asked = shown[f"tiny trial {trial.number}"], trial.user_attrs["asked"]["parameters"]
+        assert run["status"] == "FINISHED"
+        assert run["parameters"]["adaptation"] == asked["adaptation"]
+        assert float(run["parameters"]["learning_rate"]) == asked["learning_rate"]
+        assert run["accuracy"] == pytest.approx(trial.intermediate_values)
+        assert run["tags"]["finesearch.run"] == "tiny"
+
+
+def test_a_trial_that_goes_on_is_a_new_run_of_mlflow_with_all_of_its_history(mlflow: str, tmp_path: Path) -> None:
+    tracking = f"{{mlflow: {{tracking_uri: '{mlflow}', experiment: goes-on}}}}"
+    for step in (1, 2):
+        conductor = conductor_of(tmp_path, tracking)
+        watched = Tracking(conductor, make_trackers(conductor.plan, tmp_path), print)
+        trial = started(conductor, watched)
+        told(conductor, watched, trial, evaluation(step))
+        if step == 2:
+            told(conductor, watched, trial, {"state": "failed", "reason": "diverged", "detail": {}})
+        watched.on_experiment_end([])
+    newer, older = sorted(runs_of(mlflow, "goes-on"), key=lambda run: -len(run["accuracy"]))
+    assert (older["name"], older["accuracy"]) == ("empty trial 0", {1: 0.25})
+    assert (newer["name"], newer["accuracy"], newer["status"]) == ("empty trial 0", {1: 0.25, 2: 0.5}, "FAILED")
+
+
+def test_a_server_that_is_gone_is_said_before_any_trial_and_can_be_left_out(tmp_path: Path) -> None:
     pytest.importorskip("mlflow", reason="the client: pip install '.[tracking]'")
     write_tiny_model(tmp_path / "model")
     write_sentiment(tmp_path)
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    command = [
-        program, "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port),
-        "--backend-store-uri", store, "--artifacts-destination", str(tmp_path / "artifacts"),
-    ]  # fmt: skip
-    own = {**os.environ, "HOME": str(tmp_path), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with running(command, tmp_path / "log", own, f"{address}/health"):
-        tracking = f"tracking: {{mlflow: {{tracking_uri: '{address}', experiment: sentiment}}}}\n"
-        (tmp_path / "tiny.yaml").write_text(watched_plan(3) + tracking)
-        said = search(tmp_path)
-        assert "left out" not in said
-        experiment = ask(f"{address}/api/2.0/mlflow/experiments/get-by-name", experiment_name="sentiment")
-        number = experiment["experiment"]["experiment_id"]
-        runs = post(f"{address}/api/2.0/mlflow/runs/search", {"experiment_ids": [number]})["runs"]
-        journal = open_conductor(load_plan(tmp_path / "tiny.yaml"), tmp_path / "runs" / "tiny").journals["search"]
-        shown = {run["info"]["run_name"]: run for run in runs}
-        assert set(shown) == {f"tiny trial {number}" for number in range(3)}
-        for trial in journal.trials():
-            run = shown[f"tiny trial {trial.number}"]
-            assert run["info"]["status"] == "FINISHED"
-            parameters = {entry["key"]: entry["value"] for entry in run["data"]["params"]}
-            asked = trial.user_attrs["asked"]["parameters"]
-            assert parameters["learning_rate"] == str(asked["learning_rate"])
-            assert parameters["adaptation"] == asked["adaptation"]
-            history = ask(
-                f"{address}/api/2.0/mlflow/metrics/get-history", run_id=run["info"]["run_id"], metric_key="accuracy"
-            )["metrics"]
-            assert {entry["step"]: entry["value"] for entry in history} == pytest.approx(trial.intermediate_values)
-            tags = {entry["key"]: entry["value"] for entry in run["data"]["tags"]}
-            assert tags["finesearch.run"] == "tiny"
-    # The server is gone: a search that goes on must say so before it starts anything, and runs without.
-    (tmp_path / "tiny.yaml").write_text((tmp_path / "tiny.yaml").read_text().replace("trials: 3", "trials: 4"))
-    said = search(tmp_path, code=2, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
-    assert "tracking.mlflow: expected to connect, got:" in said
-    assert not is_there(address)
-    (tmp_path / "tiny.yaml").write_text((tmp_path / "tiny.yaml").read_text().replace(tracking, ""))
-    assert "4/4 trials" in search(tmp_path)
+    tracking = f"tracking: {{mlflow: {{tracking_uri: 'http://127.0.0.1:{free_port()}'}}}}\n"
+    (tmp_path / "tiny.yaml").write_text(watched_plan(1) + tracking)
+    assert "tracking.mlflow: expected to connect, got:" in search(tmp_path, code=2, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    (tmp_path / "tiny.yaml").write_text(watched_plan(1))
+    assert "1/1 trials" in search(tmp_path)
 
 
 def post(address: str, body: dict[str, Any]) -> Any:

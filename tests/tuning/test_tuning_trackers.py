@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ray.tune.experiment import Trial
 
 from event_files import scalars
 from finesearch.errors import InputError
-from finesearch.run import open_conductor
 from finesearch.tracking import check_tracking
-from finesearch.tuning.conductor import Conductor
 from finesearch.tuning.trackers import ShownTrial, Tracking, make_trackers
 from plans import empty_plan
-
-
-def evaluation(step: int) -> dict[str, Any]:
-    return {
-        "step": step, "epoch": float(step), "metrics": {"accuracy": step / 4}, "train_loss": 1.0 / step,
-        "seconds": float(step), "tokens": 10 * step, "trainable_parameters": 5,
-    }  # fmt: skip
-
-
-def conductor_of(folder: Path, tracking: str) -> Conductor:
-    return open_conductor(empty_plan(tracking=tracking, search="{pruner: none, concurrent_trials: 1}"), folder)
-
-
-def started(conductor: Conductor, tracking: Tracking) -> Trial:
-    """The next trial as Tune has it."""
-    trial = Trial("WarmTrial", stub=True)
-    trial.config = {"job": json.dumps(conductor.next_job(trial.trial_id))}
-    tracking.on_trial_start(0, [trial], trial)
-    return trial
-
-
-def told(conductor: Conductor, tracking: Tracking, trial: Trial, payload: dict[str, Any]) -> None:
-    """One result, in Tune's order: journal first."""
-    if "state" not in payload:
-        conductor.evaluation(trial.trial_id, payload)
-    tracking.on_trial_result(0, [trial], trial, {"value": 0.0, "payload": json.dumps(payload)})
+from tracked import conductor_of, evaluation, started, told
 
 
 def test_event_files_hold_every_evaluation_and_the_recipe(tmp_path: Path) -> None:
