@@ -48,7 +48,8 @@ class Seen:
 
     def look(self, temp: Path) -> None:
         """Ask every address that Ray names for what it exports."""
-        found = json.loads((temp / "prom_metrics_service_discovery.json").read_text())
+        path = temp / "prom_metrics_service_discovery.json"  # written every few seconds
+        found = json.loads(path.read_text()) if path.exists() else []
         for address in {address for group in found for address in group["targets"]}:
             try:
                 with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
