@@ -21,6 +21,7 @@ SMALL = {
     "report.py": ["--trials", "20", "--repeat", "1"],
     "scale.py": ["--sizes", "4", "12", "--repeat", "1"],
     "step.py": ["--rounds", "1", "--steps", "1"],
+    "watching.py": ["--trials", "10", "--repeat", "1"],
 }
 TINY_WORK = ["--rows", "80", "--epochs", "1", "--rounds", "1"]
 SMALL_WITH_RAY = {

@@ -14,6 +14,7 @@ from finesearch.homes import keyed, state_home
 from finesearch.places import results_home
 from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan
 from finesearch.storage import Place, is_remote
+from finesearch.tracking import check_tracking
 
 if TYPE_CHECKING:
     from finesearch.tasks import Facts, RawSplits, Task
@@ -52,6 +53,7 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
     from finesearch.training import check_recipe_space, check_rows, inspect_model
     from finesearch.training.model_facts import meet_model
 
+    check_tracking(plan)
     model = inspect_model(plan.longest_task, plan.base)
     check_recipe_space(plan.space, model)
     splits = load_splits(plan.task, plan.base, cache)

@@ -42,6 +42,7 @@ from finesearch.tuning.room import Following, make_room
 from finesearch.tuning.samplers import make_pruner
 from finesearch.tuning.trial_costs import TrialCosts
 from finesearch.tuning.verification import Standby
+from finesearch.watching import Watching
 
 REFRESH_AT_LEAST_S = 10.0
 REFRESH_SHARE = 0.05  # of the driver's time that may go into partial reports
@@ -80,7 +81,7 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
                 f"{plan.name}: this job runs in a copy of its directory that Ray deletes; runs and reports are"
             )
             progress.say(f"  kept below {results_home()} instead, unless --storage and --reports name other folders")
-        ray = RayBeside()
+        ray = RayBeside(plan.name)
         if not (home.folder / RANKED).exists():  # a run that was ranked before may need none
             ray.begin()
         try:
@@ -112,11 +113,12 @@ def _search(request: Request, progress: Progress, home: RunHome, preflight: Pref
     progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {home.shown}")
     conductor.concurrent_trials = concurrent
     conductor.forget_unknown()
-    reporter = Reporter(request, conductor, preflight)
+    reporter, watching = Reporter(request, conductor, preflight), Watching(conductor)
     conductor.spending.begin()
     with home.watched(conductor.give_up), leave_cleanly(lambda code: reporter.leave(code, progress, home)):
         progress.start(conductor)
         reporter.start()
+        watching.start()
         try:
             standby = _execute(conductor, preflight, home, progress)
         except FinesearchError:
@@ -124,6 +126,7 @@ def _search(request: Request, progress: Progress, home: RunHome, preflight: Pref
                 reporter.write(Standing(), partial=True)
             raise
         finally:
+            watching.stop()
             reporter.stop()
             progress.stop()
             conductor.spending.keep(force=True)
@@ -164,6 +167,7 @@ def _execute(conductor: Conductor, preflight: Preflight, home: RunHome, progress
     """Run the trials; a process for final scoring where one could be made ready beside the last of them."""
     from finesearch.training.prefix.depth import cuts_of_space
     from finesearch.tuning.execute import execute
+    from finesearch.tuning.trackers import Tracking, make_trackers
 
     plan = conductor.plan
     goal = plan.objectives[0].goal
@@ -184,7 +188,10 @@ def _execute(conductor: Conductor, preflight: Preflight, home: RunHome, progress
         if not plan.training.gpus_per_worker and psutil.virtual_memory().available > needed:
             made.append(Standby(rescoring_of(plan, home)))
 
+    callbacks = []
     if not conductor.is_finished:
+        if plan.tracking.is_on:
+            callbacks.append(Tracking(conductor, make_trackers(plan, home.folder), progress.say))
         progress.say(f"{plan.name}: starting worker groups (about 10 s)")
     settings = GroupSettings(
         make_bench=bench,
@@ -197,7 +204,7 @@ def _execute(conductor: Conductor, preflight: Preflight, home: RunHome, progress
         scratch=str(home.folder / "scratch"),
     )
     with Following(plan, preflight.model.bytes_in_training, conductor):
-        execute(conductor, settings, make_ready)
+        execute(conductor, settings, make_ready, callbacks)
     return made[0] if made else None
 
 

@@ -20,6 +20,7 @@ from finesearch.plan.space import Parameter, Space
 from finesearch.plan.space_reading import parse_space
 from finesearch.plan.task_kinds import COSTS, TASK_KINDS, Goal, TaskKind
 from finesearch.plan.task_section import DataPlan, TaskPlan
+from finesearch.plan.tracking_section import MlflowPlan, TrackingPlan, WandbPlan
 
 __all__ = [
     "ADAPTATIONS",
@@ -38,6 +39,7 @@ __all__ = [
     "GenerationChoices",
     "GenerationPlan",
     "Goal",
+    "MlflowPlan",
     "Objective",
     "ObjectivePlan",
     "Parameter",
@@ -51,8 +53,10 @@ __all__ = [
     "Space",
     "TaskKind",
     "TaskPlan",
+    "TrackingPlan",
     "TrainingPlan",
     "Trial",
+    "WandbPlan",
     "json_schema",
     "load_plan",
     "parse_plan",

@@ -17,10 +17,11 @@ from finesearch.plan.space import Space
 from finesearch.plan.space_reading import parse_space
 from finesearch.plan.study_url import without_password
 from finesearch.plan.task_section import TaskPlan
+from finesearch.plan.tracking_section import TrackingPlan
 from finesearch.plan.yaml_text import write_yaml
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-_ELSEWHERE = ("budget", "report", "storage", "study", "base", "source")
+_ELSEWHERE = ("budget", "report", "tracking", "storage", "study", "base", "source")
 
 
 class Plan(BaseModel):
@@ -40,6 +41,7 @@ class Plan(BaseModel):
     search: SearchPlan = Field(default_factory=SearchPlan)
     budget: BudgetPlan = Field(default_factory=BudgetPlan)
     report: ReportPlan = Field(default_factory=ReportPlan)
+    tracking: TrackingPlan = Field(default_factory=TrackingPlan)
     storage: str = "runs"
     study: str | None = Field(default=None, repr=False)
     base: Path = Field(default_factory=Path.cwd)
@@ -108,7 +110,7 @@ class Plan(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides what the trials are: all but budget, report, storage, study and base."""
+        """SHA-256 of all that decides what the trials are; not budget, report, tracking, storage and study."""
         text = json.dumps(self._decisive(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

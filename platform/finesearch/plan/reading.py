@@ -14,6 +14,7 @@ from finesearch.plan.sections import BudgetPlan, ReportPlan, SearchPlan, Trainin
 from finesearch.plan.space_reading import read_space
 from finesearch.plan.study_url import study_problem
 from finesearch.plan.task_section import Section, TaskPlan
+from finesearch.plan.tracking_section import TrackingPlan
 from finesearch.plan.validation import validate
 from finesearch.plan.yaml_text import read_yaml
 
@@ -22,6 +23,7 @@ _OPTIONAL: dict[str, type[Section]] = {
     "search": SearchPlan,
     "budget": BudgetPlan,
     "report": ReportPlan,
+    "tracking": TrackingPlan,
 }
 _KEYS = ("name", "task", "space", *_OPTIONAL, "storage", "study", "base")
 _SKETCH = "A plan has a name, a task and a space; search_spaces/quickstart.yaml is one to start from."

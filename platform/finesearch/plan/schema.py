@@ -7,6 +7,7 @@ from finesearch.plan.parameters import PARAMETERS, Searchable
 from finesearch.plan.plan import NAME_PATTERN
 from finesearch.plan.sections import BudgetPlan, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.task_section import Section, TaskPlan
+from finesearch.plan.tracking_section import TrackingPlan
 
 Schema = dict[str, Any]
 
@@ -27,6 +28,7 @@ def json_schema() -> Schema:
         "search": SearchPlan,
         "budget": BudgetPlan,
         "report": ReportPlan,
+        "tracking": TrackingPlan,
     }
     sections: Schema = {}
     for key, model in models.items():

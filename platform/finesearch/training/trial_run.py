@@ -21,6 +21,7 @@ from finesearch.training.evaluation import Scoring, evaluate
 from finesearch.training.global_batch import Learner, count_tokens
 from finesearch.training.history import Yardstick
 from finesearch.training.keeping import Chosen, Keeping
+from finesearch.training.meter import METER, TOKENS
 from finesearch.training.optimizers import set_learning_rate
 from finesearch.training.pause import IsLeaving, Pause, read_pause, write_pause
 from finesearch.training.randomness import derived_seed, seed_dropout
@@ -284,7 +285,10 @@ class TrialRun:
         self.learner.regularizers.after_step(step, self.steps)
         self._loss_sum += loss_sum
         self._loss_units += units
-        self._tokens += count_tokens(self.materials.tokens.train.lengths, batch)
+        tokens = count_tokens(self.materials.tokens.train.lengths, batch)
+        self._tokens += tokens
+        if self.writer.processes.is_first:  # the batch is that of all ranks
+            METER.add(TOKENS, tokens)
 
     def batch(self, step: int) -> np.ndarray:
         """Row numbers of the global batch of a step."""

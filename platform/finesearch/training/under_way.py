@@ -11,11 +11,13 @@ Threads talk to no other process, so that what they do cannot get between the co
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
 from finesearch.training.checkpoint_writer import CheckpointWriter
+from finesearch.training.meter import CHECKPOINT_SECONDS, CHECKPOINTS, METER
 from finesearch.training.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -77,12 +79,18 @@ class UnderWay:
         (self._parts if self._end is None else self._end).exception()
 
     def _write_parts(self) -> None:
+        began = time.perf_counter()
         for snapshot in self._snapshots:
             self._writer.write_part(snapshot)
+        if self._writer.processes.is_first:
+            METER.add(CHECKPOINT_SECONDS, time.perf_counter() - began)
 
     def _complete_and_report(self) -> bool:
+        began = time.perf_counter()
         for snapshot in self._snapshots:
             self._writer.complete(snapshot)
+        METER.add(CHECKPOINT_SECONDS, time.perf_counter() - began)
+        METER.add(CHECKPOINTS, len(self._snapshots))
         return self._report()
 
 

@@ -90,8 +90,11 @@ class Capacity:
         return f"{nodes}, {self.cpus:g} CPUs, {gpus}, {self.memory_bytes / 1e9:.0f} GB of memory"
 
 
-def connect() -> str:
-    """Join the cluster of this job, or of ``RAY_ADDRESS``; else start Ray here. Its dashboard, or empty text."""
+def connect(name: str | None = None) -> str:
+    """Join the cluster of this job, or of ``RAY_ADDRESS``; else start Ray here. Its dashboard, or empty text.
+
+    name: of the search, as ``job_name`` in the metadata that the dashboard's Jobs page shows.
+    """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     os.environ.setdefault("DS_BUILD_OPS", "0")
@@ -105,6 +108,7 @@ def connect() -> str:
         "runtime_env": runtime_env(joins),
         "log_to_driver": False,
         "logging_level": logging.ERROR,
+        "job_config": ray.job_config.JobConfig(metadata={"job_name": name} if name else {}),
     }
     if joins:
         joined: Any = ray.init(**arguments)

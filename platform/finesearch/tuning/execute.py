@@ -6,12 +6,12 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune import Stopper
+from ray.tune import Callback, Stopper
 
 from finesearch.tuning import cluster
 from finesearch.tuning.conductor import Conductor
@@ -52,10 +52,15 @@ class _StopAll(Stopper):
         return {"_conductor": None, "_when_ending": None}
 
 
-def execute(conductor: Conductor, settings: GroupSettings, when_ending: Callable[[], None] = lambda: None) -> None:
+def execute(
+    conductor: Conductor,
+    settings: GroupSettings,
+    when_ending: Callable[[], None] = lambda: None,
+    callbacks: Sequence[Callback] = (),
+) -> None:
     """Run trials until the conductor has had enough.
 
-    when_ending: called once, when a worker group has nothing more to do and others still have.
+    when_ending: called once, when a worker group has nothing more to do and others still have. callbacks: Tune's.
 
     Raises:
         FinesearchError: what a worker met that would end every trial (bad data, a full disk).
@@ -84,6 +89,7 @@ def execute(conductor: Conductor, settings: GroupSettings, when_ending: Callable
                 failure_config=tune.FailureConfig(max_failures=ACTOR_DEATHS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
+                callbacks=list(callbacks),
             ),
         )
         assert threading.current_thread() is threading.main_thread(), "Tune handles signals in the main thread"

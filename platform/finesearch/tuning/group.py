@@ -12,9 +12,9 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from finesearch.tuning.mailbox import Mailbox
 from finesearch.tuning.serve import Bench, Service, serve
 from finesearch.tuning.warm_trainer import ProcessGroup, WarmTrainer
+from finesearch.tuning.watched_mailbox import WatchedMailbox
 
 CONDEMNED_GRACE_S = 20.0
 CONTROLLER_FAILURES = 20  # a group that cannot start would be retried for ever
@@ -47,9 +47,9 @@ class WarmGroup:
         # Beside this actor: Ray would place what asks for nothing on any node, and lose it with that.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox: Any = (
-            ray.remote(Mailbox)
+            ray.remote(WatchedMailbox)
             .options(num_cpus=0, max_concurrency=100 + 4 * settings.workers, scheduling_strategy=here)
-            .remote()
+            .remote(settings.run_name)
         )
         self._failure: BaseException | None = None
         self._fit = threading.Thread(target=self._run, daemon=True, name=f"fit-{name}")
@@ -60,10 +60,11 @@ class WarmGroup:
         per_worker: dict[str, float] = {"CPU": settings.cpus_per_worker}
         if settings.gpus_per_worker:
             per_worker["GPU"] = settings.gpus_per_worker
+        service = Service(self._mailbox, settings.make_bench, settings.fresh, self._name, settings.run_name)
         try:
             WarmTrainer(
                 serve,
-                train_loop_config={"service": Service(self._mailbox, settings.make_bench, settings.fresh, self._name)},
+                train_loop_config={"service": service},
                 backend_config=ProcessGroup("nccl" if settings.gpus_per_worker else "gloo"),
                 scaling_config=ScalingConfig(
                     num_workers=settings.workers,

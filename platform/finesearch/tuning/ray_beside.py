@@ -8,9 +8,13 @@ from finesearch.tuning import cluster
 
 
 class RayBeside:
-    """Ray on a thread of its own, which stays: Linux ends the processes of Ray with the thread that forked them."""
+    """Ray on a thread of its own, which stays: Linux ends the processes of Ray with the thread that forked them.
 
-    def __init__(self) -> None:
+    name: of the search; see :func:`cluster.connect`.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = name
         self._thread = threading.Thread(target=self._run, daemon=True, name="ray")
         self._is_up, self._is_over = threading.Event(), threading.Event()
         self._problem: BaseException | None = None
@@ -36,7 +40,7 @@ class RayBeside:
 
     def _run(self) -> None:
         try:
-            cluster.connect()
+            cluster.connect(self._name)
         except BaseException as error:  # raised by `wait`, in the thread that needs Ray
             self._problem = error
         finally:

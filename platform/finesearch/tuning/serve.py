@@ -9,6 +9,7 @@ next one with the wrong trial.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -25,6 +26,10 @@ from finesearch.secrets import redact
 from finesearch.training import PutAside
 from finesearch.tuning.leaving import notice
 from finesearch.tuning.peers import is_lost_peer
+from finesearch.tuning.trial_log import name_lines, trial_name
+from finesearch.tuning.worker_metrics import begin_telling
+
+log = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 1.0
 BEAT_EVERY_S = 1.0
@@ -59,12 +64,16 @@ class Bench(Protocol):
 
 @dataclass(frozen=True)
 class Service:
-    """What a group needs to serve: its mailbox, how to make the bench, and whether each trial gets new processes."""
+    """What a group needs to serve: its mailbox, how to make the bench, and whether each trial gets new processes.
+
+    run: name of the search.
+    """
 
     mailbox: Any
     make_bench: Callable[[], Bench]
     fresh: bool
     group: str
+    run: str
 
 
 class RecycleGroup(Exception):  # noqa: N818 - not an error: it asks Ray Train for new processes
@@ -76,6 +85,8 @@ def serve(config: dict[str, Service]) -> None:
     service = config["service"]
     rank, incarnation = _rank(), _agree_on_incarnation()
     threading.Thread(target=_watch, args=(service.mailbox, incarnation), daemon=True, name="watch").start()
+    begin_telling(service.run)
+    log.info("finesearch run %s, %s, rank %d", service.run, service.group, rank)
     bench: Bench | None = None
     is_leaving = notice()
     memory_base, trials, served = 0, 0, 0
@@ -86,6 +97,8 @@ def serve(config: dict[str, Service]) -> None:
         if job.get("closed"):
             return
         served = job["generation"]
+        name_lines(trial_name(job))
+        log.info("attempt %d", job["attempt"])
         desk = _Desk(service, job, rank)
         try:
             if is_leaving is not None and is_leaving():
@@ -124,6 +137,7 @@ class _Desk:
 
     def report(self, evaluation: dict[str, Any]) -> bool:
         payload = {**evaluation, "group": self._group, "began": self._began}
+        log.info("evaluation %d: %s", evaluation["step"], evaluation["metrics"])
         while True:
             go_on: bool | None = ray.get(self._mailbox.report.remote(self._generation, evaluation["step"], payload))
             if go_on is not None:
@@ -140,6 +154,7 @@ class _Desk:
     ) -> None:
         if state == "complete" and self._rank != 0:
             return
+        log.info("%s%s", state, f": {reason}" if reason else "", exc_info=error)
         kind = None if error is None else type(error).__name__
         whole = {**(detail or {}), "group": self._group, "began": self._began}
         ray.get(self._mailbox.finish.remote(self._generation, state, reason, kind, whole))

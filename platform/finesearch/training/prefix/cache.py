@@ -15,6 +15,7 @@ import numpy as np
 from finesearch.data import EVALUATION_TOKENS, budget_batches
 from finesearch.plan.frozen import frozen_blocks
 from finesearch.training.evaluation import batches_of
+from finesearch.training.meter import CACHE_HITS, CACHE_MISSES, METER
 from finesearch.training.prefix.bottom import Feed, Unfit, needed_cuts, stacks_of
 from finesearch.training.prefix.check import Form, feed_of
 from finesearch.training.prefix.depth import Depth, depth_of
@@ -61,10 +62,12 @@ class Serving:
     ) -> Tensor:
         rows, real = self.rows[cut], self.passes.real(inputs, cut, token_rows)
         there = rows.has(numbers)
+        METER.add(CACHE_HITS, int(there.sum()))
         if there.all():
             return rows.place(numbers, real)
         # What did not fit into the budget is computed as it comes.
         missing: list[int] = np.flatnonzero(~there).tolist()
+        METER.add(CACHE_MISSES, len(missing))
         computed = self.passes.run([token_rows[index] for index in missing], [cut])[cut]
         hidden = computed[0].new_zeros((*real.shape, computed[0].shape[1]))
         for index, row in zip(missing, computed, strict=True):

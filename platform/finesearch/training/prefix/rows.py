@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
+from finesearch.training.meter import CACHE_READ_BYTES, METER
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -113,12 +115,14 @@ class FileRows:
         mask = real.cpu().numpy()
         block: np.ndarray = np.zeros((len(rows), mask.shape[1], self.width), dtype=DTYPES[self.dtype])
         starts, lengths = mask.argmax(axis=1), mask.sum(axis=1)
+        before = self._touched
         for index, row in enumerate(rows):
             offsets, values = self._parts[self._part[row]]
             inside, start = self._inside[row], starts[index]
             kept = values[offsets[inside] : offsets[inside + 1]].reshape(-1, self.width)
             block[index, start : start + lengths[index]] = kept
             self._touched += kept.nbytes
+        METER.add(CACHE_READ_BYTES, self._touched - before)
         if self._touched > self._budget:
             for each in self._maps:
                 each.madvise(mmap.MADV_DONTNEED)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.data.single_flight import alone
 from finesearch.training.heap import give_freed_pages_back
+from finesearch.training.meter import CACHE_MISSES, METER
 from finesearch.training.prefix import entries
 from finesearch.training.prefix.rows import FileRows, HeldFile, MemoryRows, Rows, RowWriter
 from finesearch.training.prefix.wishes import Wish
@@ -140,6 +141,7 @@ def _write(part: Wish, temporary: Mapping[int, Path], share: float) -> None:
         for rows in part.rows(share):
             for cut, hidden in part.passes.run(part.tokens.rows(rows), temporary.keys()).items():
                 writers[cut].write(rows, hidden)
+            METER.add(CACHE_MISSES, len(rows))
             part.beat()
         for cut, writer in writers.items():
             writer.close()
@@ -195,6 +197,7 @@ class MemoryStore(Store):
         for rows in wish.rows(share):
             for cut, hidden in wish.passes.run(wish.tokens.rows(rows), missing).items():
                 found[cut].update(zip(rows.tolist(), hidden, strict=True))
+            METER.add(CACHE_MISSES, len(rows))
             wish.beat()
         for cut, hidden_rows in found.items():
             if hidden_rows:
