@@ -87,11 +87,21 @@ def test_ssh_yaml_from_nothing_to_report_and_nothing_left(lan: Lan) -> None:
     assert not said["partial"]
     assert said["cost"]["trials"]["complete"] == 2
 
-    down = desk.run(
-        "cd project && ray down -y cluster/ssh.yaml && python cluster/stop_workers.py cluster/ssh.yaml", timeout_s=180
-    )
-    assert "Ray stopped on 1 of 1 worker(s)" in down.stdout
+    # From one's own desk: the token is fetched once, the dashboard's port comes over ssh.
+    desk.run("cd project && mkdir -p ~/.ray && ray rsync-down cluster/ssh.yaml '~/.ray/auth_token' ~/.ray/auth_token")
+    assert desk.run("stat -c %a ~/.ray/auth_token").stdout == "600\n"
+    desk.start("cd project && ray dashboard cluster/ssh.yaml", desk.folder / "dashboard.log")
+    desk.run("timeout 30 bash -c 'until (: </dev/tcp/localhost/8265) 2>/dev/null; do sleep 0.2; done'")
+    hello = "RAY_AUTH_MODE=token ray job submit --address http://localhost:8265 -- hostname"
+    assert f"\n{head.name}\n" in desk.run(hello).stdout
+    wrong = "mkdir -p /tmp/wrong/.ray && echo wrong >/tmp/wrong/.ray/auth_token && HOME=/tmp/wrong"
+    assert "403" in desk.run(f"{wrong} {hello}", check=False).stdout
+
+    desk.run("cd project && ray down -y cluster/ssh.yaml", timeout_s=120)
     assert not rays(head)
+    assert rays(worker), "which is why there is a script that stops workers"
+    stopped = desk.run("cd project && python cluster/stop_workers.py cluster/ssh.yaml", timeout_s=120)
+    assert "Ray stopped on 1 of 1 worker(s)" in stopped.stdout
     assert not rays(worker)
 
 
