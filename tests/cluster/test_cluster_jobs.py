@@ -177,7 +177,7 @@ def test_after_the_head_is_lost_a_new_cluster_and_the_same_command_finish_the_st
     head, worker = pair
     command = f"{BARE} /mnt/shared/mine/tiny.yaml --storage /mnt/shared/runs --set report.top=20"
     # Slow enough to be lost in the middle.
-    changes = "--set training.epochs=12 --set training.prefix_cache=off"
+    changes = "--set training.epochs=60 --set training.prefix_cache=off"
     changes += " --set budget.trials=10 --set search.concurrent_trials=2"
     job = submit(head, f"{command} {changes}")
     reports = head.path("/root/finesearch/reports")
