@@ -81,6 +81,7 @@ def run_search(request: Request, progress: Progress | None = None) -> RunRecord:
                 f"{plan.name}: this job runs in a copy of its directory that Ray deletes; runs and reports are"
             )
             progress.say(f"  kept below {results_home()} instead, unless --storage and --reports name other folders")
+            progress.say("  (what .rayignore names, such as data/, did not travel: name it by a path that nodes reach)")
         ray = RayBeside(plan.name)
         if not (home.folder / RANKED).exists():  # a run that was ranked before may need none
             ray.begin()

