@@ -27,6 +27,7 @@ class Window(Study):
         super().__init__(study.study_name, study._storage, sampler=study.sampler, pruner=study.pruner)
         trials = study._get_trials(deepcopy=False, use_cache=True)
         self._chosen = windowed(trials, self.direction is StudyDirection.MAXIMIZE)
+        self._by_state: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
 
     def one_of_each_shape(self) -> Window:
         """The first of the trials that drew the same parameters, of each such set of them.
@@ -38,13 +39,19 @@ class Window(Study):
         for trial in self._get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
             shapes.setdefault(tuple(trial.distributions), trial)
         few = copy.copy(self)
-        few._chosen = list(shapes.values())
+        few._chosen, few._by_state = list(shapes.values()), {}
         return few
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        return [trial for trial in self._chosen if states is None or trial.state in states]
+        if states is None:
+            return list(self._chosen)
+        # Asked for again and again while one trial is suggested, in which none of them changes its state.
+        wanted = tuple(state for state in TrialState if state in states)
+        if wanted not in self._by_state:
+            self._by_state[wanted] = [trial for trial in self._chosen if trial.state in wanted]
+        return list(self._by_state[wanted])
 
 
 def windowed(trials: list[FrozenTrial], maximize: bool) -> list[FrozenTrial]:
