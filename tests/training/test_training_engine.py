@@ -44,6 +44,23 @@ def test_memory_does_not_grow_over_twenty_trials(stage: int, home: Path, tmp_pat
     assert sizes[-1] - sizes[4] < 12 * 2**20
 
 
+def test_deepspeed_loads_no_mlflow(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.py").write_text("raise AssertionError('it was imported')")
+    program = (
+        "from finesearch.training.engine import import_deepspeed, prepare_imports\n"
+        "import sys, torch\n"
+        "prepare_imports(torch.device('cpu'))\n"
+        "import_deepspeed()\n"
+        "print('deepspeed' in sys.modules, 'mlflow' in sys.modules)\n"
+        "import mlflow\n"
+    )
+    paths = os.pathsep.join(map(str, [tmp_path, HERE.parents[1] / "platform"]))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "True False\n"
+    assert "it was imported" in done.stderr, "whoever wants it gets it later"
+
+
 def test_no_launcher_no_network_and_no_noise_are_needed(home: Path, tmp_path: Path) -> None:
     """A clean process with an empty home and none of the launcher's variables, which prints all that it prints."""
     program = (

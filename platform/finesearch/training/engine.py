@@ -7,6 +7,7 @@ close_engine  destroys it and gives its memory back to the system
 from __future__ import annotations
 
 import gc
+import importlib
 import inspect
 import logging
 import os
@@ -55,6 +56,21 @@ def prepare_imports(device: torch.device | None = None) -> None:
     if _only_errors not in logger.filters:
         # A level would be set back when DeepSpeed is imported; a filter stays.
         logger.addFilter(_only_errors)
+
+
+def import_deepspeed() -> None:
+    """Import DeepSpeed without MLflow, which its autotuner, used by nobody here, imports wherever it is installed.
+
+    It takes as long as DeepSpeed itself, several times over.
+    """
+    if "mlflow" in sys.modules:
+        return
+    # So that importing it fails.
+    sys.modules["mlflow"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("deepspeed")
+    finally:
+        del sys.modules["mlflow"]
 
 
 def _only_errors(record: logging.LogRecord) -> bool:

@@ -76,11 +76,12 @@ class Workbench:
     def _prepare(self) -> None:
         import torch
 
-        from finesearch.training.engine import prepare_imports
+        from finesearch.training.engine import import_deepspeed, prepare_imports
         from finesearch.training.randomness import compute_repeatably
 
         device = torch.device("cuda" if self.training.gpus_per_worker > 0 else "cpu")
         prepare_imports(device)
+        import_deepspeed()
         compute_repeatably(device)
 
     @cached_property
