@@ -36,6 +36,8 @@ def test_outputs_and_gradients_are_those_of_the_model_itself(architecture: str, 
     hidden = {cut: torch.where(real, at, 0.0) for cut, (at, _) in captured.items()}
     before = entrances(model, anatomy, ROWS, hidden[layers].shape)
     assert before, "the embeddings are left out as well"
+    if (architecture, layers) == ("deberta-v2", 1):
+        before = {}  # the convolution above its first block takes them
     feed = Feed(model, anatomy, [layers], {cut: form for cut, (_, form) in captured.items()}, before)
     own, fed = (_trained(model, feed, given) for given in (None, hidden))
     assert torch.allclose(own[0], fed[0], atol=1e-6)

@@ -65,7 +65,8 @@ def import_deepspeed() -> None:
     """
     if "mlflow" in sys.modules:
         return
-    sys.modules["mlflow"] = None  # type: ignore[assignment] - so that importing it fails
+    # So that importing it fails.
+    sys.modules["mlflow"] = None  # type: ignore[assignment]
     try:
         importlib.import_module("deepspeed")
     finally:

@@ -48,7 +48,7 @@ class Window(Study):
         if states is None:
             return list(self._chosen)
         # Asked for again and again while one trial is suggested, in which none of them changes its state.
-        wanted = tuple(states)  # type: ignore[arg-type]
+        wanted = tuple(state for state in TrialState if state in states)
         if wanted not in self._by_state:
             self._by_state[wanted] = [trial for trial in self._chosen if trial.state in wanted]
         return list(self._by_state[wanted])
