@@ -8,7 +8,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,11 +90,12 @@ class Nodes:
         return json.loads(done.stdout.splitlines()[-1])
 
     def held(self) -> dict[str, Any]:
-        """Placement groups, and actors that live, of every job but the one that asks."""
-        return {
-            "groups": self.ask("[g for g in placement_group_table().values() if g['state'] != 'REMOVED']"),
-            "actors": self.ask("[a['ActorClassName'] for a in state.actor_table(None, None, 'ALIVE').values()]"),
-        }
+        """Placement groups, and actors that live; but for one that Ray Train makes once for the whole cluster."""
+        return self.ask(
+            "{'groups': [g for g in placement_group_table().values() if g['state'] != 'REMOVED'], "
+            "'actors': [a['ActorClassName'] for a in state.actor_table(None, None, 'ALIVE').values() "
+            "if a['ActorClassName'] != '_AutoscalingCoordinatorActor']}"
+        )
 
 
 @contextmanager
@@ -130,9 +131,9 @@ def ray_start(variables: dict[str, str], cpus: int, role: str, address: str, *mo
     return done.stdout
 
 
-def wait_for(condition: Any, what: str, timeout_s: float = 120) -> None:
-    """Come back once something is so."""
+def wait_for(condition: Any, what: str, timeout_s: float = 120, found: Callable[[], Any] = str) -> None:
+    """Come back once something is so; ``found`` says what is there instead when time is up."""
     end = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < end, f"after {timeout_s:.0f} s still not: {what}"
+        assert time.monotonic() < end, f"after {timeout_s:.0f} s still not: {what}: {found()}"
         time.sleep(0.2)

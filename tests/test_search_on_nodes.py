@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from clusters import ROOT, processes_of, ray_folder
+from clusters import ROOT, free_port, processes_of, ray_folder
 from nodes import Nodes, nodes, wait_for
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
@@ -24,13 +24,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 # One trial that trains for about a minute.
 LONG = ("training.epochs=100", "training.prefix_cache=off", "budget.trials=1", "report.baselines=[majority]")
 SHORT = ("budget.trials=2", "report.baselines=[majority]")
+OF_RAY = "ray::(IDLE|DashboardAgent|RuntimeEnvAgent|_AutoscalingCoordinatorActor)"
+"""What Ray runs on a node whatever runs there; the last is one for the whole cluster, made by the first Ray Train."""
 WIDE = ("training.workers_per_trial=2",)
 
 
 @pytest.fixture
 def cluster() -> Iterator[Nodes]:
-    """A head without CPUs, so that trials run on the nodes that a test adds."""
-    with ray_folder() as folder, nodes(folder) as made:
+    """A head without CPUs, so that trials run on the nodes that a test adds.
+
+    With the dashboard: Ray Train's cleaner, which outlives a driver that was killed, asks it whether that is dead.
+    """
+    dashboard = ["--include-dashboard=True", f"--dashboard-port={free_port()}"]
+    with ray_folder() as folder, nodes(folder, options=dashboard) as made:
         yield made
 
 
@@ -118,15 +124,15 @@ def test_a_node_lost_without_grace_costs_what_came_after_the_last_checkpoint(ben
 
 
 def leftovers(cluster: Nodes) -> list[str]:
-    """What runs for a driver: processes of the cluster that Ray has named after their work."""
+    """What runs for a driver: processes of the cluster that Ray has named after their work, but for a node's own."""
     names = []
     for process in processes_of(cluster.folder):
         try:
             name = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if re.match(r"ray::(?!IDLE)", name) and process.status() != psutil.STATUS_ZOMBIE:
-            names.append(name)
+        if name.startswith("ray::") and not re.match(OF_RAY, name) and process.status() != psutil.STATUS_ZOMBIE:
+            names.append(name.strip())
     return names
 
 
@@ -143,6 +149,6 @@ def test_nothing_is_left_behind(bench: Path, cluster: Nodes, end: str) -> None:
         code = driver.wait(300)
     ended = time.monotonic()
     assert code == {"finished": 0, "stopped": 143, "killed": -signal.SIGKILL}[end], said(bench)
-    wait_for(lambda: not leftovers(cluster), f"its processes are gone: {leftovers(cluster)}", 30)
+    wait_for(lambda: not leftovers(cluster), "its processes are gone", 30, lambda: leftovers(cluster))
     print(f"gone {time.monotonic() - ended:.1f} s after the driver")
-    wait_for(lambda: cluster.held() == {"groups": [], "actors": []}, f"its devices are free: {cluster.held()}", 30)
+    wait_for(lambda: cluster.held() == {"groups": [], "actors": []}, "its devices are free", 30, cluster.held)

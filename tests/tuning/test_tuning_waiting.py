@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finesearch.run import open_conductor
-from finesearch.tuning.conductor import Conductor
+from finesearch.tuning.conductor import SEARCH, Conductor
 from finesearch.tuning.occupancy import Machine, Occupancy
 from finesearch.tuning.room import Following
 from finesearch.tuning.waiting import explain, summarize
@@ -109,3 +109,17 @@ def test_no_more_trials_are_given_out_than_there_is_room_for(conductor: Conducto
     assert given == [True, True, False]
     conductor.concurrent_trials = 3
     assert searcher.suggest("2") is not None
+
+
+def test_a_budget_that_is_spent_ends_a_search_in_which_no_trial_has_devices(conductor: Conductor) -> None:
+    assert conductor.next_job("a") is not None
+    following = followed(conductor)
+    for _ in range(5):
+        following.look(Occupancy((machine(0.0),), waiting=1))
+    assert not conductor.is_stopped
+    conductor.closing = "the budget of 1 hours is spent"
+    assert conductor.is_stopped
+    conductor.trial_ended("a", None, error=False)
+    (trial,) = conductor.journals[SEARCH].trials()
+    reason = "no devices were free for it until the search ended: the budget of 1 hours is spent"
+    assert trial.user_attrs["outcome"]["reason"] == reason

@@ -76,6 +76,7 @@ class Conductor:
         self._where = str(run) if isinstance(run, Path) else run.shown
         self.concurrent_trials = concurrent_trials
         self.waiting: str | None = None  # why trials have no devices, where some have none
+        self.none_has_devices = False  # of the trials that were given out
         self.spending = spending
         self._fixed = dict(fixed)
         self.fatal: FinesearchError | None = None
@@ -126,6 +127,11 @@ class Conductor:
     def is_full(self) -> bool:
         """As many trials run as there is room for."""
         return len(self._seats) >= self.concurrent_trials
+
+    @property
+    def running(self) -> int:
+        """Trials that were given out and have not ended."""
+        return len(self._seats)
 
     @property
     def trials_left(self) -> int:
@@ -289,6 +295,8 @@ class Conductor:
 
     def _outcome(self, seat: Seat, trial: FrozenTrial, payload: dict[str, Any] | None, error: bool) -> Outcome | None:
         """None leaves the trial running in the journal: it is gone on with by the next driver."""
+        if payload is None and not error and self.none_has_devices:
+            return Outcome("failed", f"no devices were free for it until the search ended: {self.closing}")
         if error or payload is None:
             return ACTOR_DIED
         if "state" not in payload:
@@ -328,7 +336,8 @@ class Conductor:
     @property
     def is_stopped(self) -> bool:
         """Running trials, too, are to be ended now: nothing that they could still report would be used."""
-        return self.fatal is not None or bool(self.closing and "trials failed" in self.closing)
+        ends_all = self.closing is not None and (self.none_has_devices or "trials failed" in self.closing)
+        return self.fatal is not None or ends_all
 
     def give_up(self, error: FinesearchError) -> None:
         """End the search, running trials too, for a reason that lies outside of it; from any thread."""

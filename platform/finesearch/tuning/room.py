@@ -108,9 +108,9 @@ def fitting(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
 class Following:
     """A thread of the driver that looks at the cluster every ``LOOK_EVERY_S``.
 
-    It sets ``conductor.concurrent_trials``, and ``conductor.waiting`` to why trials have no devices. Where more trials
-    are to run than fit, it asks for nodes. A number is lowered only once two looks agree: while a worker group starts,
-    what it holds is for a moment neither free nor its own.
+    It sets ``conductor.concurrent_trials``, ``conductor.waiting`` to why trials have no devices, and
+    ``conductor.none_has_devices``. Where more trials are to run than fit, it asks for nodes. A number is lowered only
+    once two looks agree: while a worker group starts, what it holds is for a moment neither free nor its own.
     """
 
     def __init__(self, plan: Plan, model_bytes: int, conductor: Conductor) -> None:
@@ -136,7 +136,7 @@ class Following:
         if self._thread.ident is not None:
             self._thread.join()
             self._wanted.end()
-            self._conductor.waiting = None
+            self._conductor.waiting, self._conductor.none_has_devices = None, False
 
     def _run(self) -> None:
         from ray.exceptions import RayError
@@ -161,6 +161,7 @@ class Following:
         self._looks_waiting = self._looks_waiting + 1 if occupancy.waiting else 0
         is_waiting = self._looks_waiting >= WAITS_AFTER
         self._conductor.waiting = summarize(self._plan, occupancy) if is_waiting else None
+        self._conductor.none_has_devices = is_waiting and occupancy.waiting >= self._conductor.running > 0
         self._ask_for_more(occupancy)
 
     def _ask_for_more(self, occupancy: Occupancy) -> None:
@@ -169,7 +170,8 @@ class Following:
         if self._plan.search.concurrent_trials != "auto":
             wanted = min(wanted, int(self._plan.search.concurrent_trials))
         # Worker groups that wait ask for themselves.
-        more = 0 if occupancy.waiting else wanted - max(1, most_trials(self._plan, occupancy.capacity))
+        is_enough = occupancy.waiting or self._conductor.closing
+        more = 0 if is_enough else wanted - max(1, most_trials(self._plan, occupancy.capacity))
         if now >= self._ask_at:
             self._most_asked = MOST_ASKED
         more = max(0, min(more, self._most_asked))
