@@ -14,16 +14,13 @@ from finesearch.homes import cache_home
 from finesearch.storage import Place
 from finesearch.training import TrialResult, TrialSpec, Workbench, evaluate_checkpoint
 from finesearch.training.fetched import Fetched
-from object_stores import BUCKET, KEYS, s3_bucket
+from object_stores import BUCKET, s3_bucket
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        with s3_bucket() as options:
-            yield options
+    with s3_bucket() as options:
+        yield options
 
 
 @pytest.fixture(scope="module")

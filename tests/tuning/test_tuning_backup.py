@@ -18,7 +18,7 @@ from finesearch.tuning.journal import Direction, Journal, Outcome
 from finesearch.tuning.retention import Retention
 from finesearch.tuning.samplers import make_pruner, make_sampler
 from finesearch.tuning.sqlite import open_storage
-from object_stores import BUCKET, KEYS, s3_bucket
+from object_stores import BUCKET, s3_bucket
 from plans import empty_plan
 
 PLAN = empty_plan()
@@ -27,11 +27,8 @@ Storage = Callable[[], Path | Place]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        with s3_bucket() as options:
-            yield options
+    with s3_bucket() as options:
+        yield options
 
 
 @pytest.fixture(params=["folder", "object store"])
