@@ -88,4 +88,4 @@ def test_no_two_attempts_at_a_trial_share_a_number(run: Place) -> None:
     for thread in threads:
         thread.join()
     assert len(set(numbers)) == 4
-    assert min(numbers) == 3
+    assert min(numbers) >= 3  # what several have claimed at once belongs to none of them
