@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -139,11 +141,13 @@ def test_a_log_that_a_killed_driver_left_beside_the_copy_is_part_of_it_and_of_no
     killed = (
         "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit(); os._exit(9)"
     )
-    change = "UPDATE trials SET datetime_start = datetime_start"
+    change = "CREATE TABLE told_last (x)"
     subprocess.run([sys.executable, "-c", killed, str(shared / "study.db"), change], check=False)
     assert (shared / "study.db-wal").stat().st_size > 0
     backup = StudyBackup(tmp_path / "head", shared)
     backup.fetch()
+    with closing(sqlite3.connect(backup.path)) as here:
+        assert here.execute("SELECT * FROM told_last").fetchall() == []
     journal = journal_of(backup.path)
     assert len(journal.trials()) == 2
     run_trials(journal, 1)
