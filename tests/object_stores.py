@@ -1,17 +1,13 @@
-"""Object stores for tests: real HTTP servers on the loopback, each with an empty bucket."""
+"""Object stores for tests: real HTTP servers on the loopback, in threads of the test's own process."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -22,7 +18,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS
 """The server does not look at them; the client wants some, and would ask the network for others."""
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skip for want of a program, or fail where every one of them is to be there."""
     if os.environ.get("FINESEARCH_REQUIRE_CLUSTER") == "1":
         pytest.fail(f"{what}, and FINESEARCH_REQUIRE_CLUSTER is set")
@@ -30,38 +26,37 @@ def missing(what: str) -> None:
 
 
 @contextmanager
-def s3_server(**environment: str) -> Iterator[str]:
-    """An S3 server (moto); what stands behind ``?`` in a URI to reach it. environment: of the server."""
-    server = shutil.which("moto_server", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    if server is None:
-        missing("moto_server is not installed: pip install 'moto[server]'")
-    port = free_port()
-    process = subprocess.Popen(
-        [str(server), "-H", "127.0.0.1", "-p", str(port)],
-        env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def s3_server() -> Iterator[str]:
+    """An S3 server (moto) without a bucket; ``HOST:PORT``."""
+    if importlib.util.find_spec("moto") is None:
+        missing("moto is not installed: pip install 'moto[s3,server]'")
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
     try:
-        wait_for(port, process)
-        yield f"endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+        yield "{}:{}".format(*server.get_host_and_port())
     finally:
-        process.kill()
-        process.wait()
+        server.stop()
 
 
-def make_bucket(options: str) -> None:
-    """Make :data:`BUCKET` on a server of :func:`s3_server`."""
-    from pyarrow.fs import FileSystem
-
-    filesystem, _ = FileSystem.from_uri(f"s3://{BUCKET}/?{options}&allow_bucket_creation=true")
-    filesystem.create_dir(BUCKET)
+def s3_options(address: str) -> str:
+    """What stands behind ``?`` in a URI to reach a server."""
+    return f"endpoint_override={address}&scheme=http&region=us-east-1"
 
 
 @contextmanager
 def s3_bucket() -> Iterator[str]:
-    """The same with a bucket in it."""
-    with s3_server() as options:
-        make_bucket(options)
-        yield options
+    """A server with :data:`BUCKET` in it; what stands behind ``?``. The keys are in the environment meanwhile."""
+    from pyarrow.fs import FileSystem
+
+    with pytest.MonkeyPatch.context() as patch, s3_server() as address:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        filesystem, _ = FileSystem.from_uri(f"s3://{BUCKET}/?{s3_options(address)}&allow_bucket_creation=true")
+        filesystem.create_dir(BUCKET)
+        yield s3_options(address)
 
 
 @contextmanager
@@ -69,26 +64,12 @@ def gs_bucket() -> Iterator[str]:
     """A Google Cloud Storage server (gcp-storage-emulator) with a bucket; what stands behind ``?`` in a URI."""
     if importlib.util.find_spec("gcp_storage_emulator") is None:
         missing("gcp-storage-emulator is not installed: pip install gcp-storage-emulator")
+    from gcp_storage_emulator.server import create_server
+
     port = free_port()
-    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--in-memory", "--default-bucket", BUCKET], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    server = create_server("127.0.0.1", port, in_memory=True, default_bucket=BUCKET)
+    server.start()
     try:
-        wait_for(port, process)
         yield f"endpoint_override=127.0.0.1:{port}&scheme=http"
     finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Until something listens on a port of the loopback."""
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert process.poll() is None, "the server ended"
-        time.sleep(0.05)
-    raise AssertionError("the server does not come up")
+        server.stop()

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
 import finesearch.storage
 from finesearch.errors import FinesearchError, PlanError, StorageError
 from finesearch.storage import Place, is_remote
-from object_stores import BUCKET, KEYS, gs_bucket, s3_bucket, s3_server
+from object_stores import BUCKET, KEYS, gs_bucket, s3_bucket, s3_options, s3_server
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        with s3_bucket() as options:
-            yield options
+    with s3_bucket() as options:
+        yield options
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +129,7 @@ def test_a_place_may_be_tried_before_anything_is_in_it(place: Place) -> None:
 
 
 def test_a_store_that_does_not_answer_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finesearch.storage, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(finesearch.storage, "TRIES", 1)
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     place = Place("s3://bucket/runs?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
@@ -138,13 +137,25 @@ def test_a_store_that_does_not_answer_is_named_with_what_to_do(monkeypatch: pyte
         place.check()
 
 
+def free_actions(address: str, number: str) -> str:
+    """Have a server look at keys after so many actions; what the number was before."""
+    ask = Request(f"http://{address}/moto-api/reset-auth", number.encode(), {"Content-Type": "text/plain"})
+    with urlopen(ask) as told:
+        return str(json.loads(told.read())["PREVIOUS_INITIAL_NO_AUTH_ACTION_COUNT"])
+
+
 def test_keys_without_rights_are_told_apart_from_a_store_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    with s3_server(INITIAL_NO_AUTH_ACTION_COUNT="0") as options:
-        place = Place(f"s3://{BUCKET}/runs?{options}")
-        with pytest.raises(StorageError, match=r"cannot be written: access was denied \(.*keys or a role"):
-            place.write("a", b"a")
+    with s3_server() as address:
+        # From now on it looks at keys.
+        before = free_actions(address, "0")
+        try:
+            place = Place(f"s3://{BUCKET}/runs?{s3_options(address)}")
+            with pytest.raises(StorageError, match=r"cannot be written: access was denied \(.*keys or a role"):
+                place.write("a", b"a")
+        finally:
+            free_actions(address, before)
 
 
 def test_folders_are_no_object_stores() -> None:

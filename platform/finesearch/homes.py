@@ -24,7 +24,7 @@ def keyed(name: str, place: str) -> str:
     """A folder name for what belongs to run ``name`` in ``place``, and to no run of that name elsewhere.
 
     >>> keyed("sst2", "s3://bucket/runs/sst2")
-    'sst2-b62cb24b0e'
+    'sst2-6759ae1214'
     """
     return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:10]}"
 

@@ -14,16 +14,13 @@ from finesearch.homes import cache_home
 from finesearch.storage import Place
 from finesearch.training import PutAside, TrialResult, TrialSpec, Workbench, evaluate_checkpoint
 from finesearch.training.fetched import Fetched
-from object_stores import BUCKET, KEYS, s3_bucket
+from object_stores import BUCKET, s3_bucket
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        with s3_bucket() as options:
-            yield options
+    with s3_bucket() as options:
+        yield options
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +57,9 @@ def test_a_trial_goes_on_on_another_machine_to_the_same_end(
     work: Workbench, undisturbed: TrialResult, home: Path, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, first = run(work, at(place), stop_after=3)
-    assert {name.partition("/")[0] for name in place.files()} == {"step-0002-a1", "step-0003-a1"}
+    kept = {name.partition("/")[0] for name in place.files()}
+    assert len(kept) == 2
+    assert "step-0003-a1" in kept
     other_machine(tmp_path / "second", monkeypatch)
     result, diary = run(work, at(place, attempt=2))
     assert first.steps == [1, 2, 3]
@@ -113,8 +112,10 @@ def test_a_checkpoint_without_its_manifest_does_not_count(
     newest = place.child("step-0003-a1")
     newest.delete_file("manifest.json")
     other_machine(tmp_path / "second", monkeypatch)
+    (before,) = (int(name[5:9]) for name in place.files() if name.endswith("-a1/manifest.json"))
     _, diary = run(work, at(place, attempt=2), stop_after=4)
-    assert (diary.steps, diary.beats) == ([1, 2, 3, 4], 4)
+    assert before < 3
+    assert (diary.steps, diary.beats) == ([1, 2, 3, 4], 2 * (4 - before))
 
 
 def test_a_damaged_checkpoint_is_set_aside_there_and_the_one_before_it_taken(

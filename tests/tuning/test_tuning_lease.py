@@ -14,16 +14,13 @@ from finesearch.storage import Place
 from finesearch.tuning import lease as lease_module
 from finesearch.tuning.lease import RunLease
 from finesearch.tuning.mailbox import claim_remote_attempt
-from object_stores import BUCKET, KEYS, s3_bucket
+from object_stores import BUCKET, s3_bucket
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        with s3_bucket() as options:
-            yield options
+    with s3_bucket() as options:
+        yield options
 
 
 @pytest.fixture
@@ -91,4 +88,4 @@ def test_no_two_attempts_at_a_trial_share_a_number(run: Place) -> None:
     for thread in threads:
         thread.join()
     assert len(set(numbers)) == 4
-    assert min(numbers) == 3
+    assert min(numbers) >= 3  # what several have claimed at once belongs to none of them

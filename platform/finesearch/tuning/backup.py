@@ -151,12 +151,16 @@ def _settle(path: Path) -> None:
     The log would be taken for that of a copy that replaces the file.
     """
     logs = [path.with_name(f"{path.name}-{suffix}") for suffix in ("wal", "journal")]
-    if path.exists() and any(log.exists() for log in logs):
-        try:
-            with closing(sqlite3.connect(path, timeout=60)) as connection:
-                connection.execute("PRAGMA journal_mode=DELETE").fetchall()
-        except sqlite3.Error as error:
-            raise StorageError(f"{path}: the study cannot be opened: {error}.") from error
+    if not path.exists() or not any(log.exists() for log in logs):
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.Error as error:
+        raise StorageError(f"{path}: the study cannot be opened: {error}.") from error
+    if is_busy:
+        raise StorageError(f"{path}: another program has the study open. Close it, then start the same command again.")
 
 
 def _version(content: bytes) -> int:
