@@ -106,6 +106,24 @@ def test_what_keeps_a_search_from_starting_is_the_exit_status(
     assert CANARY not in screen
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", "RAY_ADDRESS=127.0.0.1:1: nobody answers there within 5 s"),
+        ("http://127.0.0.1:8265", "expected HOST:PORT of the cluster itself, or auto; got a URL"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_bad_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str, said: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert main(["doctor"]) == 1
+    screen = capsys.readouterr().out
+    assert states(screen)["cluster"] == "bad"
+    assert said in " ".join(screen.split())
+    assert not ray.is_initialized()
+
+
 def test_data_and_model_that_do_not_fit_are_told(folder: Path) -> None:
     plan = load_plan("tiny.yaml", ["task.columns.text=sentense"])
     (finding,) = limit_findings(plan, Capacity((Node(2),), 8 * GIB))

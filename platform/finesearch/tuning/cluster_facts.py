@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finesearch.errors import InputError
 from finesearch.tuning import cluster
-from finesearch.tuning.examiner import Examiner
+from finesearch.tuning.examiner import Examiner, can_connect
 from finesearch.tuning.machine_facts import MachineFacts
 
 START_S = 60.0
 """That an actor may take to come up on a node, the package to travel there, and torch to be imported."""
 REACH_S = 20.0
 """That two nodes may take to find each other and sum a megabyte."""
+CONNECT_S = 5.0
 CLOCK_ROUNDS = 5
 
 
@@ -102,11 +104,25 @@ def join() -> str:
     Raises:
         InputError: it cannot be joined.
     """
+    address = os.environ.get("RAY_ADDRESS", "")
+    problem = address_problem(address)
+    if problem:
+        raise InputError(f"RAY_ADDRESS={address}: {problem}")
     try:
         return cluster.connect()
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         said = str(error).strip().partition("\n")[0]
         raise InputError(f"RAY_ADDRESS: the cluster cannot be joined: {type(error).__name__}: {said}") from error
+
+
+def address_problem(address: str) -> str:
+    """What is wrong with a cluster's address, empty where nothing is; Ray would try a dead one for minutes."""
+    if "://" in address:
+        return "expected HOST:PORT of the cluster itself, or auto; got a URL, which is for `ray job submit` and clients"
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and not can_connect(host, int(port), CONNECT_S):
+        return f"nobody answers there within {CONNECT_S:.0f} s"
+    return ""
 
 
 def _is_head(node: dict[str, Any]) -> bool:
