@@ -26,7 +26,7 @@ from tiny_models import write_tiny_model
 from watching_programs import ask, needed, running
 
 sys.path.append(str(ROOT / "tests" / "benchmarks"))
-GIVEN_BY_RAY = {"WorkerId", "NodeAddress", "SessionName", "JobId", "Version", "Component", "NodeId", "NodeType"}
+GIVEN_BY_RAY = {"WorkerId", "NodeAddress", "SessionName", "JobId", "Version", "Component", "otel_scope_name"}
 
 
 def watched_plan(trials: int, first: str = "[{adaptation: {head_only: {}}}]") -> str:

@@ -85,7 +85,7 @@ def serve(config: dict[str, Service]) -> None:
     service = config["service"]
     rank, incarnation = _rank(), _agree_on_incarnation()
     threading.Thread(target=_watch, args=(service.mailbox, incarnation), daemon=True, name="watch").start()
-    begin_telling(service.run)
+    metrics = begin_telling(service.run)
     log.info("finesearch run %s, %s, rank %d", service.run, service.group, rank)
     bench: Bench | None = None
     is_leaving = notice()
@@ -119,6 +119,7 @@ def serve(config: dict[str, Service]) -> None:
             raise
         else:
             desk.finish("complete", None, None, detail)
+        metrics.tell()  # a worker may be ended before the next time
         trials += 1
         memory = psutil.Process().memory_info().rss
         if trials <= 2:
