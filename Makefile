@@ -43,7 +43,7 @@ test-slow: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow and not cluster" --timeout 3000 $(ARGS)
 
 test-cluster: $(STAMP)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "cluster" --timeout 3000 $(ARGS)
+	FINESEARCH_REQUIRE_CLUSTER=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "cluster" --timeout 3000 $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

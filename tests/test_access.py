@@ -23,6 +23,8 @@ from finesearch.tuning.token_file import find_token, make_token
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.ray
+
 CANARIES = {
     "AWS_SECRET_ACCESS_KEY": "canary/aws+5Yq2",
     "AWS_ACCESS_KEY_ID": "CANARYAWSID0",

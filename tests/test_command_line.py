@@ -107,8 +107,9 @@ def test_a_model_that_asks_for_code_of_its_own_is_refused(folder: Path, capsys: 
     assert "asks to run code of its own" in refused(capsys)
 
 
-def test_storage_that_is_not_supported_yet_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "is not supported yet" in refused(capsys, "--storage", "s3://bucket/runs")
+def test_storage_of_another_kind_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = "expected a folder, file://, s3:// or gs://, got ftp://host/runs"
+    assert wanted in refused(capsys, "--storage", "ftp://host/runs")
 
 
 def test_a_disk_too_small_is_refused_before_anything_starts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
