@@ -23,13 +23,18 @@ def _cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             os.environ[name] = value
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Shares tests out among processes (pytest-xdist): a file stays whole, tests that start Ray stay together.
 
-    Two Rays at once would take each other's cores and memory. They come first: they are the longest part.
+    Two Rays at once would take each other's cores and memory.
     """
-    for item in items:
-        starts_ray = item.get_closest_marker("ray") or item.get_closest_marker("cluster")
-        item.add_marker(pytest.mark.xdist_group("ray" if starts_ray else item.nodeid.split("::")[0]))
-    items.sort(key=lambda item: not (item.get_closest_marker("ray") or item.get_closest_marker("cluster")))
+    item.add_marker(pytest.mark.xdist_group("ray" if _starts_ray(item) else item.nodeid.split("::")[0]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that start Ray come first: they are the longest part."""
+    items.sort(key=lambda item: not _starts_ray(item))
+
+
+def _starts_ray(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("ray", "cluster"))
