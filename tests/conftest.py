@@ -1,4 +1,4 @@
-"""What holds for all tests: nothing is left in the home of whoever runs them, and only one Ray runs at a time."""
+"""What holds for all tests: nothing is left in the home of whoever runs them, and the longest files come first."""
 
 import os
 from collections.abc import Iterator
@@ -23,18 +23,6 @@ def _cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             os.environ[name] = value
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Shares tests out among processes (pytest-xdist): a file stays whole, tests that start Ray stay together.
-
-    Two Rays at once would take each other's cores and memory.
-    """
-    item.add_marker(pytest.mark.xdist_group("ray" if _starts_ray(item) else item.nodeid.split("::")[0]))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that start Ray come first: they are the longest part."""
-    items.sort(key=lambda item: not _starts_ray(item))
-
-
-def _starts_ray(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("ray", "cluster"))
+    """Tests that start Ray come first: of what is shared out among processes, a file each, they are the longest."""
+    items.sort(key=lambda item: not item.get_closest_marker("ray"))
