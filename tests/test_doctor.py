@@ -25,6 +25,7 @@ from finesearch.tuning.cluster_facts import ClusterFacts, Link, NodeFacts
 from finesearch.tuning.examiner import Examiner, own_addresses
 from finesearch.tuning.machine_facts import MachineFacts, describe_machine
 from finesearch.tuning.token_file import Token, find_token
+from object_stores import BUCKET, s3_bucket
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
 
@@ -284,6 +285,15 @@ def test_storage_that_everybody_may_write_or_that_nodes_do_not_see_is_told(tmp_p
         lost, _ = storage_findings(str(runs), probe, cluster(here, *nodes, without_storage=("10.0.0.2",)))
         assert (lost.state, "is not shared: not seen by 10.0.0.2" in lost.words) == ("bad", True)
     assert list(runs.iterdir()) == []
+
+
+def test_an_object_store_is_tried() -> None:
+    with s3_bucket() as options:
+        (found,) = storage_findings(f"s3://{BUCKET}/runs?{options}", None, None)
+        assert (found.state, found.words) == ("ok", "s3://bucket/runs: this machine writes and reads there")
+        (lost,) = storage_findings(f"s3://nowhere/runs?{options}", None, None)
+        assert lost.state == "bad"
+        assert "there is no such bucket" in lost.words
 
 
 def test_reasons_to_wait_warn() -> None:

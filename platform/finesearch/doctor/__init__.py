@@ -9,7 +9,7 @@ import psutil
 
 from finesearch.doctor.access import check_dashboard, check_own_dashboard, check_ports, check_token
 from finesearch.doctor.finding import Finding, bad, exit_status, render
-from finesearch.doctor.limits import limit_findings
+from finesearch.doctor.limits import check_waiting, limit_findings
 from finesearch.doctor.machines import machine_findings, read_constraints
 from finesearch.doctor.nodes import node_findings
 from finesearch.doctor.storage import Probe, probe_storage, storage_findings, storage_folder
@@ -18,7 +18,9 @@ from finesearch.plan import Plan, load_plan
 from finesearch.tuning import cluster
 from finesearch.tuning.cluster_facts import ClusterFacts, examine_cluster
 from finesearch.tuning.machine_facts import MachineFacts, describe_machine
+from finesearch.tuning.occupancy import read_occupancy
 from finesearch.tuning.token_file import find_token
+from finesearch.tuning.waiting import explain, fitting_now
 
 __all__ = ["Finding", "doctor", "examine", "exit_status", "render"]
 
@@ -56,6 +58,9 @@ def _examine(plan: Plan | None, problems: list[Finding], storage: str, probe: Pr
         findings = [*machine_findings(machines, read_constraints()), check_token(find_token(), joins)]
         if known is not None:
             findings += [check_dashboard(known), check_ports(), *node_findings(known)]
+            if plan is not None:
+                occupancy = read_occupancy()
+                findings.append(check_waiting(explain(plan, occupancy), fitting_now(plan, occupancy)))
         else:
             findings += [check_own_dashboard(), check_ports()]
     except InputError as error:

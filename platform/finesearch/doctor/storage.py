@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finesearch.doctor.finding import Finding, bad, ok, warn
+from finesearch.errors import FinesearchError
 from finesearch.places import results_home
 from finesearch.secrets import redact, secret_in_url
+from finesearch.storage import Place
 from finesearch.tuning.cluster_facts import ClusterFacts
 
 SHARE = (
@@ -67,10 +69,18 @@ def storage_findings(storage: str, probe: Probe | None, cluster: ClusterFacts | 
         advice = "Leave it out, and give keys by the environment of every node before Ray starts."
         return [bad("storage", f"{redact(storage)} holds {secret}, which would be written down", advice)]
     if probe is None:
-        return [
-            warn("storage", f"{storage} was not tried", "Only folders are; `--dry-run` says whether it can be used.")
-        ]
+        return [check_object_store(storage)]
     return [check_storage(probe, cluster), check_rights(probe.folder)]
+
+
+def check_object_store(storage: str) -> Finding:
+    """Whether this machine may write, read and delete there; a search tries every node before its first trial."""
+    try:
+        place = Place(storage)
+        place.check()
+    except FinesearchError as error:
+        return bad("storage", redact(error.message), "See that it is there, and that every node may use it.")
+    return ok("storage", f"{place.shown}: this machine writes and reads there")
 
 
 def check_storage(probe: Probe, cluster: ClusterFacts | None) -> Finding:
