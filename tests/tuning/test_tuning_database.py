@@ -3,7 +3,6 @@ password."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,18 +53,21 @@ def run_trials(plan: Plan, count: int) -> list[float]:
     return [trial.values[0] for trial in open_conductor(plan, home).journals[SEARCH].trials()]
 
 
-def test_a_study_lives_in_the_database_and_goes_on_from_there(server: str, tmp_path: Path) -> None:
-    plan = plan_in(tmp_path, f"postgresql+psycopg://{USER}:{PASSWORD}@{server}")
+def test_a_study_lives_in_the_database_and_goes_on_from_there(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    plan = plan_in(tmp_path, f"postgresql+psycopg://{USER}@{server}")
     assert run_trials(plan, 2) == [0.5, 0.51]
     assert run_trials(plan, 1) == [0.5, 0.51, 0.52]
     assert not (tmp_path / "empty" / "study.db").exists()
     assert PASSWORD not in "".join(path.read_text() for path in (tmp_path / "empty").iterdir() if path.is_file())
 
 
-def test_runs_of_one_name_do_not_share_a_study(server: str, tmp_path: Path) -> None:
-    url = f"postgresql://{USER}:{PASSWORD}@{server}"
-    assert run_trials(plan_in(tmp_path / "a", url), 1) == [0.5]
-    assert run_trials(plan_in(tmp_path / "b", url), 1) == [0.5]
+def test_runs_of_one_name_do_not_share_a_study(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINESEARCH_STUDY", f"postgresql://{USER}:{PASSWORD}@{server}")
+    assert run_trials(plan_in(tmp_path / "a"), 1) == [0.5]
+    assert run_trials(plan_in(tmp_path / "b"), 1) == [0.5]
 
 
 def test_url_and_password_may_come_from_the_environment(
@@ -76,8 +78,9 @@ def test_url_and_password_may_come_from_the_environment(
     assert run_trials(plan_in(tmp_path), 1) == [0.5]
 
 
-def test_a_run_keeps_its_study_where_it_began(server: str, tmp_path: Path) -> None:
-    url = f"postgresql://{USER}:{PASSWORD}@{server}"
+def test_a_run_keeps_its_study_where_it_began(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    url = f"postgresql://{USER}@{server}"
     run_trials(plan_in(tmp_path / "database", url), 1)
     with pytest.raises(RunConflictError, match=r"keeps its study in a database\. Give its URL by `study`"):
         run_trials(plan_in(tmp_path / "database"), 1)
@@ -86,8 +89,11 @@ def test_a_run_keeps_its_study_where_it_began(server: str, tmp_path: Path) -> No
         run_trials(plan_in(tmp_path / "file", url), 1)
 
 
-def test_a_wrong_password_is_told_without_showing_it(server: str, tmp_path: Path) -> None:
-    plan = plan_in(tmp_path, f"postgresql://{USER}:wrong-canary@{server}")
+def test_a_wrong_password_is_told_without_showing_it(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINESEARCH_STUDY", f"postgresql://{USER}:wrong-canary@{server}")
+    plan = plan_in(tmp_path)
     with pytest.raises(
         StorageError,
         match=rf"study postgresql://{USER}@127\.0\.0\.1:\d+/postgres: the database .*authentication failed",
@@ -96,8 +102,9 @@ def test_a_wrong_password_is_told_without_showing_it(server: str, tmp_path: Path
     assert "wrong-canary" not in refused.value.message
 
 
-def test_a_database_that_is_not_there_is_told(tmp_path: Path) -> None:
-    plan = plan_in(tmp_path, "postgresql://ada:hidden@127.0.0.1:9/postgres")
+def test_a_database_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINESEARCH_STUDY", "postgresql://ada:hidden@127.0.0.1:9/postgres")
+    plan = plan_in(tmp_path)
     with pytest.raises(StorageError, match=r"cannot be used: .*refused.*PGPASSWORD, ~/\.pgpass") as refused:
         run_trials(plan, 1)
     assert "hidden" not in refused.value.message
@@ -113,16 +120,15 @@ def test_other_urls_are_refused_without_showing_them(study: str, monkeypatch: py
         database_url(plan_in(Path("runs")))
 
 
-def test_the_password_is_not_written_down_with_the_plan_nor_with_the_command() -> None:
+def test_a_password_in_a_plan_is_refused_and_none_stands_in_the_command() -> None:
     url = "postgresql+psycopg://ada:hidden@host/db?sslmode=require&password=hidden"
-    plan = plan_in(Path("runs"), url)
-    assert plan.study == url
-    assert "hidden" not in plan.to_yaml() + repr(plan)
+    with pytest.raises(PlanError, match=r"(?s)study: expected no secret, .* FINESEARCH_STUDY") as refused:
+        plan_in(Path("runs"), url)
+    assert "hidden" not in refused.value.message
+    plan = plan_in(Path("runs"), "postgresql+psycopg://ada@host/db?sslmode=require")
     assert "study: postgresql+psycopg://ada@host/db?sslmode=require" in plan.to_yaml()
-    again = parse_plan(plan.to_yaml())
-    assert again == plan
+    assert parse_plan(plan.to_yaml()) == plan
     assert plan.differences(plan_in(Path("runs"))) == []
     typed = _as_typed(parser().parse_args(["search", "a.yaml", "--set", f"study={url}", "--set", "budget.trials=3"]))
     assert "hidden" not in " ".join(typed)
     assert "budget.trials=3" in typed
-    assert os.environ.get("FINESEARCH_STUDY") is None

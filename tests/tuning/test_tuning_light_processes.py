@@ -14,10 +14,10 @@ from ray import cloudpickle
 from finesearch.plan import TrainingPlan
 from finesearch.tuning.bench import TrainingBench
 from finesearch.tuning.group import GroupSettings
-from finesearch.tuning.mailbox import Mailbox
 from finesearch.tuning.serve import Service, serve
 from finesearch.tuning.trainable import WarmTrial
 from finesearch.tuning.warm_trainer import ProcessGroup, WarmTrainer
+from finesearch.tuning.watched_mailbox import WatchedMailbox
 from plans import empty_plan
 
 PLATFORM = Path(__file__).resolve().parents[2] / "platform"
@@ -31,13 +31,13 @@ def settings() -> GroupSettings:
 
 
 def trainer() -> object:
-    service = {"service": Service(None, settings().make_bench, False, "group")}
+    service = {"service": Service(None, settings().make_bench, False, "group", "light")}
     return WarmTrainer(serve, train_loop_config=service, backend_config=ProcessGroup("gloo"))
 
 
 @pytest.mark.parametrize(
     "held",
-    [lambda: WarmTrial.bound_to(settings()), trainer, lambda: Mailbox],
+    [lambda: WarmTrial.bound_to(settings()), trainer, lambda: WatchedMailbox],
     ids=["trial actor", "controller of Ray Train", "mailbox"],
 )
 def test_what_such_a_process_holds_imports_no_torch(held: functools.partial[object]) -> None:
