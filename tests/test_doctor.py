@@ -18,11 +18,12 @@ from finesearch.doctor.finding import exit_status
 from finesearch.doctor.limits import check_waiting, limit_findings
 from finesearch.doctor.machines import check_devices, check_disks, check_memory, check_versions, read_constraints
 from finesearch.doctor.nodes import check_clocks, check_nodes, check_reach
-from finesearch.doctor.storage import probe_storage, storage_findings
+from finesearch.doctor.storage import storage_findings, try_storage
 from finesearch.plan import load_plan
+from finesearch.tuning.addresses import own_addresses
 from finesearch.tuning.cluster import Capacity, Node
 from finesearch.tuning.cluster_facts import ClusterFacts, Link, NodeFacts
-from finesearch.tuning.examiner import Examiner, own_addresses
+from finesearch.tuning.examiner import Examiner
 from finesearch.tuning.machine_facts import MachineFacts, describe_machine
 from finesearch.tuning.token_file import Token, find_token
 from object_stores import BUCKET, s3_bucket
@@ -277,21 +278,21 @@ def test_storage_that_everybody_may_write_or_that_nodes_do_not_see_is_told(tmp_p
     runs.mkdir()
     runs.chmod(0o777)
     nodes = (NodeFacts("a", "10.0.0.1", True, here), NodeFacts("b", "10.0.0.2", False, here))
-    with probe_storage(runs) as probe:
-        assert Path(probe.path).read_text() == probe.content
-        shared, rights = storage_findings(str(runs), probe, cluster(here, *nodes))
-        assert (shared.state, "and 1 other node(s) see it" in shared.words) == ("ok", True)
-        assert (rights.state, rights.advice.startswith(f"chmod o-w {runs}")) == ("warn", True)
-        lost, _ = storage_findings(str(runs), probe, cluster(here, *nodes, without_storage=("10.0.0.2",)))
-        assert (lost.state, "is not shared: not seen by 10.0.0.2" in lost.words) == ("bad", True)
+    tried = try_storage(str(runs))
+    shared, rights = storage_findings(tried, cluster(here, *nodes))
+    assert (shared.state, "and 1 other node(s) see it" in shared.words) == ("ok", True)
+    assert (rights.state, rights.advice.startswith(f"chmod o-w {runs}")) == ("warn", True)
+    apart = ("10.0.0.2 (h2) does not see what the driver writes there",)
+    lost, _ = storage_findings(tried, cluster(here, *nodes, without_storage=apart))
+    assert (lost.state, f"is not shared: {apart[0]}" in lost.words) == ("bad", True)
     assert list(runs.iterdir()) == []
 
 
 def test_an_object_store_is_tried() -> None:
     with s3_bucket() as options:
-        (found,) = storage_findings(f"s3://{BUCKET}/runs?{options}", None, None)
-        assert (found.state, found.words) == ("ok", "s3://bucket/runs: this machine writes and reads there")
-        (lost,) = storage_findings(f"s3://nowhere/runs?{options}", None, None)
+        (found,) = storage_findings(try_storage(f"s3://{BUCKET}/runs?{options}"), None)
+        assert (found.state, found.words) == ("ok", "s3://bucket/runs can be written")
+        (lost,) = storage_findings(try_storage(f"s3://nowhere/runs?{options}"), None)
         assert lost.state == "bad"
         assert "there is no such bucket" in lost.words
 

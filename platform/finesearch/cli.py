@@ -109,15 +109,8 @@ def _as_typed(options: argparse.Namespace) -> list[str]:
         if getattr(options, flag) is not None:
             words += [f"--{flag}", getattr(options, flag)]
     for override in options.set:
-        words += ["--set", _without_password(override)]
+        words += ["--set", override]
     return words
-
-
-def _without_password(override: str) -> str:
-    from finesearch.plan.study_url import without_password
-
-    key, is_given, value = override.partition("=")
-    return f"study={without_password(value)}" if is_given and key.strip() == "study" else override
 
 
 def _report(options: argparse.Namespace) -> int:

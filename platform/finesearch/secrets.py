@@ -47,6 +47,15 @@ def is_secret_name(name: str) -> bool:
     return bool(_NAME.search(name)) and not _HARMLESS.search(name)
 
 
+def is_secret_in_query(name: str) -> bool:
+    """The same of a parameter of a URL, whose names are shorter.
+
+    >>> is_secret_in_query("key"), is_secret_in_query("access_key"), is_secret_in_query("region")
+    (True, True, False)
+    """
+    return name.lower() in _QUERY_ALONE or is_secret_name(name)
+
+
 def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """The text with ``***`` for passwords and keys: in URLs, in ``name=value``, and wherever a secret variable's is.
 
@@ -77,7 +86,7 @@ def secret_in_url(text: str) -> str | None:
         if _without_user(url["scheme"], url["rest"]) != url["rest"]:
             return "a user with a password" if _USER_AND_PASSWORD.match(url["rest"]) else "a user"
         for pair in _QUERY.finditer(url["rest"]):
-            if _is_secret_in_query(pair["name"]):
+            if is_secret_in_query(pair["name"]):
                 return f"the query parameter {pair['name']!r}"
     return None
 
@@ -105,12 +114,8 @@ def _without_user(scheme: str, rest: str) -> str:
     return rest if found is None else f"{HIDDEN}@{rest[found.end() :]}"
 
 
-def _is_secret_in_query(name: str) -> bool:
-    return name.lower() in _QUERY_ALONE or is_secret_name(name)
-
-
 def _without_value_in_query(found: re.Match[str]) -> str:
-    value = HIDDEN if _is_secret_in_query(found["name"]) else found["value"]
+    value = HIDDEN if is_secret_in_query(found["name"]) else found["value"]
     return f"{found['before']}{found['name']}={value}"
 
 

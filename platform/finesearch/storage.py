@@ -8,10 +8,11 @@ the one that is written last (its manifest) is there. Keys are taken from where 
 from __future__ import annotations
 
 import os
-import re
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from finesearch.errors import PlanError, StorageError
+from finesearch.secrets import is_secret_in_query
 from finesearch.store_errors import is_final, store_error
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SCHEMES = ("s3", "gs", "gcs")
-SECRET = re.compile(r"key|secret|token|password|credential|signature", re.IGNORECASE)
 TRIES, FIRST_PAUSE_S = 3, 1.0
 RETRY_LIMIT_S = 15
 ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
@@ -76,7 +77,7 @@ class Place:
                 f"storage: {shown(self.uri)} names no bucket. Expected {parts.scheme}://BUCKET/FOLDER, "
                 f"such as {parts.scheme}://my-bucket/runs."
             )
-        secret = [name for name, _ in options if SECRET.search(name)]
+        secret = [name for name, _ in options if is_secret_in_query(name)]
         if secret or (account and not (account == "anonymous" and parts.scheme != "s3")):
             where = f"in its query ({', '.join(secret)})" if secret else "before the bucket"
             raise PlanError(
@@ -165,7 +166,6 @@ class Place:
 
     def delete_file(self, name: str) -> None:
         """Delete one object; it need not be there."""
-        from contextlib import suppress
 
         def delete() -> None:
             with suppress(FileNotFoundError):
@@ -194,8 +194,6 @@ class Place:
         """Copy one file to the object ``name``."""
 
         def upload() -> None:
-            import shutil
-
             with path.open("rb") as source, self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
                 shutil.copyfileobj(source, stream, 1 << 22)
 
@@ -206,8 +204,6 @@ class Place:
         wanted = list(self.files() if names is None else names)
 
         def download(name: str) -> None:
-            import shutil
-
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with (
                 self.filesystem.open_input_stream(f"{self.path}/{name}") as stream,

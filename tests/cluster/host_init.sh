@@ -6,6 +6,7 @@
 set -euo pipefail
 root=$HOST_FOLDER/root
 mkdir -p "$root" "$HOST_FOLDER/upper"
+home=$root$(getent passwd 0 | cut -d: -f6)
 
 hostname "$HOST_NAME"
 mount -t tmpfs -o size=1g,mode=755 tmpfs "$HOST_FOLDER/upper"
@@ -17,7 +18,7 @@ mount --rbind /sys "$root/sys"
 mount -t tmpfs -o size=512m tmpfs "$root/dev/shm"
 mount -t tmpfs -o size=64m tmpfs "$root/run"
 mount -t tmpfs -o size=2g,mode=1777 tmpfs "$root/tmp"
-mount -t tmpfs -o size=256m,mode=700 tmpfs "$root/root" # a home without anything of the real one
+mount -t tmpfs -o size=256m,mode=700 tmpfs "$home" # a home without anything of the real one
 
 while IFS= read -r -d : folder; do
     mkdir -p "$root$folder"
@@ -40,15 +41,15 @@ rm -f "$root/etc/resolv.conf" "$root/etc/hosts"
 : >"$root/etc/resolv.conf" # a name server out of reach would be waited for in every look-up
 cp "$HOST_LAN/names" "$root/etc/hosts"
 sed -i 's,^root:[^:]*:,root:*:,' "$root/etc/shadow" # sshd lets nobody into a locked account
-mkdir -m 700 "$root/root/.ssh"
+mkdir -m 700 "$home/.ssh"
 mkdir "$root/run/sshd"
-cp "$HOST_LAN/key.pub" "$root/root/.ssh/authorized_keys"
-[ -z "$HOST_KEY" ] || install -m 600 "$HOST_LAN/key" "$root/root/.ssh/id_ed25519"
+cp "$HOST_LAN/key.pub" "$home/.ssh/authorized_keys"
+[ -z "$HOST_KEY" ] || install -m 600 "$HOST_LAN/key" "$home/.ssh/id_ed25519"
 {
     echo "export PATH=$HOST_PROJECT_ENVIRONMENT/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8"
     echo "export HF_HUB_OFFLINE=1 DS_BUILD_OPS=0 OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0"
-} >"$root/root/.bashrc"
-echo '. ~/.bashrc' >"$root/root/.profile"
+} >"$home/.bashrc"
+echo '. ~/.bashrc' >"$home/.profile"
 
 ip link set lo up
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.01; done

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from databases import PASSWORD, USER, postgres
-from finesearch.cli import _as_typed, parser
 from finesearch.errors import PlanError, RunConflictError, StorageError
 from finesearch.plan import Plan, parse_plan
 from finesearch.run import open_conductor
@@ -129,6 +128,11 @@ def test_a_password_in_a_plan_is_refused_and_none_stands_in_the_command() -> Non
     assert "study: postgresql+psycopg://ada@host/db?sslmode=require" in plan.to_yaml()
     assert parse_plan(plan.to_yaml()) == plan
     assert plan.differences(plan_in(Path("runs"))) == []
-    typed = _as_typed(parser().parse_args(["search", "a.yaml", "--set", f"study={url}", "--set", "budget.trials=3"]))
-    assert "hidden" not in " ".join(typed)
-    assert "budget.trials=3" in typed
+    with pytest.raises(
+        PlanError, match=r"(?s)--set study=.*: study: expected no secret, .* FINESEARCH_STUDY"
+    ) as refused:
+        parse_plan(plan.to_yaml(), overrides=[f"study={url}"])
+    assert "hidden" not in refused.value.message
+    with pytest.raises(PlanError, match=r"study: expected no secret") as refused:
+        Plan(**{**{name: getattr(plan, name) for name in type(plan).model_fields}, "study": url})
+    assert "hidden" not in refused.value.message

@@ -12,7 +12,7 @@ from finesearch.doctor.finding import Finding, bad, exit_status, render
 from finesearch.doctor.limits import check_waiting, limit_findings
 from finesearch.doctor.machines import machine_findings, read_constraints
 from finesearch.doctor.nodes import node_findings
-from finesearch.doctor.storage import Probe, probe_storage, storage_findings, storage_folder
+from finesearch.doctor.storage import storage_findings, try_storage
 from finesearch.errors import FinesearchError, InputError
 from finesearch.plan import Plan, load_plan
 from finesearch.tuning import cluster
@@ -41,19 +41,12 @@ def examine(space: Path | None, storage: str | None) -> list[Finding]:
     """
     plan, problems = _read(space, storage)
     where = plan.storage if plan is not None else storage or "runs"
-    folder = storage_folder(where)
-    if folder is None:
-        return _examine(plan, problems, where, None)
-    with probe_storage(folder) as probe:
-        return _examine(plan, problems, where, probe)
-
-
-def _examine(plan: Plan | None, problems: list[Finding], storage: str, probe: Probe | None) -> list[Finding]:
+    tried = try_storage(where)
     here, joins = describe_machine(), bool(os.environ.get("RAY_ADDRESS"))
     known: ClusterFacts | None = None
     try:
         if joins:
-            known = examine_cluster(None if probe is None else probe.file)
+            known = examine_cluster(tried.usable)
         machines = [here] if known is None else known.machines or [here]
         findings = [*machine_findings(machines, read_constraints()), check_token(find_token(), joins)]
         if known is not None:
@@ -70,7 +63,7 @@ def _examine(plan: Plan | None, problems: list[Finding], storage: str, probe: Pr
     finally:
         if joins:
             cluster.leave()
-    findings += [*storage_findings(storage, probe, known), *problems]
+    findings += [*storage_findings(tried, known), *problems]
     if plan is not None:
         findings += limit_findings(plan, _own_capacity(here) if known is None else known.capacity)
     return findings

@@ -6,8 +6,8 @@ import urllib.error
 import urllib.request
 
 from finesearch.doctor.finding import Finding, bad, ok, warn
+from finesearch.tuning.addresses import can_connect, own_addresses
 from finesearch.tuning.cluster_facts import ClusterFacts
-from finesearch.tuning.examiner import can_connect, own_addresses
 from finesearch.tuning.token_file import Token
 
 DASHBOARD_PORT = 8265

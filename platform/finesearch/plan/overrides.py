@@ -7,6 +7,7 @@ from typing import Any
 from finesearch.errors import PlanError
 from finesearch.plan.problems import KeyPath, Problems, dotted, shown
 from finesearch.plan.yaml_text import read_yaml
+from finesearch.secrets import redact
 
 
 def apply_overrides(
@@ -34,7 +35,7 @@ class _Overlay:
         self.problems = problems
 
     def apply(self, override: str) -> None:
-        label = f"--set {override}"
+        label = f"--set {redact(override)}"
         key, equals, text = override.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):

@@ -15,7 +15,6 @@ from finesearch.plan.secret_places import secret_problems
 from finesearch.plan.sections import BudgetPlan, Objective, ReportPlan, SearchPlan, TrainingPlan
 from finesearch.plan.space import Space
 from finesearch.plan.space_reading import parse_space
-from finesearch.plan.study_url import without_password
 from finesearch.plan.task_section import TaskPlan
 from finesearch.plan.tracking_section import TrackingPlan
 from finesearch.plan.yaml_text import write_yaml
@@ -29,7 +28,7 @@ class Plan(BaseModel):
 
     ``base`` is the folder that relative paths of data and model start from (the plan file's, unless the plan says
     otherwise). ``source`` is the file it was read from. ``storage`` is a folder or a URI. ``study`` is the URL of the
-    database that the journal lives in, where it is not SQLite; its password is never written down again.
+    database that the journal lives in, where it is not SQLite.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -100,7 +99,7 @@ class Plan(BaseModel):
             "space": self.space.to_plain(),
             **{key: section for key, section in sections.items() if key != "task"},
             "storage": self.storage,
-            **({} if self.study is None else {"study": without_password(self.study)}),
+            **({} if self.study is None else {"study": self.study}),
             "base": str(self.base),
         }
 

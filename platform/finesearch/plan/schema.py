@@ -6,6 +6,7 @@ from finesearch.plan.branches import SELECTORS, Branch
 from finesearch.plan.parameters import PARAMETERS, Searchable
 from finesearch.plan.plan import NAME_PATTERN
 from finesearch.plan.sections import BudgetPlan, ReportPlan, SearchPlan, TrainingPlan
+from finesearch.plan.study_url import PATTERN
 from finesearch.plan.task_section import Section, TaskPlan
 from finesearch.plan.tracking_section import TrackingPlan
 
@@ -67,7 +68,7 @@ def json_schema() -> Schema:
             },
             "study": {
                 "type": ["string", "null"],
-                "pattern": "^postgres(ql)?(\\+\\w+)?://[^/]",
+                "pattern": PATTERN,
                 "description": "URL of the PostgreSQL database that holds the study; default: SQLite.",
             },
             "base": {

@@ -4,26 +4,27 @@ import re
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from finesearch.plan.problems import Problem
+from finesearch.secrets import is_secret_in_query
 
 EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
-SECRET = re.compile(r"pass|secret|token|key$", re.IGNORECASE)
+PATTERN = r"^postgres(ql)?(\+\w+)?://[^/]"
 
 
 def without_password(url: str) -> str:
-    """The URL as plans, reports and messages show it.
+    """The URL as messages show it.
 
     >>> without_password("postgresql+psycopg://ada:pw@db.lan:5433/finesearch?sslmode=require&password=pw")
     'postgresql+psycopg://ada@db.lan:5433/finesearch?sslmode=require'
     """
     parts = urlsplit(url)
     account, at, host = parts.netloc.rpartition("@")
-    options = [(name, value) for name, value in parse_qsl(parts.query) if not SECRET.search(name)]
+    options = [(name, value) for name, value in parse_qsl(parts.query) if not is_secret_in_query(name)]
     return urlunsplit(parts._replace(netloc=account.partition(":")[0] + at + host, query=urlencode(options)))
 
 
 def study_problem(url: object) -> Problem | None:
     """What is wrong with ``study``; the value is not shown, since it may hold a password."""
-    if isinstance(url, str) and re.match(r"postgres(ql)?(\+\w+)?://[^/]", url):
+    if isinstance(url, str) and re.match(PATTERN, url):
         return None
     came = "an SQLite URL" if isinstance(url, str) and url.startswith("sqlite") else "something else"
     return Problem(

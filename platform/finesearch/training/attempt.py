@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from finesearch.plan.partitions import refuse_partitioned
 from finesearch.training import checkpoints, manifest
 from finesearch.training.adaptations import Adapted, adapt
 from finesearch.training.base_model import overlay
-from finesearch.training.checkpoint_record import CheckpointRecord, read_record
 from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
 from finesearch.training.depths import check_depths, parameter_depths
 from finesearch.training.engine import EngineSettings, running_engine
@@ -22,7 +20,7 @@ from finesearch.training.global_batch import Learner
 from finesearch.training.heap import freed_pages_kept
 from finesearch.training.history import Yardstick
 from finesearch.training.optimizers import build_optimizer
-from finesearch.training.pause import IsLeaving, goes_further, newest_pause
+from finesearch.training.pause import IsLeaving
 from finesearch.training.precision import choose_precision, compute_in, move
 from finesearch.training.prefix.cache import open_prefix
 from finesearch.training.processes import Processes
@@ -30,7 +28,8 @@ from finesearch.training.prompting import trains
 from finesearch.training.prompting.attempt import run_asking
 from finesearch.training.regularizers.active import attach
 from finesearch.training.regularizers.weight_average import RAW
-from finesearch.training.shelf import Shelf, open_shelf
+from finesearch.training.remains import Remains, at_hand, find_remains
+from finesearch.training.shelf import Shelf
 from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
 from finesearch.training.trial_run import TrialRun, steps_per_epoch
 
@@ -44,48 +43,7 @@ if TYPE_CHECKING:
 Report = Callable[[Evaluation], bool]
 
 
-@dataclass(frozen=True)
-class Remains:
-    """What earlier attempts at a trial have left: the same on every rank.
-
-    ``result`` is there once the trial had ended. ``record`` is that of the checkpoint to go on from, or of
-    ``paused``, where that goes further; ``kept`` are the intact checkpoints by evaluation number.
-    """
-
-    result: TrialResult | None = None
-    record: CheckpointRecord | None = None
-    kept: dict[int, Path] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    paused: Path | None = None
-
-    @property
-    def folder(self) -> Path:
-        """What there is to go on from."""
-        assert self.record is not None
-        return self.paused or self.kept[self.record.evaluation.step]
-
-
 def run_attempt(
-    materials: Materials,
-    training: TrainingPlan,
-    yardstick: Yardstick,
-    spec: TrialSpec,
-    processes: Processes,
-    report: Report,
-    beat: Callable[[], None],
-    is_leaving: IsLeaving | None = None,
-) -> TrialResult:
-    """See ``Workbench.run``."""
-    refuse_partitioned(spec.recipe, training.zero_stage)
-    with open_shelf(spec.directory) as shelf:
-        spec = spec.model_copy(update={"directory": str(shelf.folder)})
-        result = _run_attempt(materials, training, yardstick, spec, processes, report, beat, is_leaving, shelf)
-    if result.checkpoint is None:
-        return result
-    return result.model_copy(update={"checkpoint": shelf.address(result.checkpoint)})
-
-
-def _run_attempt(
     materials: Materials,
     training: TrainingPlan,
     yardstick: Yardstick,
@@ -96,14 +54,15 @@ def _run_attempt(
     is_leaving: IsLeaving | None,
     shelf: Shelf,
 ) -> TrialResult:
-    directory = shelf.folder
+    """See ``Workbench.run``; ``spec.directory`` is the folder of the ``shelf``."""
+    refuse_partitioned(spec.recipe, training.zero_stage)
     remains = at_hand(processes.first_does(lambda: find_remains(spec, shelf)), shelf)
     history = remains.record.history if remains.record else ()
     if remains.result is not None:
         stopped = not processes.first_does(lambda: _replay(remains.result.history, report))  # type: ignore[union-attr]
         return remains.result.model_copy(update={"stopped": stopped})
     if history and not processes.first_does(lambda: _replay(history, report)):
-        return _stopped_in_replay(remains, history, yardstick, directory)
+        return _stopped_in_replay(remains, history, yardstick)
     if not trains(spec.recipe.adaptation):
         asked = run_asking(materials, training, yardstick, spec, processes, beat)
         return _ended(asked, spec, shelf, processes, report)
@@ -181,57 +140,6 @@ def _ended(result: TrialResult, spec: TrialSpec, shelf: Shelf, processes: Proces
     return result.model_copy(update={"stopped": stopped})
 
 
-def find_remains(spec: TrialSpec, shelf: Shelf) -> Remains:
-    """Look through the trial's folder. Damaged checkpoints are set aside; leftovers of interrupted writes are deleted.
-
-    Raises:
-        CheckpointError: every checkpoint is damaged, or they belong to another trial.
-    """
-    directory = shelf.folder
-    with manifest.disk_full_is_told(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        shelf.fetch()
-    checkpoints.remove_leftovers(directory, spec.attempt)
-    try:
-        intact, warnings = checkpoints.intact_checkpoints(directory)
-    finally:
-        shelf.set_aside()
-    kept = {checkpoint.step: checkpoint.path for checkpoint in intact}
-    path = directory / checkpoints.RESULT
-    if path.is_file():
-        result = TrialResult.model_validate_json(path.read_bytes())
-        if result.checkpoint is None:
-            return Remains(result=result, warnings=tuple(warnings))
-        if Path(result.checkpoint).name in {checkpoint.path.name for checkpoint in intact}:
-            return Remains(result=_at_home(result, directory), warnings=tuple(warnings))
-    resumable = [checkpoint for checkpoint in intact if checkpoint.can_resume]
-    paused = newest_pause(directory)
-    if paused is not None and resumable and not goes_further(read_record(paused), resumable[-1].step):
-        paused = None
-    if paused is None and not resumable:
-        return Remains(kept=kept, warnings=tuple(warnings))
-    source = paused or resumable[-1].path
-    record = read_record(source)
-    if record.recipe != spec.recipe or record.seed != spec.seed:
-        raise CheckpointError(
-            f"{source}: expected a checkpoint of trial {spec.number} with seed {spec.seed} and recipe "
-            f"{spec.recipe.model_dump()}, got one of trial {record.trial} with seed {record.seed} and recipe "
-            f"{record.recipe.model_dump()}. Give every trial a folder of its own."
-        )
-    kept = {step: path for step, path in kept.items() if step <= len(record.history)}
-    return Remains(record=record, kept=kept, warnings=tuple(warnings), paused=paused)
-
-
-def at_hand(remains: Remains, shelf: Shelf) -> Remains:
-    """What rank 0 found, in this process's folder, with the checkpoint to go on from."""
-    kept = {step: shelf.folder / path.name for step, path in remains.kept.items()}
-    paused = None if remains.paused is None else shelf.folder / remains.paused.name
-    here = replace(remains, kept=kept, paused=paused)
-    if here.record is not None:
-        shelf.fetch_checkpoint(here.folder.name)
-    return here
-
-
 def build_model(
     materials: Materials, training: TrainingPlan, spec: TrialSpec, processes: Processes, remains: Remains
 ) -> tuple[PreTrainedModel, Adapted, tuple[str, ...]]:
@@ -292,9 +200,7 @@ def _replay(history: tuple[Evaluation, ...], report: Report) -> bool:
     return all(report(evaluation) for evaluation in history)
 
 
-def _stopped_in_replay(
-    remains: Remains, history: tuple[Evaluation, ...], yardstick: Yardstick, directory: Path
-) -> TrialResult:
+def _stopped_in_replay(remains: Remains, history: tuple[Evaluation, ...], yardstick: Yardstick) -> TrialResult:
     best = yardstick.best(tuple(evaluation for evaluation in history if evaluation.step in remains.kept))
     return TrialResult(
         stopped=True,
@@ -340,12 +246,6 @@ def _finish(shelf: Shelf, result: TrialResult, attempt: int) -> None:
         replace_synced(directory / checkpoints.RESULT, result.model_dump_json(indent=1).encode())
     checkpoints.remove_all_but(directory, {checkpoint} if checkpoint else set(), attempt)
     checkpoints.drop_resume_state(directory)
-
-
-def _at_home(result: TrialResult, directory: Path) -> TrialResult:
-    """The result with its checkpoint where the trial's folder is now."""
-    assert result.checkpoint is not None
-    return result.model_copy(update={"checkpoint": str(directory / Path(result.checkpoint).name)})
 
 
 def _count(model: Any) -> tuple[int, int]:

@@ -69,14 +69,20 @@ class Workbench:
         from finesearch.training.engine import exempt_from_collection, release_memory
         from finesearch.training.processes import join
         from finesearch.training.randomness import isolated_generators
+        from finesearch.training.shelf import open_shelf
 
         self._prepare()
         processes = join(self.training.gpus_per_worker, self.training.workers_per_trial)
         try:
             with self._threads(), isolated_generators(spec.seed):
-                return run_attempt(
-                    self._materials, self.training, self.yardstick, spec, processes, report, beat, is_leaving
-                )
+                with open_shelf(spec.directory) as shelf:
+                    here = spec.model_copy(update={"directory": str(shelf.folder)})
+                    result = run_attempt(
+                        self._materials, self.training, self.yardstick, here, processes, report, beat, is_leaving, shelf
+                    )
+                if result.checkpoint is None:
+                    return result
+                return result.model_copy(update={"checkpoint": shelf.address(result.checkpoint)})
         finally:
             release_memory()
             if not self._is_settled:

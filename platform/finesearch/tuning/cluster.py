@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,11 +166,16 @@ def measure() -> Capacity:
 
     every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     held = [node["Resources"] for node in every if node["Alive"]]
-    # Ray divides what it found free (of the container, where there is one) between heap and object store.
-    memory = sum(int(node.get("memory", 0) + node.get("object_store_memory", 0)) for node in held)
+    memory = sum(map(memory_of, held))
     if len(held) == 1:
         memory = min(memory, psutil.virtual_memory().available)
     return Capacity(tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in held), memory)
+
+
+def memory_of(resources: Mapping[str, float]) -> int:
+    """Bytes of memory of a node, by its resources: Ray divides what it found free (of the container, where there is
+    one) between heap and object store."""
+    return int(resources.get("memory", 0) + resources.get("object_store_memory", 0))
 
 
 def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
@@ -181,26 +187,42 @@ def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
     Raises:
         PlacementError: not even one trial fits, or fewer than the plan asks for.
     """
-    training, search = plan.training, plan.search
-    workers = training.workers_per_trial
-    asked = f"{workers} worker(s) with {training.cpus_per_worker:g} CPU(s) and {training.gpus_per_worker:g} GPU(s) each"
-    fitting = sum(node.workers(training.cpus_per_worker, training.gpus_per_worker) for node in capacity.nodes)
-    most = fitting // workers
+    search = plan.search
+    most = trials_that_fit(plan, capacity.nodes)
     if most < 1:
         raise PlacementError(
-            f"{plan.name}: one trial asks for {asked}; the cluster has {capacity.describe()}, which hold {fitting} "
-            f"such worker(s). "
+            f"{plan.name}: one trial asks for {asked(plan)}; the cluster has {capacity.describe()}, which hold "
+            f"{workers_that_fit(plan, capacity.nodes)} such worker(s). "
             "Lower training.workers_per_trial, cpus_per_worker or gpus_per_worker, or join a larger cluster."
         )
     if search.concurrent_trials != "auto":
         wanted = int(search.concurrent_trials)
         if wanted > most:
             raise PlacementError(
-                f"{plan.name}: search.concurrent_trials is {wanted}, each with {asked}; the cluster has "
+                f"{plan.name}: search.concurrent_trials is {wanted}, each with {asked(plan)}; the cluster has "
                 f"{capacity.describe()}, which hold {most}. Use `auto` or at most {most}."
             )
         return wanted
     return max(1, min(most, by_memory(plan, capacity, model_bytes), plan.budget.trials))
+
+
+def asked(plan: Plan) -> str:
+    """What one trial asks for, in words."""
+    training = plan.training
+    return (
+        f"{training.workers_per_trial} worker(s) with {training.cpus_per_worker:g} CPU(s) and "
+        f"{training.gpus_per_worker:g} GPU(s) each"
+    )
+
+
+def workers_that_fit(plan: Plan, nodes: Iterable[Node]) -> int:
+    """Workers of the plan that the devices of some nodes hold."""
+    return sum(node.workers(plan.training.cpus_per_worker, plan.training.gpus_per_worker) for node in nodes)
+
+
+def trials_that_fit(plan: Plan, nodes: Iterable[Node]) -> int:
+    """Trials of the plan that the devices of some nodes hold, however many the plan wants."""
+    return workers_that_fit(plan, nodes) // plan.training.workers_per_trial
 
 
 def by_memory(plan: Plan, capacity: Capacity, model_bytes: int) -> int:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finesearch.errors import InputError
+from finesearch.storage import Place
 from finesearch.tuning import cluster
-from finesearch.tuning.examiner import Examiner, can_connect
+from finesearch.tuning.addresses import can_connect
+from finesearch.tuning.examiner import Examiner
 from finesearch.tuning.machine_facts import MachineFacts
+from finesearch.tuning.reach import measure_reach
 
 START_S = 60.0
 """That an actor may take to come up on a node, the package to travel there, and torch to be imported."""
@@ -61,20 +65,21 @@ class ClusterFacts:
     nodes: tuple[NodeFacts, ...]
     links: tuple[Link, ...] = ()
     without_storage: tuple[str, ...] = ()
-    """Addresses of the nodes that did not find a file which this process wrote into the storage."""
+    """Nodes that do not reach the storage as this one does, each with what it found."""
 
     @property
     def machines(self) -> list[MachineFacts]:
         return [node.machine for node in self.nodes if node.machine is not None]
 
 
-def examine_cluster(probe: tuple[str, str] | None) -> ClusterFacts:
+def examine_cluster(storage: Path | Place | None) -> ClusterFacts:
     """Join the cluster of ``RAY_ADDRESS`` and examine it; :func:`~finesearch.tuning.cluster.leave` ends it.
 
-    probe: path and content of a file in the storage, which every node should find.
+    storage: a folder, or place in an object store, that this machine can write, and every node should.
 
     Raises:
         InputError: the cluster cannot be joined.
+        StorageError: this machine cannot write the object store after all.
     """
     dashboard = join()
     every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -85,16 +90,15 @@ def examine_cluster(probe: tuple[str, str] | None) -> ClusterFacts:
     port = int(dashboard.rpartition(":")[2]) if dashboard else 0
     nodes = tuple(_examine(node, actors[node["NodeID"]], first_words[node["NodeID"]], heads, port) for node in alive)
     able = [node for node in nodes if not node.problem]
-    without = []
-    if probe is not None:
-        without = [node.address for node in able if not _can_read(actors[node.node_id], *probe)]
+    reached = [] if storage is None else measure_reach(storage)
+    without = tuple(f"{each.node} {each.problem}" for each in reached if each.problem is not None)
     links = [_reach(able[0], other, actors, "gloo") for other in able[1:]]
     has_gpus = [node for node in able if node.machine is not None and node.machine.gpus]
     links += [_reach(has_gpus[0], other, actors, "nccl") for other in has_gpus[1:]]
     for actor in actors.values():
         ray.kill(actor)
     return ClusterFacts(
-        ray.get_runtime_context().gcs_address, dashboard, cluster.measure(), nodes, tuple(links), tuple(without)
+        ray.get_runtime_context().gcs_address, dashboard, cluster.measure(), nodes, tuple(links), without
     )
 
 
@@ -156,13 +160,6 @@ def _skew(actor: Any) -> tuple[float, float]:
         asked.append(((after - before) / 2, theirs - (before + after) / 2))
     within, skew = min(asked)
     return skew, within
-
-
-def _can_read(actor: Any, path: str, content: str) -> bool:
-    try:
-        return bool(ray.get(actor.can_read.remote(path, content), timeout=START_S))
-    except ray.exceptions.RayError:
-        return False
 
 
 def _reach(first: NodeFacts, second: NodeFacts, actors: dict[str, Any], backend: str) -> Link:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
-import ray
-
+from finesearch.tuning.addresses import can_connect, free_address, own_addresses
 from finesearch.tuning.machine_facts import MachineFacts, describe_machine
 
 REDUCED = 1 << 18
@@ -29,21 +25,11 @@ class Examiner:
 
     def offer(self) -> tuple[str, int]:
         """Address of this node and a port of it that is free now."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-            return address, int(probe.getsockname()[1])
+        return free_address()
 
     def can_connect(self, hosts: list[str], port: int) -> bool:
         """Whether anybody takes a TCP connection at the port of one of these addresses; this node's own where none."""
         return any(can_connect(host, port) for host in hosts or own_addresses())
-
-    def can_read(self, path: str, content: str) -> bool:
-        """Whether a file is there with this content."""
-        try:
-            return Path(path).read_text() == content
-        except OSError:
-            return False
 
     def all_reduce(self, rank: int, address: str, port: int, backend: str, limit_s: float) -> tuple[float, str]:
         """Sum a megabyte over two processes: the seconds of the second sum, and what went wrong (empty: nothing)."""
@@ -67,29 +53,3 @@ class Examiner:
             if dist.is_initialized():
                 dist.destroy_process_group()
         return seconds, "" if total == 4.0 * REDUCED else f"the sum is {total}, not {4.0 * REDUCED}"
-
-
-def can_connect(host: str, port: int, timeout_s: float = 2.0) -> bool:
-    """Whether anybody takes a TCP connection there."""
-    try:
-        with socket.create_connection((host, port), timeout=timeout_s):
-            return True
-    except OSError:
-        return False
-
-
-def own_addresses() -> list[str]:
-    """Addresses under which others may reach this machine."""
-    import psutil
-
-    found: list[Any] = [entry for entries in psutil.net_if_addrs().values() for entry in entries]
-    return [entry.address for entry in found if entry.family == socket.AF_INET and not is_loopback(entry.address)]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from its own machine alone.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("10.0.0.7")
-    (True, True, False)
-    """
-    return host == "localhost" or host == "::1" or host.startswith("127.")

@@ -8,8 +8,6 @@ of writing: clocks of machines are never compared. What is not renewed for ``EXP
 from __future__ import annotations
 
 import json
-import os
-import socket
 import threading
 import time
 import uuid
@@ -19,6 +17,7 @@ from types import TracebackType
 
 from finesearch.errors import FinesearchError, RunConflictError, StorageError
 from finesearch.storage import Place
+from finesearch.tuning.lock import describe, identity
 
 RENEW_S, EXPIRES_S, LOOK_EVERY_S = 15.0, 60.0, 1.0
 
@@ -63,11 +62,11 @@ class RunLease:
                 return
             if first is None:
                 first = others
-                who = _describe(self._drivers.read(next(iter(others))))
+                who = describe(self._drivers.read(next(iter(others))) or b"")
                 say(f"{self._run.shown}: {who} was at work on it; seeing for {EXPIRES_S:g} s whether it still is")
             renewed = [name for name, at in others.items() if first.get(name) != at]
             if renewed or time.monotonic() - began > 2 * EXPIRES_S:
-                holder = _describe(self._drivers.read((renewed or list(others))[0]))
+                holder = describe(self._drivers.read((renewed or list(others))[0]) or b"")
                 with suppress(StorageError):
                     self._drivers.delete_file(self._name)
                 raise RunConflictError(
@@ -94,7 +93,7 @@ class RunLease:
         return alive
 
     def _show(self) -> None:
-        told = {"host": socket.gethostname(), "pid": os.getpid(), "since": self._since, "home": self._home}
+        told = {**identity(self._since), "home": self._home}
         self._drivers.write(self._name, json.dumps(told).encode())
 
     def _renew(self) -> None:
@@ -102,7 +101,7 @@ class RunLease:
             try:
                 shown = self._drivers.files()
                 if self._name not in shown and shown:
-                    holder = _describe(self._drivers.read(next(iter(shown))))
+                    holder = describe(self._drivers.read(next(iter(shown))) or b"")
                     self.on_lost(
                         StorageError(
                             f"{self._run.shown}: this driver could not be seen for {EXPIRES_S:g} s, and another has "
@@ -121,12 +120,3 @@ class RunLease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
-
-
-def _describe(holder: bytes | None) -> str:
-    try:
-        known = json.loads(holder or b"")
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known["since"]))
-        return f"process {known['pid']} on {known['host']}, since {since}"
-    except (ValueError, KeyError):
-        return "it left no name"

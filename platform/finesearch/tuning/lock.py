@@ -9,6 +9,7 @@ import socket
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from finesearch.errors import RunConflictError
 
@@ -30,12 +31,12 @@ class RunLock:
             holder = self._file.read()
             self._file.close()
             raise RunConflictError(
-                f"{folder}: another driver is working on this run: {_describe(holder)}. Wait for it or end it "
+                f"{folder}: another driver is working on this run: {describe(holder)}. Wait for it or end it "
                 "first, or "
                 "search under another name with --name."
             ) from None
         self._file.truncate(0)
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}, self._file)
+        json.dump(identity(time.time()), self._file)
         self._file.flush()
 
     def release(self) -> None:
@@ -51,7 +52,13 @@ class RunLock:
         self.release()
 
 
-def _describe(holder: str) -> str:
+def identity(since: float) -> dict[str, Any]:
+    """What a driver leaves where it holds a run; ``since`` is Unix time."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
+
+
+def describe(holder: str | bytes) -> str:
+    """A holder's identity in words."""
     try:
         known = json.loads(holder)
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known["since"]))

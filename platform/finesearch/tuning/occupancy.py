@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from finesearch.tuning.cluster import Capacity, Node
+from finesearch.tuning.cluster import Capacity, Node, memory_of
 
 WANTED = "finesearch-wants-room"
 """How names of placement groups begin that only ask for nodes: see ``wanted.py``."""
@@ -109,8 +109,7 @@ def read_occupancy() -> Occupancy:
                 total=counted(resources),
                 free=summed([counted(free.get(key, {})), asked]),
                 ours=ours,
-                # Ray divides what it found free (of the container, where there is one) between heap and object store.
-                memory_bytes=int(resources.get("memory", 0) + resources.get("object_store_memory", 0)),
+                memory_bytes=memory_of(resources),
                 is_leaving=key in leaving,
                 others=others,
                 actors=tuple(sorted(set(actors.get(key, ())))),

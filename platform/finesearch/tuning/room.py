@@ -18,10 +18,10 @@ from dataclasses import replace
 from finesearch.errors import PlacementError
 from finesearch.plan import Plan
 from finesearch.tuning import cluster
-from finesearch.tuning.cluster import Capacity
+from finesearch.tuning.cluster import Capacity, asked, trials_that_fit
 from finesearch.tuning.conductor import Conductor
 from finesearch.tuning.occupancy import Occupancy, read_occupancy
-from finesearch.tuning.waiting import asked, summarize
+from finesearch.tuning.waiting import summarize
 from finesearch.tuning.wanted import Answer, Wanted
 
 LOOK_EVERY_S = 2.0
@@ -66,7 +66,7 @@ def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementEr
             capacity = cluster.measure()
             with contextlib.suppress(PlacementError):
                 return capacity, cluster.fit_concurrency(plan, capacity, model_bytes)
-            there = most_trials(plan, capacity)
+            there = trials_that_fit(plan, capacity.nodes)
             wanted.ask(missing - there)
             answer = wanted.answer()
             waited_s = time.monotonic() - began
@@ -90,16 +90,9 @@ def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementEr
         wanted.end()
 
 
-def most_trials(plan: Plan, capacity: Capacity) -> int:
-    """Trials that the devices hold, whatever the plan wants."""
-    training = plan.training
-    workers = sum(node.workers(training.cpus_per_worker, training.gpus_per_worker) for node in capacity.nodes)
-    return workers // training.workers_per_trial
-
-
 def fitting(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
     """Trials at once in the middle of a search: as many as there is room for, one at least, no more than are wanted."""
-    most = max(1, most_trials(plan, capacity))
+    most = max(1, trials_that_fit(plan, capacity.nodes))
     if plan.search.concurrent_trials != "auto":
         return min(most, int(plan.search.concurrent_trials))
     return max(1, min(most, cluster.by_memory(plan, capacity, model_bytes), plan.budget.trials))
@@ -171,7 +164,7 @@ class Following:
             wanted = min(wanted, int(self._plan.search.concurrent_trials))
         # Worker groups that wait ask for themselves.
         is_enough = occupancy.waiting or self._conductor.closing
-        more = 0 if is_enough else wanted - max(1, most_trials(self._plan, occupancy.capacity))
+        more = 0 if is_enough else wanted - max(1, trials_that_fit(self._plan, occupancy.capacity.nodes))
         if now >= self._ask_at:
             self._most_asked = MOST_ASKED
         more = max(0, min(more, self._most_asked))

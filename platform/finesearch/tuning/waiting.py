@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from finesearch.plan import Plan
-from finesearch.tuning.cluster import Node
-from finesearch.tuning.occupancy import Devices, Occupancy, read_occupancy, summed
+from finesearch.tuning.cluster import Node, asked, trials_that_fit
+from finesearch.tuning.occupancy import Devices, Occupancy, summed
 
 ACTORS_NAMED = 3
 
 
-def explain_waiting(plan: Plan) -> list[str]:
-    """Lines about the joined cluster: what a trial of the plan asks for, how many fit now, and each node's account.
-
-    Ray must be connected.
-    """
-    return explain(plan, read_occupancy())
-
-
 def explain(plan: Plan, occupancy: Occupancy) -> list[str]:
-    """The same of a cluster that was looked at before."""
+    """Lines about a cluster: what a trial of the plan asks for, how many fit now, and each node's account."""
     lines = [f"a trial asks for {asked(plan)}; {fitting_now(plan, occupancy)} of them fit into what is free"]
     for machine in occupancy.machines:
         account = [f"{amount(machine.free, machine.total)} free"]
@@ -52,25 +44,14 @@ def summarize(plan: Plan, occupancy: Occupancy) -> str:
     return "; ".join(parts) + ")"
 
 
-def asked(plan: Plan) -> str:
-    """What one trial asks for, in words."""
-    training = plan.training
-    return (
-        f"{training.workers_per_trial} worker(s) with {training.cpus_per_worker:g} CPU(s) and "
-        f"{training.gpus_per_worker:g} GPU(s) each"
-    )
-
-
 def fitting_now(plan: Plan, occupancy: Occupancy) -> int:
     """Trials that what is free would hold at this moment."""
-    training = plan.training
     nodes = [
         Node(machine.free.get("CPU", 0.0), machine.free.get("GPU", 0.0))
         for machine in occupancy.machines
         if not machine.is_leaving
     ]
-    workers = sum(node.workers(training.cpus_per_worker, training.gpus_per_worker) for node in nodes)
-    return workers // training.workers_per_trial
+    return trials_that_fit(plan, nodes)
 
 
 def amount(devices: Devices, total: Devices | None = None) -> str:

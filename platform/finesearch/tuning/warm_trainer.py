@@ -8,7 +8,6 @@ to hand out shards of Ray Data sets, of which there are none.
 from __future__ import annotations
 
 import os
-import socket
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +18,8 @@ from ray.train.backend import Backend
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.util import TrainingFramework
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from finesearch.tuning.addresses import free_address
 
 COLLECTIVE_TIMEOUT_S, LEAVING_TIMEOUT_S = 1800.0, 30.0
 
@@ -68,15 +69,6 @@ class _ProcessGroupBackend(Backend):
             ray.get(worker_group.execute_async(leave), timeout=LEAVING_TIMEOUT_S)
         except GetTimeoutError:
             return  # a worker hangs; it is about to be ended
-
-
-def free_address() -> tuple[str, int]:
-    """Address of this node, and a port that nobody listens on."""
-    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind(("", 0))
-        return address, int(probe.getsockname()[1])
 
 
 def join(backend: str, address: str, port: int) -> None:
