@@ -29,6 +29,8 @@ chmod 600 ~/.ray/auth_token
 # The other nodes may have other homes.
 RAY_AUTH_TOKEN=$(cat ~/.ray/auth_token)
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+# Ray writes its own dashboards for Grafana beside ours.
+export RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR=~/finesearch/cluster/grafana
 # Nodes that load their environment over a busy network come late.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 # Nobody else's, whoever used /tmp/ray before.

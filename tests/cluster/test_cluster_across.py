@@ -7,9 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("hosts")
-
 from host_ray import bring_environment, bring_project, make_token, report_of, start_head, start_worker, submit
 from hosts import Host, Lan, quoted, require_hosts
 

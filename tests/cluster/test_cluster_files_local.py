@@ -74,6 +74,7 @@ def test_a_token_is_demanded_and_the_dashboard_is_on_loopback(name: str) -> None
     for needed in (
         "RAY_AUTH_MODE=token", "RAY_JOB_STOP_WAIT_TIME_S=60", "RAY_enable_autoscaler_v2=0",
         "--dashboard-host=127.0.0.1", "--dashboard-port=8265",
+        'RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR="$PWD/cluster/grafana"',
     ):  # fmt: skip
         assert needed in head.split()
     for command in (head, *config["worker_start_ray_commands"][-1:]):

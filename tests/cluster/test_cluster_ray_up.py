@@ -69,6 +69,11 @@ def test_ssh_yaml_from_nothing_to_report_and_nothing_left(lan: Lan) -> None:
         head.run("sleep 1")
     assert nodes_alive(head) == 2, head.run("tail -50 /tmp/ray/session_latest/logs/monitor*").stdout
 
+    boards = head.run("ls ~/finesearch/cluster/grafana").stdout.split()
+    assert {"finesearch.json", "default_grafana_dashboard.json", "train_grafana_dashboard.json"} <= set(boards)
+    provisioned = "/tmp/ray/session_latest/metrics/grafana/provisioning/dashboards/default.yml"
+    assert "/root/finesearch/cluster/grafana" in head.run(f"cat {provisioned}").stdout
+
     for host in (head, worker):
         assert host.run("stat -c %a ~/.ray/auth_token").stdout == "600\n"
     assert head.run("cat ~/.ray/auth_token").stdout == worker.run("cat ~/.ray/auth_token").stdout
@@ -95,7 +100,7 @@ def test_ssh_yaml_from_nothing_to_report_and_nothing_left(lan: Lan) -> None:
     hello = "RAY_AUTH_MODE=token ray job submit --address http://localhost:8265 -- hostname"
     assert f"\n{head.name}\n" in desk.run(hello).stdout
     wrong = "mkdir -p /tmp/wrong/.ray && echo wrong >/tmp/wrong/.ray/auth_token && HOME=/tmp/wrong"
-    assert "403" in desk.run(f"{wrong} {hello}", check=False).stdout
+    assert "Forbidden: Invalid authentication token" in desk.run(f"{wrong} {hello}", check=False).stdout
 
     desk.run("cd project && ray down -y cluster/ssh.yaml", timeout_s=120)
     assert not rays(head)

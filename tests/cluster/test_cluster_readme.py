@@ -20,7 +20,7 @@ from finesearch.cli import parser
 README = (ROOT / "cluster" / "README.md").read_text(encoding="utf-8")
 SECTIONS = {"local.yaml", "ssh.yaml", "aws.yaml", "gcp.yaml", "kubernetes.yaml", "slurm.sh"}
 # Of programs that are not installed here; whoever changes such a command tries it where they are.
-UNCHECKED = {"docker", "gcloud", "kubectl", "xdg-open"}
+UNCHECKED = {"docker", "gcloud", "grafana", "kubectl", "prometheus", "xdg-open"}
 
 
 def section(name: str) -> str:

@@ -111,6 +111,7 @@ def test_nothing_starts_open() -> None:
         assert secret == {"name": "finesearch", "key": "auth_token"}
     head = {given["name"]: given.get("value") for given in containers[0]["env"]}
     assert head["RAY_JOB_STOP_WAIT_TIME_S"] == "60"
+    assert head["RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR"] == "/home/ray/finesearch/cluster/grafana"
     assert TEMPLATES["head"]["spec"]["terminationGracePeriodSeconds"] > 60
     assert CLUSTER["headGroupSpec"]["serviceType"] == "ClusterIP"
     assert "RAY_AUTH_MODE=token" in (ROOT / "cluster" / "Dockerfile").read_text(encoding="utf-8")

@@ -118,6 +118,7 @@ def test_ray_starts_with_the_token_inside_the_project(cloud: str) -> None:
         assert re.search(r"RAY_AUTH_MODE=token .*ray start", command)
     assert "--dashboard-host=127.0.0.1 --dashboard-port=8265" in head
     assert "RAY_JOB_STOP_WAIT_TIME_S=60" in head
+    assert 'RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR="$PWD/cluster/grafana"' in head
     # The head makes the token before it starts; what it made goes to every worker.
     assert any("auth_token" in command for command in config["head_setup_commands"])
     assert config["cluster_synced_files"] == ["~/.ray/auth_token"]
