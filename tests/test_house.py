@@ -6,8 +6,10 @@ import ast
 import inspect
 import os
 import pickle
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,20 @@ def test_every_exit_code_stands_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for said in ("0 a checkpoint was ranked", "1 the search failed", "2 bad input", "3 storage or disk", "130 and 143"):
         assert said in readme
+
+
+def test_every_extra_can_be_installed_under_the_constraints() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    wanted = [requirement for name, given in extras.items() if name != "dev" for requirement in given]
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*pip, "--constraint", str(ROOT / "constraints.txt"), *wanted], capture_output=True, text=True, timeout=300
+    )
+    if "Failed to establish a new connection" in done.stderr or "Name or service not known" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr[-2000:]
+    pinned = set((ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-").splitlines())
+    installed = re.search(r"^Would install (.*)$", done.stdout, re.MULTILINE)
+    for package in installed[1].split() if installed else []:
+        name, _, version = package.rpartition("-")
+        assert f"{name}=={version}".lower().replace("_", "-") in pinned, f"{package} is not held"

@@ -144,10 +144,30 @@ def test_a_trial_that_gets_further_each_time_is_handed_out_again_and_again(tmp_p
             assert await box.take(f"incarnation {step}", 0, 0) is not None
             await box.answer(generation, step, True)
             assert await box.report(generation, step, evaluation(step)) is True
-        # What it reports again after a restart is not new: from the same place it may fail twice more.
-        for attempt in range(1, HAND_OUTS):
+        # What it reports again after a restart is not new: from the same place it may fail so often and no more.
+        for attempt in range(HAND_OUTS):
             assert await box.take(f"again {attempt}", 0, 0) is not None
             assert await box.report(generation, 1, evaluation(1)) is True
+        assert await box.take("one too many", 0, 0, QUICK) is None
+        event = await box.next_event(generation)
+        while event is not None and event["kind"] == "evaluation":
+            event = await box.next_event(generation)
+        assert event is not None
+        assert "died 3 times in a row without a new evaluation" in event["reason"]
+
+    asyncio.run(story())
+
+
+def test_a_trial_that_got_further_and_is_put_back_has_as_many_tries_as_any(tmp_path: Path) -> None:
+    async def story() -> None:
+        box = Mailbox()
+        generation = await box.post(job(tmp_path))
+        assert await box.take("first", 0, 0) is not None
+        await box.answer(generation, 1, True)
+        assert await box.report(generation, 1, evaluation(1)) is True
+        await box.put_back(generation, "first")
+        for attempt in range(HAND_OUTS):
+            assert await box.take(f"again {attempt}", 0, 0) is not None
         assert await box.take("one too many", 0, 0, QUICK) is None
 
     asyncio.run(story())

@@ -111,8 +111,8 @@ class Mailbox:
                 if self._handed_out >= HAND_OUTS:
                     self._end(
                         "failed",
-                        f"its worker died {HAND_OUTS} times while running it (killed, out of memory, a crash in native "
-                        "code or a hang); see the worker logs",
+                        f"its worker died {HAND_OUTS} times in a row without a new evaluation (killed, out of memory, "
+                        "a crash in native code or a hang); see the worker logs",
                     )
                     return None
                 self._handed_out += 1
@@ -144,7 +144,7 @@ class Mailbox:
                 return True  # the journal has it from before; a resumed trial reports its history again
             if step not in self._sent:
                 self._sent.add(step)
-                self._handed_out = 1  # it got further than ever before: whatever killed its workers is not the trial
+                self._handed_out = 0  # it got further than ever before: whatever killed its workers is not the trial
                 self._events.append({"kind": "evaluation", **payload})
                 self._changed.notify_all()
             self._working = False
@@ -169,7 +169,7 @@ class Mailbox:
         and this time does not count. Every rank may say so."""
         async with self._changed:
             if generation == self._generation and self._holder == incarnation and not self._finished:
-                self._handed_out -= 1
+                self._handed_out = max(0, self._handed_out - 1)
                 self._holder, self._working = None, False
 
     async def beat(self, generation: int) -> None:
