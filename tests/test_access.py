@@ -137,8 +137,9 @@ def test_no_secret_gets_out_of_a_search(head: Head) -> None:
     variables = {*CANARIES, "FINESEARCH_STUDY", "FINESEARCH_TEST_STORAGE"}
     assert variables <= set(refused["logs"].split()), "the canaries were where they could get out"
     assert "storage: expected no secret" in refused["logs"]
-    # A database that nobody serves, for its errors: what the search makes of it is told elsewhere.
+    # A database that nobody serves, for its errors.
     unserved = head.finish(search(head, "tiny.yaml", f". {kept}"))
+    assert unserved["driver_exit_code"] == 3, unserved["logs"]
 
     report = head.home / "project" / "reports" / "tiny" / "report.json"
     assert "platform/search.py tiny.yaml" in json.loads(report.read_text())["reproduction"]["command"]
