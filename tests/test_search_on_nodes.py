@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from clusters import ROOT, free_port, processes_of, ray_folder
+from clusters import ROOT, processes_of, ray_folder
 from nodes import Nodes, nodes, wait_for
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
@@ -31,12 +31,8 @@ WIDE = ("training.workers_per_trial=2",)
 
 @pytest.fixture
 def cluster() -> Iterator[Nodes]:
-    """A head without CPUs, so that trials run on the nodes that a test adds.
-
-    With the dashboard: Ray Train's cleaner, which outlives a driver that was killed, asks it whether that is dead.
-    """
-    dashboard = ["--include-dashboard=True", f"--dashboard-port={free_port()}"]
-    with ray_folder() as folder, nodes(folder, options=dashboard) as made:
+    """A head without CPUs, so that trials run on the nodes that a test adds."""
+    with ray_folder() as folder, nodes(folder) as made:
         yield made
 
 

@@ -32,7 +32,7 @@ def settings() -> GroupSettings:
 
 def trainer() -> object:
     service = {"service": Service(None, settings().make_bench, False, "group", "light")}
-    return WarmTrainer(serve, train_loop_config=service, backend_config=ProcessGroup("gloo"))
+    return WarmTrainer(serve, train_loop_config=service, backend_config=ProcessGroup("gloo"), mailbox=None)
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,5 @@ def test_what_such_a_process_holds_imports_no_torch(held: functools.partial[obje
 def test_no_process_is_started_for_data_sets_that_do_not_exist() -> None:
     names = {type(callback).__name__ for callback in trainer()._create_default_callbacks()}  # type: ignore[attr-defined]
     assert "DatasetsCallback" not in names
-    assert {"BackendSetupCallback", "AcceleratorSetupCallback", "PlacementGroupCleanerCallback"} <= names
+    assert "PlacementGroupCleanerCallback" not in names
+    assert {"BackendSetupCallback", "AcceleratorSetupCallback", "ReleaseGroup"} <= names

@@ -146,9 +146,9 @@ def leave() -> None:
 def release_groups() -> None:
     """Take back the devices that ended worker groups of this driver still hold.
 
-    Ray Train leaves that to a helper of each group, which looks for the Ray of its host and fails where there are two
-    of them; final scoring would then wait for devices for ever. Ids of placement groups end in that of their job, so
-    that nothing of others on the cluster is touched.
+    Groups give them back when they end; one whose controller died while it started has told nobody what it held, and
+    final scoring would wait for devices for ever. Ids of placement groups end in that of their job, so that nothing of
+    others on the cluster is touched.
     """
     import ray
     from ray.util import placement_group_table, remove_placement_group

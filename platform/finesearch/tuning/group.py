@@ -65,6 +65,7 @@ class WarmGroup:
             WarmTrainer(
                 serve,
                 train_loop_config={"service": service},
+                mailbox=self._mailbox,
                 backend_config=ProcessGroup("nccl" if settings.gpus_per_worker else "gloo"),
                 scaling_config=ScalingConfig(
                     num_workers=settings.workers,

@@ -2,7 +2,7 @@
 
 ``TorchTrainer`` imports torch in whatever process names it: in the trial actor and in Ray Train's controller, which
 compute nothing with it. Here the workers alone import it, when they join their process group. And no process is started
-to hand out shards of Ray Data sets, of which there are none.
+to hand out shards of Ray Data sets, of which there are none. Devices are given back by ``release``.
 """
 
 from __future__ import annotations
@@ -16,20 +16,30 @@ from ray.exceptions import GetTimeoutError
 from ray.train import BackendConfig, get_context
 from ray.train.backend import Backend
 from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.util import TrainingFramework
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from finesearch.tuning.addresses import free_address
+from finesearch.tuning.release import ReleaseGroup
 
 COLLECTIVE_TIMEOUT_S, LEAVING_TIMEOUT_S = 1800.0, 30.0
 
 
 class WarmTrainer(DataParallelTrainer):
-    """Runs a function on all workers of a group; see ``ProcessGroup`` for what they have in common."""
+    """Runs a function on all workers of a group; see ``ProcessGroup`` for what they have in common.
+
+    mailbox: that of the group.
+    """
+
+    def __init__(self, *arguments: Any, mailbox: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._mailbox = mailbox
 
     def _create_default_callbacks(self) -> list[Any]:
         every: list[Any] = super()._create_default_callbacks()
-        return [callback for callback in every if not isinstance(callback, DatasetsCallback)]
+        others = (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [ReleaseGroup(self._mailbox), *(callback for callback in every if not isinstance(callback, others))]
 
 
 class ProcessGroup(BackendConfig):

@@ -1,0 +1,98 @@
+"""Giving back the devices of a worker group whose Ray Train controller died, whatever ended it.
+
+Ray removes a placement group by itself once the actor that asked for it and the whole job are dead, so a trial actor
+that is killed in the middle of a search would keep its devices. Ray Train has a helper for that, which asks the
+dashboard, fails where there is none or where a second Ray runs on the host, and ends its thread instead of its
+process once it has done its work (2.60). The one here asks Ray's control store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import ray
+from ray._common.constants import HEAD_NODE_RESOURCE_NAME
+from ray._private.state import state
+from ray.exceptions import RayActorError
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+from ray.util import remove_placement_group
+
+WATCH_S = 1.0
+
+
+class GroupReleaser:
+    """An asyncio actor that outlives the controller that made it, and ends soon after."""
+
+    def __init__(self) -> None:
+        self._held: Any = None
+        self._over = asyncio.Event()
+
+    async def hold(self, group: Any) -> None:
+        """The placement group to give back, in place of any before."""
+        self._held = group
+
+    async def watch(self, controller: str) -> None:
+        """Wait until an actor is dead; then give back what is held, and end."""
+        while not self._over.is_set() and state.actor_table(controller).get("State", "DEAD") != "DEAD":
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), WATCH_S)
+        if self._held is not None and not self._over.is_set():
+            remove_placement_group(self._held)  # nothing happens where that was done
+        ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+
+    async def stop(self) -> None:
+        """Have ``watch`` end the actor; the controller gives its devices back itself."""
+        self._over.set()
+
+
+class GroupClosed(Exception):  # noqa: N818
+    """Nobody needs the worker group that was about to start."""
+
+
+class ReleaseGroup(ControllerCallback, WorkerGroupCallback):
+    """Runs in the controller; starts a ``GroupReleaser`` and tells it what to give back.
+
+    mailbox: that of the group, asked before workers are started: a placement group that a controller asks for when Ray
+    has counted it as dead is never removed.
+    """
+
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
+        self._releaser: Any = None
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Start the releaser on the head, since nodes come and go, and outside of the trial's placement group."""
+        self._releaser = (
+            ray.remote(GroupReleaser)
+            .options(
+                num_cpus=0,
+                lifetime="detached",
+                resources={HEAD_NODE_RESOURCE_NAME: 0.001},
+                scheduling_strategy="DEFAULT",
+            )
+            .remote()
+        )
+        self._releaser.watch.remote(ray.get_runtime_context().get_actor_id())
+
+    def before_worker_group_start(self, worker_group_context: Any) -> None:
+        """Start nothing that would be ended at once.
+
+        Raises:
+            GroupClosed, RayActorError: the mailbox is closed; it is gone.
+        """
+        if ray.get(self._mailbox.is_closed.remote()):
+            raise GroupClosed("its trial actor has no more trials for it")
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        """Tell which placement group it is."""
+        group = worker_group.get_worker_group_state().placement_group_handle.placement_group
+        ray.get(self._releaser.hold.remote(group))
+
+    async def before_controller_shutdown(self) -> None:
+        """End the releaser."""
+        try:
+            await self._releaser.stop.remote()
+        except RayActorError:
+            return  # it ends within the call
