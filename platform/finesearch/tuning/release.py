@@ -8,8 +8,7 @@ process once it has done its work (2.60). The one here asks Ray's control store.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import threading
 from typing import Any
 
 import ray
@@ -23,28 +22,33 @@ WATCH_S = 1.0
 
 
 class GroupReleaser:
-    """An asyncio actor that outlives the controller that made it, and ends soon after."""
+    """An actor that outlives the controller that made it, and ends soon after.
 
-    def __init__(self) -> None:
+    It watches from its first moment on: of a controller that dies meanwhile no further call would come.
+    """
+
+    def __init__(self, controller: str) -> None:
         self._held: Any = None
-        self._over = asyncio.Event()
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, args=(controller,), daemon=True, name="watch").start()
 
-    async def hold(self, group: Any) -> None:
+    def hold(self, group: Any) -> None:
         """The placement group to give back, in place of any before."""
         self._held = group
 
-    async def watch(self, controller: str) -> None:
-        """Wait until an actor is dead; then give back what is held, and end."""
-        while not self._over.is_set() and state.actor_table(controller).get("State", "DEAD") != "DEAD":
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._over.wait(), WATCH_S)
-        if self._held is not None and not self._over.is_set():
-            remove_placement_group(self._held)  # nothing happens where that was done
+    def stop(self) -> None:
+        """End; the controller gives its devices back itself."""
+        self._over.set()
         ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
-    async def stop(self) -> None:
-        """Have ``watch`` end the actor; the controller gives its devices back itself."""
-        self._over.set()
+    def _watch(self, controller: str) -> None:
+        while not self._over.wait(WATCH_S):
+            if state.actor_table(controller).get("State", "DEAD") == "DEAD":
+                if self._held is not None:
+                    remove_placement_group(self._held)  # nothing happens where that was done
+                # To leave from a thread would end the thread alone.
+                ray.kill(ray.get_runtime_context().current_actor)
+                return
 
 
 class GroupClosed(Exception):  # noqa: N818
@@ -72,9 +76,8 @@ class ReleaseGroup(ControllerCallback, WorkerGroupCallback):
                 resources={HEAD_NODE_RESOURCE_NAME: 0.001},
                 scheduling_strategy="DEFAULT",
             )
-            .remote()
+            .remote(ray.get_runtime_context().get_actor_id())
         )
-        self._releaser.watch.remote(ray.get_runtime_context().get_actor_id())
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
         """Start nothing that would be ended at once.
