@@ -29,7 +29,10 @@ class Controller:
         await group.ready()
         handle = Having(placement_group=group)
         state = Having(placement_group_handle=handle)
-        self.callback.after_worker_group_start(Having(get_worker_group_state=lambda: state))
+        self.group = Having(get_worker_group_state=lambda: state)
+        self.callback.after_worker_group_start(self.group)
+    async def again(self):
+        self.callback.after_worker_group_start(self.group)
     async def end(self):
         await self.callback.before_controller_shutdown()
 
@@ -57,6 +60,8 @@ told["one killed"] = [alive(), held()]
 ray.get(ended.end.remote())
 wait(lambda: "GroupReleaser" not in alive())
 told["one ended"] = [alive(), held()]
+ray.get(ended.again.remote())
+told["its releaser killed"] = alive()
 print(json.dumps(told))
 """
 
@@ -72,3 +77,4 @@ def test_a_killed_controller_keeps_no_devices() -> None:
     assert told["before"] == [[*actors, *releasers, "Mailbox"], ["CREATED", "CREATED"]]
     assert told["one killed"] == [["Controller", "GroupReleaser", "Mailbox"], ["CREATED"]]
     assert told["one ended"] == [["Controller", "Mailbox"], ["CREATED"]], "the controller gives back what it holds"
+    assert told["its releaser killed"] == ["Controller", "GroupReleaser", "Mailbox"], "there is another one"

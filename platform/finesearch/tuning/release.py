@@ -43,12 +43,16 @@ class GroupReleaser:
 
     def _watch(self, controller: str) -> None:
         while not self._over.wait(WATCH_S):
-            if state.actor_table(controller).get("State", "DEAD") == "DEAD":
+            try:
+                if state.actor_table(controller).get("State", "DEAD") != "DEAD":
+                    continue
                 if self._held is not None:
                     remove_placement_group(self._held)  # nothing happens where that was done
-                # To leave from a thread would end the thread alone.
-                ray.kill(ray.get_runtime_context().current_actor)
-                return
+            except Exception:
+                continue  # the control store is away, and may come back
+            # To leave from a thread would end the thread alone.
+            ray.kill(ray.get_runtime_context().current_actor)
+            return
 
 
 class GroupClosed(Exception):  # noqa: N818
@@ -67,7 +71,11 @@ class ReleaseGroup(ControllerCallback, WorkerGroupCallback):
         self._releaser: Any = None
 
     def after_controller_start(self, train_run_context: Any) -> None:
-        """Start the releaser on the head, since nodes come and go, and outside of the trial's placement group."""
+        """Start the releaser."""
+        self._start()
+
+    def _start(self) -> None:
+        # On the head, since nodes come and go; "DEFAULT": not in the trial's placement group, where this actor runs.
         self._releaser = (
             ray.remote(GroupReleaser)
             .options(
@@ -91,7 +99,11 @@ class ReleaseGroup(ControllerCallback, WorkerGroupCallback):
     def after_worker_group_start(self, worker_group: Any) -> None:
         """Tell which placement group it is."""
         group = worker_group.get_worker_group_state().placement_group_handle.placement_group
-        ray.get(self._releaser.hold.remote(group))
+        try:
+            ray.get(self._releaser.hold.remote(group))
+        except RayActorError:  # somebody killed it
+            self._start()
+            ray.get(self._releaser.hold.remote(group))
 
     async def before_controller_shutdown(self) -> None:
         """End the releaser."""
