@@ -138,7 +138,7 @@ def test_no_secret_gets_out_of_a_search(head: Head) -> None:
     assert variables <= set(refused["logs"].split()), "the canaries were where they could get out"
     assert "storage: expected no secret" in refused["logs"]
     # A database that nobody serves, for its errors.
-    unserved = head.finish(search(head, "tiny.yaml", f". {kept}"))
+    unserved = head.finish(search(head, "tiny.yaml --name unserved", f". {kept}"))
     assert unserved["driver_exit_code"] == 3, unserved["logs"]
 
     report = head.home / "project" / "reports" / "tiny" / "report.json"
