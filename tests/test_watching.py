@@ -120,7 +120,7 @@ def test_the_search_is_found_by_its_name(seen: Seen) -> None:
     runs = {labels["ray_train_run_name"] for labels, _ in seen.samples["ray_train_controller_state"]}
     assert runs
     assert all(name.startswith("tiny-group-") for name in runs)
-    assert re.search(r"finesearch run tiny, group-\w+-\d+, rank 0", seen.logs)
+    assert re.search(r"finesearch run tiny, group-\w+-\d+-\d+, rank 0", seen.logs)
 
 
 def test_lines_of_workers_begin_with_their_trial(seen: Seen) -> None:

@@ -8,17 +8,19 @@ process once it has done its work (2.60). The one here asks Ray's control store.
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
 import ray
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray._private.state import state
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 from ray.util import remove_placement_group
 
 WATCH_S = 1.0
+log = logging.getLogger(__name__)
 
 
 class GroupReleaser:
@@ -48,8 +50,9 @@ class GroupReleaser:
                     continue
                 if self._held is not None:
                     remove_placement_group(self._held)  # nothing happens where that was done
-            except Exception:
-                continue  # the control store is away, and may come back
+            except RayError as error:  # the control store is away, and may come back
+                log.warning("whether the controller %s lives cannot be told: %s", controller, error)
+                continue
             # To leave from a thread would end the thread alone.
             ray.kill(ray.get_runtime_context().current_actor)
             return
