@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import resource
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -130,7 +131,8 @@ class Diary:
         return self.stop_after is None or evaluation.step < self.stop_after
 
     def beat(self) -> None:
-        self.beats += 1
+        if threading.current_thread() is threading.main_thread():  # others count seconds, not steps
+            self.beats += 1
 
     @property
     def steps(self) -> list[int]:

@@ -12,6 +12,7 @@ from finesearch.errors import CheckpointError
 from finesearch.plan.partitions import refuse_partitioned
 from finesearch.training import checkpoints, manifest
 from finesearch.training.adaptations import Adapted, adapt
+from finesearch.training.alive import alive
 from finesearch.training.base_model import overlay
 from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
 from finesearch.training.depths import check_depths, parameter_depths
@@ -56,7 +57,8 @@ def run_attempt(
 ) -> TrialResult:
     """See ``Workbench.run``; ``spec.directory`` is the folder of the ``shelf``."""
     refuse_partitioned(spec.recipe, training.zero_stage)
-    remains = at_hand(processes.first_does(lambda: find_remains(spec, shelf)), shelf)
+    with alive(beat):
+        remains = at_hand(processes.first_does(lambda: find_remains(spec, shelf)), shelf)
     history = remains.record.history if remains.record else ()
     if remains.result is not None:
         stopped = not processes.first_does(lambda: _replay(remains.result.history, report))  # type: ignore[union-attr]
@@ -68,7 +70,8 @@ def run_attempt(
         return _ended(asked, spec, shelf, processes, report)
     # What was only asked must not take the memory that training needs.
     materials.asked.clear()
-    model, adapted, warnings = build_model(materials, training, spec, processes, remains)
+    with alive(beat):
+        model, adapted, warnings = build_model(materials, training, spec, processes, remains)
     regularizers = attach(model, materials.base, spec.recipe, spec.seed, processes.rank)
     precision = choose_precision(training.precision, processes.device)
     compute_in(model, precision.name, processes.device)

@@ -12,6 +12,7 @@ import torch
 
 from finesearch.data import EVALUATION_TOKENS, budget_batches, evaluation_batches, shard
 from finesearch.errors import DivergedError
+from finesearch.training.alive import paced
 from finesearch.training.global_batch import model_inputs, to_device
 from finesearch.training.processes import Processes
 from finesearch.training.randomness import derived_seed
@@ -62,15 +63,18 @@ def evaluate(
     processes: Processes,
     scoring: Scoring = AS_IT_IS,
     kept: Serving | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> Scored:
     """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
 
-    kept: outputs of frozen blocks for this split; text is generated without them.
+    kept: outputs of frozen blocks for this split; text is generated without them. beat: called after a batch, once a
+    second at most.
 
     Raises:
         DivergedError: the model's outputs are not finite.
     """
     model.train(False)
+    beat = paced(beat)
     predicted: list[tuple[int, Any]] = []
     finite, writes = True, task.is_generated and (scoring.metric is None or task.needs_text(scoring.metric))
     with torch.no_grad():
@@ -90,6 +94,7 @@ def evaluate(
                 answers = task.join(texts, answers)
             if len(rows):
                 predicted += zip(rows.tolist(), answers, strict=True)
+            beat()
     everyone = processes.gather((finite, predicted))
     if not all(each_finite for each_finite, _ in everyone):
         raise DivergedError("the model's outputs on the validation split are NaN or infinite")

@@ -15,6 +15,7 @@ import numpy as np
 from finesearch.data import training_batches
 from finesearch.errors import DivergedError
 from finesearch.training import checkpoints
+from finesearch.training.alive import alive
 from finesearch.training.checkpoint_record import CheckpointRecord, library_versions
 from finesearch.training.checkpoint_writer import WEIGHTS, CheckpointWriter
 from finesearch.training.evaluation import Scoring, evaluate
@@ -64,6 +65,7 @@ class TrialRun:
     unfreezing: Unfreezing | None = None
     kept_outputs: Serving | None = None
     history: tuple[Evaluation, ...] = ()
+    _beat: Callable[[], None] = lambda: None
     _under_way: UnderWay | None = None
     _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict)
     _loss_sum: Any = 0.0
@@ -146,15 +148,14 @@ class TrialRun:
             DiskFullError, TrialError: a checkpoint could not be written; on every rank.
             PutAside: processes are about to be taken away, and the state was written; on every rank.
         """
+        self._beat = beat
         try:
-            return self._train(report, beat, is_leaving)
+            return self._train(report, is_leaving)
         finally:
             if self._under_way is not None:
                 self._under_way.settle()
 
-    def _train(
-        self, report: Callable[[Evaluation], bool], beat: Callable[[], None], is_leaving: IsLeaving | None
-    ) -> bool:
+    def _train(self, report: Callable[[Evaluation], bool], is_leaving: IsLeaving | None) -> bool:
         first = self.evaluation_steps[len(self.history) - 1] if self.history else 0
         if self._at_step is not None:
             first = self._at_step
@@ -162,7 +163,7 @@ class TrialRun:
         resumed_at = time.perf_counter() - self._seconds
         for step in range(first, self.steps):
             self.optimize(step)
-            beat()
+            self._beat()
             if step + 1 not in self.evaluation_steps:
                 if not self._goes_on_after(step):
                     return False
@@ -221,7 +222,8 @@ class TrialRun:
         if self._under_way is None:
             return True
         sent, self._under_way = self._under_way, None
-        return sent.wait()
+        with alive(self._beat):
+            return sent.wait()
 
     def _goes_on_after(self, step: int) -> bool:
         """Look after the loss and the last evaluation's verdict, at steps at which all ranks can agree cheaply."""
@@ -316,6 +318,7 @@ class TrialRun:
                 self.writer.processes,
                 Scoring(calibrate=True, metric=self.yardstick.metric),
                 self.kept_outputs,
+                self._beat,
             )
         except DivergedError as error:
             raise DivergedError(f"{self._place(step)}: {error.message}. {self._advice}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.plan import TaskPlan, TrainingPlan
+from finesearch.training.alive import alive
 from finesearch.training.history import Yardstick
 from finesearch.training.trial import Evaluation, TrialResult, TrialSpec
 
@@ -56,7 +57,8 @@ class Workbench:
         Every rank of the trial's process group calls this with an equal ``spec``; a lone process needs no group. On
         rank 0 ``report`` is called with each evaluation, once its checkpoint is durable where one is written, and
         returns False to stop the trial; it may be called from another thread, while training goes on. Evaluations of
-        earlier attempts are reported again first. ``beat`` is called after each optimizer step. Once ``is_leaving``,
+        earlier attempts are reported again first. ``beat`` is called after each optimizer step, and
+        each second while something else is done, some of it on another thread. Once ``is_leaving``,
         which all ranks ask together, says that processes are about to be taken away, the trial's state is written.
 
         Raises:
@@ -71,14 +73,16 @@ class Workbench:
         from finesearch.training.randomness import isolated_generators
         from finesearch.training.shelf import open_shelf
 
-        self._prepare()
+        with alive(beat):
+            self._prepare()
+            materials = self._materials
         processes = join(self.training.gpus_per_worker, self.training.workers_per_trial)
         try:
             with self._threads(), isolated_generators(spec.seed):
                 with open_shelf(spec.directory) as shelf:
                     here = spec.model_copy(update={"directory": str(shelf.folder)})
                     result = run_attempt(
-                        self._materials, self.training, self.yardstick, here, processes, report, beat, is_leaving, shelf
+                        materials, self.training, self.yardstick, here, processes, report, beat, is_leaving, shelf
                     )
                 if result.checkpoint is None:
                     return result

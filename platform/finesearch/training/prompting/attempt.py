@@ -19,6 +19,7 @@ from finesearch.tasks.prompting import (
     prompting_of,
 )
 from finesearch.training import checkpoints, manifest
+from finesearch.training.alive import alive
 from finesearch.training.checkpoint_record import CheckpointRecord, library_versions
 from finesearch.training.checkpoint_writer import GENERATION
 from finesearch.training.history import Yardstick
@@ -67,11 +68,12 @@ def run_asking(
     began = time.perf_counter()
     parameters = spec.recipe.adaptation_parameters
     check_prompting(spec.recipe.adaptation, parameters, materials.task, materials.base.config, materials.base.tokenizer)
-    prompt = make_prompt(materials, asking_of(materials), spec)
     precision = choose_precision(training.precision, processes.device)
-    if prompt.method in ("likelihood", "cloze"):
-        answerer = make_answerer(materials, prompt, precision.name, processes.device)
-        prompt = prompt.model_copy(update={"max_length": answerer.fitting_field()})
+    with alive(beat):
+        prompt = make_prompt(materials, asking_of(materials), spec)
+        if prompt.method in ("likelihood", "cloze"):
+            answerer = make_answerer(materials, prompt, precision.name, processes.device)
+            prompt = prompt.model_copy(update={"max_length": answerer.fitting_field()})
     model, scored = ask(materials, prompt, precision.name, "validation", processes, beat)
     evaluation = Evaluation(
         step=STEP,
@@ -111,15 +113,18 @@ def ask(
     """The model that is asked, and how well it answers about a split."""
     asking, rows = asking_of(materials), materials.splits.plain_rows(split)
     if isinstance(asking, Written):
-        writer = make_writer(materials, asking, prompt, precision, processes.device)
+        with alive(beat):
+            writer = make_writer(materials, asking, prompt, precision, processes.device)
         return writer.model, write_split(writer, materials.tokens[split], rows, processes, beat)
     if isinstance(asking, Spoken):
-        speaker = untouched(materials, prompt, precision, processes.device)
+        with alive(beat):
+            speaker = untouched(materials, prompt, precision, processes.device)
         limit = most_tokens_of(speaker)
         return speaker, speak_split(
             Speaker(speaker, materials.base, asking, prompt, limit), materials.tokens[split], rows, processes, beat
         )
-    answerer = make_answerer(materials, prompt, precision, processes.device)
+    with alive(beat):
+        answerer = make_answerer(materials, prompt, precision, processes.device)
     if isinstance(asking, Extracting):
         return answerer.model, extract_split(answerer, asking, rows, processes, beat)
     if isinstance(asking, ComparingPairs):

@@ -10,7 +10,8 @@ import numpy as np
 
 from finesearch.tasks import make_task
 from finesearch.tasks.prompting import Spoken
-from finesearch.training.evaluation import Scoring, evaluate
+from finesearch.training.alive import alive
+from finesearch.training.evaluation import evaluate
 from finesearch.training.processes import Processes
 from finesearch.training.prompting.examples import shown_before
 from finesearch.training.prompting.prompt import Prompt
@@ -58,16 +59,12 @@ def speak_split(
 
     tokens, rows: the split as token rows and as read.
     """
-
-    def keep(text: str) -> str:
-        beat()
-        return text
-
     task, made = speaker.spoken.task, tokens
     if speaker.prompt.examples:
-        wide, made = speaker.rows(rows)  # type: ignore[assignment]
+        with alive(beat):
+            wide, made = speaker.rows(rows)  # type: ignore[assignment]
         task = wide.task
-    return evaluate(speaker.model, task, speaker.base, made, processes, Scoring(cut=keep))
+    return evaluate(speaker.model, task, speaker.base, made, processes, beat=beat)
 
 
 class MadeRows:

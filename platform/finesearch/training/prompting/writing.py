@@ -17,6 +17,7 @@ from finesearch.plan import Recipe
 from finesearch.tasks.generated import IGNORED
 from finesearch.tasks.prompting import Question, Written
 from finesearch.tasks.windows import special_frame
+from finesearch.training.alive import alive
 from finesearch.training.evaluation import Scoring, evaluate
 from finesearch.training.precision import compute_in, move
 from finesearch.training.processes import Processes
@@ -139,14 +140,11 @@ def write_split(
     tokens, rows: the split as token rows and as read.
     """
     questions = [question for asked in writer.written.questions(rows) for question in asked]
-    reworded = Reworded(tokens, writer.prompts(questions))
-
-    def cut(text: str) -> str:
-        beat()
-        return writer.answer_in(text)
-
+    with alive(beat):
+        reworded = Reworded(tokens, writer.prompts(questions))
+    scoring = Scoring(cut=writer.answer_in)
     with ending_early(writer):
-        return evaluate(writer.model, writer.written.task, writer.base, reworded, processes, Scoring(cut=cut))
+        return evaluate(writer.model, writer.written.task, writer.base, reworded, processes, scoring, beat=beat)
 
 
 class Reworded:
