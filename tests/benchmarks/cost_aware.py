@@ -1,9 +1,11 @@
-"""What choosing by cost is worth: seconds of trials until a value is reached, with search.cost_weight and without.
+"""What choosing by cost is worth, and a spread start: seconds of trials until a value is reached, with and without.
 
 No training: values come from formulas, costs from the cost model for MiniLM on 2,000 rows. Each setting is searched
-with the same seeds; a search that never gets there counts with all that it spent.
+with the same seeds; a search that never gets there counts with all that it spent. The first row of each world starts
+from trials drawn at random, as Optuna does by itself; the others from trials spread evenly, as finesearch does.
 
-    python tests/benchmarks/cost_aware.py [--seeds 20] [--trials 40] [--world NAME] [--kept] [--json FILE]
+    python tests/benchmarks/cost_aware.py [--seeds 20] [--trials 40] [--world NAME] [--starts-alone] [--kept]
+        [--json FILE]
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from finesearch.training.cost import CostModel  # noqa: E402
 from finesearch.tuning.cost_aware import weighed_configuration  # noqa: E402
 from finesearch.tuning.journal import Direction, Journal, Outcome  # noqa: E402
 from finesearch.tuning.samplers import make_sampler  # noqa: E402
+from finesearch.tuning.spread import spread_configuration  # noqa: E402
 from finesearch.tuning.trial_costs import TrialCosts  # noqa: E402
 
 BEST_RATE = {"full": 1e-4, "freeze_bottom": 2e-4, "head_only": 1e-2, "lora": 1e-3}
@@ -57,13 +60,17 @@ WORLDS: dict[str, Callable[[Recipe], float]] = {
 }
 
 
-def search(plan: Plan, value_of: Callable[[Recipe], float], is_kept: bool) -> list[tuple[float, float]]:
+def search(
+    plan: Plan, value_of: Callable[[Recipe], float], is_kept: bool, is_spread: bool
+) -> list[tuple[float, float]]:
     """Seconds spent and best value, after each trial of one search."""
     costs, model = TrialCosts(plan, minilm_workload(), is_kept), CostModel(minilm_workload(), plan.training)
     journal = Journal(optuna.storages.InMemoryStorage(), "search", [Direction("accuracy", True)])
     spent, best, path = 0.0, 0.0, []
     for number in range(plan.budget.trials):
-        given = weighed_configuration(plan, journal, number, lambda one: costs.seconds(one, None))
+        given = spread_configuration(plan, number) if is_spread else None
+        if given is None:
+            given = weighed_configuration(plan, journal, number, lambda one: costs.seconds(one, None))
         trial = journal.ask(plan.space.suggest, make_sampler(plan, number, 1), given)
         recipe = plan.space.recipe(trial.user_attrs["asked"]["parameters"], plan.training)
         value = value_of(recipe)
@@ -82,28 +89,34 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=20)
     options.add_argument("--trials", type=int, default=40)
     options.add_argument("--world", choices=WORLDS, action="append", help="only this one; repeatable")
+    options.add_argument("--starts-alone", action="store_true", help="leave search.cost_weight out")
     options.add_argument("--kept", action="store_true", help="outputs of frozen layers cost nothing (prefix cache)")
     options.add_argument("--json", type=Path, help="write the figures here as well")
     given = options.parse_args()
     rows: list[dict[str, Any]] = []
-    print("| world | cost_weight | s to target | reached | s in all | best | worst best |")
+    print("| world | start | cost_weight | s to target | mean | reached | s in all | best | worst best |")
     for world, value_of in ((name, WORLDS[name]) for name in given.world or WORLDS):
-        weights = (0.0, GAIN_ALONE, 0.5, 1.0)
+        weighed = [] if given.starts_alone else [("spread", weight) for weight in (GAIN_ALONE, 0.5, 1.0)]
+        settings = [("random", 0.0), ("spread", 0.0), *weighed]
         began = time.perf_counter()
         paths = {
-            weight: [
-                search(priced_plan(weight, seed, given.trials), value_of, given.kept) for seed in range(given.seeds)
+            (start, weight): [
+                search(priced_plan(weight, seed, given.trials), value_of, given.kept, start == "spread")
+                for seed in range(given.seeds)
             ]
-            for weight in weights
+            for start, weight in settings
         }
-        target = statistics.median(path[-1][1] for path in paths[0.0]) - CLOSE
-        for weight in weights:
-            found = paths[weight]
+        target = statistics.median(path[-1][1] for path in paths[settings[0]]) - CLOSE
+        for start, weight in settings:
+            found = paths[start, weight]
+            seconds = [seconds_to(path, target) for path in found]
             rows.append(
                 {
                     "world": world,
+                    "start": start,
                     "cost_weight": weight,
-                    "seconds_to_target": statistics.median(seconds_to(path, target) for path in found),
+                    "seconds_to_target": statistics.median(seconds),
+                    "mean_seconds_to_target": statistics.mean(seconds),
                     "reached": sum(path[-1][1] >= target for path in found),
                     "seconds_in_all": statistics.median(path[-1][0] for path in found),
                     "best": statistics.median(path[-1][1] for path in found),

@@ -1,12 +1,14 @@
 """How long a search takes to find something good: 30 trials from one space, by everyone's own sampler and pruner.
 
-    python tests/benchmarks/time_to_target.py [--trials 30] [--epochs 3] [--rounds 3] [--rows 2000] [--json FILE]
+    python tests/benchmarks/time_to_target.py [--trials 30] [--epochs 3] [--rounds 3] [--seed 0] [--rows 2000]
+        [--peers plain expert ray] [--json FILE]
 
 Ours is compared with each peer in turn. The target is 99 % of the better of the two's best accuracies on validation;
 what counts is the wall seconds from the start of the process until an evaluation reaches it. One that never does counts
 with the seconds of its whole search, and the ratio is then at least what is shown. The space: learning rate 1e-5 to
 1e-2, weight decay 0 to 0.3, everything trained, the embeddings and 0 to 5 of the 6 layers frozen, or the head alone.
-Each round has a seed of its own. The winners' scores on test are shown beside: speed by luck on validation would show.
+Each round has a seed of its own, counted from ``--seed``. The winners' scores on test are shown beside: speed by luck
+on validation would show.
 """
 
 from __future__ import annotations
@@ -42,19 +44,19 @@ SHARE = 0.99
 GOALS = {PLAIN: 10.0, EXPERT: 4.0, RAY: 10.0}
 
 
-def compete(sentences: Sentences, trials: int, epochs: int, rounds: int, peers: list[str]) -> dict[str, list[Run]]:
-    """Every competitor's runs, with the round as the seed."""
+def compete(given: argparse.Namespace, sentences: Sentences, peers: list[str]) -> dict[str, list[Run]]:
+    """Every competitor's runs, each round with the next seed."""
 
-    def work(seed: int) -> Work:
-        return Work(sentences, epochs, num_trials=trials, seed=seed)
+    def work(number: int) -> Work:
+        return Work(sentences, given.epochs, num_trials=given.trials, seed=given.seed + number)
 
     everyone = {
-        OURS: lambda seed: finesearch(work(seed)),
-        PLAIN: lambda seed: transformers_search(work(seed), expert=False),
-        EXPERT: lambda seed: transformers_search(work(seed), expert=True),
-        RAY: lambda seed: ray_tune_search(work(seed)),
+        OURS: lambda number: finesearch(work(number)),
+        PLAIN: lambda number: transformers_search(work(number), expert=False),
+        EXPERT: lambda number: transformers_search(work(number), expert=True),
+        RAY: lambda number: ray_tune_search(work(number)),
     }
-    return run_in_turns({name: run for name, run in everyone.items() if name in (OURS, *peers)}, rounds)
+    return run_in_turns({name: run for name, run in everyone.items() if name in (OURS, *peers)}, given.rounds)
 
 
 def compared(ours: list[Run], theirs: list[Run]) -> dict[str, Any]:
@@ -115,6 +117,7 @@ def main() -> int:
     options.add_argument("--trials", type=int, default=30)
     options.add_argument("--epochs", type=int, default=3)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--seed", type=int, default=0)
     options.add_argument("--rows", type=int, default=2000)
     options.add_argument("--peers", nargs="+", choices=["plain", "expert", "ray"], default=["plain", "expert", "ray"])
     options.add_argument("--data", type=Path)
@@ -128,8 +131,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sentences-") as folder:
         sentences = write_sentences(Path(folder), given.rows, given.data, given.text, given.label)
         print(f"{given.trials} trials of at most {given.epochs} epochs on {sentences.described} rows")
-        runs = compete(sentences, given.trials, given.epochs, given.rounds, peers)
-    told |= {"trials": given.trials, "epochs": given.epochs, "rows": sentences.rows, **figures(runs)}
+        runs = compete(given, sentences, peers)
+    asked = {"trials": given.trials, "epochs": given.epochs, "seed": given.seed, "rows": sentences.rows}
+    told |= {**asked, **figures(runs)}
     print(shown(told))
     if given.json:
         given.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

@@ -90,7 +90,7 @@ from plan_examples import BRANCHED, made
         ),
         (
             {"budget__trials": 10},
-            "search.sampler has no effect: tpe starts after 10 random trials, and budget.trials is 10; lower",
+            "search.sampler has no effect: tpe proposes trials after the first 10, and budget.trials is 10; lower",
         ),
         (
             {"space": {"dropout": [0.1, 0.2]}, "search__sampler": "grid", "search__seed": 3},

@@ -20,6 +20,7 @@ from finesearch.tuning.cost_aware import DRAWN, PROPOSED, weighed_configuration
 from finesearch.tuning.expected_gain import expected_gain
 from finesearch.tuning.journal import Direction, Journal, Outcome
 from finesearch.tuning.samplers import make_pruner, make_sampler
+from finesearch.tuning.spread import spread_configuration
 from finesearch.tuning.sqlite import open_storage
 from finesearch.tuning.trial_costs import Run, TrialCosts
 
@@ -176,7 +177,7 @@ def test_where_cheap_is_as_good_less_is_spent_and_as_much_found(tmp_path: Path) 
     assert mean(best) > -0.01, best
 
 
-def test_random_trials_come_first_and_the_last_ones_count_no_cost(tmp_path: Path) -> None:
+def test_nothing_is_weighed_before_there_is_something_to_go_by_and_the_last_ones_count_no_cost(tmp_path: Path) -> None:
     plan = priced_plan(1.0, trials=10)
     journal = searched(tmp_path, plan, 10)
     assert not any("fixed_params" in trial.system_attrs for trial in journal.trials()[:8])
@@ -201,8 +202,9 @@ def test_a_choice_is_the_same_after_a_restart_and_leaves_no_trace(tmp_path: Path
     assert trial.user_attrs["asked"]["parameters"] == found, "every active parameter, and no other"
 
 
-def test_a_conductor_tries_what_was_weighed(tmp_path: Path) -> None:
-    plan = priced_plan(1.0, trials=12)
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_conductor_tries_what_is_spread_then_what_was_weighed(tmp_path: Path, weight: float) -> None:
+    plan = priced_plan(weight, trials=12)
     conductor = conduct(tmp_path, plan)
     for number in range(10):
         job = conductor.next_job("t")
@@ -211,8 +213,11 @@ def test_a_conductor_tries_what_was_weighed(tmp_path: Path) -> None:
         best = {**evaluation(1, 1.0, 3.0), "metrics": {"accuracy": quality(parameters)}}
         detail = {"best": best, "seconds": 1.0}
         conductor.trial_ended("t", {"state": "complete", "reason": None, "error": None, "detail": detail}, False)
-    attributes = [trial.system_attrs for trial in conductor.journals[SEARCH].trials()]
-    assert ["fixed_params" in each for each in attributes] == [False] * 8 + [True] * 2
+    trials = conductor.journals[SEARCH].trials()
+    assert [trial.user_attrs["asked"]["parameters"] for trial in trials[:8]] == [
+        spread_configuration(plan, number) for number in range(8)
+    ]
+    assert ["fixed_params" in trial.system_attrs for trial in trials[8:]] == [weight > 0.0] * 2
 
 
 def test_small_values_are_sought_where_small_is_better(tmp_path: Path) -> None:

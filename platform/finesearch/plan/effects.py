@@ -143,10 +143,10 @@ def _search(search: SearchPlan, budget: BudgetPlan, evaluations: int) -> list[st
         found.append(f"search.startup_trials has no effect with {search.sampler} and {search.pruner}.")
     if is_modelled and search.startup_trials >= budget.trials:
         found.append(
-            f"search.sampler has no effect: {search.sampler} starts after {search.startup_trials} random trials, and "
-            f"budget.trials is {budget.trials}; lower search.startup_trials."
+            f"search.sampler has no effect: {search.sampler} proposes trials after the first {search.startup_trials}, "
+            f"and budget.trials is {budget.trials}; lower search.startup_trials."
         )
-    if search.cost_weight and search.sampler != "tpe":
+    if search.cost_weight not in ("auto", 0.0) and search.sampler != "tpe":
         found.append(f"search.cost_weight has no effect: it chooses among what tpe proposes, not {search.sampler}.")
     if search.sampler == "grid" and search.seed != defaults["seed"]:
         found.append("search.seed decides only the order of a grid.")

@@ -100,6 +100,9 @@ class ObjectivePlan(Section):
     goal: Annotated[Goal | None, Field(description="Which direction is better; default: the metric's own.")] = None
 
 
+COST_WEIGHT = 0.5  # see tests/benchmarks/cost_aware.py
+
+
 class SearchPlan(Section):
     """How configurations are chosen and which trials are stopped early."""
 
@@ -114,17 +117,20 @@ class SearchPlan(Section):
         int, Field(ge=2, description="One in this many trials goes on (successive_halving, hyperband).")
     ] = 3
     startup_trials: Annotated[
-        int, Field(ge=0, description="Random trials before tpe, gp and cmaes; complete ones before median stops any.")
+        int,
+        Field(
+            ge=0,
+            description="Trials that are spread evenly over the space before tpe, gp and cmaes propose any; complete "
+            "ones before median stops any.",
+        ),
     ] = 10
     cost_weight: Annotated[
-        float,
+        Literal["auto"] | Annotated[float, Field(ge=0.0, le=1.0)],
         Field(
-            ge=0.0,
-            le=1.0,
             description="How much cost counts in what tpe tries next: 0 nothing, 1 as gain per second; it falls to 0 "
-            "as budget.trials is used up.",
+            "as budget.trials is used up. auto: 0.5 where tpe proposes and one objective is sought.",
         ),
-    ] = 0.0
+    ] = "auto"
     seed: Annotated[Seed, Field(description="Seed of the sampler.")] = 0
     first: Annotated[
         tuple[dict[str, Any], ...],
@@ -139,6 +145,13 @@ class SearchPlan(Section):
         BeforeValidator(_as_tuple),
         Field(description="What is optimised, the task's metric first; default: that alone."),
     ] = ()
+
+    @property
+    def weight_of_cost(self) -> float:
+        """``cost_weight`` as a number."""
+        if self.cost_weight == "auto":
+            return COST_WEIGHT if self.sampler == "tpe" and len(self.objectives) < 2 else 0.0
+        return self.cost_weight
 
 
 class BudgetPlan(Section):

@@ -25,6 +25,7 @@ from finesearch.tuning.forecast import Forecast
 from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
 from finesearch.tuning.retention import Retention, trial_name
 from finesearch.tuning.samplers import make_sampler, trial_seed
+from finesearch.tuning.spread import spread_configuration
 from finesearch.tuning.trial_costs import TrialCosts
 from finesearch.tuning.trial_folders import TrialFolders
 
@@ -168,8 +169,9 @@ class Conductor:
         number = sum(counts.values())
         first = self.plan.search.first
         given = self.plan.space.first_configuration(first[number]) if number < len(first) else None
-        if given is None and self.plan.search.cost_weight:
-            assert self._forecast is not None, "trials that are chosen by cost need costs"
+        if given is None:
+            given = spread_configuration(self.plan, number)
+        if given is None and self._forecast is not None:
             given = self._forecast.weighed(journal, number)
         sampler = make_sampler(self.plan, number, self.concurrent_trials)
         trial = journal.ask(self.plan.space.suggest, sampler, given)

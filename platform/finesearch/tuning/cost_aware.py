@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.plan import Scalar
 from finesearch.plan.random_draw import RandomDraw
@@ -19,6 +19,7 @@ from finesearch.tuning.expected_gain import expected_gain
 from finesearch.tuning.journal import ASKED, Journal
 from finesearch.tuning.sampler_draw import SamplerDraw
 from finesearch.tuning.samplers import make_sampler, trial_seed
+from finesearch.tuning.windowed_tpe import windowed
 
 if TYPE_CHECKING:
     from finesearch.plan import Plan
@@ -35,16 +36,19 @@ def weighed_configuration(
     seconds: what a configuration costs.
     """
     trials = journal.trials()
-    ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.values]
-    power = cooled(plan.search.cost_weight, len(ended), plan.search.startup_trials, plan.budget.trials)
+    ended = _ended(trials)
+    power = cooled(plan.search.weight_of_cost, len(ended), plan.search.startup_trials, plan.budget.trials)
     if power <= 0.0 or len(ended) < max(2, plan.search.startup_trials):
         return None
+    maximize = journal.directions[0].maximize
+    trials = windowed(trials, maximize)
+    ended = _ended(trials)
     seed = trial_seed(plan.search.seed, number)
     study, sampler = journal.view(), make_sampler(plan, number, concurrent_trials=1)
     candidates = [plan.space.suggest(SamplerDraw(study, sampler)) for _ in range(PROPOSED)]
     chance = RandomDraw(seed)
     candidates += [plan.space.suggest(chance) for _ in range(DRAWN)]
-    sign = 1.0 if journal.directions[0].maximize else -1.0
+    sign = 1.0 if maximize else -1.0
     tried = [_parameters(trial) for trial in ended]
     values = [sign * trial.values[0] for trial in ended]
     # What still runs counts as bad meanwhile, so that it is not tried twice.
@@ -56,13 +60,17 @@ def weighed_configuration(
 
 
 def cooled(weight: float, ended: int, startup_trials: int, trials: int) -> float:
-    """The power of cost after ``ended`` of ``trials``: ``weight`` after the random ones, 0 at the end.
+    """The power of cost after ``ended`` of ``trials``: ``weight`` after those to start from, 0 at the end.
 
     >>> [round(cooled(1.0, ended, startup_trials=10, trials=30), 2) for ended in (5, 10, 20, 30, 31)]
     [1.0, 1.0, 0.5, 0.0, 0.0]
     """
     left = (trials - ended) / max(1, trials - startup_trials)
     return weight * max(0.0, min(1.0, left))
+
+
+def _ended(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.values]
 
 
 def _parameters(trial: Any) -> dict[str, Scalar]:

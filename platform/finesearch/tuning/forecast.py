@@ -48,9 +48,10 @@ class Forecast:
     def weighed(self, journal: Journal, number: int) -> dict[str, Scalar] | None:
         """What trial ``number`` tries where cost counts; None leaves it to the sampler."""
         search = self._plan.search
-        if not search.cost_weight or search.sampler != "tpe":
+        if not search.weight_of_cost or search.sampler != "tpe":
             return None
-        seconds = functools.partial(self._costs.seconds, calibration=self._calibration())
+        # As they were reckoned beforehand: measured ones differ from run to run, and so would the trials.
+        seconds = functools.partial(self._costs.seconds, calibration=None)
         return weighed_configuration(self._plan, journal, number, seconds)
 
     def _calibration(self) -> Calibration | None:
