@@ -96,7 +96,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     print("| world | start | cost_weight | s to target | mean | reached | s in all | best | worst best |")
     for world, value_of in ((name, WORLDS[name]) for name in given.world or WORLDS):
-        weighed = [] if given.starts_alone else [("spread", weight) for weight in (GAIN_ALONE, 0.5, 1.0)]
+        weighed = [] if given.starts_alone else [("spread", weight) for weight in (GAIN_ALONE, 0.25, 0.5, 1.0)]
         settings = [("random", 0.0), ("spread", 0.0), *weighed]
         began = time.perf_counter()
         paths = {

@@ -6,8 +6,8 @@ import pytest
 from plan_examples import changed, made, refusal
 
 
-def test_cost_counts_half_where_it_can_unless_told_otherwise() -> None:
-    assert made().search.weight_of_cost == 0.5
+def test_cost_counts_a_quarter_where_it_can_unless_told_otherwise() -> None:
+    assert made().search.weight_of_cost == 0.25
     assert made(search__cost_weight=0).search.weight_of_cost == 0.0
     assert made(search__cost_weight=1).search.weight_of_cost == 1.0
     objectives = [{"metric": "accuracy"}, {"metric": "seconds"}]

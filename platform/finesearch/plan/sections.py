@@ -100,7 +100,7 @@ class ObjectivePlan(Section):
     goal: Annotated[Goal | None, Field(description="Which direction is better; default: the metric's own.")] = None
 
 
-COST_WEIGHT = 0.5  # see tests/benchmarks/cost_aware.py
+COST_WEIGHT = 0.25  # see tests/benchmarks/cost_aware.py
 
 
 class SearchPlan(Section):
@@ -128,7 +128,7 @@ class SearchPlan(Section):
         Literal["auto"] | Annotated[float, Field(ge=0.0, le=1.0)],
         Field(
             description="How much cost counts in what tpe tries next: 0 nothing, 1 as gain per second; it falls to 0 "
-            "as budget.trials is used up. auto: 0.5 where tpe proposes and one objective is sought.",
+            "as budget.trials is used up. auto: 0.25 where tpe proposes and one objective is sought.",
         ),
     ] = "auto"
     seed: Annotated[Seed, Field(description="Seed of the sampler.")] = 0
