@@ -15,9 +15,17 @@ import pytest
 import torch
 from training_cases import bench, recipe
 
-from finesearch.training.alive import EVERY_S, alive, paced
+from finesearch.training import alive as module
+from finesearch.training.alive import alive, paced
 from finesearch.training.evaluation import evaluate
 from finesearch.training.processes import Processes
+
+EVERY_S = 0.3
+
+
+@pytest.fixture(autouse=True)
+def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY_S", EVERY_S)
 
 
 class Beats(list[float]):
@@ -32,16 +40,17 @@ def test_a_long_block_beats_and_a_short_one_does_not() -> None:
     assert not beats
     with alive(beats):
         time.sleep(2.5 * EVERY_S)
-    assert len(beats) == 2
-    time.sleep(1.5 * EVERY_S)
-    assert len(beats) == 2, "nothing beats once the block is over"
+    told = len(beats)
+    assert 1 <= told <= 2  # a busy machine wakes threads late
+    time.sleep(2.5 * EVERY_S)
+    assert len(beats) == told, "nothing beats once the block is over"
 
 
 def test_a_block_that_takes_all_too_long_counts_as_hanging() -> None:
     beats = Beats()
-    with alive(beats, longest_s=1.5 * EVERY_S):
-        time.sleep(3.5 * EVERY_S)
-    assert len(beats) == 1
+    with alive(beats, longest_s=2.5 * EVERY_S):
+        time.sleep(6.5 * EVERY_S)
+    assert 1 <= len(beats) <= 2
 
 
 def test_an_error_ends_the_beats_and_gets_through() -> None:
@@ -57,7 +66,7 @@ def test_a_loop_beats_once_a_second_at_most() -> None:
     beat, ends = paced(beats), time.monotonic() + 2.5 * EVERY_S
     while time.monotonic() < ends:
         beat()
-    assert len(beats) == 2
+    assert 1 <= len(beats) <= 2
 
 
 class SlowRows:

@@ -16,8 +16,8 @@ class PlaceDraw:
     place: from a parameter's name to a number in [0, 1), along the range or the logarithm of it.
 
     >>> middle = PlaceDraw(lambda name: 0.5)
-    >>> middle.suggest_float("learning_rate", 1e-4, 1e-2, log=True), middle.suggest_int("layers", 0, 5)
-    (0.001, 3)
+    >>> middle.suggest_float("weight_decay", 0.0, 0.5), middle.suggest_int("layers", 0, 5)
+    (0.25, 3)
     """
 
     def __init__(self, place: Callable[[str], float]) -> None:
