@@ -6,13 +6,10 @@ import pytest
 from plan_examples import changed, made, refusal
 
 
-def test_cost_counts_a_quarter_where_it_can_unless_told_otherwise() -> None:
-    assert made().search.weight_of_cost == 0.25
-    assert made(search__cost_weight=0).search.weight_of_cost == 0.0
-    assert made(search__cost_weight=1).search.weight_of_cost == 1.0
-    objectives = [{"metric": "accuracy"}, {"metric": "seconds"}]
-    assert made(search={"pruner": "none", "objectives": objectives}).search.weight_of_cost == 0.0
-    assert made(search={"sampler": "random"}).search.weight_of_cost == 0.0
+def test_cost_counts_nothing_unless_asked_for() -> None:
+    assert made().search.cost_weight == 0.0
+    assert made(search__cost_weight=0.5).search.cost_weight == 0.5
+    assert made(search__cost_weight=1).search.cost_weight == 1.0
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, "much"])
@@ -35,4 +32,4 @@ def test_only_tpe_proposes_what_is_weighed(sampler: str) -> None:
 
 
 def test_a_weight_is_part_of_what_a_run_goes_on_with() -> None:
-    assert made(search__cost_weight=1.0).differences(made()) == ['search.cost_weight: 1.0, was "auto"']
+    assert made(search__cost_weight=1.0).differences(made()) == ["search.cost_weight: 1.0, was 0.0"]

@@ -92,7 +92,7 @@ def _check_several_objectives(search: SearchPlan, problems: Problems) -> None:
         text = f"search.pruner: several objectives need the pruner none, got {search.pruner}"
         advice = "Write 'pruner: none': no one number says which trial is weak."
         problems.add(("search", "pruner"), text, advice)
-    if search.cost_weight not in ("auto", 0.0):
+    if search.cost_weight:
         text = f"search.cost_weight: it weighs the gain of one objective, got {len(search.objectives)} objectives"
         problems.add(("search", "cost_weight"), text, "Leave it out: as an objective, seconds weigh already.")
     if search.sampler == "cmaes":

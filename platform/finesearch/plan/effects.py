@@ -146,7 +146,7 @@ def _search(search: SearchPlan, budget: BudgetPlan, evaluations: int) -> list[st
             f"search.sampler has no effect: {search.sampler} proposes trials after the first {search.startup_trials}, "
             f"and budget.trials is {budget.trials}; lower search.startup_trials."
         )
-    if search.cost_weight not in ("auto", 0.0) and search.sampler != "tpe":
+    if search.cost_weight and search.sampler != "tpe":
         found.append(f"search.cost_weight has no effect: it chooses among what tpe proposes, not {search.sampler}.")
     if search.sampler == "grid" and search.seed != defaults["seed"]:
         found.append("search.seed decides only the order of a grid.")

@@ -100,9 +100,6 @@ class ObjectivePlan(Section):
     goal: Annotated[Goal | None, Field(description="Which direction is better; default: the metric's own.")] = None
 
 
-COST_WEIGHT = 0.25  # see tests/benchmarks/cost_aware.py
-
-
 class SearchPlan(Section):
     """How configurations are chosen and which trials are stopped early."""
 
@@ -125,12 +122,14 @@ class SearchPlan(Section):
         ),
     ] = 10
     cost_weight: Annotated[
-        Literal["auto"] | Annotated[float, Field(ge=0.0, le=1.0)],
+        float,
         Field(
+            ge=0.0,
+            le=1.0,
             description="How much cost counts in what tpe tries next: 0 nothing, 1 as gain per second; it falls to 0 "
-            "as budget.trials is used up. auto: 0.25 where tpe proposes and one objective is sought.",
+            "as budget.trials is used up.",
         ),
-    ] = "auto"
+    ] = 0.0
     seed: Annotated[Seed, Field(description="Seed of the sampler.")] = 0
     first: Annotated[
         tuple[dict[str, Any], ...],
@@ -145,13 +144,6 @@ class SearchPlan(Section):
         BeforeValidator(_as_tuple),
         Field(description="What is optimised, the task's metric first; default: that alone."),
     ] = ()
-
-    @property
-    def weight_of_cost(self) -> float:
-        """``cost_weight`` as a number."""
-        if self.cost_weight == "auto":
-            return COST_WEIGHT if self.sampler == "tpe" and len(self.objectives) < 2 else 0.0
-        return self.cost_weight
 
 
 class BudgetPlan(Section):

@@ -37,7 +37,7 @@ def weighed_configuration(
     """
     trials = journal.trials()
     ended = _ended(trials)
-    power = cooled(plan.search.weight_of_cost, len(ended), plan.search.startup_trials, plan.budget.trials)
+    power = cooled(plan.search.cost_weight, len(ended), plan.search.startup_trials, plan.budget.trials)
     if power <= 0.0 or len(ended) < max(2, plan.search.startup_trials):
         return None
     maximize = journal.directions[0].maximize

@@ -48,7 +48,7 @@ class Forecast:
     def weighed(self, journal: Journal, number: int) -> dict[str, Scalar] | None:
         """What trial ``number`` tries where cost counts; None leaves it to the sampler."""
         search = self._plan.search
-        if not search.weight_of_cost or search.sampler != "tpe":
+        if not search.cost_weight or search.sampler != "tpe":
             return None
         # As they were reckoned beforehand: measured ones differ from run to run, and so would the trials.
         seconds = functools.partial(self._costs.seconds, calibration=None)
