@@ -171,7 +171,8 @@ class Conductor:
         given = self.plan.space.first_configuration(first[number]) if number < len(first) else None
         if given is None:
             given = spread_configuration(self.plan, number)
-        if given is None and self._forecast is not None:
+        if given is None and self.plan.search.cost_weight:
+            assert self._forecast is not None, "trials that are chosen by cost need costs"
             given = self._forecast.weighed(journal, number)
         sampler = make_sampler(self.plan, number, self.concurrent_trials)
         trial = journal.ask(self.plan.space.suggest, sampler, given)
