@@ -10,7 +10,6 @@ from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import norm
 
 from finesearch.plan import Choice, Parameter, Range, Scalar, Space
 
@@ -33,6 +32,7 @@ def expected_gain(
 
     values: what the configurations ``tried`` came to, larger is better.
     """
+    from scipy.stats import norm
     from sklearn.ensemble import RandomForestRegressor
 
     told = np.asarray(values, dtype=np.float64)
