@@ -1,6 +1,7 @@
 """The same six trials on the same sentences by everyone: wall seconds of the whole process, from start to exit.
 
-    python tests/benchmarks/same_work.py [--case mixed|deep] [--rounds 3] [--rows 2000] [--data DIR] [--json FILE]
+    python tests/benchmarks/same_work.py [--case mixed|deep] [--rounds 3] [--rows 2000] [--data DIR]
+        [--peers plain expert] [--json FILE]
 
 MiniLM with a classification head, batches of 32, an evaluation each epoch, nothing pruned. ``mixed`` freezes 0, 2, 4,
 5, all and all of the 6 layers for 3 epochs; ``deep`` freezes 5 or all of them for 10. The sentences are the
@@ -16,7 +17,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,17 +65,15 @@ CASES = {
 }  # fmt: skip
 
 
-def compete(case: Case, epochs: int, sentences: Sentences, rounds: int) -> dict[str, list[Run]]:
-    """Every competitor's runs."""
+def compete(case: Case, epochs: int, sentences: Sentences, rounds: int, peers: list[str]) -> dict[str, list[Run]]:
+    """Runs of ours and of each of ``peers``."""
     work = Work(sentences, epochs, tuple(trial(*one) for one in case.trials))
-    return run_in_turns(
-        {
-            OURS: lambda _: finesearch(work),
-            PLAIN: lambda _: transformers_search(work, expert=False),
-            EXPERT: lambda _: transformers_search(work, expert=True),
-        },
-        rounds,
-    )
+    everyone: dict[str, Callable[[int], Run]] = {
+        OURS: lambda _: finesearch(work),
+        PLAIN: lambda _: transformers_search(work, expert=False),
+        EXPERT: lambda _: transformers_search(work, expert=True),
+    }
+    return run_in_turns({name: run for name, run in everyone.items() if name in (OURS, *peers)}, rounds)
 
 
 def figures(name: str, case: Case, epochs: int, sentences: Sentences, runs: Mapping[str, list[Run]]) -> dict[str, Any]:
@@ -125,6 +124,7 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--rows", type=int, default=2000)
     options.add_argument("--epochs", type=int, help="to make it small; the goals are for the case's own")
+    options.add_argument("--peers", nargs="+", choices=["plain", "expert"], default=["plain", "expert"])
     options.add_argument("--data", type=Path)
     options.add_argument("--text", default="text")
     options.add_argument("--label", default="label")
@@ -132,12 +132,13 @@ def main() -> int:
     given = options.parse_args()
     told: dict[str, Any] = {"benchmark": "same_work", **machine.provenance(), "cases": {}}
     print(machine.shown(told))
+    peers = [{"plain": PLAIN, "expert": EXPERT}[peer] for peer in given.peers]
     with tempfile.TemporaryDirectory(prefix="sentences-") as folder:
         sentences = write_sentences(Path(folder), given.rows, given.data, given.text, given.label)
         for name in [given.case] if given.case else CASES:
             case = CASES[name]
             epochs = given.epochs or case.epochs
-            runs = compete(case, epochs, sentences, given.rounds)
+            runs = compete(case, epochs, sentences, given.rounds, peers)
             told["cases"][name] = figures(name, case, epochs, sentences, runs)
             print(shown(told["cases"][name]), flush=True)
     if given.json:

@@ -31,7 +31,11 @@ def main(rank: int, home: Path, out: Path) -> None:
                 seen[f"zero{stage}-{adaptation}"] = {"result": result.model_dump(), "reported": diary.steps}
             run(work, trial(out / f"zero{stage}-parts", **SHORT), stop_after=1 if rank == 0 else None)
             result, diary = run(work, trial(out / f"zero{stage}-parts", attempt=2, **SHORT))
-            seen[f"zero{stage}-parts"] = {"result": result.model_dump(), "reported": diary.steps, "beats": diary.beats}
+            seen[f"zero{stage}-parts"] = {
+                "result": result.model_dump(),
+                "reported": diary.steps,
+                "trained": diary.trained,
+            }
             # Three rows in the last batch, six pieces of every batch.
             uneven = bench(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
             result, _ = run(uneven, trial(out / f"zero{stage}-uneven", **UNEVEN))

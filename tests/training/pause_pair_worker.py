@@ -30,7 +30,7 @@ def main(rank: int, home: Path, out: Path) -> None:
             paused = sorted(path.name for path in (out / f"zero{stage}").glob("paused-*"))
             again, diary = run(work, spec.model_copy(update={"attempt": 2}))
             results = [undisturbed.model_dump(), again.model_dump()]
-            seen[f"zero{stage}"] = {"results": results, "said": said, "paused": paused, "beats": diary.beats}
+            seen[f"zero{stage}"] = {"results": results, "said": said, "paused": paused, "trained": diary.trained}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def main(rank: int, home: Path, out: Path) -> None:
         os.environ["XDG_CACHE_HOME"] = str(out / f"second-{rank}")
         result, diary = run(work, spec.model_copy(update={"attempt": 2}))
         seen["stopped_at"] = len(stopped.history)
-        seen["beats"] = diary.beats
+        seen["trained"] = diary.trained
         seen["result"], seen["plain"] = result.model_dump(mode="json"), plain.model_dump(mode="json")
 
 

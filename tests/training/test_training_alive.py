@@ -16,7 +16,7 @@ import torch
 from training_cases import bench, recipe
 
 from finesearch.training import alive as module
-from finesearch.training.alive import alive, paced
+from finesearch.training.alive import alive
 from finesearch.training.evaluation import evaluate
 from finesearch.training.processes import Processes
 
@@ -61,16 +61,8 @@ def test_an_error_ends_the_beats_and_gets_through() -> None:
     assert not beats
 
 
-def test_a_loop_beats_once_a_second_at_most() -> None:
-    beats = Beats()
-    beat, ends = paced(beats), time.monotonic() + 2.5 * EVERY_S
-    while time.monotonic() < ends:
-        beat()
-    assert 1 <= len(beats) <= 2
-
-
-class SlowRows:
-    """A split's rows again and again, from a disk that takes its time."""
+class CountedRows:
+    """A split's rows again and again; counts how often some are read."""
 
     def __init__(self, tokens: Any, times: int) -> None:
         self._tokens, self._count = tokens, len(tokens)
@@ -84,17 +76,16 @@ class SlowRows:
         if indices is None:
             return [self._tokens.rows([row % self._count])[0] for row in range(len(self))]
         self.reads += 1
-        time.sleep(EVERY_S / 2)
         return self._tokens.rows([int(row) % self._count for row in indices])
 
 
-def test_an_evaluation_beats_while_it_runs(home: Path) -> None:
+def test_an_evaluation_beats_after_each_batch(home: Path) -> None:
     materials = bench(home)._materials
     model, _ = materials.base.build(recipe(), seed=0)
-    rows, beats = SlowRows(materials.tokens.validation, 20), Beats()
+    rows, beats = CountedRows(materials.tokens.validation, 20), Beats()
     evaluate(model, materials.task, materials.base, rows, Processes(0, 1, torch.device("cpu")), beat=beats)
     assert rows.reads > 5
-    assert len(beats) >= rows.reads // 3
+    assert len(beats) == rows.reads
 
 
 def test_a_fresh_process_beats_while_it_reads_what_it_needs(home: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_flipped_byte_costs_an_evaluation_and_not_the_trial(damaged: str, work
     assert (directory / "step-0003-a1.quarantined").is_dir()
     # Two optimizer steps an evaluation: trained again from the earlier checkpoint on, to the same end.
     assert diary.steps == [1, 2, 3, 4]
-    assert diary.beats == 2 * (4 - earlier)
+    assert diary.trained == 2 * (4 - earlier)
     assert without_clock(result.history) == without_clock(whole.history)
 
 

@@ -73,7 +73,7 @@ def test_a_trial_that_is_stopped_has_written_nothing_and_is_trained_again_to_the
     stopped, _ = run(work, short(tmp_path), stop_after=1)
     assert (stopped.stopped, stopped.checkpoint, list(tmp_path.iterdir())) == (True, None, [])
     again, diary = run(work, short(tmp_path, attempt=2))
-    assert (diary.steps, diary.beats) == ([1, 2], 8)
+    assert (diary.steps, diary.trained) == ([1, 2], 8)
     assert without_clock(again.history) == without_clock(undisturbed.history)
     assert equal(merged(again.checkpoint), merged(undisturbed.checkpoint))
 
@@ -108,7 +108,7 @@ def test_a_trial_that_cannot_be_ranked_writes_no_weights(goal: str, work: Workbe
         assert steps_on_disk(directory) == ([result.best.step] if is_written else [])
         # Handed out again after it was over, it is told again and not trained again.
         again, diary = run(judged, short(directory, bar=bar, attempt=2))
-        assert (again, diary.steps, diary.beats) == (result, [1, 2], 0)
+        assert (again, diary.steps, diary.trained) == (result, [1, 2], 0)
 
 
 def test_a_trial_that_cannot_be_ranked_still_goes_on_from_where_it_was(
@@ -117,7 +117,7 @@ def test_a_trial_that_cannot_be_ranked_still_goes_on_from_where_it_was(
     unreachable = trial(tmp_path).model_copy(update={"bar": 2.0})
     run(work, unreachable, stop_after=1)
     result, diary = run(work, unreachable.model_copy(update={"attempt": 2}))
-    assert (diary.steps, diary.beats) == ([1, 2], 4)
+    assert (diary.steps, diary.trained) == ([1, 2], 4)
     assert without_clock(result.history) == without_clock(undisturbed.history)
     assert without_clock((result.best,)) == without_clock((undisturbed.best,))
 
@@ -145,7 +145,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_judged(
     resume_pays: float, work: Workbench, undisturbed: TrialResult, tmp_path: Path
 ) -> None:
     def decide(judge: SlowJudge) -> None:
-        if judge.beats == 6:
+        if judge.trained == 6:
             assert judge.was_asked.wait(SECONDS)
             judge.ready.set()
 
@@ -153,7 +153,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_judged(
     spec = trial(tmp_path).model_copy(update={"resume_pays": resume_pays})
     result = work.run(spec, judge.report, judge.beat)
     assert (result.stopped, judge.steps) == (True, [1])
-    assert 6 <= judge.beats <= 8
+    assert 6 <= judge.trained <= 8
     # What it did after the first evaluation comes to nothing.
     assert without_clock(result.history) == without_clock(undisturbed.history[:1])
     assert (result.tokens, result.seconds) == (result.history[0].tokens, result.history[0].seconds)

@@ -59,7 +59,7 @@ def test_optimizer_state_survives_an_interruption(
     whole, _ = run(work, trial(tmp_path / "whole", **changes))
     run(work, trial(tmp_path / "parts", **changes), stop_after=1)
     resumed, second = run(bench(home, zero_stage=stage), trial(tmp_path / "parts", attempt=2, **changes))
-    assert second.beats == 4
+    assert second.trained == 4
     assert without_clock(resumed.history) == without_clock(whole.history)
     assert equal(merged(resumed.checkpoint), merged(whole.checkpoint))
 

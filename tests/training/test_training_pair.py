@@ -91,7 +91,7 @@ def test_weights_and_loss_are_those_of_plain_pytorch(
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_interrupted_trial_ends_as_the_undisturbed_one(stage: int, seen: list[dict[str, Any]]) -> None:
     whole, parts = result_of(seen, f"zero{stage}-full"), result_of(seen, f"zero{stage}-parts")
-    assert (seen[0][f"zero{stage}-parts"]["reported"], seen[0][f"zero{stage}-parts"]["beats"]) == ([1, 2], 2)
+    assert (seen[0][f"zero{stage}-parts"]["reported"], seen[0][f"zero{stage}-parts"]["trained"]) == ([1, 2], 2)
     assert [evaluation.train_loss for evaluation in parts.history] == [e.train_loss for e in whole.history]
     assert equal(merged(parts.checkpoint), merged(whole.checkpoint))
 

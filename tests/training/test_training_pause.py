@@ -79,10 +79,10 @@ def test_a_trial_that_was_put_aside_ends_as_if_nothing_had_been(
     spec = trial(tmp_path, **RECIPES[name]).model_copy(update={"resume_pays": resume_pays})
     first = put_aside(work, spec, question)
     assert pauses(tmp_path) == [f"paused-{steps:06d}-a1"]
-    assert first.beats == steps
+    assert first.trained == steps
     diary = Diary()
     result = work.run(spec.model_copy(update={"attempt": 2}), diary.report, diary.beat)
-    assert diary.beats == 8 - steps, "no step was trained twice, and none was left out"
+    assert diary.trained == 8 - steps, "no step was trained twice, and none was left out"
     assert without_clock(result.history) == without_clock(undisturbed[name].history)
     assert result.best == result.history[result.best.step - 1]
     assert equal(merged(result.checkpoint), merged(undisturbed[name].checkpoint))
@@ -113,7 +113,7 @@ def test_a_damaged_state_is_passed_over(work: Workbench, undisturbed: dict[str, 
     content[-5] ^= 1
     state.write_bytes(content)
     result, diary = run(work, spec.model_copy(update={"attempt": 2}))
-    assert diary.beats == 4, "it went on from the checkpoint of the first evaluation"
+    assert diary.trained == 4, "it went on from the checkpoint of the first evaluation"
     assert equal(merged(result.checkpoint), merged(undisturbed["full"].checkpoint))
 
 
@@ -127,7 +127,7 @@ def test_a_checkpoint_that_goes_further_is_taken_instead(work: Workbench, tmp_pa
     shutil.rmtree(tmp_path / "paused-000006-a2")
     (tmp_path / "old").rename(tmp_path / "paused-000001-a1")
     _, diary = run(work, spec.model_copy(update={"attempt": 3}))
-    assert diary.beats == 4
+    assert diary.trained == 4
 
 
 def test_an_attempt_that_was_given_up_does_not_write(work: Workbench, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_two_ranks_put_a_trial_aside_together(stage: int, seen: list[dict[str, A
         told = rank[f"zero{stage}"]
         assert told["paused"] == ["paused-000002-a1"]
         assert told["said"] == "trial 0, optimizer step 2 of 8: written and put aside"
-        assert told["beats"] == 6
+        assert told["trained"] == 6
     undisturbed, again = (TrialResult.model_validate(result) for result in seen[0][f"zero{stage}"]["results"])
     assert equal(merged(undisturbed.checkpoint), merged(again.checkpoint))
     assert [e.metrics for e in again.history] == [e.metrics for e in undisturbed.history]

@@ -257,7 +257,7 @@ def test_an_interrupted_trial_ends_as_the_undisturbed_one(
     whole, _ = run(work, trial(tmp_path / "whole", **settings))
     run(work, trial(tmp_path / "parts", **settings), stop_after=2)
     resumed, second = run(work, trial(tmp_path / "parts", attempt=2, **settings))
-    assert second.beats == 4
+    assert second.trained == 4
     assert without_clock(resumed.history) == without_clock(whole.history)
     assert equal(merged(resumed.checkpoint), merged(whole.checkpoint))
     assert not any("no effect" in warning for warning in whole.warnings)

@@ -63,7 +63,7 @@ def test_a_trial_goes_on_on_another_machine_to_the_same_end(
     other_machine(tmp_path / "second", monkeypatch)
     result, diary = run(work, at(place, attempt=2))
     assert first.steps == [1, 2, 3]
-    assert (diary.steps, diary.beats) == ([1, 2, 3, 4], 2)
+    assert (diary.steps, diary.trained) == ([1, 2, 3, 4], 2)
     assert without_clock(result.history) == without_clock(undisturbed.history)
     assert result.best is not None
     assert result.checkpoint is not None
@@ -90,7 +90,7 @@ def test_a_trial_that_is_put_aside_between_evaluations_goes_on_on_another_machin
     (paused,) = [name.partition("/")[0] for name in place.files() if name.endswith("/pause.json")]
     other_machine(tmp_path / "second", monkeypatch)
     result, again = run(work, at(place, attempt=2))
-    assert diary.beats + again.beats == 8, "no step was trained twice, and none was left out"
+    assert diary.trained + again.trained == 8, "no step was trained twice, and none was left out"
     assert equal(merged(str(local(result.checkpoint).folder)), merged(undisturbed.checkpoint))
     assert not [name for name in place.files() if name.startswith(paused)], "nothing of it stays"
 
@@ -102,7 +102,7 @@ def test_a_finished_trial_is_told_again_from_what_is_there(
     other_machine(tmp_path / "second", monkeypatch)
     again, diary = run(work, at(place, attempt=2))
     assert again == result
-    assert (diary.steps, diary.beats) == ([1, 2, 3, 4], 0)
+    assert (diary.steps, diary.trained) == ([1, 2, 3, 4], 0)
 
 
 def test_a_checkpoint_without_its_manifest_does_not_count(
@@ -115,7 +115,7 @@ def test_a_checkpoint_without_its_manifest_does_not_count(
     (before,) = (int(name[5:9]) for name in place.files() if name.endswith("-a1/manifest.json"))
     _, diary = run(work, at(place, attempt=2), stop_after=4)
     assert before < 3
-    assert (diary.steps, diary.beats) == ([1, 2, 3, 4], 2 * (4 - before))
+    assert (diary.steps, diary.trained) == ([1, 2, 3, 4], 2 * (4 - before))
 
 
 def test_a_damaged_checkpoint_is_set_aside_there_and_the_one_before_it_taken(
@@ -167,7 +167,7 @@ def test_two_ranks_without_a_common_folder_keep_one_checkpoint_between_them(
         "step-0001-a1/resume/optimizer-rank0.safetensors",
         "step-0001-a1/resume/optimizer-rank1.safetensors",
     ]
-    assert first["beats"] == second["beats"] == 2
+    assert first["trained"] == second["trained"] == 2
     for seen in (first, second):
         assert seen["result"]["checkpoint"] == first["result"]["checkpoint"]
         for key in ("metrics", "train_loss"):

@@ -79,7 +79,7 @@ def test_an_interrupted_trial_goes_on_where_it_was(stop_after: int, stage: int, 
     whole, _ = run(work, trial(tmp_path / "whole", **gradual(2)))
     run(work, trial(tmp_path / "parts", **gradual(2)), stop_after=stop_after)
     resumed, diary = run(work, trial(tmp_path / "parts", attempt=2, **gradual(2)))
-    assert diary.beats == 8 - stop_after
+    assert diary.trained == 8 - stop_after
     assert without_clock(resumed.history) == without_clock(whole.history)
     assert equal(merged(resumed.checkpoint), merged(whole.checkpoint))
 

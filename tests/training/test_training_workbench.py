@@ -21,7 +21,7 @@ def undisturbed(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Tr
 def test_a_trial_reports_each_evaluation_and_beats_each_step(work: Workbench, tmp_path: Path) -> None:
     result, diary = run(work, trial(tmp_path))
     assert diary.steps == [1, 2]
-    assert diary.beats == 8
+    assert diary.trained == 8
     assert [evaluation.epoch for evaluation in result.history] == [1.0, 2.0]
     assert not result.stopped
     assert set(result.best.metrics) == {"accuracy", "macro_f1", "micro_f1", "mcc"}
@@ -77,7 +77,7 @@ def test_an_interrupted_trial_ends_as_the_undisturbed_one_bit_for_bit(stage: int
     again = bench(home, zero_stage=stage, evaluations_per_epoch=2)
     resumed, second = run(again, trial(tmp_path / "parts", attempt=2, layerwise_decay=0.8))
     assert second.steps == [1, 2, 3, 4]
-    assert second.beats == 2
+    assert second.trained == 2
     assert without_clock(resumed.history) == without_clock(whole.history)
     assert resumed.history[2] == stopped.history[2]
     assert resumed.history[3].seconds > stopped.seconds
@@ -95,14 +95,14 @@ def test_momentum_survives_an_interruption(work: Workbench, tmp_path: Path) -> N
 def test_a_finished_trial_is_reported_again_and_not_trained_again(work: Workbench, tmp_path: Path) -> None:
     first, _ = run(work, trial(tmp_path))
     again, diary = run(work, trial(tmp_path, attempt=2))
-    assert (diary.steps, diary.beats) == ([1, 2], 0)
+    assert (diary.steps, diary.trained) == ([1, 2], 0)
     assert again == first
 
 
 def test_a_stop_during_the_replay_trains_nothing(work: Workbench, tmp_path: Path) -> None:
     run(work, trial(tmp_path), stop_after=1)
     result, diary = run(work, trial(tmp_path, attempt=2), stop_after=1)
-    assert (result.stopped, diary.steps, diary.beats) == (True, [1], 0)
+    assert (result.stopped, diary.steps, diary.trained) == (True, [1], 0)
     assert result.best == result.history[0]
     # Whoever stops a trial may have deleted its folder by now.
     assert (result.checkpoint, result.checkpoint_bytes) == (None, 0)

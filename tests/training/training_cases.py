@@ -124,15 +124,23 @@ class Diary:
 
     stop_after: int | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
-    beats: int = 0
+    trained: int = 0
+    """Optimizer steps that were taken in this process, counted by PyTorch."""
+
+    def __post_init__(self) -> None:
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        # An optimizer may be made of others: what counts is that some step was taken since the last sign of life.
+        self._has_stepped = threading.Event()
+        register_optimizer_step_post_hook(lambda *_: self._has_stepped.set())
 
     def report(self, evaluation: Evaluation) -> bool:
         self.evaluations.append(evaluation)
         return self.stop_after is None or evaluation.step < self.stop_after
 
     def beat(self) -> None:
-        if threading.current_thread() is threading.main_thread():  # others count seconds, not steps
-            self.beats += 1
+        self.trained += self._has_stepped.is_set()
+        self._has_stepped.clear()
 
     @property
     def steps(self) -> list[int]:

@@ -16,7 +16,7 @@ def alive(beat: Callable[[], None], longest_s: float = LONGEST_S) -> Iterator[No
     """Call ``beat`` from a thread each second that the block takes, for ``longest_s`` at most: then it may be a hang.
 
     For what tells nothing of how far it is: a download, an import, weights that are read. Loops call ``beat``
-    themselves (see ``paced``), so that a hang is seen much sooner.
+    themselves, as often as they like, so that a hang is seen much sooner.
     """
     over = threading.Event()
 
@@ -32,17 +32,3 @@ def alive(beat: Callable[[], None], longest_s: float = LONGEST_S) -> Iterator[No
     finally:
         over.set()
         thread.join()
-
-
-def paced(beat: Callable[[], None]) -> Callable[[], None]:
-    """``beat`` for a loop: called once a second at most, the first time after a second."""
-    last = time.monotonic()
-
-    def beat_if_due() -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= EVERY_S:
-            last = now
-            beat()
-
-    return beat_if_due

@@ -12,7 +12,6 @@ import torch
 
 from finesearch.data import EVALUATION_TOKENS, budget_batches, evaluation_batches, shard
 from finesearch.errors import DivergedError
-from finesearch.training.alive import paced
 from finesearch.training.global_batch import model_inputs, to_device
 from finesearch.training.processes import Processes
 from finesearch.training.randomness import derived_seed
@@ -67,14 +66,12 @@ def evaluate(
 ) -> Scored:
     """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
 
-    kept: outputs of frozen blocks for this split; text is generated without them. beat: called after a batch, once a
-    second at most.
+    kept: outputs of frozen blocks for this split; text is generated without them. beat: called after each batch.
 
     Raises:
         DivergedError: the model's outputs are not finite.
     """
     model.train(False)
-    beat = paced(beat)
     predicted: list[tuple[int, Any]] = []
     finite, writes = True, task.is_generated and (scoring.metric is None or task.needs_text(scoring.metric))
     with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,26 +112,30 @@ def ask(
     beat: Callable[[], None] = lambda: None,
 ) -> tuple[PreTrainedModel, Scored]:
     """The model that is asked, and how well it answers about a split."""
+    with alive(beat):
+        model, answer = _ready(materials, prompt, precision, split, processes, beat)
+    return model, answer()
+
+
+def _ready(
+    materials: Materials, prompt: Prompt, precision: str, split: str, processes: Processes, beat: Callable[[], None]
+) -> tuple[PreTrainedModel, Callable[[], Scored]]:
+    """The model, and what has it answer."""
     asking, rows = asking_of(materials), materials.splits.plain_rows(split)
     if isinstance(asking, Written):
-        with alive(beat):
-            writer = make_writer(materials, asking, prompt, precision, processes.device)
-        return writer.model, write_split(writer, materials.tokens[split], rows, processes, beat)
+        writer = make_writer(materials, asking, prompt, precision, processes.device)
+        return writer.model, partial(write_split, writer, materials.tokens[split], rows, processes, beat)
     if isinstance(asking, Spoken):
-        with alive(beat):
-            speaker = untouched(materials, prompt, precision, processes.device)
-        limit = most_tokens_of(speaker)
-        return speaker, speak_split(
-            Speaker(speaker, materials.base, asking, prompt, limit), materials.tokens[split], rows, processes, beat
-        )
-    with alive(beat):
-        answerer = make_answerer(materials, prompt, precision, processes.device)
+        model = untouched(materials, prompt, precision, processes.device)
+        speaker = Speaker(model, materials.base, asking, prompt, most_tokens_of(model))
+        return model, partial(speak_split, speaker, materials.tokens[split], rows, processes, beat)
+    answerer = make_answerer(materials, prompt, precision, processes.device)
     if isinstance(asking, Extracting):
-        return answerer.model, extract_split(answerer, asking, rows, processes, beat)
+        return answerer.model, partial(extract_split, answerer, asking, rows, processes, beat)
     if isinstance(asking, ComparingPairs):
-        return answerer.model, compare_split(answerer, asking, rows, processes, beat)
+        return answerer.model, partial(compare_split, answerer, asking, rows, processes, beat)
     assert isinstance(asking, Choosing), type(asking)
-    return answerer.model, answer_split(answerer, asking, rows, processes, beat)
+    return answerer.model, partial(answer_split, answerer, asking, rows, processes, beat)
 
 
 def asking_of(materials: Materials) -> Asking:
