@@ -90,11 +90,10 @@ class Nodes:
         return json.loads(done.stdout.splitlines()[-1])
 
     def held(self) -> dict[str, Any]:
-        """Placement groups, and actors that live; but for one that Ray Train makes once for the whole cluster."""
+        """Placement groups, and actors that live."""
         return self.ask(
             "{'groups': [g for g in placement_group_table().values() if g['state'] != 'REMOVED'], "
-            "'actors': [a['ActorClassName'] for a in state.actor_table(None, None, 'ALIVE').values() "
-            "if a['ActorClassName'] != '_AutoscalingCoordinatorActor']}"
+            "'actors': [a['ActorClassName'] for a in state.actor_table(None, None, 'ALIVE').values()]}"
         )
 
 

@@ -1,80 +1,68 @@
-"""Devices of a worker group come back when its Ray Train controller is killed, and nothing stays to watch it."""
+"""Devices of a worker group come back when its trial actor is killed, all when a search is over, and no others."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 
+import pytest
+
 from clusters import BIN, ray_cluster, ray_folder
 
-KILLED = """
+pytestmark = pytest.mark.ray
+
+THEIRS = """
+import ray
+from ray.util import placement_group
+from finesearch.tuning import cluster
+cluster.connect()
+ray.get(placement_group([{"CPU": 1}], lifetime="detached", name="theirs").ready())
+"""
+OURS = """
 import json, time
 import ray
-from ray._private.state import state
 from ray.util import placement_group, placement_group_table
-from types import SimpleNamespace as Having
 from finesearch.tuning import cluster
-from finesearch.tuning.release import ReleaseGroup
+from finesearch.tuning.release import Releasing
 
-class Mailbox:
-    async def is_closed(self): return False
-
-class Controller:
-    # What Ray Train's controller does of it, on an actor of its own.
-    async def start(self, mailbox):
-        self.callback = ReleaseGroup(mailbox)
-        self.callback.after_controller_start(None)
-        self.callback.before_worker_group_start(None)
-        group = placement_group([{"CPU": 1}])
-        await group.ready()
-        handle = Having(placement_group=group)
-        state = Having(placement_group_handle=handle)
-        self.group = Having(get_worker_group_state=lambda: state)
-        self.callback.after_worker_group_start(self.group)
-    async def again(self):
-        self.callback.after_worker_group_start(self.group)
-    async def end(self):
-        await self.callback.before_controller_shutdown()
-
-def alive():
-    found = state.actor_table(None, None, "ALIVE").values()
-    return sorted(actor["ActorClassName"] for actor in found)
+class Trial:
+    def hold(self, name):
+        ray.get(placement_group([{"CPU": 1}], name=name).ready())
 
 def held():
-    return [group["state"] for group in placement_group_table().values() if group["state"] != "REMOVED"]
-
-def wait(condition):
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, (alive(), held())
-        time.sleep(0.1)
+    table = placement_group_table().values()
+    return sorted(group["name"] for group in table if group["state"] != "REMOVED")
 
 cluster.connect()
-mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
-killed, ended = (ray.remote(num_cpus=0)(Controller).remote() for _ in range(2))
-ray.get([killed.start.remote(mailbox), ended.start.remote(mailbox)])
-told = {"before": [alive(), held()]}
-ray.kill(killed)
-wait(lambda: len(held()) == 1 and alive().count("GroupReleaser") == 1)
-told["one killed"] = [alive(), held()]
-ray.get(ended.end.remote())
-wait(lambda: "GroupReleaser" not in alive())
-told["one ended"] = [alive(), held()]
-ray.get(ended.again.remote())
-told["its releaser killed"] = alive()
+told = {}
+with Releasing():
+    trials = {name: ray.remote(num_cpus=0)(Trial).remote() for name in ("killed", "alive")}
+    ray.get([trial.hold.remote(name) for name, trial in trials.items()])
+    ray.get(placement_group([{"CPU": 1}], name="driver").ready())
+    time.sleep(3)
+    told["before"] = held()
+    ray.kill(trials["killed"])
+    end = time.monotonic() + 30
+    while "killed" in held() and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(3)
+    told["one killed"] = held()
+end = time.monotonic() + 30
+while ray.available_resources().get("CPU", 0) < 3 and time.monotonic() < end:
+    time.sleep(0.1)
+told["over"], told["CPUs"] = held(), ray.available_resources()["CPU"]
 print(json.dumps(told))
 """
 
 
-def test_a_killed_controller_keeps_no_devices() -> None:
-    with ray_folder() as folder, ray_cluster(folder, cpus=2) as variables:
-        done = subprocess.run(
-            [BIN / "python", "-c", KILLED], env=variables, capture_output=True, text=True, timeout=200
-        )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_what_a_killed_trial_actor_held_comes_back_and_all_when_a_search_is_over() -> None:
+    with ray_folder() as folder, ray_cluster(folder, cpus=4) as variables:
+        for driver in (THEIRS, OURS):
+            done = subprocess.run(
+                [BIN / "python", "-c", driver], env=variables, capture_output=True, text=True, timeout=200
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    actors, releasers = ["Controller", "Controller"], ["GroupReleaser", "GroupReleaser"]
-    assert told["before"] == [[*actors, *releasers, "Mailbox"], ["CREATED", "CREATED"]]
-    assert told["one killed"] == [["Controller", "GroupReleaser", "Mailbox"], ["CREATED"]]
-    assert told["one ended"] == [["Controller", "Mailbox"], ["CREATED"]], "the controller gives back what it holds"
-    assert told["its releaser killed"] == ["Controller", "GroupReleaser", "Mailbox"], "there is another one"
+    assert told["before"] == ["alive", "driver", "killed", "theirs"]
+    assert told["one killed"] == ["alive", "driver", "theirs"]
+    assert (told["over"], told["CPUs"]) == (["theirs"], 3.0)

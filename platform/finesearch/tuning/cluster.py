@@ -143,23 +143,6 @@ def leave() -> None:
     ray.shutdown()
 
 
-def release_groups() -> None:
-    """Take back the devices that ended worker groups of this driver still hold.
-
-    Groups give them back when they end; one whose controller died while it started has told nobody what it held, and
-    final scoring would wait for devices for ever. Ids of placement groups end in that of their job, so that nothing of
-    others on the cluster is touched.
-    """
-    import ray
-    from ray.util import placement_group_table, remove_placement_group
-    from ray.util.placement_group import PlacementGroup
-
-    job = ray.get_runtime_context().get_job_id()
-    for name, group in placement_group_table().items():
-        if name.endswith(job) and group["state"] != "REMOVED":
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
-
-
 def measure() -> Capacity:
     """What the joined cluster holds."""
     import ray

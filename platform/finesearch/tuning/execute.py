@@ -13,9 +13,9 @@ from typing import Any
 from ray import tune
 from ray.tune import Callback, Stopper
 
-from finesearch.tuning import cluster
 from finesearch.tuning.conductor import Conductor
 from finesearch.tuning.group import GroupSettings
+from finesearch.tuning.release import Releasing
 from finesearch.tuning.scheduler import StudyScheduler
 from finesearch.tuning.searcher import StudySearcher
 from finesearch.tuning.trainable import WarmTrial
@@ -93,9 +93,9 @@ def execute(
             ),
         )
         assert threading.current_thread() is threading.main_thread(), "Tune handles signals in the main thread"
-        tuner.fit()
+        with Releasing():
+            tuner.fit()
     finally:
-        cluster.release_groups()
         shutil.rmtree(scratch, ignore_errors=True)
     if conductor.fatal is not None:
         raise conductor.fatal

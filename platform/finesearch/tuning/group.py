@@ -51,6 +51,7 @@ class WarmGroup:
             .options(num_cpus=0, max_concurrency=100 + 4 * settings.workers, scheduling_strategy=here)
             .remote(settings.run_name)
         )
+        self._over = threading.Event()
         self._failure: BaseException | None = None
         self._fit = threading.Thread(target=self._run, daemon=True, name=f"fit-{name}")
         self._fit.start()
@@ -65,7 +66,7 @@ class WarmGroup:
             WarmTrainer(
                 serve,
                 train_loop_config={"service": service},
-                mailbox=self._mailbox,
+                is_over=self._over.is_set,
                 backend_config=ProcessGroup("nccl" if settings.gpus_per_worker else "gloo"),
                 scaling_config=ScalingConfig(
                     num_workers=settings.workers,
@@ -115,5 +116,6 @@ class WarmGroup:
 
     def close(self, timeout_s: float = 3.0) -> None:
         """Let the workers return and the run end."""
+        self._over.set()
         ray.get(self._mailbox.close.remote())
         self._fit.join(timeout_s)

@@ -177,10 +177,6 @@ class Mailbox:
         if generation == self._generation:
             self._last_sign = time.monotonic()
 
-    async def is_closed(self) -> bool:
-        """Whether there are no more jobs."""
-        return self._closed
-
     async def is_condemned(self, incarnation: str) -> bool:
         """Whether this incarnation of the group is to end at once."""
         return incarnation in self._condemned

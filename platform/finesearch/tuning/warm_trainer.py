@@ -1,13 +1,16 @@
 """Ray Train's trainer of a worker group, held to what such a group needs.
 
-``TorchTrainer`` imports torch in whatever process names it: in the trial actor and in Ray Train's controller, which
-compute nothing with it. Here the workers alone import it, when they join their process group. And no process is started
-to hand out shards of Ray Data sets, of which there are none. Devices are given back by ``release``.
+``TorchTrainer`` imports torch in whatever process names it: in the trial actor, which computes nothing with it. Here
+the workers alone import it, when they join their process group. Ray Train's controller runs in the trial actor, not in
+a process of its own: neither is of use without the other. And no process is started to hand out shards of Ray Data
+sets, of which there are none, to watch the controller (see ``release``), or to ask for nodes (see ``wanted``).
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,11 +20,13 @@ from ray.train import BackendConfig, get_context
 from ray.train.backend import Backend
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
 from ray.train.v2._internal.util import TrainingFramework
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from finesearch.tuning.addresses import free_address
-from finesearch.tuning.release import ReleaseGroup
 
 COLLECTIVE_TIMEOUT_S, LEAVING_TIMEOUT_S = 1800.0, 30.0
 
@@ -29,17 +34,55 @@ COLLECTIVE_TIMEOUT_S, LEAVING_TIMEOUT_S = 1800.0, 30.0
 class WarmTrainer(DataParallelTrainer):
     """Runs a function on all workers of a group; see ``ProcessGroup`` for what they have in common.
 
-    mailbox: that of the group.
+    is_over: whether the group has no more work; then no workers are started in the place of any that were lost.
     """
 
-    def __init__(self, *arguments: Any, mailbox: Any, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, is_over: Callable[[], bool], **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._mailbox = mailbox
+        self._is_over = is_over
 
     def _create_default_callbacks(self) -> list[Any]:
         every: list[Any] = super()._create_default_callbacks()
         others = (DatasetsCallback, PlacementGroupCleanerCallback)
-        return [ReleaseGroup(self._mailbox), *(callback for callback in every if not isinstance(callback, others))]
+        return [_NotWhenOver(self._is_over), *(callback for callback in every if not isinstance(callback, others))]
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        parts["scaling_policy"] = _AsManyAsPlanned(self.scaling_config)  # type: ignore[arg-type]
+        controller = TrainController(**parts)
+        asyncio.run(controller.run())  # type: ignore[no-untyped-call]
+        return controller.get_result()
+
+
+class _AsManyAsPlanned(FixedScalingPolicy):
+    """Asks nobody for nodes: a placement group that waits says what is needed, and nothing stands once it is gone.
+
+    Ray Train's own waits for an actor that keeps such requests, once in the life of a cluster, and asks for every
+    group's devices again each 20 seconds, for 180 seconds.
+    """
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Nothing."""
+
+    def _maybe_send_resource_request(self) -> None:
+        """Nothing."""
+
+
+class GroupOver(Exception):  # noqa: N818
+    """Nobody needs the workers that were about to start."""
+
+
+class _NotWhenOver(WorkerGroupCallback):
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self._is_over = is_over
+
+    def before_worker_group_start(self, worker_group_context: Any) -> None:
+        """Start nothing that would be ended at once.
+
+        Raises:
+            GroupOver: there is no more work.
+        """
+        if self._is_over():
+            raise GroupOver("its trial actor has no more trials for it")
 
 
 class ProcessGroup(BackendConfig):
