@@ -36,7 +36,7 @@ search: $(STAMP)
 	$(BIN)/python platform/search.py $(SPACE) $(ARGS)
 
 test: $(STAMP)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" \
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" --durations 25 \
 	    --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(STAMP)
