@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 LONG = ("training.epochs=100", "training.prefix_cache=off", "budget.trials=1", "report.baselines=[majority]")
 SHORT = ("budget.trials=2", "report.baselines=[majority]")
 OF_RAY = "ray::(IDLE|DashboardAgent|RuntimeEnvAgent)"
-"""What Ray runs on a node whatever runs there; the last is one for the whole cluster, made by the first Ray Train."""
+"""What Ray runs on a node whatever runs there."""
 WIDE = ("training.workers_per_trial=2",)
 
 

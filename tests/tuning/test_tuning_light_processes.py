@@ -6,6 +6,8 @@ import functools
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from finesearch.tuning.bench import TrainingBench
 from finesearch.tuning.group import GroupSettings
 from finesearch.tuning.serve import Service, serve
 from finesearch.tuning.trainable import WarmTrial
-from finesearch.tuning.warm_trainer import ProcessGroup, WarmTrainer
+from finesearch.tuning.warm_trainer import GroupOver, ProcessGroup, WarmTrainer
 from finesearch.tuning.watched_mailbox import WatchedMailbox
 from plans import empty_plan
 
@@ -30,9 +32,9 @@ def settings() -> GroupSettings:
     return GroupSettings(bench, 1, 1.0, 0.0, 60.0, False, "light", "scratch")
 
 
-def trainer() -> object:
+def trainer(is_over: Callable[[], bool] = bool) -> WarmTrainer:
     service = {"service": Service(None, settings().make_bench, False, "group", "light")}
-    return WarmTrainer(serve, train_loop_config=service, backend_config=ProcessGroup("gloo"), is_over=bool)
+    return WarmTrainer(serve, train_loop_config=service, backend_config=ProcessGroup("gloo"), is_over=is_over)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,16 @@ def test_what_such_a_process_holds_imports_no_torch(held: functools.partial[obje
 
 
 def test_no_process_is_started_for_data_sets_that_do_not_exist() -> None:
-    names = {type(callback).__name__ for callback in trainer()._create_default_callbacks()}  # type: ignore[attr-defined]
+    names = {type(callback).__name__ for callback in trainer()._create_default_callbacks()}
     assert "DatasetsCallback" not in names
     assert "PlacementGroupCleanerCallback" not in names
     assert {"BackendSetupCallback", "AcceleratorSetupCallback"} <= names
+
+
+def test_a_group_without_more_work_starts_no_workers_in_the_place_of_lost_ones() -> None:
+    over = threading.Event()
+    first = trainer(over.is_set)._create_default_callbacks()[0]
+    first.before_worker_group_start(None)
+    over.set()
+    with pytest.raises(GroupOver, match="no more trials"):
+        first.before_worker_group_start(None)

@@ -31,7 +31,7 @@ def spread_configuration(plan: Plan, number: int) -> dict[str, Scalar] | None:
     names = [parameter.name for parameter in plan.space.parameters]
     if not names:
         return None
-    from scipy.stats.qmc import LatinHypercube  # most of a second, which a run that needs no more of it should not wait
+    from scipy.stats.qmc import LatinHypercube  # takes most of a second to import
 
     places = LatinHypercube(d=len(names), rng=search.seed).random(count)[place]
     return plan.space.suggest(PlaceDraw(dict(zip(names, map(float, places), strict=True)).__getitem__))
