@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from training_cases import bench, equal, merged, recipe, run, trial, without_clock
+from training_cases import Diary, bench, equal, merged, recipe, run, trial, without_clock
 
 from finesearch.errors import DivergedError, ModelError, PlacementError, TrialError
 from finesearch.plan import TrainingPlan
@@ -97,6 +97,17 @@ def test_a_finished_trial_is_reported_again_and_not_trained_again(work: Workbenc
     again, diary = run(work, trial(tmp_path, attempt=2))
     assert (diary.steps, diary.trained) == ([1, 2], 0)
     assert again == first
+
+
+def test_the_evaluation_that_a_trial_ends_with_is_told_apart(work: Workbench, tmp_path: Path) -> None:
+    for attempt in (1, 2):  # trained, then taken from what the first attempt left
+        diary, last = Diary(), Diary()
+        spec = trial(tmp_path, attempt=attempt)
+        result = work.run(spec, diary.report, diary.beat, report_last=last.report)
+        assert (diary.evaluations, last.evaluations) == (list(result.history[:-1]), [result.history[-1]])
+        assert not result.stopped
+    stopped = work.run(trial(tmp_path, attempt=3), diary.report, diary.beat, report_last=lambda _: False)
+    assert stopped == result.model_copy(update={"stopped": True})
 
 
 def test_a_stop_during_the_replay_trains_nothing(work: Workbench, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class FaultBench:
     ) -> dict[str, Any]:
         state = Path(job["directory"]) / "state.json"
         history = json.loads(state.read_text())["history"] if state.exists() else []
-        for evaluation in history:
+        for evaluation in history[: self.steps - 1]:
             if not report(evaluation):
                 return self._result(history, state)
         for step in range(len(history) + 1, self.steps + 1):
@@ -65,9 +65,9 @@ class FaultBench:
                 }
             )
             self._save(state, history)
-            if not report(history[-1]):
-                break
-        return self._result(history, state)
+            if step < self.steps and not report(history[-1]):
+                return self._result(history, state)
+        return {**self._result(history, state), "last": history[-1]}
 
     def _save(self, state: Path, history: list[dict[str, Any]]) -> None:
         if _rank() == 0:

@@ -163,6 +163,52 @@ def test_a_spent_budget_stops_a_running_trial_and_says_so(tmp_path: Path) -> Non
     assert trial.user_attrs["outcome"]["reason"] == "stopped at evaluation 2: the budget of 1 hours is spent"
 
 
+def ended_with(last: dict[str, Any]) -> dict[str, Any]:
+    """The last word of a trial that tells its last evaluation with it."""
+    return complete(last["metrics"]["accuracy"], last["seconds"], last=last, trainable_parameters=1234)
+
+
+def test_the_last_evaluation_is_judged_with_the_end(tmp_path: Path) -> None:
+    plan = empty_plan(search="{pruner: median, startup_trials: 1}", budget="{trials: 4}")
+    conductor = conduct(tmp_path, plan)
+    journal = conductor.journals[SEARCH]
+    for accuracy, state in ((0.5, "complete"), (0.4, "pruned"), (0.9, "complete")):
+        assert conductor.next_job("t")
+        assert conductor.evaluation("t", evaluation(1, 0.3))
+        conductor.trial_ended("t", ended_with(evaluation(2, accuracy, 2.0)), False)
+        trial = journal.trials()[-1]
+        assert state_name(trial) == state
+        assert trial.intermediate_values == {1: 0.3, 2: accuracy}
+        assert trial.value == accuracy
+        row = trial_row(conductor, trial)
+        assert [said.metrics["accuracy"] for said in row.history] == [0.3, accuracy]
+        assert (row.trainable_parameters, row.seconds) == (1234, 2.0)
+        assert "last" not in trial.user_attrs["outcome"], "kept as an evaluation, not twice"
+    assert journal.trials()[1].user_attrs["outcome"]["reason"] == "pruned by median at evaluation 2"
+
+
+def test_a_last_evaluation_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
+    conductor = conduct(tmp_path, empty_plan())
+    assert conductor.next_job("t")
+    assert conductor.evaluation("t", evaluation(1, 0.5))
+    conductor.trial_ended("t", ended_with(evaluation(2, float("inf"))), False)
+    (trial,) = conductor.journals[SEARCH].trials()
+    assert state_name(trial) == "failed"
+    assert trial.user_attrs["outcome"]["reason"] == "accuracy was inf at evaluation 2"
+    assert trial.intermediate_values == {1: 0.5}
+
+
+def test_a_trial_that_has_come_to_its_end_counts_though_the_budget_is_spent(tmp_path: Path) -> None:
+    clock = Clock()
+    conductor = conduct(tmp_path, empty_plan(budget="{trials: 9, hours: 1}"), clock)
+    assert conductor.next_job("t")
+    clock.now += 3601
+    conductor.tick()
+    assert conductor.closing
+    conductor.trial_ended("t", ended_with(evaluation(1, 0.5)), False)
+    assert conductor.journals[SEARCH].counts() == {"complete": 1, "pruned": 0, "failed": 0, "running": 0}
+
+
 def test_a_dead_actor_fails_its_trial(tmp_path: Path) -> None:
     conductor = conduct(tmp_path, empty_plan())
     conductor.next_job("t")

@@ -28,6 +28,11 @@ def search(storage: RDBStorage) -> Journal:
         trial = journal.ask(plan.space.suggest, make_sampler(plan, number, 2), first, {"note": number})
         for step in (1, 2, 3):
             value = (number * 7 % 5) / 5 + step / 100
+            if step == 3 and number in (3, 5, 6):
+                last = journal.judge(number, step, value, {"step": step, "seconds": 1.0})
+                ended = Outcome("complete", None, (value,)) if last.go_on else Outcome("pruned", "stopped")
+                journal.finish(number, ended, last)
+                break
             if not journal.report(number, step, value, {"step": step, "seconds": 1.0}, is_judged=number != 4):
                 journal.finish(number, Outcome("pruned", "stopped"))
                 break
@@ -77,9 +82,14 @@ def test_each_decision_is_one_transaction(tmp_path: Path) -> None:
     counted.append(len(commits))
     journal.report(0, 1, 0.5, {"step": 1, "seconds": 1.0})
     counted.append(len(commits))
-    journal.finish(0, Outcome("complete", None, (0.5,)))
+    last = journal.judge(0, 2, 0.6, {"step": 2, "seconds": 2.0})
+    assert len(commits) == 2, "nothing of it is there before the end is"
+    journal.finish(0, Outcome("complete", None, (0.6,)), last)
     counted.append(len(commits))
     assert counted == [1, 2, 3]
+    (read,) = storage.get_all_trials(journal._study_id)
+    assert read.intermediate_values == {1: 0.5, 2: 0.6}
+    assert sorted(journals.decisions(read)) == [1, 2]
 
 
 def test_what_a_driver_left_half_written_is_replaced(tmp_path: Path) -> None:

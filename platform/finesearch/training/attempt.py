@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +45,21 @@ if TYPE_CHECKING:
 Report = Callable[[Evaluation], bool]
 
 
+@dataclass(frozen=True)
+class Reports:
+    """Whom to tell of an evaluation: of one that training may go on after, and of the one that a trial ends with."""
+
+    go_on_after: Report
+    last: Report
+
+
 def run_attempt(
     materials: Materials,
     training: TrainingPlan,
     yardstick: Yardstick,
     spec: TrialSpec,
     processes: Processes,
-    report: Report,
+    reports: Reports,
     beat: Callable[[], None],
     is_leaving: IsLeaving | None,
     shelf: Shelf,
@@ -61,13 +70,14 @@ def run_attempt(
         remains = at_hand(processes.first_does(lambda: find_remains(spec, shelf)), shelf)
     history = remains.record.history if remains.record else ()
     if remains.result is not None:
-        stopped = not processes.first_does(lambda: _replay(remains.result.history, report))  # type: ignore[union-attr]
-        return remains.result.model_copy(update={"stopped": stopped})
-    if history and not processes.first_does(lambda: _replay(history, report)):
+        done = remains.result
+        goes_on = processes.first_does(lambda: _replay(done.history[:-1], reports.go_on_after))
+        return _told(done, processes, reports) if goes_on else done.model_copy(update={"stopped": True})
+    if history and not processes.first_does(lambda: _replay(history, reports.go_on_after)):
         return _stopped_in_replay(remains, history, yardstick)
     if not trains(spec.recipe.adaptation):
         asked = run_asking(materials, training, yardstick, spec, processes, beat)
-        return _ended(asked, spec, shelf, processes, report)
+        return _ended(asked, spec, shelf, processes, reports)
     # What was only asked must not take the memory that training needs.
     materials.asked.clear()
     with alive(beat):
@@ -123,7 +133,7 @@ def run_attempt(
             run.go_on_from_pause(history, remains.kept, remains.paused)
         elif history:
             run.go_on_from(history, remains.kept)
-        ended = run.train(report, beat, is_leaving)
+        ended = run.train(reports.go_on_after, beat, is_leaving)
         told = (
             *remains.warnings,
             *warnings,
@@ -133,13 +143,17 @@ def run_attempt(
             *run.warnings,
         )
         result = _result(run, told, (*precision.notes, *prefix.notes), stopped=not ended)
-    return _ended(result, spec, shelf, processes, report) if ended else result
+    return _ended(result, spec, shelf, processes, reports) if ended else result
 
 
-def _ended(result: TrialResult, spec: TrialSpec, shelf: Shelf, processes: Processes, report: Report) -> TrialResult:
+def _ended(result: TrialResult, spec: TrialSpec, shelf: Shelf, processes: Processes, reports: Reports) -> TrialResult:
     """Write down the result of a trial that is over, then report its last evaluation."""
     processes.first_does(lambda: _finish(shelf, result, spec.attempt))
-    stopped = not processes.first_does(lambda: report(result.history[-1]))
+    return _told(result, processes, reports)
+
+
+def _told(result: TrialResult, processes: Processes, reports: Reports) -> TrialResult:
+    stopped = not processes.first_does(lambda: reports.last(result.history[-1]))
     return result.model_copy(update={"stopped": stopped})
 
 

@@ -51,6 +51,7 @@ class Workbench:
         report: Callable[[Evaluation], bool],
         beat: Callable[[], None],
         is_leaving: Callable[[], bool] | None = None,
+        report_last: Callable[[Evaluation], bool] | None = None,
     ) -> TrialResult:
         """Train one trial, or what is left of it, and return what came of it.
 
@@ -60,6 +61,8 @@ class Workbench:
         earlier attempts are reported again first. ``beat`` is called after each optimizer step, and
         each second while something else is done, some of it on another thread. Once ``is_leaving``,
         which all ranks ask together, says that processes are about to be taken away, the trial's state is written.
+        The evaluation that a trial ends with goes to ``report_last``, where there is one: no training waits for an
+        answer to it.
 
         Raises:
             PutAside: it was, and another attempt goes on from there.
@@ -67,7 +70,7 @@ class Workbench:
             PlacementError, DataError, ModelError: the plan cannot be carried out here.
         """
         # Imported here, because driver processes make workbenches only to send them away.
-        from finesearch.training.attempt import run_attempt
+        from finesearch.training.attempt import Reports, run_attempt
         from finesearch.training.engine import exempt_from_collection, release_memory
         from finesearch.training.processes import join
         from finesearch.training.randomness import isolated_generators
@@ -81,8 +84,9 @@ class Workbench:
             with self._threads(), isolated_generators(spec.seed):
                 with open_shelf(spec.directory) as shelf:
                     here = spec.model_copy(update={"directory": str(shelf.folder)})
+                    reports = Reports(report, report_last or report)
                     result = run_attempt(
-                        materials, self.training, self.yardstick, here, processes, report, beat, is_leaving, shelf
+                        materials, self.training, self.yardstick, here, processes, reports, beat, is_leaving, shelf
                     )
                 if result.checkpoint is None:
                     return result

@@ -40,5 +40,11 @@ class TrainingBench:
         def report_evaluation(evaluation: Evaluation) -> bool:
             return report(evaluation.model_dump(mode="json"))
 
-        result = self._workbench.run(spec, report_evaluation, beat, is_leaving)
-        return result.model_dump(mode="json", exclude={"history"})
+        last: dict[str, Any] = {}
+
+        def keep_last(evaluation: Evaluation) -> bool:
+            last["last"] = evaluation.model_dump(mode="json")
+            return True
+
+        result = self._workbench.run(spec, report_evaluation, beat, is_leaving, keep_last)
+        return result.model_dump(mode="json", exclude={"history"}) | last

@@ -22,7 +22,7 @@ from finesearch.storage import Place, is_remote
 from finesearch.tuning.budget import Spending, why_spent
 from finesearch.tuning.endings import ACTOR_DIED, Endings, payload_error
 from finesearch.tuning.forecast import Forecast
-from finesearch.tuning.journal import ASKED, Journal, Outcome, decisions
+from finesearch.tuning.journal import ASKED, Journal, Outcome, Verdict, decisions
 from finesearch.tuning.retention import Retention, trial_name
 from finesearch.tuning.samplers import make_sampler, trial_seed
 from finesearch.tuning.spread import spread_configuration
@@ -206,7 +206,7 @@ class Conductor:
             for trial in self.journals[study].running():
                 steps = decisions(trial)
                 if steps and not steps[max(steps)]["go_on"]:
-                    self._finish(Seat(study, trial.number), self._endings.pruned(trial, self.closing))
+                    self._finish(Seat(study, trial.number), self._endings.pruned(steps, self.closing))
                 else:
                     seats.append(Seat(study, trial.number))
         return seats
@@ -274,13 +274,15 @@ class Conductor:
                 return False  # ended as failed by `trial_ended`, which gets the same payload
             self.spending.trained((seat.study, seat.number), payload["seconds"])
             journal = self.journals[seat.study]
-            # What trains nothing is over with its one evaluation: it neither is stopped nor stops others.
-            trains = ADAPTATIONS[self.recipe(seat.study, journal.get(seat.number)).adaptation].trains
-            go_on = journal.report(seat.number, payload["step"], value, payload, is_judged=trains)
+            go_on = journal.report(seat.number, payload["step"], value, payload, self._is_judged(seat))
             self._check_budget()
             self._on_change()
             return go_on and self.closing is None
         return False
+
+    def _is_judged(self, seat: Seat) -> bool:
+        """What trains nothing is over with its one evaluation: it neither is stopped nor stops others."""
+        return ADAPTATIONS[self.recipe(seat.study, self.journals[seat.study].get(seat.number)).adaptation].trains
 
     def trial_ended(self, trial_id: str, payload: dict[str, Any] | None, error: bool) -> None:
         """A trial's last word. Idempotent, since Tune repeats the call when it fails."""
@@ -288,32 +290,44 @@ class Conductor:
             seat = self._seats.get(trial_id)
             if seat is None or self.fatal is not None:
                 return
-            trial = self.journals[seat.study].get(seat.number)
-            outcome = self._outcome(seat, trial, payload, error)
+            outcome, verdict = self._ending(seat, payload, error)
             if outcome is not None:
-                self._finish(seat, outcome)
+                self._finish(seat, outcome, verdict)
             del self._seats[trial_id]
             self._check_budget()
             self._on_change()
 
-    def _outcome(self, seat: Seat, trial: FrozenTrial, payload: dict[str, Any] | None, error: bool) -> Outcome | None:
-        """None leaves the trial running in the journal: it is gone on with by the next driver."""
+    def _ending(self, seat: Seat, payload: dict[str, Any] | None, error: bool) -> tuple[Outcome | None, Verdict | None]:
+        """What a trial came to, and the verdict on the evaluation that it ended with, if that is still to be journaled.
+
+        No outcome leaves the trial running in the journal: it is gone on with by the next driver.
+        """
         if payload is None and not error and self.none_has_devices:
-            return Outcome("failed", f"no devices were free for it until the search ended: {self.closing}")
+            return Outcome("failed", f"no devices were free for it until the search ended: {self.closing}"), None
         if error or payload is None:
-            return ACTOR_DIED
+            return ACTOR_DIED, None
+        journal = self.journals[seat.study]
         if "state" not in payload:
-            return self._endings.of_stopped(trial, payload, self.closing)
+            return self._endings.of_stopped(journal.get(seat.number), payload, self.closing), None
         detail = payload.get("detail") or {}
         self.spending.trained((seat.study, seat.number), detail.get("seconds") or 0.0)
         if payload["state"] == "fatal":
             self.fatal = payload_error(payload)
             self.closing = self.fatal.message
-            return None
-        return self._endings.of_ended(payload, is_baseline=seat.study == BASELINES)
+            return None, None
+        last = detail.pop("last", None)
+        verdict = None
+        if last is not None:
+            value = self._endings.quality(last)
+            if value is None:
+                return self._endings.of_stopped(journal.get(seat.number), last, self.closing), None
+            verdict = journal.judge(seat.number, last["step"], value, last, self._is_judged(seat))
+            if not verdict.go_on:
+                return self._endings.pruned({verdict.step: verdict.kept}, None), verdict
+        return self._endings.of_ended(payload, is_baseline=seat.study == BASELINES), verdict
 
-    def _finish(self, seat: Seat, outcome: Outcome) -> None:
-        self.journals[seat.study].finish(seat.number, outcome)
+    def _finish(self, seat: Seat, outcome: Outcome, last: Verdict | None = None) -> None:
+        self.journals[seat.study].finish(seat.number, outcome, last)
         if seat.study == SEARCH:
             self._retention.trial_ended(seat.number)
 

@@ -33,11 +33,10 @@ class Endings:
         if self.quality(payload) is None:
             name = self.plan.task.metric
             return Outcome("failed", f"{name} was {payload['metrics'].get(name)} at evaluation {payload['step']}")
-        return self.pruned(trial, closing)
+        return self.pruned(decisions(trial), closing)
 
-    def pruned(self, trial: FrozenTrial, closing: str | None) -> Outcome:
-        """A trial that was stopped, by the pruner or because the search is ``closing``: why."""
-        steps = decisions(trial)
+    def pruned(self, steps: Mapping[int, Mapping[str, Any]], closing: str | None) -> Outcome:
+        """A trial that was stopped, by the pruner or because the search is ``closing``: why; its decisions by step."""
         last = steps[max(steps)] if steps else {}
         if not last or not last.get("go_on", True):
             reason = f"pruned by {self.plan.search.pruner} at evaluation {max(steps, default=0)}"

@@ -57,6 +57,28 @@ class Outcome:
     detail: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided on one evaluation; ``kept`` is what the journal keeps of it, JSON.
+
+    shown: what the pruner saw, if anything. is_new: not journaled yet.
+    """
+
+    step: int
+    kept: dict[str, Any]
+    shown: float | None
+    is_new: bool
+
+    @property
+    def go_on(self) -> bool:
+        return bool(self.kept["go_on"])
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """The attribute of the trial that the journal keeps it in."""
+        return {f"{STEP}{self.step}": self.kept}
+
+
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -164,13 +186,27 @@ class Journal:
         Raises:
             ValueError: ``value`` is NaN or infinite; such a trial is failed, not reported.
         """
+        with self._lock:
+            verdict = self.judge(number, step, value, evaluation, is_judged)
+            if verdict.is_new:
+                self._writer.measure(self._disk_ids[number], verdict.note, step, verdict.shown)
+                self._remember(number, verdict.note)
+            return verdict.go_on
+
+    def judge(
+        self, number: int, step: int, value: float, evaluation: dict[str, Any], is_judged: bool = True
+    ) -> Verdict:
+        """Ask the pruner about the evaluation that a trial ended with; :meth:`finish` journals the answer with the end.
+
+        As :meth:`report`, of which nothing is on disk yet.
+        """
         if not math.isfinite(value):
             raise ValueError(f"trial {number}, step {step}: value {value} is not finite")
         with self._lock:
             trial = self.get(number)
             known = decisions(trial).get(step)
             if known is not None:
-                return bool(known["go_on"])
+                return Verdict(step, known, None, is_new=False)
             before = dict(trial.system_attrs)
             go_on, shown = True, None
             if len(self.directions) == 1 and is_judged:
@@ -180,14 +216,15 @@ class Journal:
             after = self.get(number).system_attrs
             thought = {k: v for k, v in after.items() if before.get(k) != v}
             decision = {**evaluation, "value": value, "go_on": go_on, "system": thought, "at": time.time()}
-            self._writer.measure(self._disk_ids[number], {f"{STEP}{step}": decision}, step, shown)
-            self._memory._storage.set_trial_user_attr(trial._trial_id, f"{STEP}{step}", decision)
-            return go_on
+            return Verdict(step, decision, shown, is_new=True)
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
-    def finish(self, number: int, outcome: Outcome) -> bool:
-        """End a trial; False when it had ended before, so that telling twice changes nothing."""
+    def finish(self, number: int, outcome: Outcome, last: Verdict | None = None) -> bool:
+        """End a trial; False when it had ended before, so that telling twice changes nothing.
+
+        last: the verdict on the evaluation that it ended with, where that is not journaled yet.
+        """
         with self._lock:
             if self.get(number).state.is_finished():
                 return False
@@ -195,19 +232,24 @@ class Journal:
             if state is TrialState.COMPLETE and (not values or not all(map(math.isfinite, values))):
                 raise ValueError(f"trial {number}: complete with values {values}")
             if state is TrialState.PRUNED and values is None and len(self.directions) == 1:
-                last = self.get(number).last_step
-                values = None if last is None else (self.get(number).intermediate_values[last],)
+                step = self.get(number).last_step
+                values = None if step is None else (self.get(number).intermediate_values[step],)
             told = list(values) if values and state is not TrialState.FAIL else None
             said = {"state": outcome.state, "values": told, "reason": outcome.reason, "at": time.time()}
             detail = {**(outcome.detail or {}), **said}
-            self._writer.end(self._disk_ids[number], {OUTCOME: detail}, state, told)
-            memory, trial_id = self._memory._storage, self.get(number)._trial_id
-            memory.set_trial_user_attr(trial_id, OUTCOME, detail)
-            memory.set_trial_state_values(trial_id, state, told)
+            note = {**(last.note if last else {}), OUTCOME: detail}
+            shown = {} if last is None or last.shown is None else {last.step: last.shown}
+            self._writer.end(self._disk_ids[number], note, state, told, shown)
+            self._remember(number, note)
+            self._memory._storage.set_trial_state_values(self.get(number)._trial_id, state, told)
             self._counts["running"] -= 1
             self._running.discard(number)
             self._counts[outcome.state] += 1
             return True
+
+    def _remember(self, number: int, note: dict[str, Any]) -> None:
+        for key, value in note.items():
+            self._memory._storage.set_trial_user_attr(self.get(number)._trial_id, key, value)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

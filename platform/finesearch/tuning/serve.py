@@ -57,7 +57,8 @@ class Bench(Protocol):
                 that the trial writes what it goes on from elsewhere, and raises ``PutAside``. None: nobody can say.
 
         Returns:
-            JSON: ``best, seconds, trainable_parameters, total_parameters, checkpoint, checkpoint_bytes, warnings``.
+            JSON: ``best, seconds, trainable_parameters, total_parameters, checkpoint, checkpoint_bytes, warnings``; on
+            rank 0 also ``last``, where the trial's last evaluation was not reported: it is judged with the end.
         """
         ...
 
@@ -137,8 +138,7 @@ class _Desk:
         self._began, self._last_beat = time.time(), 0.0
 
     def report(self, evaluation: dict[str, Any]) -> bool:
-        payload = {**evaluation, "group": self._group, "began": self._began}
-        log.info("evaluation %d: %s", evaluation["step"], evaluation["metrics"])
+        payload = self._signed(evaluation)
         while True:
             go_on: bool | None = ray.get(self._mailbox.report.remote(self._generation, evaluation["step"], payload))
             if go_on is not None:
@@ -155,10 +155,16 @@ class _Desk:
     ) -> None:
         if state == "complete" and self._rank != 0:
             return
+        whole = {**(detail or {}), "group": self._group, "began": self._began}
+        if "last" in whole:
+            whole["last"] = self._signed(whole["last"])
         log.info("%s%s", state, f": {reason}" if reason else "", exc_info=error)
         kind = None if error is None else type(error).__name__
-        whole = {**(detail or {}), "group": self._group, "began": self._began}
         ray.get(self._mailbox.finish.remote(self._generation, state, reason, kind, whole))
+
+    def _signed(self, evaluation: dict[str, Any]) -> dict[str, Any]:
+        log.info("evaluation %d: %s", evaluation["step"], evaluation["metrics"])
+        return {**evaluation, "group": self._group, "began": self._began}
 
 
 def _reason(error: BaseException) -> str:

@@ -35,8 +35,15 @@ class StudyWriter(Protocol):
         """An evaluation: attributes of the trial, and the value that pruners saw, if any."""
         ...
 
-    def end(self, trial_id: int, note: Mapping[str, Any], state: TrialState, values: Sequence[float] | None) -> None:
-        """A trial's end: attributes, its state and its objectives."""
+    def end(
+        self,
+        trial_id: int,
+        note: Mapping[str, Any],
+        state: TrialState,
+        values: Sequence[float] | None,
+        shown: Mapping[int, float],
+    ) -> None:
+        """A trial's end: attributes, its state and its objectives, and what pruners saw last, by step."""
         ...
 
 
@@ -82,26 +89,36 @@ class RowWriter:
     def measure(self, trial_id: int, note: Mapping[str, Any], step: int, value: float | None) -> None:
         with self._engine.begin() as connection:
             if value is not None:
-                told, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-                row = {
-                    "trial_id": trial_id,
-                    "step": step,
-                    "intermediate_value": told,
-                    "intermediate_value_type": kind,
-                }
-                self._put(connection, STEPS, ("trial_id", "step"), [row])
+                self._shown(connection, trial_id, {step: value})
             self._note(connection, USER_ATTRS, trial_id, note)
 
-    def end(self, trial_id: int, note: Mapping[str, Any], state: TrialState, values: Sequence[float] | None) -> None:
+    def end(
+        self,
+        trial_id: int,
+        note: Mapping[str, Any],
+        state: TrialState,
+        values: Sequence[float] | None,
+        shown: Mapping[int, float],
+    ) -> None:
         rows = []
         for objective, value in enumerate(values or ()):
             told, kind = models.TrialValueModel.value_to_stored_repr(value)
             rows.append({"trial_id": trial_id, "objective": objective, "value": told, "value_type": kind})
         with self._engine.begin() as connection:
+            self._shown(connection, trial_id, shown)
             self._note(connection, USER_ATTRS, trial_id, note)
             self._put(connection, VALUES, ("trial_id", "objective"), rows)
             ended = {"state": state, "datetime_complete": _utc(datetime.now())}
             connection.execute(update(TRIALS).where(TRIALS.c.trial_id == trial_id).values(ended))
+
+    def _shown(self, connection: Connection, trial_id: int, values: Mapping[int, float]) -> None:
+        rows = []
+        for step, value in values.items():
+            told, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+            rows.append(
+                {"trial_id": trial_id, "step": step, "intermediate_value": told, "intermediate_value_type": kind}
+            )
+        self._put(connection, STEPS, ("trial_id", "step"), rows)
 
     def _note(self, connection: Connection, table: Table, trial_id: int, note: Mapping[str, Any]) -> None:
         rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(value)} for key, value in note.items()]
@@ -129,7 +146,16 @@ class CallWriter:
             self._storage.set_trial_intermediate_value(trial_id, step, value)
         self._note(trial_id, note)
 
-    def end(self, trial_id: int, note: Mapping[str, Any], state: TrialState, values: Sequence[float] | None) -> None:
+    def end(
+        self,
+        trial_id: int,
+        note: Mapping[str, Any],
+        state: TrialState,
+        values: Sequence[float] | None,
+        shown: Mapping[int, float],
+    ) -> None:
+        for step, value in shown.items():
+            self._storage.set_trial_intermediate_value(trial_id, step, value)
         self._note(trial_id, note)
         self._storage.set_trial_state_values(trial_id, state, values)
 

@@ -142,10 +142,11 @@ class Tracking(Callback):
         payload, shown = json.loads(result["payload"]), self._open.get(trial.trial_id)
         if shown is None:
             return
-        if "state" not in payload:
-            numbers = shown_numbers(payload)
+        evaluation = (payload.get("detail") or {}).get("last") if "state" in payload else payload
+        if evaluation is not None:
+            numbers = shown_numbers(evaluation)
             self._later(lambda tracker: tracker.logger.log_trial_result(0, shown[tracker.key], numbers))
-        elif payload["state"] != "complete":
+        if payload.get("state", "complete") != "complete":
             self._end(trial.trial_id, failed=True)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
