@@ -35,6 +35,24 @@ def test_a_job_is_worked_on_to_its_end(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_what_allows_a_trial_to_go_on_asks_for_its_next_event(tmp_path: Path) -> None:
+    async def scene() -> None:
+        box = Mailbox()
+        beginning = asyncio.create_task(box.begin(job(tmp_path)))
+        generation = (await box.take("a", 0, 0))["generation"]
+        first = asyncio.create_task(box.report(generation, 1, evaluation(1)))
+        assert await beginning == (generation, {"kind": "evaluation", **evaluation(1)})
+        following = asyncio.create_task(box.next_event(generation, allowed=1))
+        assert await first is True
+        second = asyncio.create_task(box.report(generation, 2, evaluation(2)))
+        assert (await following)["step"] == 2
+        assert not second.done(), "nobody has allowed the second yet"
+        second.cancel()
+        assert await box.begin(job(tmp_path), QUICK) == (generation + 1, None), "no worker took it in time"
+
+    asyncio.run(scene())
+
+
 def test_a_stopped_trial_stops_at_once_and_nothing_of_it_reaches_the_next(tmp_path: Path) -> None:
     async def story() -> None:
         box = Mailbox()

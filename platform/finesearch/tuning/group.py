@@ -83,23 +83,27 @@ class WarmGroup:
         except BaseException as error:
             self._failure = error
 
-    def post(self, job: dict[str, Any]) -> int:
-        """Give the group its next trial; the generation to ask events with."""
-        return int(ray.get(self._mailbox.post.remote(job)))
+    def begin(self, job: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Give the group its next trial: the generation to go on with, and the first event.
 
-    def answer(self, generation: int, step: int, go_on: bool) -> None:
-        """The verdict on an evaluation. Not waited for: where this call fails, the next question fails as well."""
-        self._mailbox.answer.remote(generation, step, go_on)
+        Raises:
+            GroupLost: as :meth:`go_on`.
+        """
+        generation, event = ray.get(self._mailbox.begin.remote(job))
+        return generation, event or self.go_on(generation)
 
-    def wait(self, generation: int) -> dict[str, Any]:
+    def go_on(self, generation: int, allowed: int | None = None) -> dict[str, Any]:
         """The next event of the trial.
+
+        Args:
+            allowed: step of the evaluation after which it goes on.
 
         Raises:
             GroupLost: the Ray Train run ended, or a hanging worker could not be ended from within.
         """
         condemned_at: float | None = None
         while True:
-            event: dict[str, Any] | None = ray.get(self._mailbox.next_event.remote(generation))
+            event: dict[str, Any] | None = ray.get(self._mailbox.next_event.remote(generation, allowed=allowed))
             if event is not None:
                 return event
             if not self._fit.is_alive():

@@ -59,8 +59,20 @@ class Mailbox:
             self._changed.notify_all()
             return self._generation
 
-    async def next_event(self, generation: int, timeout_s: float = POLL_S) -> Payload | None:
-        """The next event of a generation; None when none came in time."""
+    async def begin(self, job: Payload, timeout_s: float = POLL_S) -> tuple[int, Payload | None]:
+        """:meth:`post`, then :meth:`next_event`: what a trial begins with, in one question."""
+        generation = await self.post(job)
+        return generation, await self.next_event(generation, timeout_s)
+
+    async def next_event(
+        self, generation: int, timeout_s: float = POLL_S, allowed: int | None = None
+    ) -> Payload | None:
+        """The next event of a generation; None when none came in time.
+
+        allowed: the step of an evaluation after which the trial goes on.
+        """
+        if allowed is not None:
+            await self.answer(generation, allowed, True)
         async with self._changed:
             await self._wait(lambda: bool(self._events) or generation != self._generation, timeout_s)
             if generation != self._generation or not self._events:

@@ -8,20 +8,26 @@ Optuna's private names: a test holds us to them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from optuna.distributions import distribution_to_json
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Table, insert, update
+from sqlalchemy import Connection, Executable, Table, insert, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 TRIALS, PARAMETERS = models.TrialModel.__table__, models.TrialParamModel.__table__
 VALUES, STEPS = models.TrialValueModel.__table__, models.TrialIntermediateValueModel.__table__
 USER_ATTRS, SYSTEM_ATTRS = models.TrialUserAttributeModel.__table__, models.TrialSystemAttributeModel.__table__
+KEYS = {
+    STEPS: ("trial_id", "step"),
+    VALUES: ("trial_id", "objective"),
+    USER_ATTRS: ("trial_id", "key"),
+    SYSTEM_ATTRS: ("trial_id", "key"),
+}
 
 
 class StudyWriter(Protocol):
@@ -57,7 +63,9 @@ class RowWriter:
 
     def __init__(self, storage: RDBStorage) -> None:
         self._engine = storage.engine
-        self._insert: Any = postgresql.insert if storage.engine.name == "postgresql" else sqlite.insert
+        to = postgresql.insert if storage.engine.name == "postgresql" else sqlite.insert
+        # Made once: SQLAlchemy takes longer to make such a statement than to carry it out.
+        self._put_into = {table: _insert_or_replace(to(table), table, key) for table, key in KEYS.items()}
 
     def add(self, study_id: int, trial: FrozenTrial) -> int:
         began = trial.datetime_start
@@ -107,7 +115,7 @@ class RowWriter:
         with self._engine.begin() as connection:
             self._shown(connection, trial_id, shown)
             self._note(connection, USER_ATTRS, trial_id, note)
-            self._put(connection, VALUES, ("trial_id", "objective"), rows)
+            self._put(connection, VALUES, rows)
             ended = {"state": state, "datetime_complete": _utc(datetime.now())}
             connection.execute(update(TRIALS).where(TRIALS.c.trial_id == trial_id).values(ended))
 
@@ -118,18 +126,16 @@ class RowWriter:
             rows.append(
                 {"trial_id": trial_id, "step": step, "intermediate_value": told, "intermediate_value_type": kind}
             )
-        self._put(connection, STEPS, ("trial_id", "step"), rows)
+        self._put(connection, STEPS, rows)
 
     def _note(self, connection: Connection, table: Table, trial_id: int, note: Mapping[str, Any]) -> None:
         rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(value)} for key, value in note.items()]
-        self._put(connection, table, ("trial_id", "key"), rows)
+        self._put(connection, table, rows)
 
-    def _put(self, connection: Connection, table: Table, key: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    def _put(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows, or replace what is there by the same key: a driver before may have died half-way."""
-        for row in rows:
-            statement = self._insert(table)
-            replaced = {name: statement.excluded[name] for name in row if name not in key}
-            connection.execute(statement.on_conflict_do_update(index_elements=key, set_=replaced), row)
+        if rows:
+            connection.execute(self._put_into[table], rows)
 
 
 class CallWriter:
@@ -162,6 +168,15 @@ class CallWriter:
     def _note(self, trial_id: int, note: Mapping[str, Any]) -> None:
         for key, value in note.items():
             self._storage.set_trial_user_attr(trial_id, key, value)
+
+
+def _insert_or_replace(statement: Any, table: Table, key: Sequence[str]) -> Executable:
+    replaced = {
+        column.name: statement.excluded[column.name]
+        for column in table.columns
+        if column.name not in key and not column.primary_key
+    }
+    return cast(Executable, statement.on_conflict_do_update(index_elements=key, set_=replaced))
 
 
 def _utc(local: datetime) -> datetime:

@@ -57,10 +57,10 @@ class WarmTrial(tune.Trainable):
         if is_new or self._generation is None:
             job = json.loads(self.config["job"])
             # Where the group gave way in the middle of a trial, Tune let that go on after its last evaluation.
-            self._generation = group.post({**job, "decided": max(job["decided"], self._unanswered or 0)})
-        elif self._unanswered is not None:  # Tune asks for another step, so the scheduler let the trial go on
-            group.answer(self._generation, self._unanswered, True)
-        event = group.wait(self._generation)
+            job["decided"] = max(job["decided"], self._unanswered or 0)
+            self._generation, event = group.begin(job)
+        else:  # Tune asks for another step, so the scheduler let the trial go on
+            event = group.go_on(self._generation, self._unanswered)
         if event.pop("kind") == "evaluation":
             self._unanswered = event["step"]
             self._idle.begin(AFTER_AN_EVALUATION_S)
