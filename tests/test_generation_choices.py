@@ -55,6 +55,7 @@ def report(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "reports" / "words" / "report.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_settings_are_chosen_on_validation_without_training_again(tmp_path: Path) -> None:
     write_tiny_writer(tmp_path / "model", "t5")
     for seed, (split, rows) in enumerate((("train", 48), ("validation", 20), ("test", 20))):

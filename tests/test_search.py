@@ -155,6 +155,7 @@ def test_another_plan_under_the_same_name_is_refused_and_named(finished: Path) -
     assert "search.seed: 7, was 0" in errors
 
 
+@pytest.mark.slow
 def test_entities_are_searched_over_adapters_ranked_and_exported(bench: Path, tmp_path: Path) -> None:
     shutil.copytree(bench / "model", tmp_path / "model")
     data = write_json_lines(tmp_path, "tagged", tagged_row)
