@@ -85,6 +85,7 @@ def test_a_job_brings_the_project_along_and_its_results_stay(
     assert json.loads(record.read_text())["versions"]["finesearch"] == VERSION
 
 
+@pytest.mark.slow
 def test_submitting_again_goes_on_with_the_same_run(project: Path, home: Path, cluster: dict[str, str]) -> None:
     told, log = submit(project, cluster, "tiny.yaml", "--reports", "again")
     assert told == {"status": "SUCCEEDED", "driver_exit_code": 0}, log
@@ -92,6 +93,7 @@ def test_submitting_again_goes_on_with_the_same_run(project: Path, home: Path, c
     assert (home / "finesearch" / "again" / "tiny" / "report.html").is_file()
 
 
+@pytest.mark.slow  # test_access.py sees the exit codes 0, 2 and 3 of jobs
 def test_bad_input_is_the_jobs_exit_code_too(project: Path, cluster: dict[str, str]) -> None:
     told, log = submit(project, cluster, "tiny.yaml", "--name", "other", "--set", "task.columns.text=sentense")
     assert told == {"status": "FAILED", "driver_exit_code": 2}

@@ -241,7 +241,7 @@ def test_a_signal_leaves_a_partial_report_and_the_same_command_goes_on_past_a_da
         shutil.copy(bench / name, tmp_path)
     shutil.copytree(bench / "model", tmp_path / "model")
     changes = (
-        "training.epochs=60",
+        "training.epochs=45",
         "training.prefix_cache=off",
         "budget.trials=2",
         "report.top=3",

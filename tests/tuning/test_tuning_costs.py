@@ -163,6 +163,7 @@ def spent(plan: Plan, journal: Journal, start: int = 0) -> float:
     return sum(costs.seconds(trial.user_attrs["asked"]["parameters"], None) for trial in journal.trials()[start:])
 
 
+@pytest.mark.slow
 def test_where_cheap_is_as_good_less_is_spent_and_as_much_found(tmp_path: Path) -> None:
     ratios, best = [], []
     for seed in range(3):

@@ -104,6 +104,7 @@ def test_when_every_trial_fails_the_search_stops_and_says_why(tmp_path: Path, jo
     )
 
 
+@pytest.mark.slow
 def test_an_exception_on_one_of_two_ranks_fails_the_trial_alone(tmp_path: Path, joined: dict[str, str]) -> None:
     result = drive(tmp_path, joined, "raise on rank 1:1", "--workers", "2", "--trials", "2")
     assert [trial["state"] for trial in result["trials"]] == ["complete", "failed", "complete"]
