@@ -70,10 +70,14 @@ def submit(project: Path, cluster: dict[str, str], *arguments: str) -> tuple[dic
     return json.loads(asked.stdout.splitlines()[-1]), done.stdout
 
 
-def test_a_job_brings_the_project_along_and_its_results_stay(
-    project: Path, home: Path, cluster: dict[str, str]
-) -> None:
-    told, log = submit(project, cluster, "tiny.yaml")
+@pytest.fixture(scope="module")
+def submitted(project: Path, cluster: dict[str, str]) -> tuple[dict[str, Any], str]:
+    """A whole search as a job: what the dashboard says of it, and its log."""
+    return submit(project, cluster, "tiny.yaml")
+
+
+def test_a_job_brings_the_project_along_and_its_results_stay(home: Path, submitted: tuple[dict[str, Any], str]) -> None:
+    told, log = submitted
     assert told == {"status": "SUCCEEDED", "driver_exit_code": 0}, log
     assert f"runs and reports are\n  kept below {home / 'finesearch'}" in log
     said = json.loads((home / "finesearch" / "reports" / "tiny" / "report.json").read_text(encoding="utf-8"))
@@ -86,6 +90,7 @@ def test_a_job_brings_the_project_along_and_its_results_stay(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("submitted")
 def test_submitting_again_goes_on_with_the_same_run(project: Path, home: Path, cluster: dict[str, str]) -> None:
     told, log = submit(project, cluster, "tiny.yaml", "--reports", "again")
     assert told == {"status": "SUCCEEDED", "driver_exit_code": 0}, log
