@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,25 @@ def run(name: str, arguments: list[str], out: Path, **variables: str) -> None:
 def test_no_benchmark_is_forgotten() -> None:
     there = {path.name for path in (ROOT / "tests" / "benchmarks").glob("*.py")}
     assert there == SMALL.keys() | SMALL_WITH_RAY.keys()
+
+
+def test_make_bench_goes_on_behind_a_missed_goal_and_names_it(tmp_path: Path) -> None:
+    writes = "import sys; open(sys.argv[2], 'w').write('{}')"
+    (tmp_path / "misses.py").write_text(f"{writes}; sys.exit(1)\n")
+    (tmp_path / "reaches.py").write_text(f"{writes}\n")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt", "venv/.installed"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "venv" / "bin").symlink_to(BIN)
+    for benchmarks, missed in (("misses.py reaches.py", " misses"), ("reaches.py", "")):
+        shutil.rmtree(tmp_path / "tests", ignore_errors=True)
+        command = ["make", "bench", "VENV=venv", f"BENCHMARKS={benchmarks}"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode != 0) == bool(missed), done.stderr
+        assert (f"or the benchmark failed:{missed}\n" in done.stderr) == bool(missed)
+        written = sorted(path.name for path in (tmp_path / "tests" / "benchmarks" / "results").iterdir())
+        assert written == [f"{Path(name).stem}.json" for name in benchmarks.split()]
 
 
 @pytest.mark.parametrize("name", ["scale", "shared.matrix_work"])

@@ -5,11 +5,10 @@
 
 Ours is compared with each peer in turn. The target is 99 % of the better of the two's best accuracies on validation;
 what counts is the wall seconds from the start of the process until an evaluation reaches it. One that never does counts
-with the seconds of its whole search: the ratio is then at least what is shown, or at most where it is ours.
-The space: learning rate 1e-5 to
-1e-2, weight decay 0 to 0.3, everything trained, the embeddings and 0 to 5 of the 6 layers frozen, or the head alone.
-Each round has a seed of its own, counted from ``--seed``. The winners' scores on test are shown beside: speed by luck
-on validation would show.
+with the seconds of its whole search: the ratio is then at least what is shown, or at most where it is ours. The space:
+learning rate 1e-5 to 1e-2, weight decay 0 to 0.3, everything trained, the embeddings and 0 to 5 of the 6 layers frozen,
+or the head alone. Each round has a seed of its own, counted from ``--seed``. The winners' scores on test are shown
+beside: speed by luck on validation would show.
 """
 
 from __future__ import annotations
