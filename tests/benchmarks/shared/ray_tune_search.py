@@ -31,8 +31,9 @@ CONCURRENT_TRIALS = 2
 class Reporter(TrainerCallback):
     """Passes each evaluation on, and leaves the weights of the trial's best where the driver finds them."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, began: float) -> None:
         self.weights = weights
+        self.began = began
         self.best = -1.0
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **told: Any) -> None:
@@ -40,11 +41,12 @@ class Reporter(TrainerCallback):
         if value > self.best:
             self.best = value
             torch.save(told["model"].state_dict(), self.weights)
-        ray.train.report({"accuracy": value})
+        ray.train.report({"accuracy": value, "began": self.began})
 
 
 def train(config: dict[str, Any]) -> None:
     """What a worker does."""
+    began = time.time()
     work = config["work"]
     tokenizer = AutoTokenizer.from_pretrained(work["model"])
     rows, names = read_rows(work, tokenizer)
@@ -59,7 +61,7 @@ def train(config: dict[str, Any]) -> None:
         eval_dataset=rows["validation"],
         processing_class=tokenizer,
         compute_metrics=accuracy,
-        callbacks=[Reporter(weights_of(config["folder"], config["trial_id"]))],
+        callbacks=[Reporter(weights_of(config["folder"], config["trial_id"]), began)],
     ).train()
 
 
@@ -89,17 +91,25 @@ class Witness(ray.tune.Callback):
         self.numbers: dict[str, int] = {}
         self.best: tuple[float, str] = (-1.0, "")
         self.evaluations: list[dict[str, Any]] = []
+        self.spans: dict[int, tuple[float, float]] = {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         if "accuracy" not in result:
             return
         number = self.numbers.setdefault(trial.trial_id, len(self.numbers))
-        self.evaluations.append({"trial": number, "accuracy": result["accuracy"], "at": time.time()})
+        now = time.time()
+        self.evaluations.append({"trial": number, "accuracy": result["accuracy"], "at": now})
+        self.spans[number] = (result["began"], now)
         self.best = max(self.best, (result["accuracy"], trial.trial_id))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         if trial.trial_id != self.best[1]:
             weights_of(self.folder, trial.trial_id).unlink(missing_ok=True)
+
+    @property
+    def most_at_once(self) -> int:
+        """How many workers were at work together, from a worker's start to its last evaluation."""
+        return max(sum(began <= at < end for began, end in self.spans.values()) for at, _ in self.spans.values())
 
 
 def space(constants: dict[str, Any], trial: Any) -> dict[str, Any]:
@@ -119,8 +129,8 @@ def search(work: dict[str, Any]) -> dict[str, Any]:
     # Tune pickles its searcher, so this cannot be a closure.
     drawn = functools.partial(space, {"work": work, "folder": folder})
     # Train asks the dashboard whether a trial that was stopped still holds its worker's CPU; without it, for ever.
-    ray.init(num_cpus=CONCURRENT_TRIALS, include_dashboard=True, logging_level="error")
-    # A trial only waits for its worker, which holds the CPU.
+    # One CPU is for the trials, which only wait for their workers: of two it would leave no second whole one.
+    ray.init(num_cpus=CONCURRENT_TRIALS + 1, include_dashboard=True, logging_level="error")
     results = ray.tune.Tuner(
         ray.tune.with_resources(run_trial, {"cpu": 0.001}),
         tune_config=ray.tune.TuneConfig(
@@ -134,6 +144,7 @@ def search(work: dict[str, Any]) -> dict[str, Any]:
         run_config=ray.tune.RunConfig(name="peer", storage_path=folder, callbacks=[witness], verbose=0),
     ).fit()
     assert not results.errors, results.errors
+    assert witness.most_at_once == CONCURRENT_TRIALS, f"{witness.most_at_once} trials were at work at once"
     tokenizer = AutoTokenizer.from_pretrained(work["model"])
     ray.shutdown()
 
