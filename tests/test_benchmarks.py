@@ -86,6 +86,16 @@ def test_a_target_is_reached_by_the_first_evaluation_that_is_good_enough() -> No
     assert pair["never_reached"] == {"ours": 0, "peer": 1}
 
 
+def test_only_workers_that_are_at_work_together_count_as_at_once() -> None:
+    from shared.ray_tune_search import Witness
+
+    witness = Witness("unused")
+    witness.spans = {0: (0.0, 10.0), 1: (10.0, 20.0), 2: (21.0, 30.0)}
+    assert witness.most_at_once == 1
+    witness.spans[3] = (15.0, 25.0)
+    assert witness.most_at_once == 2
+
+
 def test_every_competitor_runs_once_a_round_and_another_begins_each_time() -> None:
     from shared.competitors import Run, run_in_turns
 
