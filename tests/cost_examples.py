@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from finesearch.plan import Plan
-from finesearch.training.dimensions import Dimensions, Stack
-from finesearch.training.workload import Reading, Workload
+from finesearch.training.cost_model.workload import Reading, Workload
+from finesearch.training.model.dimensions import Dimensions, Stack
 from plans import empty_plan
 
 BRANCHES = (

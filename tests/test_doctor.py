@@ -13,19 +13,25 @@ import torch
 
 from clusters import free_port
 from finesearch.cli import main
-from finesearch.doctor.access import DASHBOARD_PORT, check_dashboard, check_own_dashboard, check_token
-from finesearch.doctor.finding import exit_status
-from finesearch.doctor.limits import check_waiting, limit_findings
-from finesearch.doctor.machines import check_devices, check_disks, check_memory, check_versions, read_constraints
-from finesearch.doctor.nodes import check_clocks, check_nodes, check_reach
-from finesearch.doctor.storage import storage_findings, try_storage
+from finesearch.commands.doctor.finding import exit_status
+from finesearch.commands.doctor.machine_checks import (
+    check_devices,
+    check_disks,
+    check_memory,
+    check_versions,
+    read_constraints,
+)
+from finesearch.commands.doctor.node_checks import check_clocks, check_nodes, check_reach
+from finesearch.commands.doctor.plan_limits import check_waiting, limit_findings
+from finesearch.commands.doctor.security_checks import DASHBOARD_PORT, check_dashboard, check_own_dashboard, check_token
+from finesearch.commands.doctor.storage_checks import storage_findings, try_storage
 from finesearch.plan import load_plan
-from finesearch.tuning.addresses import own_addresses
-from finesearch.tuning.cluster import Capacity, Node
-from finesearch.tuning.cluster_facts import ClusterFacts, Link, NodeFacts
-from finesearch.tuning.examiner import Examiner
-from finesearch.tuning.machine_facts import MachineFacts, describe_machine
-from finesearch.tuning.token_file import Token, find_token
+from finesearch.tuning.cluster.addresses import own_addresses
+from finesearch.tuning.cluster.connect import Capacity, Node
+from finesearch.tuning.cluster.machine_facts import MachineFacts, describe_machine
+from finesearch.tuning.cluster.node_inspection import ClusterFacts, Link, NodeFacts
+from finesearch.tuning.cluster.node_probe import Examiner
+from finesearch.tuning.cluster.ray_token import Token, find_token
 from object_stores import BUCKET, s3_bucket
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model

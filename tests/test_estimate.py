@@ -9,10 +9,10 @@ import pytest
 
 from cost_examples import minilm_workload, priced_plan
 from finesearch.cli import main
-from finesearch.estimate import branch_lines, cache_line, search_line
+from finesearch.commands.cost_estimate import branch_lines, cache_line, search_line
 from finesearch.plan import FIXED_RECIPES, TrainingPlan
-from finesearch.progress import duration
-from finesearch.training.cost import CostModel
+from finesearch.run.progress import duration
+from finesearch.training.cost_model.cost_model import CostModel
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
 

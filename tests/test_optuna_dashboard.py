@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusters import ROOT, environment, free_port
-from finesearch.run import open_conductor
+from finesearch.run.open_search import open_conductor
 from plans import empty_plan
 from watching_programs import ask, needed, running
 

@@ -8,7 +8,7 @@ import pytest
 
 from finesearch.plan import Plan, parse_plan
 from finesearch.report import percentile_interval, resampled_scores
-from finesearch.scores import Intervals, Score, mismatch
+from finesearch.run.score_cache import Intervals, Score, mismatch
 from finesearch.tasks import make_task
 from tiny_writers import word_pairs
 

@@ -331,7 +331,7 @@ def test_more_workers_than_the_cluster_holds_are_refused_with_both_figures(bench
 
 
 def test_a_held_run_is_refused_naming_its_holder(bench: Path) -> None:
-    from finesearch.tuning.lock import RunLock
+    from finesearch.storage.run_lock import RunLock
 
     (bench / "runs" / "held").mkdir(parents=True)
     with RunLock(bench / "runs" / "held"):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from clusters import ROOT, environment, processes_of, ray_folder
-from finesearch.storage import Place
+from finesearch.storage.object_store import Place
 from object_stores import BUCKET, KEYS, s3_bucket
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model

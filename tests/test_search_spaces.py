@@ -11,7 +11,11 @@ import pytest
 from clusters import ROOT
 from finesearch.plan import ADAPTATIONS, Plan, load_plan
 from finesearch.tasks import make_task
-from finesearch.training import TrialSpec, Workbench, asking_of, check_asking, check_recipe_space, inspect_model
+from finesearch.training.adaptations.space_check import check_recipe_space
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.prompting.prompt_space_check import asking_of, check_asking
+from finesearch.training.trial_types import TrialSpec
 from plans import related_row, tagged_row, write_json_lines, write_sentiment
 from tiny_models import write_tiny_model
 from tiny_writers import word_pairs, write_tiny_writer

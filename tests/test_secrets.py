@@ -10,9 +10,9 @@ from ray.tune.execution import class_cache
 from finesearch.cli import main
 from finesearch.errors import PlanError
 from finesearch.plan import load_plan
-from finesearch.secrets import is_secret_name, redact, secret_in_url
-from finesearch.tuning.cluster import FORWARDED
-from finesearch.tuning.tune_environment import keep_secrets_home
+from finesearch.redaction import is_secret_name, redact, secret_in_url
+from finesearch.tuning.cluster.connect import FORWARDED
+from finesearch.tuning.ray_tune.run_tuner import keep_secrets_home
 from plans import empty_plan, tiny_plan
 
 CANARY = "canary-7f3a9c"

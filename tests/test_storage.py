@@ -10,9 +10,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-import finesearch.storage
+import finesearch.storage.object_store
 from finesearch.errors import FinesearchError, PlanError, StorageError
-from finesearch.storage import Place, is_remote
+from finesearch.storage.object_store import Place, is_remote
 from object_stores import BUCKET, KEYS, gs_bucket, s3_bucket, s3_options, s3_server
 
 
@@ -90,7 +90,7 @@ def test_a_place_crosses_processes_as_its_uri(place: Place) -> None:
 def test_the_endpoint_may_come_from_the_environment(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options = dict(option.split("=") for option in server.split("&"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{options['endpoint_override']}")
-    finesearch.storage._open.cache_clear()
+    finesearch.storage.object_store._open.cache_clear()
     place = Place(f"s3://{BUCKET}/from-the-environment")
     place.check()
     assert place.files() == {}
@@ -129,7 +129,7 @@ def test_a_place_may_be_tried_before_anything_is_in_it(place: Place) -> None:
 
 
 def test_a_store_that_does_not_answer_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finesearch.storage, "TRIES", 1)
+    monkeypatch.setattr(finesearch.storage.object_store, "TRIES", 1)
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     place = Place("s3://bucket/runs?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")

@@ -6,10 +6,10 @@ import csv
 import json
 from pathlib import Path
 
+from finesearch.commands.rebuild_report import rewrite_report
 from finesearch.plan import parse_plan
-from finesearch.preflight import inspect
-from finesearch.rereport import rewrite_report
-from finesearch.run import open_conductor
+from finesearch.run.open_search import open_conductor
+from finesearch.run.preflight import inspect
 from tiny_models import sentences, write_tiny_model
 
 PLAN = """

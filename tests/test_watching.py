@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from clusters import BIN, ROOT, ray_cluster, ray_folder
 from event_files import scalars
 from finesearch.plan import load_plan
-from finesearch.run import open_conductor
-from finesearch.tuning.metrics import MEASURES
+from finesearch.run.open_search import open_conductor
+from finesearch.tuning.observability.prometheus import MEASURES
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
 from watching_programs import ask

@@ -18,8 +18,8 @@ import pytest
 from chromium import page
 from clusters import BIN, ROOT, environment, free_port, ray_cluster, ray_folder
 from finesearch.plan import load_plan
-from finesearch.run import open_conductor
-from finesearch.tuning.trackers import Tracking, make_trackers
+from finesearch.run.open_search import open_conductor
+from finesearch.tuning.observability.trackers import Tracking, make_trackers
 from grafana import PATH, queries
 from plans import write_sentiment
 from test_watching import watched_plan
@@ -211,7 +211,7 @@ def test_mlflow_has_every_trial_of_a_search(mlflow: str, tmp_path: Path) -> None
         assert run["parameters"]["adaptation"] == asked["adaptation"]
         assert float(run["parameters"]["learning_rate"]) == asked["learning_rate"]
         assert run["accuracy"] == pytest.approx(trial.intermediate_values)
-        assert run["tags"]["finesearch.run"] == "tiny"
+        assert run["tags"]["finesearch.commands.run_search"] == "tiny"
 
 
 def test_a_trial_that_goes_on_is_a_new_run_of_mlflow_with_all_of_its_history(mlflow: str, tmp_path: Path) -> None:

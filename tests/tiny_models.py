@@ -29,7 +29,7 @@ def write_tiny_model(
     import torch
     from transformers import BertConfig, BertModel
 
-    from finesearch.training.model_files import quiet_transformers
+    from finesearch.training.model.model_files import quiet_transformers
 
     folder.mkdir(parents=True, exist_ok=True)
     config = BertConfig(

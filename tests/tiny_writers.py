@@ -23,7 +23,7 @@ def write_tiny_writer(folder: Path, architecture: str, *, seed: int = 0, tie: bo
     import torch
     import transformers
 
-    from finesearch.training.model_files import quiet_transformers
+    from finesearch.training.model.model_files import quiet_transformers
 
     common = {
         "vocab_size": len(VOCABULARY),
@@ -67,7 +67,7 @@ def write_tiny_pair(folder: Path, seed: int = 0) -> Path:
     import torch
     from transformers import BertConfig, BertModel, EncoderDecoderModel
 
-    from finesearch.training.model_files import quiet_transformers
+    from finesearch.training.model.model_files import quiet_transformers
 
     config = BertConfig(
         vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64

@@ -8,9 +8,9 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
-from finesearch.run import open_conductor
-from finesearch.tuning.conductor import Conductor
-from finesearch.tuning.trackers import Tracking
+from finesearch.run.open_search import open_conductor
+from finesearch.tuning.controller.search_controller import Conductor
+from finesearch.tuning.observability.trackers import Tracking
 from plans import empty_plan
 
 

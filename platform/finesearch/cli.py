@@ -11,7 +11,7 @@ from pathlib import Path
 
 from finesearch import __version__
 from finesearch.errors import FinesearchError, InputError
-from finesearch.secrets import redact
+from finesearch.redaction import redact
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "search_spaces" / "quickstart.yaml"
 
@@ -91,12 +91,13 @@ def _search(options: argparse.Namespace) -> int:
         overrides.append(f"storage={options.storage}")
     plan = load_plan(options.space or QUICKSTART, overrides, options.name)
     if options.dry_run:
-        from finesearch.dry_run import describe
+        from finesearch.commands.dry_run import describe
 
         print(describe(plan))
         return 0
-    from finesearch.places import results_home
-    from finesearch.run import Request, run_search
+    from finesearch.commands.run_search import run_search
+    from finesearch.run.open_search import Request
+    from finesearch.storage.local_dirs import results_home
 
     command = shlex.join(["python", "platform/search.py", *_as_typed(options)])
     run_search(Request(plan, results_home() / options.reports, options.fresh, command))
@@ -114,16 +115,16 @@ def _as_typed(options: argparse.Namespace) -> list[str]:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from finesearch.rereport import rewrite_report
+    from finesearch.commands.rebuild_report import rewrite_report
 
     print(rewrite_report(options.run, options.reports.absolute()))
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
-    from finesearch.ranking_file import ranked_checkpoint
-    from finesearch.training import export_checkpoint
-    from finesearch.training.fetched import Fetched
+    from finesearch.run.ranked_json import ranked_checkpoint
+    from finesearch.training.checkpoints.checkpoint_store import Fetched
+    from finesearch.training.export.export_checkpoint import export_checkpoint
 
     ranked = ranked_checkpoint(options.run, options.rank)
     if options.folder.exists() and any(options.folder.iterdir()):
@@ -139,7 +140,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from finesearch.doctor import doctor
+    from finesearch.commands.doctor.examine import doctor
 
     return doctor(options.space, options.storage)
 

@@ -27,12 +27,12 @@ import optuna  # noqa: E402
 
 from cost_examples import minilm_workload, priced_plan  # noqa: E402
 from finesearch.plan import Plan, Recipe  # noqa: E402
-from finesearch.training.cost import CostModel  # noqa: E402
-from finesearch.tuning.cost_aware import weighed_configuration  # noqa: E402
-from finesearch.tuning.journal import Direction, Journal, Outcome  # noqa: E402
-from finesearch.tuning.samplers import make_sampler  # noqa: E402
-from finesearch.tuning.spread import spread_configuration  # noqa: E402
-from finesearch.tuning.trial_costs import TrialCosts  # noqa: E402
+from finesearch.training.cost_model.cost_model import CostModel  # noqa: E402
+from finesearch.tuning.controller.trial_costs import TrialCosts  # noqa: E402
+from finesearch.tuning.samplers.cost_aware import weighed_configuration  # noqa: E402
+from finesearch.tuning.samplers.latin_hypercube import spread_configuration  # noqa: E402
+from finesearch.tuning.samplers.sampler_factory import make_sampler  # noqa: E402
+from finesearch.tuning.study.journal import Direction, Journal, Outcome  # noqa: E402
 
 BEST_RATE = {"full": 1e-4, "freeze_bottom": 2e-4, "head_only": 1e-2, "lora": 1e-3}
 CLOSE = 0.005

@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     """All figures; ``home`` is empty."""
     import torch
 
-    from finesearch.training import Workbench
+    from finesearch.training.loop.trial_runner import Workbench
     from tiny_models import sentences, write_tiny_model
 
     heads = max(1, options.hidden // 64)
@@ -142,7 +142,7 @@ def plan(**settings: Any) -> Any:
 
 def run(work: Any, directory: Path, adaptation: str, parameters: dict[str, Any]) -> Any:
     from finesearch.plan import Recipe
-    from finesearch.training import TrialSpec
+    from finesearch.training.trial_types import TrialSpec
 
     recipe = Recipe(
         adaptation=adaptation,
@@ -172,7 +172,7 @@ def matrix_rate(device: Any) -> float:
     """Operations a second of a large product in bf16 (fp32 where the device has no bf16)."""
     import torch
 
-    from finesearch.training.precision import has_native_bf16
+    from finesearch.training.runtime.precision import has_native_bf16
 
     size, kind = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
     if has_native_bf16(device):
@@ -210,8 +210,8 @@ def bare_loop(work: Any, device: Any) -> float:
 
     from finesearch.data import training_batches
     from finesearch.plan import ORDINARY
-    from finesearch.training.optimizers import parameter_groups
-    from finesearch.training.precision import has_native_bf16
+    from finesearch.training.runtime.precision import has_native_bf16
+    from finesearch.training.steps.optimizers import parameter_groups
 
     work._prepare()
     materials = work._materials

@@ -28,11 +28,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
 
 from shared import machine  # noqa: E402
 
-from finesearch.run import open_conductor  # noqa: E402
-from finesearch.tuning import cluster  # noqa: E402
-from finesearch.tuning.conductor import SEARCH  # noqa: E402
-from finesearch.tuning.execute import execute  # noqa: E402
-from finesearch.tuning.group import GroupSettings  # noqa: E402
+from finesearch.run.open_search import open_conductor  # noqa: E402
+from finesearch.tuning.cluster import connect  # noqa: E402
+from finesearch.tuning.controller.search_controller import SEARCH  # noqa: E402
+from finesearch.tuning.ray_tune.run_tuner import execute  # noqa: E402
+from finesearch.tuning.workers.worker_group import GroupSettings  # noqa: E402
 from plans import empty_plan  # noqa: E402
 
 REPORTS = 3
@@ -190,7 +190,7 @@ def main() -> int:
     given = options.parse_args()
     told: dict[str, Any] = {"benchmark": "overhead", **machine.provenance()}
     print(machine.shown(told))
-    cluster.connect()
+    connect.connect()
     competitors: dict[str, Callable[[], dict[str, float]]] = {
         OURS: lambda: ours(given.trials),
         DOCUMENTED: lambda: documented_pattern(given.peer_trials),
@@ -201,7 +201,7 @@ def main() -> int:
         names = list(competitors)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             runs[name].append(competitors[name]())
-    cluster.leave()
+    connect.leave()
     rows = {
         name: {key: statistics.median(run[key] for run in those) for key in those[0]} for name, those in runs.items()
     }

@@ -25,8 +25,8 @@ from report_records import search_record  # noqa: E402
 from finesearch.report import RunRecord, write_report  # noqa: E402
 from finesearch.report.markdown import markdown  # noqa: E402
 from finesearch.report.page import html_page  # noqa: E402
-from finesearch.report.summary import summary_json  # noqa: E402
-from finesearch.report.trials import trials_parquet  # noqa: E402
+from finesearch.report.report_json import summary_json  # noqa: E402
+from finesearch.report.trials_parquet import trials_parquet  # noqa: E402
 
 LIMIT_S = 10.0
 FILES: dict[str, Callable[[RunRecord], str | bytes]] = {

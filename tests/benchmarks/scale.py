@@ -27,8 +27,8 @@ sys.path[:0] = [str(HERE.parents[1] / "platform"), str(HERE.parent)]
 
 from shared import machine  # noqa: E402
 
-from finesearch.tuning.journal import Direction, Journal, Outcome  # noqa: E402
-from finesearch.tuning.samplers import make_sampler  # noqa: E402
+from finesearch.tuning.samplers.sampler_factory import make_sampler  # noqa: E402
+from finesearch.tuning.study.journal import Direction, Journal, Outcome  # noqa: E402
 from plans import empty_plan  # noqa: E402
 
 PARTS = ("whole", "next_job", "ask", "evaluation", "trial_ended")

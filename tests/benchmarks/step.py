@@ -83,11 +83,11 @@ def measure(rounds: int, steps: int, zero_stage: int, threads: int, precision: s
 
     from finesearch.data import training_batches
     from finesearch.plan import ORDINARY, DataPlan, TaskPlan
-    from finesearch.training.engine import EngineSettings, prepare_imports, running_engine
-    from finesearch.training.materials import load_materials
-    from finesearch.training.optimizers import build_optimizer
-    from finesearch.training.precision import compute_in
-    from finesearch.training.processes import join
+    from finesearch.training.runtime.deepspeed_engine import EngineSettings, prepare_imports, running_engine
+    from finesearch.training.runtime.distributed import join
+    from finesearch.training.runtime.precision import compute_in
+    from finesearch.training.steps.optimizers import build_optimizer
+    from finesearch.training.task_context import load_materials
 
     torch.set_num_threads(threads)
     prepare_imports(torch.device("cpu"))
@@ -156,7 +156,7 @@ def bare_loop(materials: Any, processes: Any, precision: str) -> Callable[[int, 
     from torch.nn.functional import cross_entropy
 
     from finesearch.plan import ORDINARY
-    from finesearch.training.optimizers import parameter_groups
+    from finesearch.training.steps.optimizers import parameter_groups
 
     model, _ = materials.base.build(ORDINARY, seed=0)
     model.train()
@@ -181,12 +181,12 @@ def our_loop(
 ) -> Callable[[int, Any], None]:
     """The step as trials take it: ``TrialRun`` itself, fed with the benchmark's batches."""
     from finesearch.plan import ORDINARY, TrainingPlan
-    from finesearch.training import TrialSpec
-    from finesearch.training.checkpoint_writer import CheckpointWriter
-    from finesearch.training.global_batch import Learner
-    from finesearch.training.history import Yardstick
-    from finesearch.training.regularizers.active import Regularizers
-    from finesearch.training.trial_run import TrialRun
+    from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter
+    from finesearch.training.loop.training_loop import TrialRun
+    from finesearch.training.metric_history import Yardstick
+    from finesearch.training.regularizers.active_regularizers import Regularizers
+    from finesearch.training.steps.train_step import Learner
+    from finesearch.training.trial_types import TrialSpec
 
     class BenchmarkRun(TrialRun):
         """A run whose batches are given."""

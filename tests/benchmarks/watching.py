@@ -26,12 +26,12 @@ sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests")]
 from shared import machine  # noqa: E402
 from shared.empty_search import Stopwatch, run_trial  # noqa: E402
 
-from finesearch.run import open_conductor  # noqa: E402
-from finesearch.training.meter import TOKENS, Meter  # noqa: E402
-from finesearch.tuning.metrics import Instruments  # noqa: E402
-from finesearch.tuning.trial_log import name_lines  # noqa: E402
-from finesearch.tuning.watched_mailbox import WatchedMailbox  # noqa: E402
-from finesearch.watching import EVERY_S, Watching  # noqa: E402
+from finesearch.run.driver_metrics import EVERY_S, Watching  # noqa: E402
+from finesearch.run.open_search import open_conductor  # noqa: E402
+from finesearch.training.runtime.counters import TOKENS, Meter  # noqa: E402
+from finesearch.tuning.observability.log_prefix import name_lines  # noqa: E402
+from finesearch.tuning.observability.prometheus import Instruments  # noqa: E402
+from finesearch.tuning.workers.mailbox_actor import WatchedMailbox  # noqa: E402
 from plans import empty_plan  # noqa: E402
 
 DRIVER_SHARE, TRIAL_S, TRIAL_SHARE = 0.01, 0.07, 0.05
@@ -73,7 +73,7 @@ async def mailbox_seconds(repeat: int, folder: Path) -> float:
             rounds.append(time.perf_counter() - began)
         return statistics.median(rounds)
 
-    from finesearch.tuning.mailbox import Mailbox
+    from finesearch.tuning.workers.mailbox import Mailbox
 
     return max(0.0, await seconds(WatchedMailbox("watched")) - await seconds(Mailbox()))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from finesearch.data import standard_library_docstrings
-from finesearch.data.docstrings import MODULES
+from finesearch.data.readers.builtin_docstrings import MODULES
 from finesearch.errors import DataError
 from finesearch.tasks import SPLITS, RawSplits
 

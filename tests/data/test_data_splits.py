@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesearch.data.cuts import cut
-from finesearch.data.hub import SAFE_BUILDERS, _refuse_unsafe, read_hub
+from finesearch.data.readers.hub_datasets import SAFE_BUILDERS, _refuse_unsafe, read_hub
+from finesearch.data.train_test_split import cut
 from finesearch.errors import DataError
 from finesearch.tasks import SPLITS, RawSplits
 

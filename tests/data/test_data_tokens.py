@@ -157,7 +157,7 @@ def test_a_cache_that_cannot_be_written_is_a_clear_error(
 
 def test_a_full_disk_is_a_disk_full_error(make_tokens: Callable[..., TokenisedSplits], folder: Path) -> None:
     # /dev/full answers every write with "no space left", as a full disk does.
-    from finesearch.data.single_flight import build_once
+    from finesearch.data.build_once import build_once
     from finesearch.errors import DiskFullError
 
     def build(temporary: Path) -> None:

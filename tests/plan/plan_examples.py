@@ -8,7 +8,7 @@ import yaml
 
 from finesearch.errors import PlanError
 from finesearch.plan import Plan, parse_plan
-from finesearch.plan.yaml_text import write_yaml
+from finesearch.plan.parsing.yaml_lines import write_yaml
 
 MINIMAL: dict[str, Any] = {
     "name": "probe",

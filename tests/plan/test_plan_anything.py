@@ -11,7 +11,7 @@ from test_plan_yaml import data
 
 from finesearch.errors import PlanError
 from finesearch.plan import Plan, parse_plan
-from finesearch.plan.yaml_text import write_yaml
+from finesearch.plan.parsing.yaml_lines import write_yaml
 
 WORDS = st.sampled_from(
     ["full", "head_only", "freeze_bottom", "one_of", "min", "max", "log", "step", "layers", "tpe", "grid", "accuracy"]

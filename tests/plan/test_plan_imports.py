@@ -18,5 +18,5 @@ def test_importing_plan_loads_no_heavy_library() -> None:
     assert {name for name in json.loads(done.stdout) if name.startswith("finesearch.")} == {
         name
         for name in json.loads(done.stdout)
-        if name.startswith(("finesearch.plan", "finesearch.errors", "finesearch.secrets"))
+        if name.startswith(("finesearch.plan", "finesearch.errors", "finesearch.redaction"))
     }

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from plan_examples import changed, made, refusal
 
-from finesearch.plan.templates import around, literal
+from finesearch.plan.prompt_templates import around, literal
 
 TRANSLATION = {
     "task__kind": "translation",

@@ -9,7 +9,7 @@ from plan_examples import BRANCHED, changed, made
 from test_plan_space import spaces
 
 from finesearch.plan import Plan, load_plan, parse_plan
-from finesearch.plan.yaml_text import write_yaml
+from finesearch.plan.parsing.yaml_lines import write_yaml
 
 FULL: dict[str, Any] = {
     "task__data": {"train": ["a.csv", "b.csv"], "test": "t.csv", "format": "csv", "split_seed": 3},

@@ -9,8 +9,8 @@ from test_plan_resolved import FULL
 from test_plan_space import spaces
 
 from finesearch.plan import ADAPTATIONS, OPTIMIZERS, PARAMETERS, TASK_KINDS, json_schema
+from finesearch.plan.parsing.yaml_lines import read_yaml
 from finesearch.plan.problems import Problems
-from finesearch.plan.yaml_text import read_yaml
 
 SEARCH_SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 VALIDATOR = Draft202012Validator(json_schema())

@@ -10,9 +10,10 @@ from plan_examples import BRANCHED
 
 from finesearch.errors import PlanError
 from finesearch.plan import ADAPTATIONS, ORDINARY, PARAMETERS, Recipe, Space, TrainingPlan, parse_space
-from finesearch.plan.branches import SELECTORS
-from finesearch.plan.domains import Choice, Fixed, Range
-from finesearch.plan.parameters import Searchable
+from finesearch.plan.space.branches import SELECTORS
+from finesearch.plan.space.domains import Choice, Fixed, Range
+from finesearch.plan.space.first_trials import first_configuration
+from finesearch.plan.space.parameters import Searchable
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -162,7 +163,7 @@ def test_a_flat_list_of_names_is_one_value_and_a_list_of_lists_a_choice(written:
     assert space.selectors["adaptation"]["pattern"]["patterns"].grid == values
     assert parse_space(space.to_plain()) == space
     first = {"adaptation": {"pattern": {"patterns": values[-1].split()}}}
-    assert space.recipe(space.first_configuration(first), TrainingPlan()).adaptation_parameters == {
+    assert space.recipe(first_configuration(space, first), TrainingPlan()).adaptation_parameters == {
         "patterns": values[-1]
     }
 
@@ -190,8 +191,8 @@ def test_a_wrong_list_of_patterns_is_refused(written: Any, message: str) -> None
 
 def test_a_first_configuration_becomes_flat_and_is_what_the_study_draws() -> None:
     space = parse_space(BRANCHED | {"weight_decay": 0.01})
-    first = space.first_configuration(
-        {"learning_rate": 1e-4, "weight_decay": 0.01, "adaptation": {"freeze_bottom": {"layers": 3}}}
+    first = first_configuration(
+        space, {"learning_rate": 1e-4, "weight_decay": 0.01, "adaptation": {"freeze_bottom": {"layers": 3}}}
     )
     assert first == {"adaptation": "freeze_bottom", "adaptation.freeze_bottom.layers": 3, "learning_rate": 1e-4}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -245,7 +246,7 @@ def test_a_first_configuration_becomes_flat_and_is_what_the_study_draws() -> Non
 )
 def test_a_first_configuration_outside_the_space_is_refused(configuration: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError) as caught:
-        parse_space(BRANCHED).first_configuration(configuration)
+        first_configuration(parse_space(BRANCHED), configuration)
     assert message in caught.value.message
 
 
@@ -259,7 +260,7 @@ def test_a_first_configuration_outside_the_space_is_refused(configuration: dict[
 )
 def test_a_first_value_is_one_that_can_be_drawn(given_space: dict[str, Any], value: float, message: str) -> None:
     with pytest.raises(PlanError, match=message):
-        parse_space(given_space).first_configuration({"dropout": value})
+        first_configuration(parse_space(given_space), {"dropout": value})
 
 
 # --- properties over every space that can be written ---------------------------------------------------------------
@@ -361,4 +362,4 @@ def test_every_drawn_configuration_may_be_named_as_a_first_one(written: dict[str
             nested[name] = {value: {}} if name in SELECTORS else value
         else:
             nested.setdefault(selector, {rest[0]: {}})[rest[0]][rest[1]] = value
-    assert space.first_configuration(nested) == flat
+    assert first_configuration(space, nested) == flat

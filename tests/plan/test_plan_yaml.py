@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from plan_examples import refusal
 
 from finesearch.errors import PlanError
+from finesearch.plan.parsing.yaml_lines import read_yaml, write_yaml
 from finesearch.plan.problems import Places, Problems
-from finesearch.plan.yaml_text import read_yaml, write_yaml
 
 
 def read(text: str) -> Any:

@@ -9,8 +9,16 @@ import pytest
 from report_records import search_record
 
 from finesearch.report import ObjectiveRow, RunRecord, StepRow, TrialRow, pareto_front
-from finesearch.report.figures import all_figures, cost, curves, history, importances, parallel, timeline
-from finesearch.report.figures.scale import scale
+from finesearch.report.figures import (
+    all_figures,
+    best_so_far,
+    cost_scatter,
+    importance_bars,
+    learning_curves,
+    parallel_coordinates,
+    timeline,
+)
+from finesearch.report.figures.axis_scale import scale
 
 
 def with_colours(value: Any) -> Any:
@@ -71,7 +79,7 @@ def test_the_best_so_far_follows_the_goal(goal, best):
     rows = [TrialRow(trial=number, state="complete", values=[v]) for number, v in enumerate([0.5, 0.7, 0.3, 0.6])]
     if goal == "max":
         rows = rows[:2] + rows[3:]
-    figure = history(RunRecord(name="a", metric="accuracy", goal=goal, trials=rows))
+    figure = best_so_far(RunRecord(name="a", metric="accuracy", goal=goal, trials=rows))
     line = next(trace for trace in figure.traces if trace["name"] == "best so far")
     assert line["y"] == best
 
@@ -81,14 +89,14 @@ def test_a_pruned_trial_never_raises_the_best_so_far():
         TrialRow(trial=0, state="complete", values=[0.5]),
         TrialRow(trial=1, state="pruned", history=[StepRow(step=1, value=0.99)]),
     ]
-    figure = history(RunRecord(name="a", metric="accuracy", goal="max", trials=rows))
+    figure = best_so_far(RunRecord(name="a", metric="accuracy", goal="max", trials=rows))
     line = next(trace for trace in figure.traces if trace["name"] == "best so far")
     assert max(line["y"]) == 0.5
 
 
 def test_learning_curves_of_many_trials_are_thinned_and_the_caption_says_so():
     record = search_record(trials=1000)
-    figure = curves(record)
+    figure = learning_curves(record)
     assert "80 of the 997 trials that are not ranked are drawn" in figure.caption
     drawn = {number for trace in figure.traces for number in trace["customdata"] if number is not None}
     assert len(drawn) == 83
@@ -97,7 +105,7 @@ def test_learning_curves_of_many_trials_are_thinned_and_the_caption_says_so():
 
 def test_learning_curves_of_few_trials_are_all_drawn():
     record = search_record(trials=24)
-    drawn = {number for trace in curves(record).traces for number in trace["customdata"] if number is not None}
+    drawn = {number for trace in learning_curves(record).traces for number in trace["customdata"] if number is not None}
     assert drawn == {row.trial for row in record.trials}
 
 
@@ -106,7 +114,7 @@ def test_long_histories_keep_their_ends():
     record = RunRecord(
         name="a", metric="accuracy", goal="max", trials=[TrialRow(trial=0, state="running", history=steps)]
     )
-    figure = curves(record)
+    figure = learning_curves(record)
     x = figure.traces[0]["x"]
     assert (x[0], x[-2], len(x)) == (0.01, 5, 41)
     assert "At most 40 evaluations a trial are drawn." in figure.caption
@@ -114,7 +122,7 @@ def test_long_histories_keep_their_ends():
 
 def test_importances_are_sorted_with_the_greatest_on_top():
     record = search_record(importances={"a": 0.1, "b": 0.7, "c": float("nan")})
-    bars = importances(record).traces[0]
+    bars = importance_bars(record).traces[0]
     assert (bars["y"], bars["x"]) == (["a", "b"], [0.1, 0.7])
 
 
@@ -123,7 +131,7 @@ def test_a_line_runs_below_the_axis_of_a_parameter_that_the_trial_does_not_have(
         TrialRow(trial=0, state="complete", values=[0.5], parameters={"adaptation": "full", "rate": 1.0}),
         TrialRow(trial=1, state="complete", values=[0.7], parameters={"adaptation": "head_only"}),
     ]
-    figure = parallel(RunRecord(name="a", metric="accuracy", goal="max", trials=rows))
+    figure = parallel_coordinates(RunRecord(name="a", metric="accuracy", goal="max", trials=rows))
     line = next(trace for trace in figure.traces if trace["customdata"][0] == 1)
     assert line["y"] == [1, -0.16, 1, None]
 
@@ -133,7 +141,7 @@ def test_parameters_that_do_not_vary_have_no_axis():
         TrialRow(trial=i, state="complete", values=[i / 10], parameters={"fixed": 3, "rate": float(i)})
         for i in range(3)
     ]
-    figure = parallel(RunRecord(name="a", metric="accuracy", goal="max", trials=rows))
+    figure = parallel_coordinates(RunRecord(name="a", metric="accuracy", goal="max", trials=rows))
     titles = [note["text"] for note in figure.layout["annotations"] if note["font"]["color"] == "var:ink"]
     assert titles == ["rate", "accuracy"]
 
@@ -149,7 +157,7 @@ def test_values_drawn_over_magnitudes_get_a_logarithmic_axis_and_even_ones_a_lin
 
 def test_with_several_objectives_each_cost_has_a_figure_with_the_front():
     record = two_objectives()
-    (figure,) = cost(record)
+    (figure,) = cost_scatter(record)
     front = next(trace for trace in figure.traces if trace["name"] == "Pareto front")
     assert set(front["customdata"]) == set(record.front)
     assert front["x"] == sorted(front["x"])

@@ -18,9 +18,9 @@ from test_report_page import HOSTILE, hostile_record
 
 from finesearch.errors import DiskFullError, StorageError
 from finesearch.report import RunRecord, TrialRow, write_report
-from finesearch.report.files import as_storage_error, write_atomically
 from finesearch.report.markdown import markdown
-from finesearch.report.trials import trials_table
+from finesearch.report.report_files import as_storage_error, write_atomically
+from finesearch.report.trials_parquet import trials_table
 
 PLATFORM = Path(__file__).parents[2] / "platform"
 FILES = ["report.html", "report.json", "report.md", "trials.parquet"]

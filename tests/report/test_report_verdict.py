@@ -3,7 +3,7 @@
 import pytest
 
 from finesearch.report import RunRecord, ScoredRow, StepRow, TrialRow, verdict
-from finesearch.report.standing import ties, unranked, verified
+from finesearch.report.ranking import ties, unranked, verified
 
 
 def scored(name, test, interval=None, **more):

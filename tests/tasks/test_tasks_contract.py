@@ -12,11 +12,11 @@ import pytest
 from finesearch.data import tokenise
 from finesearch.plan import TASK_KINDS, TaskPlan
 from finesearch.tasks import Facts, RawSplits, Task, make_task
-from finesearch.tasks.chat import PLAIN
-from finesearch.tasks.kinds import KINDS
-from finesearch.training.added_tokens import task_tokenizer
-from finesearch.training.model_facts import auto_class, read_config
-from finesearch.training.model_files import load_tokenizer
+from finesearch.tasks.generation.chat_template import PLAIN
+from finesearch.tasks.task_registry import KINDS
+from finesearch.training.model.added_tokens import task_tokenizer
+from finesearch.training.model.model_config import auto_class, read_config
+from finesearch.training.model.model_files import load_tokenizer
 from tiny_writers import ENCODER_DECODERS, write_tiny_writer, write_writer_tokenizer
 
 EXAMPLES: dict[str, dict[str, Any]] = {

@@ -13,11 +13,11 @@ import torch
 from finesearch.errors import DataError, ModelError
 from finesearch.plan import GenerationPlan, TaskPlan
 from finesearch.tasks import Facts, make_task
-from finesearch.tasks.base import UnfitRow
-from finesearch.tasks.chat import PLAIN, UnfitTemplate, render
-from finesearch.tasks.generated import IGNORED
-from finesearch.training.model_facts import read_config
-from finesearch.training.model_files import load_tokenizer
+from finesearch.tasks.generation.chat_template import PLAIN, UnfitTemplate, render
+from finesearch.tasks.generation.generation_task import IGNORED
+from finesearch.tasks.task import UnfitRow
+from finesearch.training.model.model_config import read_config
+from finesearch.training.model.model_files import load_tokenizer
 from tiny_writers import ENCODER_DECODERS, write_tiny_writer, write_writer_tokenizer
 
 TURNS = (

@@ -10,9 +10,9 @@ import pytest
 from finesearch.errors import DataError
 from finesearch.plan import TaskPlan
 from finesearch.tasks import Facts, Task, make_task
-from finesearch.tasks.base import ModelShape
 from finesearch.tasks.prompting import Asking, Choosing, Question, can_ask, prompting_of
-from finesearch.tasks.prompting.base import spoken
+from finesearch.tasks.prompting.prompt_task import spoken
+from finesearch.tasks.task import ModelShape
 
 Plans = Callable[..., TaskPlan]
 LABELS = ("not_good", "good")

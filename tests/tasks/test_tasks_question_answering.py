@@ -13,8 +13,8 @@ import torch
 from finesearch.errors import DataError, PlanError
 from finesearch.plan import TaskPlan, parse_plan
 from finesearch.tasks import Facts, RawSplits, make_task
-from finesearch.tasks.answer_metrics import best_over_answers, null_threshold
-from finesearch.tasks.base import UnfitRow
+from finesearch.tasks.extraction.squad_metrics import best_over_answers, null_threshold
+from finesearch.tasks.task import UnfitRow
 
 COLUMNS = {"question": "question", "context": "context", "answers": "answers"}
 CONTEXT = "The river Rhine rises in Switzerland. It flows to the North Sea, past Basel and Cologne."

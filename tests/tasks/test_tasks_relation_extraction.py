@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from finesearch.data.tokens import encoded_parts
+from finesearch.data.tokenize_splits import encoded_parts
 from finesearch.errors import DataError
 from finesearch.plan import TaskPlan, parse_plan
 from finesearch.tasks import Facts, RawSplits, make_task
-from finesearch.tasks.relation_metrics import macro_f1, micro_f1
-from finesearch.training import check_rows
-from finesearch.training.added_tokens import task_tokenizer
+from finesearch.tasks.classification.relation_metrics import macro_f1, micro_f1
+from finesearch.training.model.added_tokens import task_tokenizer
+from finesearch.training.model.row_check import check_rows
 
 Splits = Callable[..., RawSplits]
 Plans = Callable[..., TaskPlan]

@@ -10,9 +10,9 @@ import pytest
 
 from finesearch.errors import DataError
 from finesearch.plan import TaskPlan, parse_plan
-from finesearch.preflight import inspect
+from finesearch.run.preflight import inspect
 from finesearch.tasks import RawSplits, make_task
-from finesearch.tasks.rouge import example_f
+from finesearch.tasks.generation.rouge import example_f
 from tiny_writers import write_tiny_writer
 
 COLUMNS = {"text": "article", "summary": "highlights"}

@@ -15,11 +15,11 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from finesearch.errors import DataError, ModelError
 from finesearch.plan import DataPlan, TaskPlan
 from finesearch.tasks import Facts, RawSplits, Task, make_task
-from finesearch.tasks.entity_metrics import METRICS, score_entities
-from finesearch.tasks.entity_rows import Words
-from finesearch.tasks.piece_windows import first_pieces
-from finesearch.tasks.spans import Span, spans_of_tags, tags_of_spans
-from finesearch.tasks.windows import special_frame
+from finesearch.tasks.encoding.bio_tags import Span, spans_of_tags, tags_of_spans
+from finesearch.tasks.encoding.sliding_windows import special_frame
+from finesearch.tasks.extraction.entity_metrics import METRICS, score_entities
+from finesearch.tasks.extraction.entity_rows import Words
+from finesearch.tasks.extraction.word_alignment import first_pieces
 
 Splits = Callable[..., RawSplits]
 Plans = Callable[..., TaskPlan]

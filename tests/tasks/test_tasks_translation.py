@@ -12,9 +12,9 @@ from finesearch.errors import DataError, ModelError
 from finesearch.plan import GenerationPlan, TaskPlan
 from finesearch.report import resampled_scores, resampled_sums
 from finesearch.tasks import RawSplits, make_task
-from finesearch.tasks.generated import IGNORED
-from finesearch.training.model_facts import read_config
-from finesearch.training.model_files import load_tokenizer
+from finesearch.tasks.generation.generation_task import IGNORED
+from finesearch.training.model.model_config import read_config
+from finesearch.training.model.model_files import load_tokenizer
 from tiny_writers import VOCABULARY, word_pairs, write_tiny_writer
 
 COLUMNS = {"source": "en", "target": "de"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from pairs import as_rank
 from training_cases import bench, run, trial
 
-from finesearch.training.global_batch import Learner
+from finesearch.training.steps.train_step import Learner
 
 # One epoch of eight steps without dropout; the last batch has 3 rows.
 PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}

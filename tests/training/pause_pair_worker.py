@@ -11,13 +11,14 @@ from pathlib import Path
 from pairs import as_rank
 from training_cases import bench, run, trial
 
-from finesearch.training import PutAside, trial_run
+from finesearch.training.loop import training_loop
+from finesearch.training.trial_types import PutAside
 
 STAGES = (0, 2, 3)
 
 
 def main(rank: int, home: Path, out: Path) -> None:
-    trial_run.ASK_EVERY_S = 0.0
+    training_loop.ASK_EVERY_S = 0.0
     with as_rank(rank, out) as seen:
         for stage in STAGES:
             work = bench(home, zero_stage=stage, workers_per_trial=2)

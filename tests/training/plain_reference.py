@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from finesearch.data import training_batches
 from finesearch.plan import Recipe
-from finesearch.training import Workbench
-from finesearch.training.randomness import derived_seed
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.runtime.seeding import derived_seed
 
 Change = Callable[[torch.nn.Module, float], None] | None
 Losses = Callable[[torch.nn.Module, dict[str, Any], torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from training_cases import without_clock
 
-from finesearch.training import Evaluation, TrialResult
-from finesearch.training.prefix import entries
+from finesearch.training.prefix_cache import disk_entries
+from finesearch.training.trial_types import Evaluation, TrialResult
 
 READ = "prefix cache: outputs of frozen layers were computed once and reused by epochs, evaluations and trials."
 
@@ -29,7 +29,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def kept() -> dict[int, list[Path]]:
     """Cut -> folders of whole entries."""
     found: dict[int, list[Path]] = {}
-    for entry in entries.every_entry():
+    for entry in disk_entries.every_entry():
         found.setdefault(entry.cut, []).append(entry.path)
     return found
 

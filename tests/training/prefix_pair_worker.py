@@ -13,7 +13,7 @@ from pathlib import Path
 from pairs import as_rank
 from training_cases import bench, run, trial
 
-from finesearch.training.prefix import entries
+from finesearch.training.prefix_cache import disk_entries
 
 FROZEN = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 2}, "batch_size": 14}
 
@@ -21,7 +21,7 @@ FROZEN = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 2},
 def main(rank: int, home: Path, out: Path) -> None:
     os.environ["XDG_CACHE_HOME"] = str(out / f"node-{rank}")
     with as_rank(rank, out) as seen:
-        seen["home"] = str(entries.home())
+        seen["home"] = str(disk_entries.home())
         for stage in range(4):
             work = bench(home, zero_stage=stage, workers_per_trial=2)
             result, _ = run(work, trial(out / f"{stage}-whole", **FROZEN))
@@ -30,12 +30,12 @@ def main(rank: int, home: Path, out: Path) -> None:
             result, _ = run(off, trial(out / f"{stage}-off", **FROZEN))
             seen[f"{stage}-off"] = result.model_dump()
         found: dict[int, int] = {}
-        for entry in entries.every_entry():
+        for entry in disk_entries.every_entry():
             found[entry.cut] = found.get(entry.cut, 0) + 1
         seen["entries"] = found
-        size = 0.3 * sum(entry.bytes for entry in entries.every_entry()) / (1 << 30)
+        size = 0.3 * sum(entry.bytes for entry in disk_entries.every_entry()) / (1 << 30)
         for stage in range(4):
-            shutil.rmtree(entries.home())
+            shutil.rmtree(disk_entries.home())
             half = bench(home, zero_stage=stage, workers_per_trial=2, prefix_cache_disk_gib=size)
             result, _ = run(half, trial(out / f"{stage}-half", **FROZEN))
             seen[f"{stage}-half"] = result.model_dump()

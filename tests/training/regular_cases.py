@@ -12,7 +12,7 @@ import torch
 from plain_reference import plain_training
 
 from finesearch.plan import Recipe
-from finesearch.training import Workbench
+from finesearch.training.loop.trial_runner import Workbench
 
 METHODS: dict[str, dict[str, Any]] = {
     "l2sp": {"l2sp": 5.0},

@@ -12,7 +12,7 @@ from pathlib import Path
 from pairs import as_rank
 from training_cases import bench, run, trial
 
-from finesearch.storage import Place
+from finesearch.storage.object_store import Place
 
 SHORT = {"batch_size": 26}
 

@@ -10,9 +10,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS as PLANNED
-from finesearch.training import ADAPTATIONS as KNOWN
+from finesearch.training.adaptations import ADAPTATIONS as KNOWN
 from finesearch.training.adaptations import adapt
-from finesearch.training.anatomy import num_blocks, study
+from finesearch.training.model.module_structure import num_blocks, study
 
 BERT = {
     "hidden_size": 32,

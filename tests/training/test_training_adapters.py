@@ -15,20 +15,17 @@ from training_cases import bench, equal, merged, run, task_plan, trial, without_
 
 from finesearch.errors import InputError, ModelError
 from finesearch.plan import ADAPTATIONS, parse_space
-from finesearch.training import (
-    TrialResult,
-    Workbench,
-    check_recipe_space,
-    evaluate_checkpoint,
-    export_checkpoint,
-    inspect_model,
-    load_checkpoint_model,
-)
 from finesearch.training.adaptations import adapt
 from finesearch.training.adaptations.adapters import base_name, is_added, linear_layers, merge_adapter
-from finesearch.training.anatomy import study
-from finesearch.training.base_model import overlay
-from finesearch.training.checkpoint_model import load_base
+from finesearch.training.adaptations.space_check import check_recipe_space
+from finesearch.training.checkpoints.load_checkpoint import load_base, load_checkpoint_model
+from finesearch.training.export.export_checkpoint import export_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.model.base_model import overlay
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.model.module_structure import study
+from finesearch.training.trial_types import TrialResult
 from tiny_models import sentences
 
 # What a person would type who has never heard of us, for merged models and for adapters.
@@ -191,7 +188,7 @@ def test_the_first_matrices_are_drawn_from_the_trials_seed(work: Workbench, tmp_
 def test_vectors_of_ia3_are_spared_from_decay(work: Workbench) -> None:
     from training_cases import recipe
 
-    from finesearch.training.optimizers import parameter_groups
+    from finesearch.training.steps.optimizers import parameter_groups
 
     base = work._materials.base
     model, _ = base.build(recipe(), seed=3)

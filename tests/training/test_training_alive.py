@@ -15,10 +15,10 @@ import pytest
 import torch
 from training_cases import bench, recipe
 
-from finesearch.training import alive as module
-from finesearch.training.alive import alive
-from finesearch.training.evaluation import evaluate
-from finesearch.training.processes import Processes
+from finesearch.training.runtime import heartbeat as module
+from finesearch.training.runtime.distributed import Processes
+from finesearch.training.runtime.heartbeat import alive
+from finesearch.training.steps.evaluate import evaluate
 
 EVERY_S = 0.3
 

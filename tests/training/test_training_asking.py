@@ -16,8 +16,10 @@ from training_cases import run, trial
 
 from finesearch.errors import ModelError
 from finesearch.plan import DataPlan, GenerationPlan, TaskPlan, TrainingPlan
-from finesearch.tasks.chat import PLAIN
-from finesearch.training import Workbench, evaluate_checkpoint, export_checkpoint
+from finesearch.tasks.generation.chat_template import PLAIN
+from finesearch.training.export.export_checkpoint import export_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
 from tiny_models import write_tiny_model
 from tiny_writers import word_pairs, write_tiny_writer, write_writer_tokenizer
 

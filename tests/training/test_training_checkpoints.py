@@ -4,11 +4,18 @@ from pathlib import Path
 import pytest
 from training_cases import bench, equal, files_at_most, merged, run, trial, without_clock
 
-from finesearch.durable import write_synced
 from finesearch.errors import CheckpointError, DiskFullError, StorageError, TrialError
-from finesearch.training import Workbench, drop_resume_state, evaluate_checkpoint, load_checkpoint_model
-from finesearch.training.checkpoints import Checkpoint, intact_checkpoints, list_checkpoints
-from finesearch.training.manifest import disk_full_is_told
+from finesearch.storage.atomic_dirs import disk_full_is_told
+from finesearch.storage.atomic_files import write_synced
+from finesearch.training.checkpoints.checkpoint_layout import (
+    Checkpoint,
+    drop_resume_state,
+    intact_checkpoints,
+    list_checkpoints,
+)
+from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy
 from training_cases import bench, merged, recipe, run, trial
 
-from finesearch.tasks.class_weights import balanced_weights
+from finesearch.tasks.classification.class_weights import balanced_weights
 
 PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}
 

@@ -18,12 +18,14 @@ from training_cases import merged, run, trial
 from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS as BRANCHES
 from finesearch.plan import TASK_KINDS, DataPlan, GenerationPlan, Recipe, TaskPlan, TrainingPlan
-from finesearch.training import ADAPTATIONS, TrialResult, Workbench, load_checkpoint_model
-from finesearch.training.adaptations import attach
+from finesearch.training.adaptations import ADAPTATIONS, attach
 from finesearch.training.adaptations.adapters import base_name, is_added
-from finesearch.training.cost import CostModel
-from finesearch.training.model_facts import inspect_model
-from finesearch.training.workload import measure_workload
+from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
+from finesearch.training.cost_model.cost_model import CostModel
+from finesearch.training.cost_model.workload import measure_workload
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.trial_types import TrialResult
 from tiny_models import write_tiny_model
 from tiny_writers import ENCODER_DECODERS, write_tiny_writer, write_writer_tokenizer
 

@@ -14,12 +14,13 @@ from cost_examples import minilm_workload
 from finesearch.plan import Recipe, TrainingPlan
 from finesearch.tasks import make_task
 from finesearch.training.adaptations import adapt
-from finesearch.training.cost import CostModel
-from finesearch.training.dimensions import Dimensions, Stack, dimensions_of
-from finesearch.training.machine_rate import measure_machine
-from finesearch.training.materials import load_materials
-from finesearch.training.model_facts import build_skeleton, inspect_model, read_config
-from finesearch.training.workload import Reading, Workload, measure_workload
+from finesearch.training.cost_model.cost_model import CostModel
+from finesearch.training.cost_model.machine_benchmark import measure_machine
+from finesearch.training.cost_model.workload import Reading, Workload, measure_workload
+from finesearch.training.model.dimensions import Dimensions, Stack, dimensions_of
+from finesearch.training.model.model_config import build_skeleton, read_config
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.task_context import load_materials
 from tiny_models import write_tiny_model
 from tiny_writers import write_tiny_writer
 
@@ -76,7 +77,7 @@ def test_operations_are_those_that_torch_counts(adaptation: str, parameters: dic
 def load_bert(folder: Path) -> tuple[Any, Any, Any]:
     from transformers import AutoModelForSequenceClassification
 
-    from finesearch.training.anatomy import study
+    from finesearch.training.model.module_structure import study
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
     example = {"input_ids": torch.tensor([[2, 10, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from training_cases import bench, run, trial
 
-from finesearch.training.engine import deepspeed_caches
+from finesearch.training.runtime.deepspeed_engine import deepspeed_caches
 
 HERE = Path(__file__).parent
 

@@ -8,7 +8,9 @@ import pytest
 from training_cases import bench, run, trial
 
 from finesearch.errors import CheckpointError, StorageError
-from finesearch.training import Workbench, evaluate_checkpoint, export_checkpoint
+from finesearch.training.export.export_checkpoint import export_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
 from tiny_models import sentences
 
 # What a person would type who has never heard of us.

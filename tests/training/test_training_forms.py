@@ -10,7 +10,9 @@ from training_cases import run, task_plan, trial, without_clock
 from transformers import AutoModelForSequenceClassification
 
 from finesearch.plan import DataPlan, TrainingPlan
-from finesearch.training import Workbench, evaluate_checkpoint, export_checkpoint
+from finesearch.training.export.export_checkpoint import export_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
 from tiny_models import sentences, write_tiny_model
 
 FORMS: dict[str, tuple[str, str]] = {

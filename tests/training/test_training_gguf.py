@@ -13,9 +13,11 @@ from training_cases import run, trial
 
 from finesearch.errors import ModelError
 from finesearch.plan import DataPlan, GenerationPlan, TaskPlan, TrainingPlan
-from finesearch.training import Workbench, evaluate_checkpoint, inspect_model
-from finesearch.training.gguf_models import cache_home, gguf_file
-from finesearch.training.model_source import model_folder
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.model.gguf import cache_home, gguf_file
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.model.resolve_model import model_folder
 from tiny_gguf import CHAT, write_tiny_gguf
 from tiny_writers import word_pairs
 

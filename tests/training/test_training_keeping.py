@@ -11,10 +11,12 @@ import pytest
 from training_cases import Diary, bench, equal, merged, run, trial, without_clock
 
 from finesearch.errors import DivergedError
-from finesearch.training import Evaluation, TrialResult, TrialSpec, Workbench, evaluate_checkpoint
-from finesearch.training.checkpoints import list_checkpoints
-from finesearch.training.keeping import LEAST_S
-from finesearch.training.trial_run import TrialRun
+from finesearch.training.checkpoints.checkpoint_layout import list_checkpoints
+from finesearch.training.checkpoints.checkpoint_policy import LEAST_S
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.training_loop import TrialRun
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 
 SECONDS = 20.0
 """How long a test waits for another thread before it fails."""

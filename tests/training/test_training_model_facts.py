@@ -7,8 +7,9 @@ from training_cases import task_plan
 
 from finesearch.errors import ModelError
 from finesearch.plan import parse_space
-from finesearch.training import check_recipe_space, inspect_model
-from finesearch.training.model_files import weights_sha256
+from finesearch.training.adaptations.space_check import check_recipe_space
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.model.model_files import weights_sha256
 from tiny_models import write_tiny_model, write_tiny_tokenizer
 
 

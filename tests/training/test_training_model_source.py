@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from finesearch.errors import ModelError
-from finesearch.training.model_source import model_folder, resolve_model
+from finesearch.training.model.resolve_model import model_folder, resolve_model
 
 
 def test_a_package_is_found_without_importing_it() -> None:

@@ -11,7 +11,9 @@ from pairs import seen_by_two
 from plain_reference import plain_training
 from training_cases import PAIRS, SGD, bench, equal, frozen_names, merged, recipe, untrained
 
-from finesearch.training import TrialResult, Workbench, evaluate_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.trial_types import TrialResult
 
 STAGES = (0, 1, 2, 3)
 

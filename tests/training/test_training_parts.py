@@ -13,11 +13,11 @@ from training_cases import recipe, task_plan
 
 import finesearch.training
 from finesearch.tasks import make_task
-from finesearch.training.base_model import load_base_model
-from finesearch.training.dropout import head_dropouts
-from finesearch.training.optimizers import DecoupledSGD, build_optimizer, parameter_groups
-from finesearch.training.precision import Precision, choose_precision
-from finesearch.training.schedule import evaluation_steps, learning_rate_factor
+from finesearch.training.model.base_model import load_base_model
+from finesearch.training.model.dropout import head_dropouts
+from finesearch.training.runtime.precision import Precision, choose_precision
+from finesearch.training.steps.lr_schedule import evaluation_steps, learning_rate_factor
+from finesearch.training.steps.optimizers import DecoupledSGD, build_optimizer, parameter_groups
 
 MODULES = [module.name for module in pkgutil.iter_modules(finesearch.training.__path__, "finesearch.training.")]
 
@@ -85,8 +85,8 @@ def test_biases_and_norms_are_spared_from_decay(home: Path) -> None:
 def test_rates_fall_with_depth_and_keep_their_ratio(home: Path) -> None:
     from training_cases import bench
 
-    from finesearch.training.depths import parameter_depths
-    from finesearch.training.optimizers import set_learning_rate
+    from finesearch.training.model.layer_depths import parameter_depths
+    from finesearch.training.steps.optimizers import set_learning_rate
 
     base = bench(home)._materials.base
     model, _ = base.build(recipe(), seed=0)
@@ -105,7 +105,7 @@ def test_rates_fall_with_depth_and_keep_their_ratio(home: Path) -> None:
 def test_what_the_base_did_not_have_has_the_full_rate_wherever_it_stands(home: Path) -> None:
     from training_cases import bench
 
-    from finesearch.training.depths import parameter_depths
+    from finesearch.training.model.layer_depths import parameter_depths
 
     base = bench(home)._materials.base
     model, _ = base.build(recipe(), seed=0)

@@ -12,8 +12,9 @@ from pass_pair_worker import PLAIN
 from plain_reference import plain_training
 from training_cases import bench, merged, recipe, run, trial
 
-from finesearch.training import TrialResult, TrialSpec, Workbench
-from finesearch.training.global_batch import Learner
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.steps.train_step import Learner
+from finesearch.training.trial_types import TrialResult, TrialSpec
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from pause_pair_worker import STAGES
 from training_cases import Diary, bench, equal, merged, run, trial, without_clock
 
 from finesearch.errors import TrialError
-from finesearch.training import PutAside, TrialResult, TrialSpec, Workbench, drop_resume_state
-from finesearch.training.checkpoints import list_checkpoints
+from finesearch.training.checkpoints.checkpoint_layout import drop_resume_state, list_checkpoints
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.trial_types import PutAside, TrialResult, TrialSpec
 
 RECIPES: dict[str, dict[str, Any]] = {
     "full": {},
@@ -38,7 +39,7 @@ def undisturbed(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @pytest.fixture(autouse=True)
 def _asked_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finesearch.training.trial_run.ASK_EVERY_S", 0.0)
+    monkeypatch.setattr("finesearch.training.loop.training_loop.ASK_EVERY_S", 0.0)
 
 
 def leaves_at(question: int) -> Callable[[], bool]:

@@ -12,8 +12,8 @@ from test_training_contract import NAMES, works  # noqa: F401 - a fixture
 from training_cases import bench, run, task_plan, trial, write_home
 
 from finesearch.errors import ModelError
-from finesearch.training import Workbench
-from finesearch.training.prefix import entries
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.prefix_cache import disk_entries
 from tiny_writers import write_tiny_writer
 
 
@@ -133,10 +133,10 @@ def test_a_model_that_mixes_padding_in_is_refused(tmp_path: Path) -> None:
 def test_later_trials_and_other_processes_compute_nothing(home: Path, tmp_path: Path) -> None:
     run(bench(home), trial(tmp_path / "one", **FROZEN["train_top"]))
     (train, validation) = kept()[2]
-    written = [(path / entries.HIDDEN).stat().st_mtime_ns for path in (train, validation)]
+    written = [(path / disk_entries.HIDDEN).stat().st_mtime_ns for path in (train, validation)]
     run(bench(home), trial(tmp_path / "two", 1, **FROZEN["train_top"]))
-    assert [(path / entries.HIDDEN).stat().st_mtime_ns for path in (train, validation)] == written
-    assert [(path / entries.USES).stat().st_size for path in (train, validation)] == [2, 2]
+    assert [(path / disk_entries.HIDDEN).stat().st_mtime_ns for path in (train, validation)] == written
+    assert [(path / disk_entries.USES).stat().st_size for path in (train, validation)] == [2, 2]
 
 
 def test_one_pass_yields_every_cut_of_the_space(home: Path, tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_one_pass_yields_every_cut_of_the_space(home: Path, tmp_path: Path) -> N
     shallow = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 2}}
     run(work, trial(tmp_path / "one", **shallow))
     assert {cut: len(paths) for cut, paths in kept().items()} == {2: 2, 3: 2, 4: 2}
-    inodes = {path: (path / entries.HIDDEN).stat().st_ino for path in kept()[4]}
+    inodes = {path: (path / disk_entries.HIDDEN).stat().st_ino for path in kept()[4]}
     deep, _ = run(work, trial(tmp_path / "two", 1, **FROZEN["head_only"]))
-    assert {path: (path / entries.HIDDEN).stat().st_ino for path in kept()[4]} == inodes
+    assert {path: (path / disk_entries.HIDDEN).stat().st_ino for path in kept()[4]} == inodes
     without, _ = run(bench(home, prefix_cache="off"), trial(tmp_path / "off", 1, **FROZEN["head_only"]))
     assert alike(deep, without)
 

@@ -12,10 +12,10 @@ from training_cases import bench, recipe, run, trial
 
 from finesearch.plan import parse_plan
 from finesearch.training.adaptations import adapt
-from finesearch.training.anatomy import study
-from finesearch.training.prefix.bottom import Feed, Unfit, capture, needed_cuts, stacks_of
-from finesearch.training.prefix.depth import cuts_of_space, depth_of
-from finesearch.training.prefix.entrance import entrances
+from finesearch.training.model.module_structure import study
+from finesearch.training.prefix_cache.block_outputs import Feed, Unfit, capture, needed_cuts, stacks_of
+from finesearch.training.prefix_cache.cacheable_depth import cuts_of_space, depth_of
+from finesearch.training.prefix_cache.embedding_bypass import entrances
 
 ROWS = {
     "input_ids": torch.tensor([[1, 5, 9, 7, 11, 2], [1, 8, 2, 0, 0, 0]]),

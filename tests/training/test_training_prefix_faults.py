@@ -15,17 +15,17 @@ from pairs import HERE, seen_by_two
 from prefix_cases import FROZEN, READ, alike, kept, own_cache  # noqa: F401 - a fixture
 from training_cases import bench, run, trial, write_home
 
-from finesearch.data.single_flight import alone
-from finesearch.training import TrialResult
-from finesearch.training.prefix import entries
+from finesearch.data.build_once import alone
+from finesearch.training.prefix_cache import disk_entries
+from finesearch.training.trial_types import TrialResult
 
 
 def test_damaged_files_are_computed_again(home: Path, tmp_path: Path) -> None:
     whole, _ = run(bench(home), trial(tmp_path / "one", **FROZEN["train_top"]))
     (train, validation) = kept()[2]
-    with (train / entries.HIDDEN).open("r+b") as file:
+    with (train / disk_entries.HIDDEN).open("r+b") as file:
         file.truncate(100)
-    (validation / entries.MANIFEST).unlink()
+    (validation / disk_entries.MANIFEST).unlink()
     again, _ = run(bench(home), trial(tmp_path / "two", **FROZEN["train_top"]))
     assert alike(whole, again)
     assert len(kept()[2]) == 2
@@ -62,16 +62,16 @@ def builders() -> Iterator[Any]:
 def test_a_killed_builder_poisons_nothing(home: Path, tmp_path: Path, builders: Any) -> None:
     builder = builders(home, tmp_path / "killed", 5.0)
     deadline = time.monotonic() + 60
-    while not any(path.stat().st_size for path in entries.home().glob(".building-*/*")):
+    while not any(path.stat().st_size for path in disk_entries.home().glob(".building-*/*")):
         assert time.monotonic() < deadline, builder.communicate()[1].decode()
         time.sleep(0.02)
     os.kill(builder.pid, signal.SIGKILL)
     builder.wait()
     assert not kept()
-    assert list(entries.home().glob(".building-*"))
+    assert list(disk_entries.home().glob(".building-*"))
     result, _ = run(bench(home), trial(tmp_path / "after", **FROZEN["train_top"]))
     assert READ in result.notes
-    assert not list(entries.home().glob(".building-*"))
+    assert not list(disk_entries.home().glob(".building-*"))
     without, _ = run(bench(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
     assert alike(result, without)
 
@@ -84,7 +84,7 @@ def test_of_two_processes_one_computes_and_the_other_waits(home: Path, tmp_path:
         assert process.returncode == 0, errors.decode()
         results.append(TrialResult.model_validate_json(out.splitlines()[-1]))
     assert alike(*results)
-    assert [(path / entries.USES).stat().st_size for path in kept()[2]] == [2, 2]
+    assert [(path / disk_entries.USES).stat().st_size for path in kept()[2]] == [2, 2]
 
 
 SHARER = """
@@ -111,7 +111,7 @@ def test_processes_of_a_node_share_out_the_parts_of_a_split(home: Path, tmp_path
     assert alike(*results)
     assert all(READ in result.notes for result in results)
     assert min(computed) > 0, "one has waited for the other"
-    assert sum(computed) == sum(entry.rows for entry in entries.every_entry())
+    assert sum(computed) == sum(entry.rows for entry in disk_entries.every_entry())
     assert len(kept()[2]) > 4
     without, _ = run(bench(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
     assert alike(results[0], without)
@@ -120,12 +120,12 @@ def test_processes_of_a_node_share_out_the_parts_of_a_split(home: Path, tmp_path
 def test_what_does_not_fit_is_computed_as_it_comes(home: Path, tmp_path: Path) -> None:
     without, _ = run(bench(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
     whole, _ = run(bench(home), trial(tmp_path / "whole", **FROZEN["train_top"]))
-    sizes = sum(entry.bytes for entry in entries.every_entry())
-    shutil.rmtree(entries.home())
+    sizes = sum(entry.bytes for entry in disk_entries.every_entry())
+    shutil.rmtree(disk_entries.home())
     half, _ = run(
         bench(home, prefix_cache_disk_gib=0.5 * sizes / (1 << 30)), trial(tmp_path / "half", **FROZEN["train_top"])
     )
-    assert any(not entry.is_complete for entry in entries.every_entry())
+    assert any(not entry.is_complete for entry in disk_entries.every_entry())
     assert alike(whole, without)
     assert alike(half, without)
 
@@ -149,23 +149,23 @@ def test_a_home_that_cannot_be_written_costs_time_alone(
 
 
 def test_what_is_being_built_counts_and_what_a_dead_process_left_is_deleted() -> None:
-    entries.home().mkdir(parents=True)
-    with alone(entries.lock_path("building")):
-        path = entries.reserve("building", 1, 80_000)
-        assert entries.make_room(needed=100_000, budget=150_000) == 70_000
+    disk_entries.home().mkdir(parents=True)
+    with alone(disk_entries.lock_path("building")):
+        path = disk_entries.reserve("building", 1, 80_000)
+        assert disk_entries.make_room(needed=100_000, budget=150_000) == 70_000
         assert path.exists()
-    assert entries.make_room(needed=100_000, budget=150_000) == 100_000
+    assert disk_entries.make_room(needed=100_000, budget=150_000) == 100_000
     assert not path.exists()
 
 
 def make_entry(name: str, cut: int, kilobytes: int, uses: int, days: float = 0.0) -> Path:
-    temporary, final = entries.home() / f".building-{name}", entries.home() / f"{name}-c{cut}"
+    temporary, final = disk_entries.home() / f".building-{name}", disk_entries.home() / f"{name}-c{cut}"
     temporary.mkdir(parents=True)
-    (temporary / entries.HIDDEN).write_bytes(b"x" * (kilobytes * 1000))
-    entries.finish(temporary, final, cut, 10, 10)
-    (final / entries.USES).write_bytes(b"." * uses)
+    (temporary / disk_entries.HIDDEN).write_bytes(b"x" * (kilobytes * 1000))
+    disk_entries.finish(temporary, final, cut, 10, 10)
+    (final / disk_entries.USES).write_bytes(b"." * uses)
     then = time.time() - days * 86_400
-    os.utime(final / entries.USES, (then, then))
+    os.utime(final / disk_entries.USES, (then, then))
     return final
 
 
@@ -174,25 +174,25 @@ def test_what_saves_least_for_its_bytes_goes_first() -> None:
     shallow = make_entry("shallow", 1, 100, uses=2)
     large = make_entry("large", 6, 900, uses=2)
     old = make_entry("old", 6, 100, uses=8, days=9.0)
-    assert entries.make_room(needed=300_000, budget=1_420_000) == 300_000
+    assert disk_entries.make_room(needed=300_000, budget=1_420_000) == 300_000
     assert [path.exists() for path in (deep, shallow, large, old)] == [True, True, True, False]
-    assert entries.make_room(needed=300_000, budget=1_350_000) == 300_000
+    assert disk_entries.make_room(needed=300_000, budget=1_350_000) == 300_000
     assert [path.exists() for path in (deep, shallow, large)] == [True, True, False]
-    assert entries.make_room(needed=300_000, budget=450_000) == 300_000
+    assert disk_entries.make_room(needed=300_000, budget=450_000) == 300_000
     assert [path.exists() for path in (deep, shallow)] == [True, False]
-    assert entries.make_room(needed=300_000, budget=200_000) == 200_000
+    assert disk_entries.make_room(needed=300_000, budget=200_000) == 200_000
     assert not deep.exists()
 
 
 def test_what_is_read_is_not_deleted() -> None:
     path = make_entry("read", 1, 100, uses=1)
-    held = entries.hold(path)
+    held = disk_entries.hold(path)
     assert held is not None
-    assert entries.make_room(needed=100_000, budget=150_000) == 50_000
+    assert disk_entries.make_room(needed=100_000, budget=150_000) == 50_000
     os.close(held)
-    assert entries.make_room(needed=100_000, budget=150_000) == 100_000
+    assert disk_entries.make_room(needed=100_000, budget=150_000) == 100_000
     assert not path.exists()
-    assert entries.hold(path) is None
+    assert disk_entries.hold(path) is None
 
 
 PEAK = """
@@ -222,7 +222,7 @@ def test_a_worker_takes_no_more_memory_than_its_budget_beside_what_it_takes_with
         command = [sys.executable, "-c", PEAK, str(home), str(tmp_path / cache), cache]
         done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=300)
         peaks[cache] = int(done.stdout.splitlines()[-1])
-    size = sum(entry.bytes for entry in entries.every_entry())
+    size = sum(entry.bytes for entry in disk_entries.every_entry())
     assert size > 35e6, size
     # What goes through the reader is 40 times the budget; allocators differ by a few megabytes from run to run.
     assert peaks["auto"] - peaks["off"] < 0.004 * (1 << 30) + 20e6, (peaks, size)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from finesearch.training.prefix.rows import FileRows, HeldFile, MemoryRows, RowWriter
+from finesearch.training.prefix_cache.cached_rows import FileRows, HeldFile, MemoryRows, RowWriter
 
 
 def hidden_rows(count: int, width: int, dtype: torch.dtype) -> dict[int, torch.Tensor]:

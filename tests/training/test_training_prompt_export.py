@@ -13,7 +13,9 @@ import test_training_writers as writers
 import torch
 from training_cases import bench, run, trial
 
-from finesearch.training import evaluate_checkpoint, export_checkpoint, load_checkpoint_model
+from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
+from finesearch.training.export.export_checkpoint import export_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from tiny_models import sentences
 from tiny_writers import word_pairs
 

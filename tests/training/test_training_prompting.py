@@ -18,13 +18,14 @@ from training_cases import run, task_plan, trial, write_home
 from finesearch.errors import CheckpointError, ModelError, TrialError
 from finesearch.plan import TrainingPlan
 from finesearch.tasks.prompting import Question
-from finesearch.training import Workbench, evaluate_checkpoint
-from finesearch.training.checkpoint_record import read_record
-from finesearch.training.processes import Processes
-from finesearch.training.prompting.answering import Answerer
-from finesearch.training.prompting.examples import Nearest, choose_examples
+from finesearch.training.checkpoints.checkpoint_record import read_record
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.prompting.few_shot_examples import Nearest, choose_examples
 from finesearch.training.prompting.methods import load_asked, possible_methods
 from finesearch.training.prompting.prompt import Prompt, read_prompt
+from finesearch.training.prompting.score_split import Answerer
+from finesearch.training.runtime.distributed import Processes
 from tiny_models import write_tiny_model
 from tiny_writers import write_tiny_writer
 
@@ -42,7 +43,7 @@ def write_masked(folder: Path) -> Path:
     """A tiny BERT with the output layer that fills gaps."""
     from transformers import BertForMaskedLM
 
-    from finesearch.training.model_files import quiet_transformers
+    from finesearch.training.model.model_files import quiet_transformers
 
     write_tiny_model(folder)
     with quiet_transformers():
@@ -154,7 +155,7 @@ def test_calibration_takes_off_what_an_answer_scores_without_content(tmp_path: P
 
 
 def test_examples_that_do_not_fit_are_left_out_the_first_ones_first(tmp_path: Path) -> None:
-    from finesearch.training.prompting.wording import Wording
+    from finesearch.training.prompting.render_prompt import Wording
 
     write_tiny_writer(tmp_path, "llama")
     asked = answerer(tmp_path, "{text} => {label}", method="likelihood", examples=EXAMPLES * 3)

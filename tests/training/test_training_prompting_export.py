@@ -21,7 +21,9 @@ from training_cases import run, task_plan, trial, write_home
 
 from finesearch.errors import InputError
 from finesearch.plan import GenerationPlan, TaskPlan, TrainingPlan
-from finesearch.training import Workbench, evaluate_checkpoint, export_checkpoint
+from finesearch.training.export.export_checkpoint import export_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
 from tiny_writers import word_pairs, write_tiny_writer, write_writer_tokenizer
 
 # Runs each folder's README.md in it, as it stands, then asks what it left behind.

@@ -13,8 +13,11 @@ from training_cases import run, task_plan, trial
 
 from finesearch.errors import ModelError
 from finesearch.plan import DataPlan, TaskPlan, TrainingPlan
-from finesearch.training import TrialResult, Workbench, evaluate_checkpoint, export_checkpoint
-from finesearch.training.prompting.ask import Asker
+from finesearch.training.export.export_checkpoint import export_checkpoint
+from finesearch.training.export.exported_prompt_script import Asker
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.trial_types import TrialResult
 from tiny_models import sentences, write_tiny_model
 from tiny_writers import write_tiny_writer
 

@@ -13,13 +13,14 @@ from training_cases import run, trial
 from finesearch.errors import ModelError, TrialError
 from finesearch.plan import GenerationPlan, TrainingPlan
 from finesearch.tasks.prompting import Question
-from finesearch.training import Workbench, evaluate_checkpoint
-from finesearch.training.evaluation import evaluate
-from finesearch.training.processes import Processes
-from finesearch.training.prompting import writing
-from finesearch.training.prompting.attempt import asking_of, make_prompt
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.prompting import generate_text
+from finesearch.training.prompting.generate_text import Writer, make_writer
 from finesearch.training.prompting.prompt import read_prompt
-from finesearch.training.prompting.writing import Writer, make_writer
+from finesearch.training.prompting.run_prompt_trial import asking_of, make_prompt
+from finesearch.training.runtime.distributed import Processes
+from finesearch.training.steps.evaluate import evaluate
 from tiny_writers import word_pairs, write_writer_tokenizer
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -118,7 +119,7 @@ def test_an_answer_ends_where_the_next_example_would_begin(tmp_path: Path, monke
     whole = asked(work, tmp_path / "a", "zero_shot")
     texts = evaluate_checkpoint(whole.checkpoint, "validation", work.task_plan, work.training, home, work.cache)
     end = next(text.split()[1] for text in texts.predictions if len(text.split()) > 2)
-    monkeypatch.setattr(writing, "BETWEEN", f" {end}")
+    monkeypatch.setattr(generate_text, "BETWEEN", f" {end}")
     cut = evaluate_checkpoint(whole.checkpoint, "validation", work.task_plan, work.training, home, work.cache)
     assert cut.predictions == [text.partition(f" {end}")[0] for text in texts.predictions] != texts.predictions
     # And nothing is written that would be cut off.
@@ -126,7 +127,7 @@ def test_an_answer_ends_where_the_next_example_would_begin(tmp_path: Path, monke
     (ids,) = own.prompts([Question(fields={"source": word_pairs(20, 1)[0][0]})])
     inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
     on = own.model.generate(**inputs).shape[1]
-    with writing.ending_early(own):
+    with generate_text.ending_early(own):
         assert own.model.generate(**inputs).shape[1] < on
     assert own.model.generate(**inputs).shape[1] == on
 

@@ -15,15 +15,13 @@ from transformers import AutoConfig
 
 from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS, parse_space
-from finesearch.training import ADAPTATIONS as KNOWN
-from finesearch.training import (
-    check_recipe_space,
-    evaluate_checkpoint,
-    inspect_model,
-)
+from finesearch.training.adaptations import ADAPTATIONS as KNOWN
 from finesearch.training.adaptations import adapt, attach
-from finesearch.training.anatomy import study
-from finesearch.training.prompt_files import spread_for_decoder, task_type
+from finesearch.training.adaptations.space_check import check_recipe_space
+from finesearch.training.export.peft_prompt import spread_for_decoder, task_type
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.model.module_structure import study
 
 NAMES = ("prompt_tuning", "p_tuning", "prefix_tuning")
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -10,8 +10,10 @@ from typing import Any
 from training_cases import run, trial
 
 from finesearch.plan import DataPlan, TaskPlan, TrainingPlan
-from finesearch.training import Workbench, evaluate_checkpoint, export_checkpoint
-from finesearch.training.checkpoint_record import read_record
+from finesearch.training.checkpoints.checkpoint_record import read_record
+from finesearch.training.export.export_checkpoint import export_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
 from tiny_models import write_tiny_model
 
 

@@ -12,7 +12,8 @@ from regular_cases import PLAIN, plain_average, plain_l2sp, write_skewed
 from regular_pair_worker import CASES, RESUMED, SKEWED_STAGES
 from training_cases import bench, equal, merged, recipe, run, trial
 
-from finesearch.training import TrialResult, Workbench
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.trial_types import TrialResult
 
 
 @pytest.fixture(scope="module")

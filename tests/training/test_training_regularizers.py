@@ -16,15 +16,18 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from finesearch.errors import ModelError, PlanError
 from finesearch.plan import parse_space
 from finesearch.tasks import Facts
-from finesearch.training import Workbench, check_recipe_space, evaluate_checkpoint, inspect_model
 from finesearch.training.adaptations import adapt
-from finesearch.training.anatomy import study
-from finesearch.training.base_model import BaseModel
-from finesearch.training.randomness import derived_seed
-from finesearch.training.regularizers.active import METHODS as KNOWN
-from finesearch.training.regularizers.active import Regularizers, attach
+from finesearch.training.adaptations.space_check import check_recipe_space
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.model.base_model import BaseModel
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.model.module_structure import study
+from finesearch.training.regularizers.active_regularizers import METHODS as KNOWN
+from finesearch.training.regularizers.active_regularizers import Regularizers, attach
 from finesearch.training.regularizers.mixout import mixed
 from finesearch.training.regularizers.neftune import noise
+from finesearch.training.runtime.seeding import derived_seed
 
 SEED = 3
 

@@ -9,8 +9,8 @@ from training_cases import bench, run, trial
 
 from finesearch.errors import CheckpointError, ModelError
 from finesearch.plan import GenerationChoices, GenerationPlan
-from finesearch.training import CheckpointScorer, evaluate_checkpoint
-from finesearch.tuning.verification import Rescoring, rescore
+from finesearch.training.loop.score_checkpoint import CheckpointScorer, evaluate_checkpoint
+from finesearch.tuning.workers.rescoring import Rescoring, rescore
 
 
 def test_data_and_tokens_are_read_once_and_a_checkpoint_once_for_all_of_its_scores(home: Path, tmp_path: Path) -> None:

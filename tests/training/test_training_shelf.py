@@ -10,10 +10,12 @@ from pairs import seen_by_two
 from training_cases import Diary, bench, equal, merged, run, trial, without_clock
 
 from finesearch.errors import CheckpointError, StorageError, TrialError
-from finesearch.homes import cache_home
-from finesearch.storage import Place
-from finesearch.training import PutAside, TrialResult, TrialSpec, Workbench, evaluate_checkpoint
-from finesearch.training.fetched import Fetched
+from finesearch.storage.local_dirs import cache_home
+from finesearch.storage.object_store import Place
+from finesearch.training.checkpoints.checkpoint_store import Fetched
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.trial_types import PutAside, TrialResult, TrialSpec
 from object_stores import BUCKET, s3_bucket
 
 
@@ -83,7 +85,7 @@ def test_a_trial_goes_on_on_another_machine_to_the_same_end(
 def test_a_trial_that_is_put_aside_between_evaluations_goes_on_on_another_machine(
     work: Workbench, undisturbed: TrialResult, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finesearch.training.trial_run.ASK_EVERY_S", 0.0)
+    monkeypatch.setattr("finesearch.training.loop.training_loop.ASK_EVERY_S", 0.0)
     diary = Diary()
     with pytest.raises(PutAside):
         work.run(at(place), diary.report, diary.beat, iter([False, True]).__next__)

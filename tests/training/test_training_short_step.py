@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_cases import bench, equal, merged, run, trial
 
-from finesearch.training.short_step import clip, shorten_step
+from finesearch.training.runtime.gradient_clipping import clip, shorten_step
 
 
 def gradients(scale: float) -> list[torch.nn.Parameter]:
@@ -35,7 +35,9 @@ def test_a_trial_learns_what_it_does_with_the_steps_of_deepspeed(
 ) -> None:
     settings = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 2}, "gradient_clipping": largest}
     ours, _ = run(bench(home), trial(tmp_path / "ours", epochs=1, **settings))
-    monkeypatch.setattr("finesearch.training.engine.shorten_step", lambda engine, gradient_clipping: None)
+    monkeypatch.setattr(
+        "finesearch.training.runtime.deepspeed_engine.shorten_step", lambda engine, gradient_clipping: None
+    )
     theirs, _ = run(bench(home), trial(tmp_path / "theirs", epochs=1, **settings))
     assert ours.history[0].train_loss == pytest.approx(theirs.history[0].train_loss, rel=1e-6)
     for name, tensor in merged(theirs.checkpoint).items():

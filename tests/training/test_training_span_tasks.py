@@ -14,7 +14,10 @@ from training_cases import recipe, run, trial
 from finesearch.data import load_splits
 from finesearch.plan import DataPlan, TaskPlan, TrainingPlan
 from finesearch.tasks import make_task
-from finesearch.training import TrialResult, Workbench, evaluate_checkpoint, export_checkpoint
+from finesearch.training.export.export_checkpoint import export_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.trial_types import TrialResult
 from tiny_models import WORDS, write_tiny_model
 
 GOOD, BAD = ("good", "great", "lovely"), ("bad", "poor", "awful")
@@ -193,8 +196,8 @@ def test_relations_stand_on_any_architecture(architecture: str) -> None:
     from test_training_adaptations import ARCHITECTURES, EXAMPLE
     from transformers import AutoConfig
 
-    from finesearch.training.anatomy import num_blocks, study
-    from finesearch.training.relation_model import AutoModelForRelationExtraction
+    from finesearch.training.model.module_structure import num_blocks, study
+    from finesearch.training.model.relation_model import AutoModelForRelationExtraction
 
     settings = {**ARCHITECTURES[architecture][0], "num_labels": 3, "added_tokens_start": 118, "num_added_tokens": 6}
     model = AutoModelForRelationExtraction.from_config(AutoConfig.for_model(architecture, **settings)).eval()
@@ -214,7 +217,7 @@ def test_an_architecture_that_no_head_can_stand_on_is_refused(tmp_path: Path) ->
     from transformers import BartConfig
 
     from finesearch.errors import ModelError
-    from finesearch.training.model_facts import build_skeleton
+    from finesearch.training.model.model_config import build_skeleton
 
     with pytest.raises(ModelError, match=r"BartConfig of .* has no output layer for relation-extraction"):
         build_skeleton(BartConfig(), "relation-extraction", tmp_path)
@@ -224,7 +227,7 @@ def test_a_vocabulary_with_a_hole_takes_no_new_tokens(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     from finesearch.errors import ModelError
-    from finesearch.training.added_tokens import add_tokens
+    from finesearch.training.model.added_tokens import add_tokens
     from tiny_models import write_tiny_tokenizer
 
     vocabulary = json.loads((write_tiny_tokenizer(tmp_path) / "tokenizer.json").read_text())

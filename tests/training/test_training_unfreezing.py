@@ -10,10 +10,12 @@ from training_cases import SGD, bench, equal, merged, recipe, run, trial, withou
 
 from finesearch.errors import ModelError
 from finesearch.plan import parse_space
-from finesearch.training import Evaluation, check_recipe_space, inspect_model
 from finesearch.training.adaptations import adapt
-from finesearch.training.adaptations.unfreezing import steps_between
-from finesearch.training.checkpoints import list_checkpoints
+from finesearch.training.adaptations.gradual_unfreezing import steps_between
+from finesearch.training.adaptations.space_check import check_recipe_space
+from finesearch.training.checkpoints.checkpoint_layout import list_checkpoints
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.trial_types import Evaluation
 
 # One epoch of eight steps, so that the one evaluation is both the best and the last.
 PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}

@@ -5,7 +5,9 @@ from training_cases import Diary, bench, equal, merged, recipe, run, trial, with
 
 from finesearch.errors import DivergedError, ModelError, PlacementError, TrialError
 from finesearch.plan import TrainingPlan
-from finesearch.training import TrialResult, TrialSpec, Workbench, evaluate_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.trial_types import TrialResult, TrialSpec
 
 
 @pytest.fixture(scope="module")

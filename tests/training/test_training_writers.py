@@ -15,17 +15,15 @@ from training_cases import merged, run, trial
 from finesearch.errors import ModelError
 from finesearch.plan import DataPlan, GenerationPlan, TaskPlan, TrainingPlan, parse_space
 from finesearch.tasks import make_task
-from finesearch.training import (
-    TrialResult,
-    Workbench,
-    check_recipe_space,
-    evaluate_checkpoint,
-    export_checkpoint,
-    inspect_model,
-)
-from finesearch.training.checkpoint_record import read_record
-from finesearch.training.evaluation import _shares
-from finesearch.training.processes import Processes
+from finesearch.training.adaptations.space_check import check_recipe_space
+from finesearch.training.checkpoints.checkpoint_record import read_record
+from finesearch.training.export.export_checkpoint import export_checkpoint
+from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.runtime.distributed import Processes
+from finesearch.training.steps.evaluate import _shares
+from finesearch.training.trial_types import TrialResult
 from tiny_models import write_tiny_model
 from tiny_writers import ENCODER_DECODERS, SHAPES, word_pairs, write_tiny_pair, write_tiny_writer
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from finesearch.plan import DataPlan, Recipe, TaskPlan, TrainingPlan
-from finesearch.training import Evaluation, TrialResult, TrialSpec, Workbench
+from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 from tiny_models import sentences, write_tiny_model
 
 ADAPTATIONS: dict[str, dict[str, Any]] = {
@@ -169,8 +170,8 @@ def without_clock(history: tuple[Evaluation, ...]) -> list[Evaluation]:
 
 def merged(checkpoint: str | None) -> dict[str, Any]:
     """Every tensor of a checkpoint's model, the base's included; adapted layers' have the names that they had there."""
-    from finesearch.training import load_checkpoint_model
     from finesearch.training.adaptations.adapters import base_name
+    from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
 
     assert checkpoint is not None
     model, _, _ = load_checkpoint_model(checkpoint)

@@ -16,7 +16,7 @@ from test_training_writers import plan_of
 from training_cases import run, trial
 
 from finesearch.plan import TrainingPlan
-from finesearch.training import Workbench
+from finesearch.training.loop.trial_runner import Workbench
 
 
 def main(rank: int, folder: Path, names: list[str]) -> None:

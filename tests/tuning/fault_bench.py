@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from finesearch.errors import DiskFullError, DivergedError
-from finesearch.training import PutAside
+from finesearch.training.trial_types import PutAside
 
 STEPS = 3
 

@@ -26,14 +26,14 @@ from fault_bench import STEPS, FaultBench  # noqa: E402
 from writes import before_each_change  # noqa: E402
 
 from finesearch.errors import FinesearchError  # noqa: E402
-from finesearch.run import open_conductor  # noqa: E402
-from finesearch.tuning import cluster  # noqa: E402
-from finesearch.tuning.conductor import SEARCH, Conductor  # noqa: E402
-from finesearch.tuning.execute import execute  # noqa: E402
-from finesearch.tuning.group import GroupSettings  # noqa: E402
-from finesearch.tuning.journal import Journal, state_name  # noqa: E402
-from finesearch.tuning.lock import RunLock  # noqa: E402
-from finesearch.tuning.room import Following, make_room  # noqa: E402
+from finesearch.run.open_search import open_conductor  # noqa: E402
+from finesearch.storage.run_lock import RunLock  # noqa: E402
+from finesearch.tuning.cluster import connect  # noqa: E402
+from finesearch.tuning.cluster.trial_concurrency import Following, make_room  # noqa: E402
+from finesearch.tuning.controller.search_controller import SEARCH, Conductor  # noqa: E402
+from finesearch.tuning.ray_tune.run_tuner import execute  # noqa: E402
+from finesearch.tuning.study.journal import Journal, state_name  # noqa: E402
+from finesearch.tuning.workers.worker_group import GroupSettings  # noqa: E402
 from plans import empty_plan  # noqa: E402
 
 MODEL_BYTES = 1_000_000
@@ -100,7 +100,7 @@ def main() -> int:
         conductor = open_conductor(plan, given.folder, 1 if given.follow else int(given.concurrent))
         if given.die_at_write:
             die_at(conductor.journals[SEARCH], given.die_at_write)
-        cluster.connect()
+        connect.connect()
         settings = GroupSettings(
             make_bench=functools.partial(FaultBench, str(log), given.fault, given.step_s, given.steps),
             workers=given.workers,
@@ -121,7 +121,7 @@ def main() -> int:
                 execute(conductor, settings)
         except FinesearchError as met:
             error = [type(met).__name__, met.message]
-        cluster.leave()
+        connect.leave()
     trials = [
         {
             "number": trial.number,

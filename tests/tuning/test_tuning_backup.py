@@ -14,13 +14,13 @@ import pytest
 
 from finesearch.errors import StorageError
 from finesearch.plan import Plan
-from finesearch.storage import Place
-from finesearch.tuning import backup as backup_module
-from finesearch.tuning.backup import StudyBackup
-from finesearch.tuning.journal import Direction, Journal, Outcome
-from finesearch.tuning.retention import Retention
-from finesearch.tuning.samplers import make_pruner, make_sampler
-from finesearch.tuning.sqlite import open_storage
+from finesearch.storage.object_store import Place
+from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
+from finesearch.tuning.study import study_backup as backup_module
+from finesearch.tuning.study.checkpoint_retention import Retention
+from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.study_backup import StudyBackup
+from finesearch.tuning.study.study_storage import open_storage
 from object_stores import BUCKET, s3_bucket
 from plans import empty_plan
 

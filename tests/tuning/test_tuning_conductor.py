@@ -10,16 +10,16 @@ from optuna.samplers import RandomSampler
 
 from cost_examples import minilm_workload
 from finesearch.errors import DataError, DiskFullError
-from finesearch.outcome import trial_row
 from finesearch.plan import FIXED_RECIPES, Plan
-from finesearch.tuning.budget import Spending
-from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor
-from finesearch.tuning.endings import payload_error
-from finesearch.tuning.journal import Direction, Journal, Outcome, state_name
-from finesearch.tuning.retention import Retention
-from finesearch.tuning.samplers import make_pruner
-from finesearch.tuning.sqlite import open_storage
-from finesearch.tuning.trial_costs import TrialCosts
+from finesearch.run.build_record import trial_row
+from finesearch.tuning.controller.budget_usage import Spending
+from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, Conductor
+from finesearch.tuning.controller.trial_costs import TrialCosts
+from finesearch.tuning.controller.trial_outcomes import payload_error
+from finesearch.tuning.samplers.sampler_factory import make_pruner
+from finesearch.tuning.study.checkpoint_retention import Retention
+from finesearch.tuning.study.journal import Direction, Journal, Outcome, state_name
+from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
 
 
@@ -343,8 +343,8 @@ def test_with_several_objectives_every_trial_may_be_ranked_and_baselines_have_th
 
 
 def test_a_trial_without_weights_says_so_when_more_trials_are_ranked_later(tmp_path: Path) -> None:
-    from finesearch.scores import ScoreBook
-    from finesearch.standing import _kept
+    from finesearch.run.final_scoring import _kept
+    from finesearch.run.score_cache import ScoreBook
 
     conductor = conduct(tmp_path, empty_plan(report="{top: 1, baselines: []}"))
     run_one(conductor, 0.9, checkpoint="somewhere")

@@ -13,16 +13,15 @@ import pytest
 
 from cost_examples import minilm_workload, priced_plan
 from finesearch.plan import FIXED_RECIPES, Plan, Recipe, Scalar
-from finesearch.progress import Progress
-from finesearch.tuning.budget import Spending
-from finesearch.tuning.conductor import BASELINES, SEARCH, Conductor
-from finesearch.tuning.cost_aware import DRAWN, PROPOSED, weighed_configuration
-from finesearch.tuning.expected_gain import expected_gain
-from finesearch.tuning.journal import Direction, Journal, Outcome
-from finesearch.tuning.samplers import make_pruner, make_sampler
-from finesearch.tuning.spread import spread_configuration
-from finesearch.tuning.sqlite import open_storage
-from finesearch.tuning.trial_costs import Run, TrialCosts
+from finesearch.run.progress import Progress
+from finesearch.tuning.controller.budget_usage import Spending
+from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, Conductor
+from finesearch.tuning.controller.trial_costs import Run, TrialCosts
+from finesearch.tuning.samplers.cost_aware import DRAWN, PROPOSED, expected_gain, weighed_configuration
+from finesearch.tuning.samplers.latin_hypercube import spread_configuration
+from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
+from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.study_storage import open_storage
 
 FULL = {"adaptation": "full", "learning_rate": 1e-4, "weight_decay": 0.1, "dropout": 0.1}
 LORA = {**FULL, "adaptation": "lora", "adaptation.lora.rank": 4, "adaptation.lora.learning_rate": 1e-3}
@@ -131,7 +130,7 @@ def test_hours_that_end_sooner_bound_the_time_left(tmp_path: Path) -> None:
 
 
 def drawn_recipes(plan: Plan) -> list[dict[str, Any]]:
-    from finesearch.plan.random_draw import random_recipes
+    from finesearch.plan.space.random_sampling import random_recipes
 
     return [recipe.model_dump(mode="json") for recipe in random_recipes(plan.space, plan.training, 200)]
 

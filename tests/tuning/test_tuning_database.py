@@ -11,12 +11,12 @@ import pytest
 from databases import PASSWORD, USER, postgres
 from finesearch.errors import PlanError, RunConflictError, StorageError
 from finesearch.plan import Plan, parse_plan
-from finesearch.run import open_conductor
-from finesearch.run_home import home_of
-from finesearch.tuning.conductor import SEARCH
-from finesearch.tuning.database import database_url
-from finesearch.tuning.journal import Outcome
-from finesearch.tuning.samplers import make_sampler
+from finesearch.run.open_search import open_conductor
+from finesearch.run.run_storage import home_of
+from finesearch.tuning.controller.search_controller import SEARCH
+from finesearch.tuning.samplers.sampler_factory import make_sampler
+from finesearch.tuning.study.journal import Outcome
+from finesearch.tuning.study.study_storage import database_url
 from plans import empty_plan
 
 pytestmark = pytest.mark.timeout(120)

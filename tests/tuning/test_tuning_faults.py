@@ -190,7 +190,7 @@ def wait_until_gone(folder: Path, timeout_s: float = 30) -> None:
 
 def test_a_second_driver_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
     from finesearch.errors import RunConflictError
-    from finesearch.tuning.lock import RunLock
+    from finesearch.storage.run_lock import RunLock
 
     with RunLock(tmp_path), pytest.raises(RunConflictError, match=rf"process {os.getpid()} on .*, since "):
         RunLock(tmp_path)

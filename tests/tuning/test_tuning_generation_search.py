@@ -3,7 +3,7 @@
 import math
 
 from finesearch.plan import GenerationChoices, GenerationPlan
-from finesearch.tuning.generation_search import choose_generation
+from finesearch.tuning.samplers.generation_search import choose_generation
 
 OWN = GenerationPlan(beams=1, max_new_tokens=32)
 

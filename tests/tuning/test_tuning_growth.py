@@ -9,12 +9,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from finesearch.tuning import windowed_tpe
-from finesearch.tuning.halving import RungPruner
-from finesearch.tuning.journal import Direction, Journal, Outcome
-from finesearch.tuning.retention import Retention, rankable
-from finesearch.tuning.samplers import make_pruner, make_sampler
-from finesearch.tuning.windowed_tpe import windowed
+from finesearch.tuning.samplers import windowed_tpe
+from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
+from finesearch.tuning.samplers.successive_halving import RungPruner
+from finesearch.tuning.samplers.windowed_tpe import windowed
+from finesearch.tuning.study.checkpoint_retention import Retention, rankable
+from finesearch.tuning.study.journal import Direction, Journal, Outcome
 from plans import empty_plan
 
 

@@ -7,8 +7,8 @@ import warnings
 import optuna
 import pytest
 
-from finesearch.tuning.importance import parameter_importances
-from finesearch.tuning.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.parameter_importance import parameter_importances
 
 
 @pytest.mark.parametrize("maximize", [True, False])

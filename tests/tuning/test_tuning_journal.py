@@ -9,9 +9,9 @@ from writes import before_each_change
 
 from finesearch.errors import RunConflictError
 from finesearch.plan import Plan
-from finesearch.tuning.journal import Direction, Journal, Outcome, decisions
-from finesearch.tuning.samplers import make_pruner, make_sampler
-from finesearch.tuning.sqlite import open_storage
+from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
+from finesearch.tuning.study.journal import Direction, Journal, Outcome, decisions
+from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
 
 ACCURACY = [Direction("accuracy", True)]

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from finesearch.errors import FinesearchError, RunConflictError, StorageError
-from finesearch.storage import Place
-from finesearch.tuning import lease as lease_module
-from finesearch.tuning.lease import RunLease
-from finesearch.tuning.mailbox import claim_remote_attempt
+from finesearch.storage import run_lease as lease_module
+from finesearch.storage.object_store import Place
+from finesearch.storage.run_lease import RunLease
+from finesearch.tuning.workers.mailbox import claim_remote_attempt
 from object_stores import BUCKET, s3_bucket
 
 

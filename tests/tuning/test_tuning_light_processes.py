@@ -14,12 +14,12 @@ import pytest
 from ray import cloudpickle
 
 from finesearch.plan import TrainingPlan
-from finesearch.tuning.bench import TrainingBench
-from finesearch.tuning.group import GroupSettings
-from finesearch.tuning.serve import Service, serve
-from finesearch.tuning.trainable import WarmTrial
-from finesearch.tuning.warm_trainer import GroupOver, ProcessGroup, WarmTrainer
-from finesearch.tuning.watched_mailbox import WatchedMailbox
+from finesearch.tuning.ray_tune.trainable import WarmTrial
+from finesearch.tuning.workers.mailbox_actor import WatchedMailbox
+from finesearch.tuning.workers.ray_train import GroupOver, ProcessGroup, WarmTrainer
+from finesearch.tuning.workers.training_job_runner import TrainingBench
+from finesearch.tuning.workers.worker_group import GroupSettings
+from finesearch.tuning.workers.worker_loop import Service, serve
 from plans import empty_plan
 
 PLATFORM = Path(__file__).resolve().parents[2] / "platform"

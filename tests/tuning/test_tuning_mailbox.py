@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from finesearch.tuning.mailbox import HAND_OUTS, Mailbox, claim_attempt
+from finesearch.tuning.workers.mailbox import HAND_OUTS, Mailbox, claim_attempt
 
 QUICK = 0.05
 

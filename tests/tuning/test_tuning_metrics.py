@@ -13,12 +13,12 @@ import pytest
 from test_tuning_mailbox import job
 
 from clusters import ROOT
-from finesearch.run import open_conductor
-from finesearch.training.meter import COUNTED, Meter
-from finesearch.tuning.metrics import BEST, MEASURES, TRIALS
-from finesearch.tuning.trial_log import name_lines
-from finesearch.tuning.watched_mailbox import STATES, WatchedMailbox
-from finesearch.watching import readings
+from finesearch.run.driver_metrics import readings
+from finesearch.run.open_search import open_conductor
+from finesearch.training.runtime.counters import COUNTED, Meter
+from finesearch.tuning.observability.log_prefix import name_lines
+from finesearch.tuning.observability.prometheus import BEST, MEASURES, TRIALS
+from finesearch.tuning.workers.mailbox_actor import STATES, WatchedMailbox
 from grafana import board, queries
 from plans import empty_plan
 

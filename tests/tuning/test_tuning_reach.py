@@ -14,8 +14,8 @@ import pytest
 
 from clusters import BIN, environment, processes_of, ray_cluster, ray_folder
 from finesearch.errors import StorageError
-from finesearch.tuning.mailbox import claim_attempt
-from finesearch.tuning.reach import check_attempt_is_seen
+from finesearch.tuning.cluster.shared_storage_check import check_attempt_is_seen
+from finesearch.tuning.workers.mailbox import claim_attempt
 from object_stores import KEYS, missing, s3_bucket
 
 CHECK = """

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finesearch.plan import Plan
-from finesearch.tuning.spread import spread_configuration
+from finesearch.tuning.samplers.latin_hypercube import spread_configuration
 from plans import empty_plan
 
 SPACE = (

@@ -11,11 +11,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from writes import before_each_change
 
-from finesearch.tuning import journal as journals
-from finesearch.tuning.journal import Direction, Journal, Outcome
-from finesearch.tuning.samplers import make_pruner, make_sampler
-from finesearch.tuning.sqlite import open_storage
-from finesearch.tuning.study_writer import CallWriter, RowWriter, writer_of
+from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
+from finesearch.tuning.study import journal as journals
+from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.study_storage import open_storage
+from finesearch.tuning.study.study_writer import CallWriter, RowWriter, writer_of
 from plans import empty_plan
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from event_files import scalars
 from finesearch.errors import InputError
-from finesearch.tracking import check_tracking
-from finesearch.tuning.trackers import ShownTrial, Tracking, make_trackers
+from finesearch.run.preflight import check_tracking
+from finesearch.tuning.observability.trackers import ShownTrial, Tracking, make_trackers
 from plans import empty_plan
 from tracked import conductor_of, evaluation, started, told
 
@@ -80,7 +80,7 @@ def test_what_is_shown_is_hashed_by_identity(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finesearch.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("finesearch.commands.run_search.preflight.find_spec", lambda name: None)
     plan = empty_plan(tracking="{mlflow: {tracking_uri: http://127.0.0.1:1}, wandb: {project: p}}")
     with pytest.raises(InputError, match=r"tracking.wandb: expected the package wandb, and it is not installed"):
         check_tracking(plan)

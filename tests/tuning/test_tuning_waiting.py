@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from finesearch.run import open_conductor
-from finesearch.tuning.conductor import SEARCH, Conductor
-from finesearch.tuning.occupancy import Machine, Occupancy
-from finesearch.tuning.room import Following
-from finesearch.tuning.waiting import explain, summarize
+from finesearch.run.open_search import open_conductor
+from finesearch.tuning.cluster.pending_reasons import explain, summarize
+from finesearch.tuning.cluster.resource_usage import Machine, Occupancy
+from finesearch.tuning.cluster.trial_concurrency import Following
+from finesearch.tuning.controller.search_controller import SEARCH, Conductor
 from plans import empty_plan
 
 MANY = 10**12
@@ -102,7 +102,7 @@ def test_it_is_said_only_of_trials_that_go_on_waiting(conductor: Conductor) -> N
 
 
 def test_no_more_trials_are_given_out_than_there_is_room_for(conductor: Conductor) -> None:
-    from finesearch.tuning.searcher import StudySearcher
+    from finesearch.tuning.ray_tune.searcher import StudySearcher
 
     searcher = StudySearcher(conductor)
     given = [searcher.suggest(str(number)) is not None for number in range(3)]

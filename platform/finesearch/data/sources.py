@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finesearch.data.columns import plain_table, require_columns
-from finesearch.data.docstrings import standard_library_docstrings
-from finesearch.data.files import read_files
-from finesearch.data.folders import named_splits, read_folder
-from finesearch.data.hub import read_hub
+from finesearch.data.readers.builtin_docstrings import standard_library_docstrings
+from finesearch.data.readers.hub_datasets import read_hub
+from finesearch.data.readers.plan_columns import plain_table, require_columns
+from finesearch.data.readers.read_files import read_files
+from finesearch.data.readers.saved_datasets import named_splits, read_folder
 from finesearch.errors import DataError
 from finesearch.tasks import Origin
 

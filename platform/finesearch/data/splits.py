@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finesearch.data.content import fingerprint, identities
-from finesearch.data.cuts import cut
+from finesearch.data.fingerprints import fingerprint, identities
 from finesearch.data.sources import Source, read_source
+from finesearch.data.train_test_split import cut
 from finesearch.errors import DataError
 from finesearch.tasks import SPLITS, Origin, RawSplits, Task, make_task
 

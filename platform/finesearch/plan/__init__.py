@@ -1,26 +1,22 @@
 """WHAT to search: plan files, read and checked. Imports neither torch nor ray, and reads neither data nor models."""
 
-from finesearch.plan.branches import ADAPTATIONS, OPTIMIZERS, Branch
-from finesearch.plan.domains import Choice, Domain, Fixed, Range, Trial
-from finesearch.plan.generation_section import GenerationChoices, GenerationPlan
-from finesearch.plan.parameters import PARAMETERS, Scalar, Searchable
+from finesearch.plan.parsing.json_schema import json_schema
+from finesearch.plan.parsing.plan_file import load_plan, parse_plan
 from finesearch.plan.plan import Plan
-from finesearch.plan.reading import load_plan, parse_plan
-from finesearch.plan.recipe import FIXED_RECIPES, ORDINARY, Recipe
-from finesearch.plan.schema import json_schema
-from finesearch.plan.sections import (
-    BudgetPlan,
-    Objective,
-    ObjectivePlan,
-    ReportPlan,
-    SearchPlan,
-    TrainingPlan,
-)
-from finesearch.plan.space import Parameter, Space
-from finesearch.plan.space_reading import parse_space
-from finesearch.plan.task_kinds import COSTS, TASK_KINDS, Goal, TaskKind
-from finesearch.plan.task_section import DataPlan, TaskPlan
-from finesearch.plan.tracking_section import MlflowPlan, TrackingPlan, WandbPlan
+from finesearch.plan.sections.budget_section import BudgetPlan
+from finesearch.plan.sections.generation_section import GenerationChoices, GenerationPlan
+from finesearch.plan.sections.report_section import ReportPlan
+from finesearch.plan.sections.search_section import Objective, ObjectivePlan, SearchPlan
+from finesearch.plan.sections.task_kinds import COSTS, TASK_KINDS, Goal, TaskKind
+from finesearch.plan.sections.task_section import DataPlan, TaskPlan
+from finesearch.plan.sections.tracking_section import MlflowPlan, TrackingPlan, WandbPlan
+from finesearch.plan.sections.training_section import TrainingPlan
+from finesearch.plan.space.branches import ADAPTATIONS, OPTIMIZERS, Branch
+from finesearch.plan.space.domains import Choice, Domain, Fixed, Range, Trial
+from finesearch.plan.space.parameters import PARAMETERS, Scalar, Searchable
+from finesearch.plan.space.parse_space import parse_space
+from finesearch.plan.space.recipe import FIXED_RECIPES, ORDINARY, Recipe
+from finesearch.plan.space.search_space import Parameter, Space
 
 __all__ = [
     "ADAPTATIONS",

@@ -8,16 +8,19 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, field_validator, model_validator
 
-from finesearch.plan.compatibility import objectives_of, plan_problems
-from finesearch.plan.effects import warnings_of
+from finesearch.plan.checks.compatibility import objectives_of, plan_problems
+from finesearch.plan.checks.secret_check import secret_problems
+from finesearch.plan.checks.unused_options import warnings_of
+from finesearch.plan.parsing.yaml_lines import write_yaml
 from finesearch.plan.problems import Places, Problem, Problems, problem_error, shown
-from finesearch.plan.secret_places import secret_problems
-from finesearch.plan.sections import BudgetPlan, Objective, ReportPlan, SearchPlan, TrainingPlan
-from finesearch.plan.space import Space
-from finesearch.plan.space_reading import parse_space
-from finesearch.plan.task_section import TaskPlan
-from finesearch.plan.tracking_section import TrackingPlan
-from finesearch.plan.yaml_text import write_yaml
+from finesearch.plan.sections.budget_section import BudgetPlan
+from finesearch.plan.sections.report_section import ReportPlan
+from finesearch.plan.sections.search_section import Objective, SearchPlan
+from finesearch.plan.sections.task_section import TaskPlan
+from finesearch.plan.sections.tracking_section import TrackingPlan
+from finesearch.plan.sections.training_section import TrainingPlan
+from finesearch.plan.space.parse_space import parse_space
+from finesearch.plan.space.search_space import Space
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _ELSEWHERE = ("budget", "report", "tracking", "storage", "study", "base", "source")

@@ -10,7 +10,8 @@
 ``write``       all four, atomically by ``files``; ``wording`` says numbers alike everywhere
 """
 
-from finesearch.report.record import Goal, ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
+from finesearch.report.report_files import write_report
+from finesearch.report.run_record import Goal, ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
 from finesearch.report.statistics import (
     bootstrap_interval,
     gain_interval,
@@ -22,7 +23,6 @@ from finesearch.report.statistics import (
     resampled_sums,
 )
 from finesearch.report.verdict import Verdict, verdict
-from finesearch.report.write import write_report
 
 __all__ = [
     "Goal",

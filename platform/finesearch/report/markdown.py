@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from finesearch.report.record import RunRecord, ScoredRow
-from finesearch.report.sections import all_warnings, facts, flattened, partial_notice, reasons
-from finesearch.report.standing import refused, ties, unranked, verified
-from finesearch.report.table import ranking_rule, settings, validation
+from finesearch.report.number_format import count, duration, moment, parameter, score, scored, shortened
+from finesearch.report.page_sections import all_warnings, facts, flattened, partial_notice, reasons
+from finesearch.report.ranking import refused, ties, unranked, verified
+from finesearch.report.ranking_table import ranking_rule, settings, validation
+from finesearch.report.run_record import RunRecord, ScoredRow
 from finesearch.report.verdict import verdict
-from finesearch.report.wording import count, duration, moment, parameter, score, scored, shortened
 
 MOST_ROWS = 100
 COLUMNS = (

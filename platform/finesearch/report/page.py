@@ -11,11 +11,11 @@ from functools import cache
 from importlib import resources
 
 from finesearch.report.figures import Figure, all_figures
-from finesearch.report.figures.spec import trial_labels
-from finesearch.report.markup import Html, tag
-from finesearch.report.record import RunRecord
-from finesearch.report.sections import opening, others, remarks, repeating
-from finesearch.report.table import ranking
+from finesearch.report.figures.plotly_spec import trial_labels
+from finesearch.report.html import Html, tag
+from finesearch.report.page_sections import opening, others, remarks, repeating
+from finesearch.report.ranking_table import ranking
+from finesearch.report.run_record import RunRecord
 
 REFRESH_S = 30
 WIDE = frozenset({"parallel", "timeline"})

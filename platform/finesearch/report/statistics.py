@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finesearch.report.record import Goal, Interval, TrialRow
+from finesearch.report.run_record import Goal, Interval, TrialRow
 
 Score = Callable[[list[Any], list[Any]], float]
 RESAMPLES = 1000

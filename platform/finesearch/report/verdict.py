@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from finesearch.report.record import RunRecord, ScoredRow
-from finesearch.report.standing import ordinary, refused, states, verified
-from finesearch.report.wording import counted, listed, score, scored
+from finesearch.report.number_format import counted, listed, score, scored
+from finesearch.report.ranking import ordinary, refused, states, verified
+from finesearch.report.run_record import RunRecord, ScoredRow
 
 Tone = Literal["better", "unclear", "worse", "unknown"]
 

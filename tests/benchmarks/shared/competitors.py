@@ -156,7 +156,7 @@ def journaled(study: Path, began: float) -> tuple[Evaluation, ...]:
     """Every evaluation in a journal, with the time at which its verdict was written."""
     import optuna
 
-    from finesearch.tuning.journal import decisions
+    from finesearch.tuning.study.journal import decisions
 
     loaded = optuna.load_study(study_name="bench", storage=f"sqlite:///{study}")
     return tuple(

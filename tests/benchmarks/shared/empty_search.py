@@ -25,10 +25,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests")]
 
-from finesearch.outcome import Standing, build_record  # noqa: E402
 from finesearch.report import write_report  # noqa: E402
-from finesearch.run import open_conductor  # noqa: E402
-from finesearch.tuning.conductor import SEARCH, Conductor  # noqa: E402
+from finesearch.run.build_record import Standing, build_record  # noqa: E402
+from finesearch.run.open_search import open_conductor  # noqa: E402
+from finesearch.tuning.controller.search_controller import SEARCH, Conductor  # noqa: E402
 from plans import empty_plan  # noqa: E402
 
 EVALUATIONS = 3

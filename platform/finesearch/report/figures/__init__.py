@@ -1,13 +1,13 @@
 """The figures of a report, as plain Plotly JSON: one function a file, each from a record to a figure."""
 
-from finesearch.report.figures.cost import cost
-from finesearch.report.figures.curves import curves
-from finesearch.report.figures.history import history
-from finesearch.report.figures.importances import importances
-from finesearch.report.figures.parallel import parallel
-from finesearch.report.figures.spec import Figure
+from finesearch.report.figures.best_so_far import history
+from finesearch.report.figures.cost_scatter import cost
+from finesearch.report.figures.importance_bars import importances
+from finesearch.report.figures.learning_curves import curves
+from finesearch.report.figures.parallel_coordinates import parallel
+from finesearch.report.figures.plotly_spec import Figure
 from finesearch.report.figures.timeline import timeline
-from finesearch.report.record import RunRecord
+from finesearch.report.run_record import RunRecord
 
 __all__ = ["Figure", "all_figures", "cost", "curves", "history", "importances", "parallel", "timeline"]
 

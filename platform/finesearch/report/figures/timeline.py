@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from finesearch.report.figures.spec import STATE_COLOURS, TRIAL_HOVER, Figure, Trace, axis, small, text
-from finesearch.report.record import RunRecord
-from finesearch.report.wording import counted
+from finesearch.report.figures.plotly_spec import STATE_COLOURS, TRIAL_HOVER, Figure, Trace, axis, small, text
+from finesearch.report.number_format import counted
+from finesearch.report.run_record import RunRecord
 
 MOST_GROUPS = 40
 UNITS = ((2 * 86400.0, 86400.0, "days"), (2 * 3600.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))

@@ -15,24 +15,24 @@ put to a model, and how its answers are scored, is the training floor's business
 
 from __future__ import annotations
 
-from finesearch.tasks.base import Facts, Task
-from finesearch.tasks.dialogue import Dialogue
-from finesearch.tasks.multi_label import MultiLabelClassification
-from finesearch.tasks.prompting.base import Asking, Choosing, Question
-from finesearch.tasks.prompting.entities import ChoosingEntities
-from finesearch.tasks.prompting.extracting import Extracting
-from finesearch.tasks.prompting.labels import ChoosingLabels, ChoosingOneOfMany
-from finesearch.tasks.prompting.pairs import ComparingPairs
-from finesearch.tasks.prompting.relations import ChoosingRelations
-from finesearch.tasks.prompting.spoken import Spoken
-from finesearch.tasks.prompting.written import TextWritten, Written
-from finesearch.tasks.question_answering import QuestionAnswering
-from finesearch.tasks.regression import TextRegression
-from finesearch.tasks.relation_extraction import RelationExtraction
-from finesearch.tasks.summarization import Summarization
-from finesearch.tasks.text_classification import TextClassification
-from finesearch.tasks.token_classification import TokenClassification
-from finesearch.tasks.translation import Translation
+from finesearch.tasks.classification.multi_label import MultiLabelClassification
+from finesearch.tasks.classification.regression import TextRegression
+from finesearch.tasks.classification.relation_extraction import RelationExtraction
+from finesearch.tasks.classification.text_classification import TextClassification
+from finesearch.tasks.extraction.question_answering import QuestionAnswering
+from finesearch.tasks.extraction.token_classification import TokenClassification
+from finesearch.tasks.generation.dialogue import Dialogue
+from finesearch.tasks.generation.summarization import Summarization
+from finesearch.tasks.generation.translation import Translation
+from finesearch.tasks.prompting.dialogue_prompts import Spoken
+from finesearch.tasks.prompting.entity_prompts import ChoosingEntities
+from finesearch.tasks.prompting.generation_prompts import TextWritten, Written
+from finesearch.tasks.prompting.label_prompts import ChoosingLabels, ChoosingOneOfMany
+from finesearch.tasks.prompting.pair_prompts import ComparingPairs
+from finesearch.tasks.prompting.prompt_task import Asking, Choosing, Question
+from finesearch.tasks.prompting.question_prompts import Extracting
+from finesearch.tasks.prompting.relation_prompts import ChoosingRelations
+from finesearch.tasks.task import Facts, Task
 
 __all__ = [
     "Asking",

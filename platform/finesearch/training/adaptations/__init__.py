@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations import adapters, freezing, prompts, selection
-from finesearch.training.adaptations.base import ADAPTATIONS, Adaptation, Setting
-from finesearch.training.adaptations.quiet import Quiet, keep_quiet, quiet_modules
-from finesearch.training.adaptations.unfreezing import Unfreezing
-from finesearch.training.anatomy import Anatomy
+from finesearch.training.adaptations.adaptation import ADAPTATIONS, Adaptation, Setting
+from finesearch.training.adaptations.frozen_dropout import Quiet, keep_quiet, quiet_modules
+from finesearch.training.adaptations.unfreezing_schedule import Unfreezing
+from finesearch.training.model.module_structure import Anatomy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,7 +97,7 @@ def attach(
     """
     import torch
 
-    from finesearch.training.randomness import derived_seed
+    from finesearch.training.runtime.seeding import derived_seed
 
     ADAPTATIONS[name].check(model, parameters)
     with torch.random.fork_rng(devices=[]):

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.base import Adaptation, Parameters, Setting, task_head
-from finesearch.training.adaptations.prompts import PROMPT_ENCODER
-from finesearch.training.anatomy import backbone_prefix, block_lists
+from finesearch.training.adaptations.adaptation import Adaptation, Parameters, Setting, task_head
+from finesearch.training.adaptations.prompt_injection import PROMPT_ENCODER
+from finesearch.training.model.module_structure import backbone_prefix, block_lists
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.base import Adaptation, Parameters, Setting, check_layers, head_parameters
-from finesearch.training.anatomy import backbone_prefix
+from finesearch.training.adaptations.adaptation import Adaptation, Parameters, Setting, check_layers, head_parameters
+from finesearch.training.model.module_structure import backbone_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finesearch.errors import TrialError
-from finesearch.tasks.generated import decoder_start_token
+from finesearch.tasks.encoding.sliding_windows import special_frame
+from finesearch.tasks.generation.generation_task import decoder_start_token
 from finesearch.tasks.prompting import Question
-from finesearch.tasks.windows import special_frame
-from finesearch.training.prompting.wording import Wording
+from finesearch.training.prompting.render_prompt import Wording
 
 if TYPE_CHECKING:
     from torch import Tensor

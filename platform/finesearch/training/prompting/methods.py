@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError, TrialError
 from finesearch.plan import ADAPTATIONS
-from finesearch.plan.templates import AUTO, placeholders
+from finesearch.plan.prompt_templates import AUTO, placeholders
 from finesearch.tasks.prompting import asking_kind, can_ask
-from finesearch.training.model_files import load_tokenizer, quiet_transformers
-from finesearch.training.positions import positions_of
+from finesearch.training.model.dimensions import positions_of
+from finesearch.training.model.model_files import load_tokenizer, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -174,7 +174,7 @@ def load_asked(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:
     import torch
     import transformers
 
-    from finesearch.training.model_facts import read_config
+    from finesearch.training.model.model_config import read_config
 
     config = read_config(folder)
     auto = getattr(transformers, class_of(method, config))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from finesearch.errors import CheckpointError
 from finesearch.tasks.prompting import Question
-from finesearch.training.trial import Frozen
+from finesearch.training.trial_types import Frozen
 
 FILE = "prompt.json"
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from finesearch.tasks.prompting import Question
 from finesearch.training.prompting.likelihood import padded
-from finesearch.training.prompting.wording import Wording
+from finesearch.training.prompting.render_prompt import Wording
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

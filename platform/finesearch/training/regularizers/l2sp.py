@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from finesearch.training.regularizers.base import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, Scene
 
 
 class L2SP(Regularizer):

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 
 from finesearch.errors import ModelError
-from finesearch.training.randomness import derived_seed
-from finesearch.training.regularizers.base import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, Scene
+from finesearch.training.runtime.seeding import derived_seed
 
 
 class LayerDrop(Regularizer):

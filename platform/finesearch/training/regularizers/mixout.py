@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from finesearch.training.regularizers.base import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, Scene
 
 
 class Mixout(Regularizer):

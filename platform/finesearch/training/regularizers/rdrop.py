@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from finesearch.training.regularizers.base import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, Scene
 
 if TYPE_CHECKING:
     from finesearch.tasks import Task

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
-from finesearch.training.regularizers.base import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, Scene
 
 RAW = "raw.safetensors"
 """File beside the optimizer's state with the raw weights, where ``model.safetensors`` holds averaged ones."""

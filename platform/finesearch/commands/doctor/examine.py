@@ -1,0 +1,84 @@
+"""``finesearch doctor``: whether a search can start on this machine or cluster, and what will limit it. One screen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+from finesearch.commands.doctor.finding import Finding, bad, exit_status, render
+from finesearch.commands.doctor.machine_checks import machine_findings, read_constraints
+from finesearch.commands.doctor.node_checks import node_findings
+from finesearch.commands.doctor.plan_limits import check_waiting, limit_findings
+from finesearch.commands.doctor.security_checks import check_dashboard, check_own_dashboard, check_ports, check_token
+from finesearch.commands.doctor.storage_checks import storage_findings, try_storage
+from finesearch.errors import FinesearchError, InputError
+from finesearch.plan import Plan, load_plan
+from finesearch.tuning.cluster import connect
+from finesearch.tuning.cluster.machine_facts import MachineFacts, describe_machine
+from finesearch.tuning.cluster.node_inspection import ClusterFacts, examine_cluster
+from finesearch.tuning.cluster.pending_reasons import explain, fitting_now
+from finesearch.tuning.cluster.ray_token import find_token
+from finesearch.tuning.cluster.resource_usage import read_occupancy
+
+__all__ = ["Finding", "doctor", "examine", "exit_status", "render"]
+
+
+def doctor(space: Path | None, storage: str | None) -> int:
+    """Print the screen; the exit status: 0 a search can start, 1 it cannot."""
+    address = os.environ.get("RAY_ADDRESS")
+    where = f"the cluster at {address}" if address else "this machine (RAY_ADDRESS is not set: no cluster)"
+    findings = examine(space, storage)
+    print(render(f"finesearch doctor: {where}", findings))
+    return exit_status(findings)
+
+
+def examine(space: Path | None, storage: str | None) -> list[Finding]:
+    """Every check, in the order of the screen.
+
+    space: plan file; None: machine and cluster alone. storage: instead of the plan's.
+    """
+    plan, problems = _read(space, storage)
+    where = plan.storage if plan is not None else storage or "runs"
+    tried = try_storage(where)
+    here, joins = describe_machine(), bool(os.environ.get("RAY_ADDRESS"))
+    known: ClusterFacts | None = None
+    try:
+        if joins:
+            known = examine_cluster(tried.usable)
+        machines = [here] if known is None else known.machines or [here]
+        findings = [*machine_findings(machines, read_constraints()), check_token(find_token(), joins)]
+        if known is not None:
+            findings += [check_dashboard(known), check_ports(), *node_findings(known)]
+            if plan is not None:
+                occupancy = read_occupancy()
+                findings.append(check_waiting(explain(plan, occupancy), fitting_now(plan, occupancy)))
+        else:
+            findings += [check_own_dashboard(), check_ports()]
+    except InputError as error:
+        advice = "Give the address that `ray start` printed and its token, or run this as a job; see the token below."
+        findings = [bad("cluster", error.message, advice), *machine_findings([here], read_constraints())]
+        findings.append(check_token(find_token(), joins))
+    finally:
+        if joins:
+            connect.leave()
+    findings += [*storage_findings(tried, known), *problems]
+    if plan is not None:
+        findings += limit_findings(plan, _own_capacity(here) if known is None else known.capacity)
+    return findings
+
+
+def _read(space: Path | None, storage: str | None) -> tuple[Plan | None, list[Finding]]:
+    """The plan, where there is one that can be read, and what is wrong with it otherwise."""
+    if space is None:
+        return None, []
+    try:
+        return load_plan(space, [] if storage is None else [f"storage={storage}"]), []
+    except FinesearchError as error:
+        return None, [bad("plan", error.message, "Correct the plan file.")]
+
+
+def _own_capacity(here: MachineFacts) -> connect.Capacity:
+    """What a Ray that is started on this machine would find."""
+    return connect.Capacity((connect.Node(here.cpus, len(here.gpus)),), psutil.virtual_memory().available)

@@ -1,0 +1,100 @@
+"""What will limit a plan: data and model, trials at once, memory, disk, time."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from finesearch.commands.doctor.finding import Finding, bad, ok, warn
+from finesearch.commands.doctor.machine_checks import GIB
+from finesearch.errors import FinesearchError, StorageError
+from finesearch.plan import Plan
+from finesearch.run.disk_check import check_disk
+from finesearch.run.preflight import Preflight, inspect
+from finesearch.run.run_paths import run_folder
+from finesearch.tuning.cluster.connect import GROUP_BYTES, Capacity, fit_concurrency
+
+ENDLESS = 1 << 60
+
+
+def limit_findings(plan: Plan, capacity: Capacity) -> list[Finding]:
+    """Every check of a plan against data, model and what there is to run it on."""
+    with tempfile.TemporaryDirectory(prefix="finesearch-doctor-") as scratch:
+        try:
+            preflight = inspect(plan, Path(scratch))
+            concurrent = fit_concurrency(plan, capacity, preflight.model.bytes_in_training)
+        except FinesearchError as error:
+            return [bad("plan", error.message, "Correct the plan, or what it names.")]
+        return [
+            check_plan(plan, preflight),
+            check_concurrency(plan, capacity, preflight, concurrent),
+            check_model_memory(plan, capacity, preflight),
+            check_run_disk(plan, preflight, concurrent),
+            *check_estimate(plan, preflight, concurrent),
+        ]
+
+
+def check_plan(plan: Plan, preflight: Preflight) -> Finding:
+    """What is searched, and what the plan's reader should know."""
+    model = preflight.model
+    words = f"{plan.name}: {plan.task.kind}; {model.architecture}, {model.num_layers} layers, "
+    words += f"{model.parameters / 1e6:.1f} M parameters; {len(preflight.splits['train']):,} training rows"
+    if preflight.warnings:
+        return warn("plan", "\n".join((words, *preflight.warnings)), "See the plan's keys that these name.")
+    return ok("plan", words)
+
+
+def check_concurrency(plan: Plan, capacity: Capacity, preflight: Preflight, concurrent: int) -> Finding:
+    """How many trials run at once, and what keeps it from being more."""
+    needed = preflight.model.bytes_in_training
+    if plan.search.concurrent_trials != "auto":
+        return ok("at once", f"{concurrent} trial(s), as search.concurrent_trials says; on {capacity.describe()}")
+    many = plan.model_copy(update={"budget": plan.budget.model_copy(update={"trials": ENDLESS})})
+    by_devices = fit_concurrency(many, replace(capacity, memory_bytes=ENDLESS), needed)
+    if concurrent == plan.budget.trials:
+        why = "budget.trials"
+    elif concurrent == by_devices:
+        why = "GPUs" if plan.training.gpus_per_worker else "CPUs"
+    else:
+        why = f"memory (devices would hold {by_devices})"
+    return ok("at once", f"{concurrent} trial(s), limited by {why}; on {capacity.describe()}")
+
+
+def check_model_memory(plan: Plan, capacity: Capacity, preflight: Preflight) -> Finding:
+    """What a trial needs: weights, the trained copy, gradients and two moments in each worker, and its helpers."""
+    needed = GROUP_BYTES + plan.training.workers_per_trial * 5 * preflight.model.bytes_in_training
+    words = f"a trial takes about {needed / GIB:.1f} GiB; there are {capacity.memory_bytes / GIB:.1f}"
+    if needed > capacity.memory_bytes:
+        advice = "Take a smaller model, an adaptation that trains less, or a machine with more memory."
+        return warn("trial", words, advice)
+    return ok("trial", words)
+
+
+def check_run_disk(plan: Plan, preflight: Preflight, concurrent: int) -> Finding:
+    """Room for checkpoints."""
+    try:
+        folder = run_folder(plan)
+        need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
+    except StorageError as error:
+        return bad("run", error.message, "See above.")
+    except FinesearchError as error:
+        return bad("run", error.message, "Choose another --storage.")
+    return ok("run", f"checkpoints take at most {need / GIB:.2f} GiB in {folder}")
+
+
+def check_estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[Finding]:
+    """Time of the whole budget, and what the prefix cache would hold."""
+    from finesearch.commands.cost_estimate import estimate
+
+    lines = estimate(plan, preflight, concurrent)
+    cache = [line.strip().partition(" ")[2].strip() for line in lines if line.startswith("  cache")]
+    times = [line.strip() for line in lines if not line.startswith("  cache")]
+    return [ok("time", times[-1].removeprefix("time").strip()), *(ok("cache", line) for line in cache)]
+
+
+def check_waiting(reasons: list[str], fitting_now: int) -> Finding:
+    """Whether a trial could start now, into devices that nobody holds; who holds the rest where it could not."""
+    if fitting_now < 1:
+        return warn("waits", "\n".join(reasons), "End what holds them, ask for less in `training`, or wait.")
+    return ok("waits", f"nothing: {fitting_now} trial(s) could start now")

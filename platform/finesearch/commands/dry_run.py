@@ -1,0 +1,56 @@
+"""What a search would do: plan, data, model and disk checked, nothing started and nothing written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from finesearch.commands.cost_estimate import estimate
+from finesearch.plan import Plan
+from finesearch.run.disk_check import check_disk
+from finesearch.run.preflight import Preflight, inspect
+from finesearch.run.run_paths import run_folder, run_place
+
+
+def describe(plan: Plan) -> str:
+    """The search in words.
+
+    Raises:
+        InputError: what :func:`~finesearch.run.run_search` would refuse, but for what only a cluster can tell.
+    """
+    folder = run_folder(plan)
+    with tempfile.TemporaryDirectory(prefix="finesearch-dry-run-") as scratch:
+        preflight = inspect(plan, Path(scratch))
+    most = max(1, int((os.cpu_count() or 1) // (plan.training.workers_per_trial * plan.training.cpus_per_worker)))
+    concurrent = most if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
+    need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
+    times = estimate(plan, preflight, concurrent)
+    place = run_place(plan)
+    where = str(folder) if place is None else place.shown
+    return "\n".join(_lines(plan, preflight, where, concurrent, need, times))
+
+
+def _lines(plan: Plan, preflight: Preflight, where: str, concurrent: int, need: int, times: list[str]) -> list[str]:
+    model, splits, budget = preflight.model, preflight.splits, plan.budget
+    rows = ", ".join(f"{name} {len(splits[name]):,}" for name in ("train", "validation", "test"))
+    limits = [f"{budget.trials} trials"]
+    limits += [f"{budget.hours:g} h"] if budget.hours is not None else []
+    limits += [f"{budget.device_hours:g} device-hours"] if budget.device_hours is not None else []
+    lines = [
+        f"{plan.name}: {plan.task.kind}, {plan.task.metric} ({plan.objectives[0].goal})",
+        f"  model    {plan.task.model}: {model.architecture}, {model.num_layers} layers, "
+        f"{model.parameters / 1e6:.1f} M parameters",
+        f"  data     {rows} rows; labels: {', '.join(preflight.facts.label_names) or 'none'}",
+        f"  space    {len(plan.space.parameters)} parameters:",
+        *(f"             {parameter.name}: {parameter.domain.text}" for parameter in plan.space.parameters),
+        f"  search   {plan.search.sampler}, pruner {plan.search.pruner}; budget {', '.join(limits)}",
+        f"  at once  {concurrent} trial(s) on this machine; on a cluster, as many as it holds",
+        f"  disk     checkpoints take at most {need / (1 << 30):.2f} GiB in {where}",
+        *times,
+        f"  baselines {', '.join(plan.report.baselines) or 'none'}",
+        *(f"  note     {note}" for note in preflight.notes),
+        *(f"  warning  {warning}" for warning in preflight.warnings),
+        "Nothing was started.",
+    ]
+    return lines

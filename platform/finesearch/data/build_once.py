@@ -1,0 +1,86 @@
+"""A folder that many processes want and one builds.
+
+The others wait on a file lock (``flock``). The kernel drops it with the process that holds it, so a builder that is
+killed blocks nobody: the next in line finds no finished folder and builds. A folder is finished when its name is there,
+since it is built under a temporary name, synced to disk and renamed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finesearch.storage.atomic_files import storage_errors, sync
+
+POLL_S = 0.05
+
+
+def build_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> bool:
+    """Make ``folder`` by ``build(temporary folder)`` unless it is there; True where this process built it.
+
+    is_whole: whether a folder that is there can be used; one that cannot is removed and built again.
+
+    Raises:
+        DiskFullError, StorageError: the folder cannot be written.
+    """
+    if is_whole(folder):
+        return False
+    with storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.parent / f"{folder.name}.lock"
+    with storage_errors(lock), alone(lock):
+        if is_whole(folder):
+            return False
+        # Only the holder of the lock builds here: whatever temporary folder is left belongs to a builder that died.
+        for left_over in folder.parent.glob(f"{folder.name}.building-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        temporary = folder.parent / f"{folder.name}.building-{os.getpid()}"
+        try:
+            with storage_errors(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                temporary.mkdir()
+                build(temporary)
+                sync(temporary)
+                os.rename(temporary, folder)
+                sync(folder.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+@contextmanager
+def alone(path: Path, waits: bool = True, beat: Callable[[], None] | None = None) -> Iterator[bool]:
+    """Hold the lock ``path``, which the kernel drops with the process; inside the block, whether this process has it.
+
+    waits: False to go on at once where another has it. beat: called again and again while waiting.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    # Never removed: a process may be waiting on the very file.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        if waits and beat is None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield True
+            return
+        while not (has_it := _is_locked(descriptor)) and waits and beat is not None:
+            beat()
+            time.sleep(POLL_S)
+        yield has_it
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Take the lock if it is free."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

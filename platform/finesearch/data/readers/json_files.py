@@ -1,0 +1,81 @@
+"""JSON Lines (one object a line) and JSON (one list of objects)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finesearch.data.readers.csv_files import not_utf8
+from finesearch.data.readers.plan_columns import as_array, require_columns
+from finesearch.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SHAPE = 'expected one object a row, such as {"text": "...", "label": "..."}'
+
+
+def read_jsonl(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
+    """The plan's columns of a JSON Lines file; a key that a row lacks is a missing value there.
+
+    Raises:
+        DataError: a line that is not a JSON object, a missing column, a column of several types.
+    """
+    return _table(_lines(path, name), name, columns)
+
+
+def read_json(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
+    """The plan's columns of a file that holds one list of objects, or JSON Lines under the wrong suffix.
+
+    Raises:
+        DataError: as ``read_jsonl``.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return read_jsonl(path, name, columns)
+        raise DataError(f"{name}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno}).") from error
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, name) from error
+    if isinstance(content, dict) and all(column in content for column in columns.values()):
+        content = [content]
+    if not isinstance(content, list):
+        got = f"an object with the keys {', '.join(content)}" if isinstance(content, dict) else type(content).__name__
+        raise DataError(f"{name}: {got}, expected a list of objects.\n  Save the list alone, or as JSON Lines.")
+    return _table(enumerate(content, start=1), name, columns, unit="row")
+
+
+def _lines(path: Path, name: str) -> Iterator[tuple[int, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{name}, line {number}: not valid JSON ({error.msg}, column {error.colno}), {_SHAPE}."
+                ) from error
+            except UnicodeDecodeError as error:
+                raise not_utf8(path, name) from error
+
+
+def _table(rows: Iterable[tuple[int, Any]], name: str, columns: Mapping[str, str], unit: str = "line") -> pa.Table:
+    import pyarrow as pa
+
+    wanted = list(dict.fromkeys(columns.values()))
+    values: dict[str, list[Any]] = {column: [] for column in wanted}
+    keys: dict[str, None] = {}
+    for number, row in rows:
+        if not isinstance(row, dict):
+            raise DataError(f"{name}, {unit} {number}: {json.dumps(row)[:60]}, {_SHAPE}.")
+        keys.update(dict.fromkeys(row))
+        for column in wanted:
+            values[column].append(row.get(column))
+    if not keys:
+        raise DataError(f"{name}: the file is empty, {_SHAPE}.")
+    require_columns(list(keys), columns, name)
+    return pa.table({column: as_array(values[column], column, name) for column in wanted})

@@ -1,0 +1,82 @@
+"""One split from one or more files, whatever their format."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.data.readers.arrow_files import read_arrow, read_parquet
+from finesearch.data.readers.csv_files import read_csv
+from finesearch.data.readers.json_files import read_json, read_jsonl
+from finesearch.data.readers.plan_columns import joined
+from finesearch.errors import DataError
+from finesearch.tasks import Origin
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+READERS: dict[str, Callable[[Path, str, Mapping[str, str]], pa.Table]] = {
+    "csv": read_csv,
+    "jsonl": read_jsonl,
+    "json": read_json,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+}
+SUFFIXES = {
+    ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
+    ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
+}  # fmt: skip
+
+
+def read_files(
+    paths: Sequence[str], base: Path, columns: Mapping[str, str], file_format: str, split: str
+) -> tuple[pa.Table, Origin]:
+    """The rows of a split's files under each other, and where they came from.
+
+    paths: as the plan has them, relative to ``base`` or absolute; file_format: ``auto`` goes by the suffix.
+
+    Raises:
+        DataError: a file that is missing, of an unknown format, without rows, or that its reader refuses.
+    """
+    tables = []
+    for name in paths:
+        path = base / Path(name).expanduser()
+        _require_file(path, name, split)
+        table = READERS[_format_of(path, name, file_format)](path, name, columns)
+        if not len(table):
+            raise DataError(f"{name}: the {split} split is empty, expected at least one row below the header.")
+        tables.append(table)
+    parts = tuple((str(name), len(table)) for name, table in zip(paths, tables, strict=True))
+    return joined(tables, [str(name) for name in paths]), Origin(parts)
+
+
+def _format_of(path: Path, name: str, file_format: str) -> str:
+    if file_format != "auto":
+        return file_format
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(
+            f"{name}: unknown format {path.suffix or '(no suffix)'!r}, expected one of {', '.join(SUFFIXES)}.\n"
+            f"  Rename the file, or write `data.format`: {', '.join(READERS)}."
+        )
+    return SUFFIXES[path.suffix.lower()]
+
+
+def _require_file(path: Path, name: str, split: str) -> None:
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise DataError(
+            f"{name}: a folder, expected the file of the {split} split.\n"
+            "  A folder that `datasets` wrote with save_to_disk goes under `data.folder`."
+        )
+    folder = path.parent
+    if not folder.is_dir():
+        raise DataError(f"{name}: no such file; the folder {folder} does not exist either.\n  Correct `data.{split}`.")
+    present = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    close = difflib.get_close_matches(path.name, present, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    listed = ", ".join(present[:10]) or "no file"
+    where = f"{name}: no such file (the {split} split, looked for at {path})"
+    raise DataError(f"{where}.\n  {hint}The folder holds {listed}.")

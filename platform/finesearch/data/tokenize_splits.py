@@ -1,0 +1,142 @@
+"""Tokenised once, used by every worker: splits to Arrow files under a key of everything that they depend on.
+
+    <cache>/tokens/<key>/train.arrow  validation.arrow  test.arrow  manifest.json
+    <cache>/tokens/<key>.lock         who builds; others wait (see ``single_flight``)
+
+Nothing is removed here: a cache folder belongs to a run and goes with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from finesearch.data.build_once import build_once
+from finesearch.data.tokenized_split import TokenSplit
+from finesearch.errors import DataError
+from finesearch.storage.atomic_files import sync, write_synced
+from finesearch.tasks import SPLITS, Facts, RawSplits, Task
+from finesearch.tasks.task import UnfitRow
+
+# Raised whenever the files themselves change: their names, their types, their batches.
+_LAYOUT = 1
+_MANIFEST = "manifest.json"
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class TokenisedSplits:
+    """Train, validation and test as token rows.
+
+    built: True where this process made the files, False where it found them.
+    """
+
+    train: TokenSplit
+    validation: TokenSplit
+    test: TokenSplit
+    key: str
+    built: bool
+
+    def __getitem__(self, split: str) -> TokenSplit:
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
+
+
+def tokenise(
+    splits: RawSplits, task: Task, facts: Facts, tokenizer: Any, tokenizer_key: str, cache: Path
+) -> TokenisedSplits:
+    """Token files of all three splits, built by the first process that needs them and mapped by all.
+
+    tokenizer_key: changes whenever the tokeniser would cut a text otherwise, e.g. a hash of its files.
+    cache: the run's cache folder; the files go below ``tokens`` in it.
+
+    Raises:
+        DiskFullError, StorageError: the cache cannot be written.
+    """
+    key = token_key(splits, task, facts, tokenizer_key)
+    folder = cache / "tokens" / key
+    built = build_once(folder, partial(_build, splits, task, facts, tokenizer), _is_whole)
+    train, validation, test = (TokenSplit(folder / f"{split}.arrow") for split in SPLITS)
+    return TokenisedSplits(train, validation, test, key, built)
+
+
+def token_key(splits: RawSplits, task: Task, facts: Facts, tokenizer_key: str) -> str:
+    """SHA-256 over all that the token files depend on, the first 32 hex digits."""
+    depends_on = {
+        "layout": _LAYOUT,
+        "tokenizer": tokenizer_key,
+        "libraries": [version("transformers"), version("tokenizers")],
+        "content": splits.fingerprints,
+        "columns": task.plan.columns,
+        "max_length": task.plan.max_length,
+        "task": [task.kind, task.version],
+        "facts": facts.encoding,
+    }
+    if task.encoding_options:
+        depends_on["options"] = task.encoding_options
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _build(splits: RawSplits, task: Task, facts: Facts, tokenizer: Any, folder: Path) -> None:
+    sizes = {}
+    for split in SPLITS:
+        path = folder / f"{split}.arrow"
+        _write(path, splits, split, task, facts, tokenizer)
+        sizes[path.name] = path.stat().st_size
+    write_synced(folder / _MANIFEST, json.dumps({"sizes": sizes}).encode())
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file is there in its full size. What cannot be read is not there: building says why."""
+    try:
+        sizes = json.loads((folder / _MANIFEST).read_bytes())["sizes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, json.JSONDecodeError, KeyError):
+        return False
+
+
+def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: Facts, tokenizer: Any) -> None:
+    """Encode a split and write it, a record batch at a time, so that memory does not grow with the data."""
+    import pyarrow as pa
+
+    writer = None
+    with path.open("wb") as file:
+        for encoded in encoded_parts(splits, split, task, facts, tokenizer):
+            if writer is None:
+                schema = pa.schema([(name, _narrow(pa.infer_type(values))) for name, values in encoded.items()])
+                writer = pa.ipc.new_file(file, schema)
+            writer.write_batch(pa.record_batch([pa.array(encoded[f.name], f.type) for f in schema], schema=schema))
+        assert writer is not None, f"{split} has no rows"
+        writer.close()
+    sync(path)
+
+
+def encoded_parts(
+    splits: RawSplits, split: str, task: Task, facts: Facts, tokenizer: Any
+) -> Iterator[dict[str, list[Any]]]:
+    """The token rows of a split, a part of it at a time.
+
+    Raises:
+        DataError: a row that the task cannot encode, by file and row.
+    """
+    for start in range(0, len(splits[split]), _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, len(splits[split]))
+        try:
+            yield task.encode(splits.plain_rows(split, start, stop), tokenizer, facts)
+        except UnfitRow as error:
+            where = splits.origins[split].where(start + error.row)
+            raise DataError(f"{where}: {error.what}.\n  {error.advice}") from error
+
+
+def _narrow(kind: Any) -> Any:
+    """The type in half the bytes: token ids, positions and class numbers fit into 32 bits."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return pa.list_(_narrow(kind.value_type))
+    return {pa.int64(): pa.int32(), pa.float64(): pa.float32()}.get(kind, kind)

@@ -1,0 +1,87 @@
+"""What cannot work on parameters that DeepSpeed ZeRO has cut up and dealt out among workers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from finesearch.errors import PlanError
+from finesearch.plan.problems import Problems
+from finesearch.plan.sections.training_section import TrainingPlan
+from finesearch.plan.space.domains import Domain, Range
+from finesearch.plan.space.parameters import Scalar
+from finesearch.plan.space.recipe import Recipe
+from finesearch.plan.space.search_space import Space
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The largest ZeRO stage that leaves what a method needs, and why no larger one does."""
+
+    largest_stage: int
+    reason: str
+
+
+OPTIMIZERS: dict[str, Limit] = {
+    "adafactor": Limit(0, "its moments are factored by rows and columns, and ZeRO 1 to 3 flatten all matrices into one")
+}
+"""Branches of ``optimizer``."""
+
+_SHARED_OUT = "it needs whole weights on every worker, and ZeRO 3 leaves each of them a part"
+PARAMETERS: dict[str, Limit] = {
+    **{name: Limit(2, _SHARED_OUT) for name in ("l2sp", "mixout", "ema_decay", "swa_start")},
+    "layer_drop": Limit(2, "ZeRO 3 fetches weights in the order of the first step, and skipped layers change it"),
+}
+"""Parameters of the space; off (0 or null) they go with every stage."""
+
+
+def check_partitions(space: Space, training: TrainingPlan, problems: Problems) -> None:
+    """Add what the space holds and ``training.zero_stage`` rules out."""
+    for branch in space.selectors["optimizer"]:
+        if (limit := OPTIMIZERS.get(branch)) and training.zero_stage > limit.largest_stage:
+            text, advice = _said(f"space.optimizer: {branch}", limit, training.zero_stage)
+            problems.add(("space", "optimizer"), text, advice)
+    for entry in space.entries:
+        limit = PARAMETERS.get(entry.key)
+        if limit and training.zero_stage > limit.largest_stage and any(map(is_on, _values(entry.domain))):
+            text, advice = _said(f"space.{entry.name}", limit, training.zero_stage)
+            problems.add(("space", entry.name.split(".")[0]), text, advice)
+
+
+def refuse_partitioned(recipe: Recipe, zero_stage: int) -> None:
+    """The same for one recipe, before anything of it runs.
+
+    Raises:
+        PlanError: the recipe holds what the stage rules out.
+    """
+    for name, limit in _limits(recipe):
+        if zero_stage > limit.largest_stage:
+            text, advice = _said(name, limit, zero_stage)
+            raise PlanError(f"{text}.\n  {advice}")
+
+
+def is_on(value: Scalar) -> bool:
+    """Whether a method's parameter does something at this value.
+
+    >>> is_on(0.0), is_on(None), is_on(0.1)
+    (False, False, True)
+    """
+    return value is not None and value != 0
+
+
+def _limits(recipe: Recipe) -> Iterator[tuple[str, Limit]]:
+    if recipe.optimizer in OPTIMIZERS:
+        yield f"optimizer {recipe.optimizer}", OPTIMIZERS[recipe.optimizer]
+    for name, limit in PARAMETERS.items():
+        if is_on(getattr(recipe, name)):
+            yield name, limit
+
+
+def _said(what: str, limit: Limit, zero_stage: int) -> tuple[str, str]:
+    stages = (
+        "training.zero_stage 0" if limit.largest_stage == 0 else f"a training.zero_stage up to {limit.largest_stage}"
+    )
+    text = f"{what}: expected {stages}, got {zero_stage}: {limit.reason}"
+    return text, f"Set training.zero_stage to {limit.largest_stage}, or leave it out of the space."
+
+
+def _values(domain: Domain) -> tuple[Scalar, ...]:
+    return (domain.low, domain.high) if isinstance(domain, Range) else tuple(domain.grid)

@@ -1,0 +1,26 @@
+"""The ``report`` section of a plan: what is ranked and shown."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from finesearch.plan.sections.generation_section import GenerationChoices
+from finesearch.plan.sections.task_section import Section
+from finesearch.plan.sections.training_section import Positive, _as_tuple
+
+
+class ReportPlan(Section):
+    """What is ranked and what stands beside it."""
+
+    top: Annotated[Positive, Field(description="Checkpoints that are ranked.")] = 3
+    baselines: Annotated[
+        tuple[Literal["majority", "zero_shot", "ordinary"], ...],
+        BeforeValidator(_as_tuple),
+        Field(description="Baselines in the same table; may be empty."),
+    ] = ("majority", "zero_shot", "ordinary")
+    generation: Annotated[
+        GenerationChoices | None,
+        Field(description="Generation settings that are chosen on validation for each checkpoint that is ranked."),
+    ] = None

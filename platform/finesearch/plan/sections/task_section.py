@@ -1,0 +1,309 @@
+"""The ``task`` section of a plan: the model, the data, and what is learned from them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from finesearch.plan.problems import Problem, did_you_mean, problem_error, shown
+from finesearch.plan.sections.generation_section import GenerationPlan
+from finesearch.plan.sections.section import Section as Section
+from finesearch.plan.sections.task_kinds import TASK_KINDS, TaskKind
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Text = Annotated[str, Field(min_length=1)]
+_PATH_SCHEMA = {
+    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+}
+Paths = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), WithJsonSchema(_PATH_SCHEMA)]
+Builtin = Literal["standard-library-docstrings"]
+Format = Literal["auto", "csv", "jsonl", "json", "parquet", "arrow"]
+
+
+class DataPlan(Section):
+    """Where the rows come from: exactly one of files (``train`` …), ``folder``, ``hub`` and ``builtin``.
+
+    Paths are relative to the plan's ``base``. An empty tuple of files means that the split is not given.
+    """
+
+    train: Annotated[Paths, Field(description="A file, or a list of files, with the training rows.")] = ()
+    validation: Annotated[Paths, Field(description="Files with the validation rows; cut from train if absent.")] = ()
+    test: Annotated[Paths, Field(description="Files with the test rows; cut from train if absent.")] = ()
+    folder: Annotated[Text | None, Field(description="A folder that datasets' save_to_disk wrote.")] = None
+    hub: Annotated[Text | None, Field(description="Id of a data set on the hub.")] = None
+    config: Annotated[Text | None, Field(description="Configuration of the hub's data set.")] = None
+    revision: Annotated[Text | None, Field(description="Revision of the hub's data set.")] = None
+    builtin: Annotated[Builtin | None, Field(description="Data that needs no file.")] = None
+    format: Annotated[Format, Field(description="Format of the files; auto goes by their names.")] = "auto"
+    validation_fraction: Annotated[
+        float, Field(gt=0.0, lt=1.0, description="Share of the rows cut off for validation where no split is given.")
+    ] = 0.1
+    test_fraction: Annotated[
+        float,
+        Field(
+            gt=0.0,
+            lt=1.0,
+            validate_default=True,
+            description="Share of the rows cut off for test where no split is given.",
+        ),
+    ] = 0.1
+    evaluation_rows: Annotated[
+        int | None, Field(ge=1, description="Rows of validation and of test that are scored at most; default: all.")
+    ] = None
+    # The last field carries the check over all sources: by then every other one has been looked at.
+    split_seed: Annotated[int, Field(ge=0, validate_default=True, description="Seed of the cuts.")] = 0
+
+    @field_validator("test_fraction")
+    @classmethod
+    def _fractions_leave_rows(cls, test_fraction: float, info: ValidationInfo) -> float:
+        validation_fraction = info.data.get("validation_fraction", 0.0)
+        if validation_fraction + test_fraction >= 1.0:
+            text = (
+                f"task.data: validation_fraction {validation_fraction:g} and test_fraction {test_fraction:g} "
+                "leave no rows to train on"
+            )
+            raise problem_error(Problem(("test_fraction",), text, "Together they must stay below 1."))
+        return test_fraction
+
+    @field_validator("split_seed")
+    @classmethod
+    def _one_source(cls, split_seed: int, info: ValidationInfo) -> int:
+        wrong = [name for name in ("train", "validation", "test", "folder", "hub", "builtin") if name not in info.data]
+        given = [name for name in ("train", "folder", "hub", "builtin") if info.data.get(name)]
+        problems: list[Problem] = []
+        if len(given) > 1:
+            text = f"task.data: expected one source, got {' and '.join(given)}"
+            problems.append(Problem((given[1],), text, "Keep one of train, folder, hub and builtin."))
+        for name in ("validation", "test"):
+            if info.data.get(name) and "train" not in given and "train" not in wrong:
+                problems.append(Problem((name,), f"task.data: '{name}' is given without 'train'", "Give 'train' too."))
+        if not given and not wrong and not problems:
+            advice = "Give train (a file), folder, hub, or 'builtin: standard-library-docstrings'."
+            problems.append(Problem((), "task.data: expected a source of rows, got none", advice))
+        for name in ("config", "revision"):
+            if info.data.get(name) and not info.data.get("hub") and "hub" not in wrong:
+                text = f"task.data: '{name}' belongs to a hub data set, and no 'hub' is given"
+                problems.append(Problem((name,), text, f"Remove '{name}', or give 'hub'."))
+        if problems:
+            raise problem_error(*problems)
+        return split_seed
+
+    @property
+    def source(self) -> Literal["files", "folder", "hub", "builtin"]:
+        """Which of the four sources this is."""
+        if self.train:
+            return "files"
+        return "folder" if self.folder else "hub" if self.hub else "builtin"
+
+    @property
+    def files(self) -> dict[str, tuple[str, ...]]:
+        """Split name to its files, for the splits that are given."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: files for split, files in splits.items() if files}
+
+
+def _choice_problems(kind: TaskKind, columns: dict[str, str]) -> list[Problem]:
+    """What is wrong where the kind takes one group of roles or another."""
+    begun = [group for group in kind.column_choices if any(role in columns for role in group)]
+    if not kind.column_choices or (len(begun) == 1 and all(role in columns for role in begun[0])):
+        return []
+    groups = ", or ".join(" and ".join(f"'{role}'" for role in group) for group in kind.column_choices)
+    given = ", ".join(f"'{role}'" for group in begun for role in group if role in columns) or "none of them"
+    text = f"task.columns: {kind.kind} needs {groups}, got {given}"
+    return [Problem(("columns",), text, "Give one of these groups whole, and no role of the other.")]
+
+
+_FORMS = [form for kind in TASK_KINDS.values() for form in kind.form_names]
+_METRICS = sorted(
+    {metric for kind in TASK_KINDS.values() for form in (None, *kind.forms) for metric in kind.metrics_of(form)}
+)
+_ROLES = {
+    role: {"type": "string", "minLength": 1, "description": f"Name of the column that holds the {role}."}
+    for kind in TASK_KINDS.values()
+    for role in kind.columns
+}
+_COLUMNS_SCHEMA = {"type": "object", "properties": _ROLES, "additionalProperties": False}
+
+
+class TaskPlan(Section):
+    """What is fine-tuned, on what, and which metric decides.
+
+    ``columns`` maps a role of the task's kind (``text``) to the column of the data that holds it.
+    """
+
+    kind: Annotated[str, Field(description="Kind of task.", json_schema_extra={"enum": sorted(TASK_KINDS)})]
+    model: Annotated[Text, Field(description="Hub id, folder, or package://NAME/FOLDER of an installed package.")]
+    revision: Annotated[Text | None, Field(description="Revision of the hub's model.")] = None
+    data: Annotated[DataPlan, Field(description="Where the rows come from.")]
+    columns: Annotated[
+        dict[str, Text], WithJsonSchema(_COLUMNS_SCHEMA), Field(description="Which column of the data holds what.")
+    ]
+    form: Annotated[
+        str | None,
+        Field(
+            validate_default=True,
+            description="What the labels are: one name, a list of names, or a number; default: the kind's first form.",
+            json_schema_extra={"enum": [*_FORMS, None]},
+        ),
+    ] = None
+    metric: Annotated[
+        str,
+        Field(
+            validate_default=True,
+            description="Metric that ranks; default: the kind's own.",
+            json_schema_extra={"enum": _METRICS},
+        ),
+    ] = ""
+    max_length: Annotated[int, Field(ge=4, description="Longest input in tokens; longer ones are cut.")] = 128
+    no_relation: Annotated[
+        Text | None,
+        Field(description="Relation that means none and is left out of F1; 'no_relation' where the data has it."),
+    ] = None
+    stride: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            validate_default=True,
+            description="Tokens that two windows of a long context share; default: a third of max_length.",
+        ),
+    ] = None
+    max_answer_length: Annotated[
+        int | None, Field(ge=1, validate_default=True, description="Longest answer that is given, in tokens.")
+    ] = None
+    chat_template: Annotated[
+        Text | None,
+        Field(validate_default=True, description="auto: the model's own; plain: roles before turns; or Jinja text."),
+    ] = None
+    system: Annotated[
+        Text | None,
+        Field(validate_default=True, description="System prompt of conversations that have none of their own."),
+    ] = None
+    # Options of some kinds: ``TaskKind.options`` says of which, and with which default. None: not given.
+    max_target_length: Annotated[
+        int | None, Field(ge=2, validate_default=True, description="Longest target in tokens; longer ones are cut.")
+    ] = None
+    prefix: Annotated[str | None, Field(validate_default=True, description="Text before each source.")] = None
+    separator: Annotated[
+        str | None,
+        Field(validate_default=True, description="Text between source and target; causal models only."),
+    ] = None
+    source_language: Annotated[
+        Text | None, Field(validate_default=True, description="The source's language, as the tokenizer names it.")
+    ] = None
+    target_language: Annotated[
+        Text | None,
+        Field(
+            validate_default=True,
+            description="The target's language, as the tokenizer names it; generation opens with it.",
+        ),
+    ] = None
+    generation: Annotated[
+        GenerationPlan | None, Field(validate_default=True, description="How text is generated when it is scored.")
+    ] = None
+
+    verbalizers: Annotated[
+        dict[str, Text] | None,
+        Field(validate_default=True, description="What prompts call a label; default: its name."),
+    ] = None
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        if kind not in TASK_KINDS:
+            text = f"task.kind: unknown kind of task {shown(kind)}"
+            raise problem_error(Problem(("kind",), text, did_you_mean(kind, TASK_KINDS)))
+        return kind
+
+    @field_validator("columns")
+    @classmethod
+    def _known_roles(cls, columns: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        kind = TASK_KINDS.get(info.data.get("kind", ""))
+        if kind is None:
+            return columns
+        problems = [
+            Problem(("columns", role), f"unknown column role '{role}' of {kind.kind}", did_you_mean(role, kind.columns))
+            for role in columns
+            if role not in kind.columns
+        ]
+        for role in kind.required_columns:
+            if role not in columns:
+                text = f"task.columns: {kind.kind} needs '{role}': the name of a column of the data"
+                problems.append(Problem(("columns",), text, f"Write '{role}: NAME'."))
+        problems += _choice_problems(kind, columns)
+        first: dict[str, str] = {}
+        for role, column in columns.items():
+            if first.setdefault(column, role) != role:
+                text = f"task.columns: '{first[column]}' and '{role}' are both the column '{column}'"
+                problems.append(Problem(("columns", role), text, "Give each role a column of its own."))
+        if problems:
+            raise problem_error(*problems)
+        return columns
+
+    @field_validator("form")
+    @classmethod
+    def _known_form(cls, form: str | None, info: ValidationInfo) -> str | None:
+        kind = TASK_KINDS.get(info.data.get("kind", ""))
+        if kind is None:
+            return form
+        if form is None:
+            return kind.default_form
+        if not kind.form_names:
+            text = f"task.form: {kind.kind} has one form only, got {shown(form)}"
+            raise problem_error(Problem(("form",), text, "Remove 'form'."))
+        if form not in kind.form_names:
+            text = f"task.form: unknown form {shown(form)} of {kind.kind}"
+            raise problem_error(Problem(("form",), text, did_you_mean(form, kind.form_names)))
+        return form
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str, info: ValidationInfo) -> str:
+        kind = TASK_KINDS.get(info.data.get("kind", ""))
+        if kind is None or "form" not in info.data:
+            return metric
+        form = info.data["form"]
+        known = kind.metrics_of(form)
+        if metric == "":
+            return kind.default_metric_of(form)
+        if metric not in known:
+            of = f"{kind.kind}, form {form}" if form in kind.forms else kind.kind
+            text = f"task.metric: unknown metric '{metric}' of {of}"
+            raise problem_error(Problem(("metric",), text, did_you_mean(metric, known)))
+        return metric
+
+    @field_validator(
+        "max_target_length",
+        "prefix",
+        "separator",
+        "source_language",
+        "target_language",
+        "generation",
+        "verbalizers",
+        "stride",
+        "max_answer_length",
+        "chat_template",
+        "system",
+    )
+    @classmethod
+    def _option_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = TASK_KINDS.get(info.data.get("kind", ""))
+        if kind is None:
+            return value
+        name = str(info.field_name)
+        if name not in kind.options:
+            if value is None:
+                return None
+            takers = " and ".join(sorted(k.kind for k in TASK_KINDS.values() if name in k.options))
+            text = f"task.{name}: {kind.kind} has no such option"
+            raise problem_error(Problem((name,), text, f"Remove it: it belongs to {takers}."))
+        if value is not None:
+            limit = info.data.get("max_length")
+            if name == "stride" and limit is not None and value >= limit:
+                text = f"task.stride: expected fewer tokens than task.max_length ({limit}), got {value}"
+                raise problem_error(Problem((name,), text, "Two windows cannot share all that one holds."))
+            return value
+        return GenerationPlan() if name == "generation" else kind.options[name]

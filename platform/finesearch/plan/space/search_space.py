@@ -1,0 +1,190 @@
+"""The search space: which recipes a search may try, and how one is drawn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from finesearch.errors import PlanError
+from finesearch.plan.sections.training_section import TrainingPlan
+from finesearch.plan.space.branches import DEFAULT_BRANCHES, SELECTORS
+from finesearch.plan.space.domains import Choice, Domain, Fixed, Range, Trial
+from finesearch.plan.space.parameters import PARAMETERS, Scalar
+from finesearch.plan.space.parse_domain import written
+from finesearch.plan.space.recipe import Recipe
+
+Branches = Mapping[str, Mapping[str, Domain]]
+"""Branch name to the domains that the plan gives inside it."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a space, flat.
+
+    ``name`` is its name in the study (``adaptation.freeze_bottom.layers``), ``key`` the name it has in the registry
+    (``layers``). It is active when, for every (choice, branches) in ``conditions``, the drawn branch is among them.
+    """
+
+    name: str
+    key: str
+    domain: Domain
+    conditions: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def is_active(self, chosen: Mapping[str, Scalar]) -> bool:
+        return all(chosen.get(selector) in branches for selector, branches in self.conditions)
+
+    @property
+    def is_fixed(self) -> bool:
+        return isinstance(self.domain, Fixed)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a plan's ``space`` says, in the order of the registry, whatever the order in the file.
+
+    ``selectors`` holds the branches of ``adaptation`` and ``optimizer`` (a choice that the plan leaves out has its
+    default branch), ``values`` the parameters outside of branches. ``len`` counts what is drawn.
+    """
+
+    selectors: Mapping[str, Branches]
+    values: Mapping[str, Domain]
+
+    @cached_property
+    def entries(self) -> tuple[Parameter, ...]:
+        """Everything given, fixed values included and what never has an effect left out, in drawing order."""
+        choices, own = [], []
+        for selector, branches in self.selectors.items():
+            names = tuple(branches)
+            choices.append(Parameter(selector, selector, Choice(names) if len(names) > 1 else Fixed(names[0])))
+            for branch, domains in branches.items():
+                for key, inner in domains.items():
+                    conditions = self._conditions(key, {selector: (branch,)})
+                    if conditions is not None:
+                        own.append(Parameter(f"{selector}.{branch}.{key}", key, inner, conditions))
+        root = []
+        for key, domain in self.values.items():
+            conditions = self._conditions(key, {})
+            if conditions is not None:
+                root.append(Parameter(key, key, domain, conditions))
+        return (*choices, *own, *root)
+
+    def _conditions(
+        self, key: str, within: Mapping[str, tuple[str, ...]]
+    ) -> tuple[tuple[str, tuple[str, ...]], ...] | None:
+        """When ``key`` has an effect, given the branches it stands ``within``; None when it never has one."""
+        conditions = []
+        for selector, branches in self.selectors.items():
+            allowed = within.get(selector, tuple(branches))
+            if key in PARAMETERS:
+                # Elsewhere a branch's own value is the stronger one.
+                replaced = () if selector in within else [name for name, own in branches.items() if key in own]
+                idle = [name for name in branches if key in SELECTORS[selector][name].without_effect]
+                allowed = tuple(branch for branch in allowed if branch not in (*replaced, *idle))
+            if not allowed:
+                return None
+            if len(allowed) < len(branches):
+                conditions.append((selector, allowed))
+        return tuple(conditions)
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What is drawn, named as in the study."""
+        return tuple(entry for entry in self.entries if not entry.is_fixed)
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Flat names of parameters that are given and never have an effect."""
+        given = [
+            f"{selector}.{branch}.{key}"
+            for selector, branches in self.selectors.items()
+            for branch, own in branches.items()
+            for key in own
+        ]
+        active = {entry.name for entry in self.entries}
+        return tuple(name for name in [*given, *self.values] if name not in active)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether some parameter is drawn in some configurations only."""
+        return any(parameter.conditions for parameter in self.parameters)
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def __bool__(self) -> bool:
+        # A space without anything to draw is still a space.
+        return True
+
+    def suggest(self, trial: Trial) -> dict[str, Scalar]:
+        """Draw one configuration: the active parameters alone, by their flat names, always in the same order."""
+        chosen = self._fixed_branches()
+        drawn: dict[str, Scalar] = {}
+        for parameter in self.parameters:
+            if parameter.is_active(chosen):
+                assert not isinstance(parameter.domain, Fixed)
+                drawn[parameter.name] = parameter.domain.suggest(trial, parameter.name)
+                if parameter.name in SELECTORS:
+                    chosen[parameter.name] = drawn[parameter.name]
+        return drawn
+
+    def _fixed_branches(self) -> dict[str, Scalar]:
+        return {name: next(iter(branches)) for name, branches in self.selectors.items() if len(branches) == 1}
+
+    def recipe(self, assignment: Mapping[str, Scalar], training: TrainingPlan) -> Recipe:
+        """The complete recipe of a configuration as ``suggest`` returns it.
+
+        Epochs and batch size are the training section's unless the space has them; the rest are the recipe's defaults.
+        """
+        chosen = self._fixed_branches() | {name: assignment[name] for name in self.selectors if name in assignment}
+        settings: dict[str, Any] = {"epochs": training.epochs, "batch_size": training.batch_size}
+        for entry in self.entries:
+            if not entry.is_active(chosen):
+                continue
+            value = entry.domain.value if isinstance(entry.domain, Fixed) else assignment[entry.name]
+            if entry.key in PARAMETERS or entry.key in SELECTORS:
+                settings[entry.key] = value
+            else:
+                selector = entry.name.split(".")[0]
+                settings.setdefault(f"{selector}_parameters", {})[entry.key] = value
+        return Recipe(**settings)
+
+    def grid(self) -> dict[str, list[Scalar]]:
+        """Every value of every drawn parameter, for a search over all combinations.
+
+        Raises:
+            PlanError: a range has no step, so that its values cannot be listed.
+        """
+        values: dict[str, list[Scalar]] = {}
+        for parameter in self.parameters:
+            if isinstance(parameter.domain, Range) and parameter.domain.is_continuous:
+                raise PlanError(
+                    f"space.{parameter.name}: expected a list or a range with a step, got a range without one.\n"
+                    "  Give it a step, or search with another sampler than grid."
+                )
+            values[parameter.name] = list(parameter.domain.grid)
+        return values
+
+    def largest(self, key: str, default: int) -> int:
+        """The largest value that a whole-number root parameter can take; ``default`` stands where none is given."""
+        sizes = [int(value) for entry in self.entries if entry.key == key for value in _ends(entry.domain)]
+        is_covered = key in self.values or any(
+            all(key in own for own in branches.values()) for branches in self.selectors.values()
+        )
+        return max(sizes) if is_covered and sizes else max([*sizes, default])
+
+    def to_plain(self) -> dict[str, Any]:
+        """What stands in a plan file under ``space``; reading it gives an equal space."""
+        plain: dict[str, Any] = {}
+        for selector, branches in self.selectors.items():
+            if branches == {DEFAULT_BRANCHES[selector]: {}}:
+                continue
+            inner = {
+                branch: {key: written(SELECTORS[selector][branch].known[key], domain) for key, domain in own.items()}
+                for branch, own in branches.items()
+            }
+            plain[selector] = {"one_of": inner}
+        return plain | {key: domain.to_plain() for key, domain in self.values.items()}
+
+
+def _ends(domain: Domain) -> tuple[Any, ...]:
+    return (domain.low, domain.high) if isinstance(domain, Range) else domain.grid

@@ -1,0 +1,110 @@
+"""What a figure is: Plotly traces and a layout in plain JSON, small, with colours by name and all text escaped.
+
+Colours are written ``var:accent`` and looked up in the page's style sheet when drawn, so that one figure serves light,
+dark and print. ``customdata`` of a point is a trial number; the page puts the trial's label beside it, so that the
+labels are stored once and not once a figure.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from finesearch.report.number_format import parameter, score, shortened
+from finesearch.report.ranking import verified
+from finesearch.report.run_record import RunRecord, TrialRow
+
+Trace = dict[str, Any]
+
+STATE_COLOURS = {"complete": "var:accent", "pruned": "var:muted", "failed": "var:bad", "running": "var:teal"}
+RANK_COLOURS = ("var:good", "var:violet", "var:pink", "var:teal", "var:orange")
+CROWD = 200
+TRIAL_HOVER = "%{customdata[1]}<extra></extra>"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: ``key`` names it in the page, ``caption`` says what is seen and what was left out.
+
+    ``height`` is in pixels. Without traces there is nothing to draw, and the caption says why.
+    """
+
+    key: str
+    title: str
+    caption: str
+    traces: Sequence[Trace] = ()
+    layout: dict[str, Any] = field(default_factory=dict)
+    height: int = 340
+
+
+def text(value: str, length: int = 60) -> str:
+    """Text for Plotly, which reads ``<b>`` and ``<a>`` as markup: escaped, on one line, cut to ``length``.
+
+    >>> text("<b>a</b> & b")
+    '&lt;b&gt;a&lt;/b&gt; &amp; b'
+    """
+    return escape(shortened(value, length), quote=False)
+
+
+def small(value: float | None) -> float | int | None:
+    """A number to six significant digits, more than a figure can show.
+
+    >>> small(0.123456789), small(3.0), small(None)
+    (0.123457, 3, None)
+    """
+    if value is None:
+        return None
+    short = float(f"{value:.6g}")
+    return int(short) if short.is_integer() and abs(short) < 1e15 else short
+
+
+def smalls(values: Iterable[float | None]) -> list[float | int | None]:
+    return [small(value) for value in values]
+
+
+def spread(length: int, most: int) -> list[int]:
+    """At most ``most`` places of ``length``, evenly from the first to the last; ``most`` is at least two.
+
+    >>> spread(10, most=4), spread(3, most=4)
+    ([0, 3, 6, 9], [0, 1, 2])
+    """
+    return list(range(length)) if length <= most else [round(i * (length - 1) / (most - 1)) for i in range(most)]
+
+
+def markers(rows: Sequence[TrialRow], x: Sequence[float | None], name: str, colour: str, size: int = 7) -> Trace:
+    """A dot a trial at its validation value, showing the trial's label when pointed at."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": smalls(x),
+        "y": smalls(row.value for row in rows),
+        "customdata": [row.trial for row in rows],
+        "hovertemplate": TRIAL_HOVER,
+        "marker": {"color": colour, "size": size if len(rows) < CROWD else size - 2, "opacity": 0.85},
+    }
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": text(title)}, **more}
+
+
+def ranked_colours(record: RunRecord) -> dict[int, tuple[str, str]]:
+    """Colour and name of every trial that holds a rank."""
+    numbers = [row.trial for row in verified(record) if row.trial is not None]
+    return {
+        number: (RANK_COLOURS[place % len(RANK_COLOURS)], f"rank {place + 1}: trial {number}")
+        for place, number in enumerate(numbers)
+    }
+
+
+def trial_labels(record: RunRecord) -> dict[str, str]:
+    """What is shown of a trial when it is pointed at, by trial number; Plotly markup with the text in it escaped."""
+    labels = {}
+    for row in record.trials:
+        lines = [f"<b>trial {row.trial}</b> · {row.state}"]
+        if row.value is not None:
+            lines[0] += f" · {text(record.metric)} {score(row.value)}"
+        lines += [f"{text(name)} {text(parameter(value))}" for name, value in row.parameters.items()]
+        labels[str(row.trial)] = "<br>".join(lines)
+    return labels

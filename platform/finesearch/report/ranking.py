@@ -1,0 +1,95 @@
+"""Where every trial stands: ranked, refused at re-scoring, or not ranked and why."""
+
+from dataclasses import dataclass
+
+from finesearch.report.number_format import count, counted, score
+from finesearch.report.run_record import RunRecord, ScoredRow, TrialRow
+
+ORDINARY = "ordinary"
+UNTRAINED = ("majority", "zero_shot")
+"""Baselines that are far below all else as a rule: a scale that held them would flatten the rest."""
+STATE_ORDER = ("failed", "running", "complete", "pruned")
+
+
+@dataclass(frozen=True)
+class Unranked:
+    """A trial that is not ranked, with the reason that is shown for it."""
+
+    row: TrialRow
+    reason: str
+
+
+def verified(record: RunRecord) -> tuple[ScoredRow, ...]:
+    """Ranked checkpoints that scored, when reloaded, what their trial had said; rank order."""
+    return tuple(row for row in record.ranked if row.error is None)
+
+
+def refused(record: RunRecord) -> tuple[ScoredRow, ...]:
+    """Checkpoints that would have been ranked, had re-scoring not gone wrong."""
+    return tuple(row for row in record.ranked if row.error is not None)
+
+
+def ordinary(record: RunRecord) -> ScoredRow | None:
+    """The baseline trained by the ordinary recipe, where one was asked for."""
+    return next((row for row in record.baselines if row.name == ORDINARY), None)
+
+
+def states(record: RunRecord) -> dict[str, int]:
+    """How many trials are in each state, in the order in which a report lists them."""
+    tally = {state: sum(row.state == state for row in record.trials) for state in ("complete", "pruned", "failed")}
+    running = sum(row.state == "running" for row in record.trials)
+    return tally | ({"running": running} if running else {})
+
+
+def unranked(record: RunRecord) -> list[Unranked]:
+    """Every trial that holds no rank, failed ones first, then by number."""
+    ranked = {row.trial for row in verified(record)}
+    rest = [Unranked(row, _reason(row, record)) for row in record.trials if row.trial not in ranked]
+    return sorted(rest, key=lambda entry: (STATE_ORDER.index(entry.row.state), entry.row.trial))
+
+
+def ties(record: RunRecord) -> list[str]:
+    """One sentence for each pair of neighbours in the ranking that validation alone does not tell apart."""
+    sentences = []
+    ranked = verified(record)
+    for first, second in zip(ranked, ranked[1:], strict=False):
+        if first.decisive is None or first.decisive != second.decisive:
+            continue
+        sentences.append(
+            f"{first.name} and {second.name} are tied at {score(first.decisive)} on validation; {first.name} comes "
+            f"first, {_advantage(first.trainable_parameters, second.trainable_parameters)}."
+        )
+    return sentences
+
+
+def _advantage(first: int | None, second: int | None) -> str:
+    if first is not None and (second is None or first < second):
+        return f"with fewer trainable parameters ({count(first)} against {count(second)})"
+    return "with the lower trial number and no more trainable parameters"
+
+
+def _reason(row: TrialRow, record: RunRecord) -> str:
+    for entry in refused(record):
+        if entry.trial == row.trial:
+            return entry.error or ""
+    if row.reason:
+        return row.reason
+    if row.state == "failed":
+        return "failed; no reason was recorded"
+    if row.state == "running":
+        return "still running" if record.partial else "was running when the search ended"
+    if row.state == "pruned":
+        return f"stopped by the pruner after {counted(len(row.history), 'evaluation')}"
+    return _reason_of_complete(row, record)
+
+
+def _reason_of_complete(row: TrialRow, record: RunRecord) -> str:
+    ranked = verified(record)
+    if row.value is None:
+        return f"finished without a finite {record.metric}"
+    if not ranked:
+        return "nothing is ranked before the search ends" if record.partial else "no checkpoint was ranked"
+    last = ranked[-1]
+    if row.value == last.validation:
+        return f"tied with {last.name}, {_advantage(last.trainable_parameters, row.trainable_parameters)} there"
+    return f"not among the best {len(ranked)} on validation" if len(ranked) > 1 else "not the best on validation"

@@ -1,0 +1,1 @@
+"""One run: its storage, preflight, final scoring, progress and report record."""

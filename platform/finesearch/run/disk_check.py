@@ -1,0 +1,61 @@
+"""Whether the disk holds what checkpoints of a search may take, before it starts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.errors import DiskFullError
+from finesearch.plan import Plan
+
+if TYPE_CHECKING:
+    pass
+
+from finesearch.run.run_paths import run_place
+
+RESUMABLE_COPIES = 7  # of a running trial: best (1), last with two moments (3), the next one being written (3)
+
+
+AVERAGED_COPIES = 2  # the raw weights beside averaged ones, in the last checkpoint and in the next one
+
+
+SLACK_BYTES = 200_000_000
+
+
+def disk_need(plan: Plan, model_bytes: int, concurrent_trials: int) -> int:
+    """Bytes that checkpoints take at most: running trials, the ranked ones and one baseline."""
+    kept = plan.report.top + 1 + len(plan.objectives)
+    averaged = any(entry.key in ("ema_decay", "swa_start") for entry in plan.space.entries)
+    copies = RESUMABLE_COPIES + (AVERAGED_COPIES if averaged else 0)
+    return concurrent_trials * copies * model_bytes + kept * model_bytes + SLACK_BYTES
+
+
+def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: int) -> int:
+    """Refuse before the disk fills; the bytes needed.
+
+    Raises:
+        DiskFullError: what is free, or ``budget.disk_gib``, is less than checkpoints may take.
+    """
+    need, gib = disk_need(plan, model_bytes, concurrent_trials), 1 << 30
+    limit, name = _room(plan, folder), "the disk has free"
+    if plan.budget.disk_gib is not None and plan.budget.disk_gib * gib < limit:
+        limit, name = int(plan.budget.disk_gib * gib), "budget.disk_gib allows"
+    if need > limit:
+        raise DiskFullError(
+            f"{folder}: checkpoints of {concurrent_trials} running and {plan.report.top} ranked trials may take "
+            f"{need / gib:.2f} GiB; {name} {limit / gib:.2f} GiB. Free space, choose another --storage, or lower "
+            "search.concurrent_trials or report.top."
+        )
+    return need
+
+
+def _room(plan: Plan, folder: Path) -> float:
+    """Bytes that checkpoints may take where they are kept; of an object store nobody knows."""
+    if run_place(plan) is not None:
+        return float("inf")
+    where = folder
+    while not where.exists():
+        where = where.parent
+    held = sum(path.stat().st_size for path in (folder / "checkpoints").rglob("*") if path.is_file())
+    return shutil.disk_usage(where).free + held

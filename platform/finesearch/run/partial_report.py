@@ -1,0 +1,72 @@
+"""The report while a search runs: written again and again, marked partial, and once at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from finesearch.errors import StorageError
+from finesearch.redaction import redact
+from finesearch.report import RunRecord, write_report
+from finesearch.run.build_record import Standing, build_record
+from finesearch.run.open_search import Request
+from finesearch.run.preflight import Preflight
+from finesearch.run.progress import Progress
+from finesearch.run.run_storage import RunHome
+from finesearch.tuning.controller.search_controller import Conductor
+
+REFRESH_AT_LEAST_S = 10.0
+
+
+REFRESH_SHARE = 0.05  # of the driver's time that may go into partial reports
+
+
+class Reporter:
+    """Writes the report: again and again while the search runs, marked partial, and once at the end."""
+
+    def __init__(self, request: Request, conductor: Conductor, preflight: Preflight) -> None:
+        self._request, self._conductor, self._preflight = request, conductor, preflight
+        self.path = request.reports / request.plan.name / "report.html"
+        self._writing = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._refresh, daemon=True, name="report")
+
+    def start(self) -> None:
+        """Write a first partial report, which also loads what a last one before a signal will need; then refresh it."""
+        self.write(Standing(), partial=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End refreshing; a report being written is finished."""
+        self._stopped.set()
+        self._thread.join()
+
+    def write(self, standing: Standing, partial: bool) -> RunRecord:
+        """Write the report of what is journaled now."""
+        with self._writing:
+            command = redact(self._request.command)
+            record = build_record(self._conductor, self._preflight, standing, partial, command)
+            write_report(record, self.path.parent)
+            return record
+
+    def leave(self, code: int, progress: Progress, home: RunHome) -> None:
+        """The last act before the process ends by a signal."""
+        self._conductor.spending.keep(force=True)
+        try:
+            self.write(Standing(), partial=True)
+        finally:
+            home.leave()
+        progress.say(
+            f"\n{self._request.plan.name}: interrupted (exit {code}). Everything finished is saved; a partial report "
+            "is in "
+            f"{self.path}. The same command goes on."
+        )
+
+    def _refresh(self) -> None:
+        pause = REFRESH_AT_LEAST_S
+        while not self._stopped.wait(pause):
+            began = time.monotonic()
+            with contextlib.suppress(StorageError):  # a full disk is the search's to tell, not the refresher's
+                self.write(Standing(), partial=True)
+            pause = max(REFRESH_AT_LEAST_S, (time.monotonic() - began) / REFRESH_SHARE)

@@ -1,0 +1,174 @@
+"""What the terminal shows while a search runs: a live table, or plain lines in a job's log. Never both, never Ray's."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from finesearch.plan import Plan
+from finesearch.redaction import redact
+from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, Conductor
+from finesearch.tuning.study.journal import Journal, decisions, state_name
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+REFRESH_S = 0.5
+LINE_EVERY_S = 60.0
+
+
+class Progress:
+    """Shows the conductor's state; ``changed`` is cheap and may be called often.
+
+    Args:
+        plan: names the metric.
+        stream: where to write; a live table when it is a terminal.
+    """
+
+    def __init__(self, plan: Plan, stream: TextIO | None = None) -> None:
+        self._plan = plan
+        self._stream = stream or sys.stdout
+        self._live = self._stream.isatty()
+        self._conductor: Conductor | None = None
+        self._began = time.monotonic()
+        self._ended_before = 0
+        self._shown: set[tuple[str, int]] = set()
+        self._last_line = 0.0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def say(self, text: str) -> None:
+        """One line about the search as a whole."""
+        print(redact(text), file=self._stream, flush=True)
+
+    def start(self, conductor: Conductor) -> None:
+        """Begin to show trials."""
+        self._conductor = conductor
+        self._began = time.monotonic()
+        self._ended_before = ended(conductor.journals[SEARCH])
+        for study, journal in conductor.journals.items():
+            self._shown |= {(study, t.number) for t in journal.trials() if t.state.is_finished()}
+        target = self._draw if self._live else self._print_lines
+        self._thread = threading.Thread(target=target, daemon=True, name="progress")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Show the last state and end."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(5)
+
+    def _draw(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(file=self._stream), refresh_per_second=4, transient=False) as live:
+            while not self._stop.wait(REFRESH_S):
+                live.update(self._table())
+            live.update(self._table())
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        assert self._conductor is not None
+        table = Table(title=f"{self._plan.name}: {self.summary()}", title_justify="left", expand=False)
+        for heading in ("trial", "state", "evaluation", self._plan.task.metric, "seconds", "parameters"):
+            table.add_column(heading, overflow="fold")
+        journal = self._conductor.journals[SEARCH]
+        running = [(BASELINES, t) for t in self._conductor.journals[BASELINES].running()]
+        running += [(SEARCH, t) for t in journal.running()]
+        latest = [(SEARCH, t) for t in journal.trials()[-12:] if t.state.is_finished()]
+        for study, trial in [*latest[-6:], *running]:
+            steps = decisions(trial)
+            last = steps[max(steps)] if steps else None
+            asked = trial.user_attrs["asked"]
+            table.add_row(
+                asked["label"] if study == BASELINES else str(trial.number),
+                state_name(trial),
+                str(max(steps)) if steps else "",
+                f"{last['value']:.4f}" if last else "",
+                f"{last['seconds']:.0f}" if last else "",
+                ", ".join(f"{k.rpartition('.')[2]}={shown(v)}" for k, v in asked["parameters"].items()),
+            )
+        return table
+
+    def _print_lines(self) -> None:
+        while not self._stop.wait(REFRESH_S):
+            self._print_new()
+        self._print_new()
+
+    def _print_new(self) -> None:
+        assert self._conductor is not None
+        for study, journal in self._conductor.journals.items():
+            for trial in journal.trials():
+                if trial.state.is_finished() and (study, trial.number) not in self._shown:
+                    self._shown.add((study, trial.number))
+                    outcome = trial.user_attrs["outcome"]
+                    label = trial.user_attrs["asked"].get("label")
+                    name = f"baseline {label}" if study == BASELINES else f"trial {trial.number}"
+                    value = f" {self._plan.task.metric} {outcome['values'][0]:.4f}" if outcome["values"] else ""
+                    reason = f" ({outcome['reason']})" if outcome["reason"] else ""
+                    self.say(f"{name} {outcome['state']}{value}{reason} | {self.summary()}")
+                    self._last_line = time.monotonic()
+        if time.monotonic() - self._last_line > LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            self.say(self.summary())
+
+    def summary(self) -> str:
+        """Trials by state, best so far, rate, time left; one line."""
+        assert self._conductor is not None
+        journal = self._conductor.journals[SEARCH]
+        counts = journal.counts()
+        done, wanted = counts["complete"] + counts["pruned"], self._plan.budget.trials
+        parts = [f"{done}/{wanted} trials"]
+        parts += [f"{counts[state]} {state}" for state in ("pruned", "failed", "running") if counts[state]]
+        if self._conductor.waiting is not None:
+            parts.append(self._conductor.waiting)
+        best = best_so_far(journal)
+        if best is not None:
+            parts.append(f"best {self._plan.task.metric} {best[1]:.4f} (trial {best[0]})")
+        here, elapsed = ended(journal) - self._ended_before, time.monotonic() - self._began
+        left = self._conductor.seconds_left()
+        if here:
+            parts.append(f"{elapsed / here:.1f} s a trial")
+            left = (wanted - done) * elapsed / here if left is None else left
+        if left is not None:
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+
+def ended(journal: Journal) -> int:
+    """Trials that came to a result or were pruned."""
+    counts = journal.counts()
+    return counts["complete"] + counts["pruned"]
+
+
+def best_so_far(journal: Journal) -> tuple[int, float] | None:
+    """Number and first objective of the best complete trial."""
+    complete = [(t.values[0], t.number) for t in journal.trials() if state_name(t) == "complete"]
+    if not complete:
+        return None
+    sign = 1 if journal.directions[0].maximize else -1
+    value, number = max(complete, key=lambda pair: (sign * pair[0], -pair[1]))
+    return number, value
+
+
+def shown(value: object) -> str:
+    """A parameter's value, short.
+
+    >>> shown(0.000123456), shown(3), shown("full")
+    ('0.000123', '3', 'full')
+    """
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(12), duration(600), duration(7300)
+    ('12 s', '10 min', '2.0 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

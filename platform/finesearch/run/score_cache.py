@@ -1,0 +1,117 @@
+"""Final scores: checkpoints reloaded and scored once, kept so that test is never read a second time for the same
+one."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finesearch.plan import Plan
+from finesearch.report import percentile_interval, resampled_means, resampled_scores, resampled_sums
+from finesearch.storage.atomic_files import replace_synced, storage_errors
+
+if TYPE_CHECKING:
+    from finesearch.tasks import Task
+
+
+@dataclass(frozen=True)
+class Score:
+    """One checkpoint or baseline on validation and test; lists have one entry an example of test.
+
+    ``validation`` is with the plan's own generation settings. Where others were to be chosen from, ``choices`` is that
+    part of the plan, ``generation`` what was chosen, ``chosen_validation`` the metric with it; test is scored with it.
+    """
+
+    name: str
+    checkpoint: str | None
+    validation: dict[str, float]
+    test: dict[str, float]
+    predictions: list[Any]
+    references: list[Any]
+    error: str | None = None
+    choices: dict[str, Any] | None = None
+    generation: dict[str, Any] | None = None
+    chosen_validation: float | None = None
+
+
+class ScoreBook:
+    """Scores by name, one JSON file each below ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, name: str, checkpoint: str | None, choices: dict[str, Any] | None) -> Score | None:
+        """What was scored before for this very checkpoint, with generation settings from the same choices."""
+        path = self._folder / f"{name}.json"
+        if not path.exists():
+            return None
+        score = Score(**json.loads(path.read_text(encoding="utf-8")))
+        return score if (score.checkpoint, score.choices) == (checkpoint, choices) else None
+
+    def put(self, score: Score) -> None:
+        """Keep a score; written whole or not at all. One with an error is not kept, so that it is tried again."""
+        if score.error is not None:
+            return
+        with storage_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            replace_synced(self._folder / f"{score.name}.json", json.dumps(score.__dict__).encode())
+
+
+class Intervals:
+    """95 % bootstrap intervals of the plan's metric on test; each system is resampled once, all on the same
+    examples."""
+
+    def __init__(self, plan: Plan, task: Task) -> None:
+        self._seed, self._goal, self._name, self._task = (
+            plan.search.seed,
+            plan.objectives[0].goal,
+            plan.task.metric,
+            task,
+        )
+        self._samples: dict[str, NDArray[np.float64]] = {}
+
+    def of(self, score: Score) -> tuple[float, float] | None:
+        """Interval of one system's metric; None where it has none, as perplexity of a fixed reply."""
+        if math.isnan(score.test.get(self._name, 0.0)):
+            return None
+        return percentile_interval(self._resampled(score))
+
+    def of_gain(self, score: Score, baseline: Score) -> tuple[float, float] | None:
+        """Interval of what a system gains over another; positive is better, whichever way the goal points."""
+        if not (self.of(score) and self.of(baseline)):
+            return None
+        gain = self._resampled(score) - self._resampled(baseline)
+        return percentile_interval(gain if self._goal == "max" else -gain)
+
+    def _resampled(self, score: Score) -> NDArray[np.float64]:
+        if score.name not in self._samples:
+            values = self._task.example_scores(self._name, score.predictions, score.references)
+            if values is not None:
+                self._samples[score.name] = resampled_means(values, self._seed)
+            elif (sums := self._task.statistics(self._name, score.predictions, score.references)) is not None:
+                self._samples[score.name] = sums.score(resampled_sums(sums.counts, self._seed))
+            else:
+                metric = self._task.metric(self._name)
+                self._samples[score.name] = resampled_scores(metric, score.predictions, score.references, self._seed)
+        return self._samples[score.name]
+
+
+def mismatch(plan: Plan, said: float, score: Score, decisions: int, scale: float = 1.0) -> str | None:
+    """Why a reloaded checkpoint is not ranked: it scores other than its trial said, by more than rounding can do.
+
+    One of the answers that the metric counts may fall on the other side where two classes are nearly equal; two may
+    not. scale: how far one answer of one can move the metric (100 where it goes to 100).
+    """
+    now = score.validation.get(plan.task.metric)
+    if now is not None and abs(now - said) <= scale * (1.5 / max(1, decisions) + 1e-3):
+        return None
+    return (
+        f"the reloaded checkpoint scores {plan.task.metric} {now} on validation, its trial reported {said}; it is not "
+        "ranked. The checkpoint does not hold what was trained, or evaluation is not repeatable on this hardware."
+    )

@@ -1,0 +1,1 @@
+"""Durable files and folders, locks of a run, and object stores."""

@@ -1,0 +1,64 @@
+"""Folders of this machine that are nobody's results: a run's working state, caches, scratch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+NODE_CACHE = "~cache"
+"""Stands at the start of a path for the cache folder of whichever machine reads it."""
+
+
+def cache_home() -> Path:
+    """What may be deleted at any time: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "finesearch")
+
+
+def state_home() -> Path:
+    """What is kept until the run is over: below ``$XDG_STATE_HOME``, or ``~/.local/state``."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state", "finesearch")
+
+
+def keyed(name: str, place: str) -> str:
+    """A folder name for what belongs to run ``name`` in ``place``, and to no run of that name elsewhere.
+
+    >>> keyed("sst2", "s3://bucket/runs/sst2")
+    'sst2-6759ae1214'
+    """
+    return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:10]}"
+
+
+def on_this_node(path: str) -> Path:
+    """A path that was made on another machine, with :data:`NODE_CACHE` replaced by this one's.
+
+    >>> on_this_node("/mnt/shared/runs").as_posix()
+    '/mnt/shared/runs'
+    """
+    head, _, rest = path.partition("/")
+    return cache_home() / rest if head == NODE_CACHE else Path(path)
+
+
+UPLOADED = "working_dir_files"
+"""The folder below which Ray unpacks the ``--working-dir`` of a job, and out of which it deletes it again."""
+
+
+def is_uploaded(folder: Path) -> bool:
+    """Whether a folder is a job's own copy of the directory that it was submitted from.
+
+    >>> is_uploaded(Path("/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_1"))
+    True
+    >>> is_uploaded(Path("/home/ada/project"))
+    False
+    """
+    return UPLOADED in folder.parts
+
+
+def results_home() -> Path:
+    """What relative result folders are relative to: the working directory.
+
+    In a job that brought its working directory along, ``~/finesearch`` of the node that runs it: what is written into
+    the copy goes when Ray clears it away, and the next submission of the same search would not find it.
+    """
+    here = Path.cwd()
+    return Path.home() / "finesearch" if is_uploaded(here) else here

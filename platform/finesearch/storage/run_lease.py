@@ -1,0 +1,122 @@
+"""One driver a run where storage is an object store: it keeps no locks, so drivers show themselves by objects.
+
+Each driver writes ``drivers/ID`` and writes it again every ``RENEW_S``. Whoever starts writes its own first and looks
+then, so that of two that start together at least one sees the other. Ages are differences between the store's own times
+of writing: clocks of machines are never compared. What is not renewed for ``EXPIRES_S`` is dead.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+from finesearch.errors import FinesearchError, RunConflictError, StorageError
+from finesearch.storage.object_store import Place
+from finesearch.storage.run_lock import describe, identity
+
+RENEW_S, EXPIRES_S, LOOK_EVERY_S = 15.0, 60.0, 1.0
+
+
+class RunLease:
+    """Held while a driver of this machine works on the run at ``run``.
+
+    Args:
+        run: the run's place.
+        home: what names the working folder that this driver holds a lock on: leases of the same home are of drivers
+            that are dead, since they would hold that lock.
+        say: told once when there is something to wait for.
+
+    Raises:
+        RunConflictError: another driver shows itself; the message names host, process and since when.
+        StorageError: the store refuses or does not answer.
+    """
+
+    def __init__(self, run: Place, home: str, say: Callable[[str], None] = lambda _: None) -> None:
+        self._run, self._drivers, self._home, self._name = run, run.child("drivers"), home, uuid.uuid4().hex
+        self._since = time.time()
+        self._ended = threading.Event()
+        self.on_lost: Callable[[FinesearchError], None] = lambda _: None
+        self._take(say)
+        self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
+        self._thread.start()
+
+    def release(self) -> None:
+        """Let another driver in."""
+        self._ended.set()
+        self._thread.join(5.0)
+        with suppress(StorageError):  # it expires by itself
+            self._drivers.delete_file(self._name)
+
+    def _take(self, say: Callable[[str], None]) -> None:
+        first: dict[str, float] | None = None
+        began = time.monotonic()
+        while True:
+            self._show()
+            others = self._others()
+            if not others:
+                return
+            if first is None:
+                first = others
+                who = describe(self._drivers.read(next(iter(others))) or b"")
+                say(f"{self._run.shown}: {who} was at work on it; seeing for {EXPIRES_S:g} s whether it still is")
+            renewed = [name for name, at in others.items() if first.get(name) != at]
+            if renewed or time.monotonic() - began > 2 * EXPIRES_S:
+                holder = describe(self._drivers.read((renewed or list(others))[0]) or b"")
+                with suppress(StorageError):
+                    self._drivers.delete_file(self._name)
+                raise RunConflictError(
+                    f"{self._run.shown}: another driver is working on this run: {holder}. Wait for it or end it "
+                    "first, or search under another name with --name."
+                )
+            time.sleep(LOOK_EVERY_S)
+
+    def _others(self) -> dict[str, float]:
+        """Drivers that may be alive, and when they last showed themselves; those that cannot be are cleared away."""
+        shown = self._drivers.files()
+        now = shown.pop(self._name, None)
+        if now is None:  # cleared away by another driver, which took us for dead
+            return shown
+        alive = {}
+        for name, at in shown.items():
+            said = self._drivers.read(name)
+            if said is None:
+                continue
+            if now - at > EXPIRES_S or json.loads(said).get("home") == self._home:
+                self._drivers.delete_file(name)
+            else:
+                alive[name] = at
+        return alive
+
+    def _show(self) -> None:
+        told = {**identity(self._since), "home": self._home}
+        self._drivers.write(self._name, json.dumps(told).encode())
+
+    def _renew(self) -> None:
+        while not self._ended.wait(RENEW_S):
+            try:
+                shown = self._drivers.files()
+                if self._name not in shown and shown:
+                    holder = describe(self._drivers.read(next(iter(shown))) or b"")
+                    self.on_lost(
+                        StorageError(
+                            f"{self._run.shown}: this driver could not be seen for {EXPIRES_S:g} s, and another has "
+                            f"taken the run over: {holder}. This one has ended; nothing is lost."
+                        )
+                    )
+                    return
+                self._show()
+            except StorageError:
+                continue  # tried again; what cannot be kept ends the search elsewhere
+
+    def __enter__(self) -> RunLease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

@@ -1,0 +1,90 @@
+"""Regression: a number for a text, or for a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from finesearch.errors import DataError
+from finesearch.tasks.classification.regression_metrics import REGRESSION, as_number, read_numbers
+from finesearch.tasks.classification.text_classification import TextClassification
+from finesearch.tasks.raw_splits import SPLITS, RawSplits
+from finesearch.tasks.task import Facts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TextRegression(TextClassification):
+    """The label column holds numbers, of any scale. Predictions and references are numbers in float32's precision."""
+
+    label_type: ClassVar[type] = np.float32
+
+    @property
+    def stratify_column(self) -> str | None:
+        """None: numbers have no shares."""
+        return None
+
+    def read(self, splits: RawSplits) -> Facts:
+        """Check texts and numbers of every split.
+
+        Raises:
+            DataError: a text or number that is missing, NaN or of the wrong type; a split with one number only.
+        """
+        column = self.plan.columns["label"]
+        notes = self._read_texts(splits)
+        for split, origin in splits.origins.items():
+            if hasattr(splits[split].features[column], "names"):
+                raise DataError(
+                    f"{origin}: the label column {column!r} holds the names of classes, expected numbers, since"
+                    " `task.form` is regression.\n  Set `task.form: single-label`, or name a column of numbers."
+                )
+            values = read_numbers(splits.table(split).column(column), column, origin)
+            if len(set(values)) < 2:
+                raise DataError(
+                    f"{origin}: every one of the {len(values)} {split} rows has {values[0]:g} in column {column!r},"
+                    " expected numbers that differ: no correlation can be computed.\n  Name a split that has labels."
+                )
+        return Facts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
+
+    def model_settings(self, facts: Facts) -> dict[str, Any]:
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
+        return [float(np.float32(as_number(value))) for value in rows[self.plan.columns["label"]]]
+
+    def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
+        """Mean squared error over the batch's examples, in float32; ``label_smoothing`` does nothing."""
+        from torch.nn.functional import mse_loss
+
+        return mse_loss(outputs.logits.float().squeeze(-1), batch["labels"])
+
+    def class_weights(self, labels: Sequence[Any], facts: Facts) -> list[float] | None:
+        return None
+
+    def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """Mean squared difference of the two passes."""
+        difference: Tensor = one.logits.float() - other.logits.float()
+        return difference.square().mean()
+
+    def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
+        numbers: list[float] = outputs.logits.float().squeeze(-1).tolist()
+        return numbers
+
+    def references(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        return [float(row["labels"]) for row in rows]
+
+    def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+        return {name: metric(predictions, references) for name, metric in REGRESSION.items()}
+
+    def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
+        return REGRESSION[name]
+
+    def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
+        return None
+
+    def majority(self, references: Sequence[Any], n: int) -> list[Any]:
+        """The mean of ``references``, ``n`` times."""
+        return [float(np.mean(references))] * n

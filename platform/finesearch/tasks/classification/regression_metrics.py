@@ -1,0 +1,74 @@
+"""Columns of numbers, and how well one list of numbers follows another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from finesearch.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from finesearch.tasks.raw_splits import Origin
+
+
+def as_number(value: Any) -> float:
+    """One cell as a number, NaN where it is none; CSV files hold numbers as text.
+
+    >>> as_number("2.5"), as_number(3), as_number("high")
+    (2.5, 3.0, nan)
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def read_numbers(column: pa.ChunkedArray, name: str, origin: Origin) -> list[float]:
+    """The number of every row.
+
+    Raises:
+        DataError: a row without a number, with text that is none, with NaN or an infinite one.
+    """
+    numbers = []
+    for row, value in enumerate(column.to_pylist()):
+        number = math.nan if isinstance(value, bool) else as_number(value)
+        if not math.isfinite(number):
+            raise DataError(
+                f"{origin.where(row)}: {'nothing' if value is None else repr(value)} in column {name!r}, expected a"
+                " finite number, since `task.form` is regression.\n  Correct the row or remove it; for names set"
+                " `task.form: single-label`."
+            )
+        numbers.append(number)
+    return numbers
+
+
+def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:
+    """Pearson's correlation of two lists (n,); 0 where one side is constant, which follows nothing.
+
+    >>> round(pearson([1.0, 2.0, 4.0], [2.0, 4.0, 8.0]), 6), pearson([1.0, 1.0], [1.0, 2.0])
+    (1.0, 0.0)
+    """
+    from scipy.stats import pearsonr
+
+    return 0.0 if _is_constant(predictions, references) else float(pearsonr(predictions, references).statistic)
+
+
+def spearman(predictions: Sequence[float], references: Sequence[float]) -> float:
+    """Spearman's correlation of ranks of two lists (n,); 0 where one side is constant.
+
+    >>> round(spearman([1.0, 2.0, 9.0], [1.0, 4.0, 5.0]), 6)
+    1.0
+    """
+    from scipy.stats import spearmanr
+
+    return 0.0 if _is_constant(predictions, references) else float(spearmanr(predictions, references).statistic)
+
+
+REGRESSION = {"pearson": pearson, "spearman": spearman}
+
+
+def _is_constant(*lists: Sequence[float]) -> bool:
+    return any(min(values) == max(values) for values in lists)

@@ -1,0 +1,143 @@
+"""Text classification: one class for a sentence or for a pair of sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from finesearch.errors import DataError
+from finesearch.tasks.classification.classification_metrics import CLASSIFICATION, classification_scores
+from finesearch.tasks.classification.label_column import label_name, ordered_names, read_labels, refuse_unknown
+from finesearch.tasks.classification.single_label import SingleLabel
+from finesearch.tasks.encoding.array_columns import table
+from finesearch.tasks.encoding.padding import MULTIPLE, pad_rows
+from finesearch.tasks.encoding.text_columns import count_blank, read_texts
+from finesearch.tasks.raw_splits import SPLITS, Origin, RawSplits
+from finesearch.tasks.task import Facts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import Tensor
+
+# From this many rows on, more classes than half of the rows means that some other column was given as the label.
+SUSPICIOUS_ROWS = 50
+
+
+class TextClassification(SingleLabel):
+    """Columns: ``text``, ``label`` and, for pairs, ``text_pair``. Predictions and references are class numbers."""
+
+    kind: ClassVar[str] = "text-classification"
+    version: ClassVar[int] = 1
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    label_type: ClassVar[type] = np.int64
+    """Of the tensor ``labels`` in a batch."""
+
+    @property
+    def stratify_column(self) -> str | None:
+        return self.plan.columns["label"]
+
+    @property
+    def identity_columns(self) -> tuple[str, ...]:
+        return tuple(self.plan.columns[role] for role in ("text", "text_pair") if role in self.plan.columns)
+
+    def read(self, splits: RawSplits) -> Facts:
+        """Check texts and labels of every split; the classes are those of train.
+
+        Raises:
+            DataError: a text or label that is missing or of the wrong type, a label that train lacks, a single class.
+        """
+        label = self.plan.columns["label"]
+        notes = self._read_texts(splits)
+        labels: dict[str, pa.ChunkedArray] = {}
+        for split in SPLITS:
+            column, feature = splits.table(split).column(label), splits[split].features[label]
+            labels[split] = read_labels(column, feature, label, splits.origins[split])
+        shown = ordered_names(set(labels["train"].unique().to_pylist()))
+        self._refuse_odd_classes(shown, len(splits.train), splits.origins["train"])
+        for split in ("validation", "test"):
+            refuse_unknown(labels[split], shown, label, splits.origins[split], split)
+        # A declared ClassLabel keeps its numbering, and its classes without a row, so that ids agree with the source.
+        declared = getattr(splits.train.features[label], "names", None)
+        names = tuple(declared) if declared else shown
+        rows = {split: len(splits[split]) for split in SPLITS}
+        return Facts(kind=self.kind, label_names=names, rows=rows, notes=tuple(notes))
+
+    def _read_texts(self, splits: RawSplits) -> list[str]:
+        """Look at every text; what a reader of the report must know about them."""
+        notes: list[str] = []
+        for split in SPLITS:
+            table, origin = splits.table(split), splits.origins[split]
+            for name in self.identity_columns:
+                blank = count_blank(read_texts(table.column(name), name, origin))
+                if blank:
+                    notes.append(f"{blank} of {len(table)} {split} rows have an empty {name!r}; they are kept.")
+        return notes
+
+    def model_settings(self, facts: Facts) -> dict[str, Any]:
+        """``num_labels``, the names both ways, and the loss that ``transformers`` would pick by itself."""
+        return {**facts.label_settings, "problem_type": "single_label_classification"}
+
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+        """``input_ids`` and, where the tokeniser has them, ``token_type_ids``: (t,) each, t <= max_length; ``labels``.
+
+        Rows without a label column, as in prediction, get no ``labels``.
+        """
+        texts = [list(rows[name]) for name in self.identity_columns]
+        tokens = tokenizer(*texts, truncation=True, max_length=self.plan.max_length, return_attention_mask=False)
+        encoded = {name: list(tokens[name]) for name in ("input_ids", "token_type_ids") if name in tokens}
+        if self.plan.columns["label"] in rows:
+            encoded["labels"] = self._targets(rows, facts)
+        return encoded
+
+    def _targets(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
+        """What token rows hold as ``labels``."""
+        return self.answers(rows, facts)
+
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
+        number = {name: i for i, name in enumerate(facts.label_names)}
+        return [number[label_name(value)] for value in rows[self.plan.columns["label"]]]
+
+    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
+        """``input_ids``, ``attention_mask``[, ``token_type_ids``] int64 (B, T); ``labels`` int64 (B,) if any."""
+        import torch
+
+        batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
+        if "labels" in rows[0]:
+            batch["labels"] = torch.from_numpy(table(rows, "labels", self.label_type))
+        return batch
+
+    def references(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        return [int(row["labels"]) for row in rows]
+
+    def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+        return classification_scores(predictions, references)
+
+    def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
+        return CLASSIFICATION[name]
+
+    def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
+        if name != "accuracy":
+            return None
+        return [float(given == true) for given, true in zip(predictions, references, strict=True)]
+
+    def majority(self, references: Sequence[Any], n: int) -> list[Any]:
+        """The class that stands most often in ``references``, the lowest number among equals, ``n`` times."""
+        counts = Counter(references)
+        return [min(counts, key=lambda number: (-counts[number], number))] * n
+
+    def _refuse_odd_classes(self, names: tuple[str, ...], rows: int, origin: Origin) -> None:
+        column = self.plan.columns["label"]
+        if len(names) < 2:
+            raise DataError(
+                f"{origin}: every one of the {rows} train rows has the label {names[0]!r} in column {column!r},"
+                " expected at least two classes.\n  Point `columns.label` at another column, or add other rows."
+            )
+        if rows >= SUSPICIOUS_ROWS and len(names) > rows // 2:
+            raise DataError(
+                f"{origin}: the label column {column!r} has {len(names)} different values in {rows} train rows,"
+                f" expected a few classes with many rows each (first values: {', '.join(map(repr, names[:3]))}).\n"
+                "  Point `columns.label` at the column with the classes."
+            )

@@ -1,0 +1,93 @@
+"""Rows of different lengths to one block, in numpy, with a single hand-over to torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finesearch.errors import ModelError
+from finesearch.tasks.encoding.array_columns import flat
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Matrix kernels of GPUs work on multiples of 8: rounding up to one costs them nothing.
+MULTIPLE = 8
+
+
+def padded_width(longest: int, limit: int, multiple: int = MULTIPLE) -> int:
+    """``longest`` rounded up to the multiple, but not above ``limit``: the model may have no positions beyond it.
+
+    >>> padded_width(19, limit=128), padded_width(99, limit=100), padded_width(64, limit=64)
+    (24, 100, 64)
+    """
+    return max(longest, min(-(-longest // multiple) * multiple, limit))
+
+
+def pad_token_id(tokenizer: Any) -> int:
+    """The id that fills a row up; tokenisers of decoders often have no padding token, their end token serves as well.
+
+    Raises:
+        ModelError: the tokeniser has neither.
+    """
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token_id is not None:
+            return int(token_id)
+    name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+    raise ModelError(
+        f"{name}: the tokeniser has neither a padding token nor an end token, expected one to pad batches with.\n"
+        "  Set `pad_token` in the model folder's tokenizer_config.json."
+    )
+
+
+def pad_rows(
+    rows: Sequence[Mapping[str, Any]], tokenizer: Any, limit: int, multiple: int = MULTIPLE, side: str | None = None
+) -> dict[str, Tensor]:
+    """``input_ids``, ``attention_mask`` and, where the rows have them, ``token_type_ids``: int64 (B, T) each.
+
+    rows: token rows; each column an int sequence (t,), t >= 1.
+    limit: the plan's max_length; multiple: see ``padded_width``. side: of the padding, where not the tokenizer's own.
+
+    The three are slices of one block, so that one allocation and one ``torch.from_numpy`` serve a batch.
+    """
+    import torch
+
+    ids, lengths = flat(rows, "input_ids")
+    width = padded_width(int(lengths.max()), limit, multiple)
+    positions = np.arange(width)
+    if (side or getattr(tokenizer, "padding_side", "right")) == "left":
+        real = positions >= (width - lengths)[:, None]
+    else:
+        real = positions < lengths[:, None]
+    has_types = "token_type_ids" in rows[0]
+    block = np.zeros((3 if has_types else 2, len(rows), width), dtype=np.int64)
+    block[0] = pad_token_id(tokenizer)
+    block[0][real] = ids
+    block[1] = real
+    if has_types:
+        block[2][real] = flat(rows, "token_type_ids")[0]
+    tensors = torch.from_numpy(block)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return {name: tensors[i] for i, name in enumerate(names[: len(block)])}
+
+
+def pad_labels(rows: Sequence[Mapping[str, Any]], name: str, attention_mask: Tensor, fill: int) -> Tensor:
+    """Column ``name``, a number a token, int64 (B, T), where the mask has tokens; ``fill`` where it has padding."""
+    import torch
+
+    padded = torch.full(attention_mask.shape, fill, dtype=torch.int64)
+    padded[attention_mask.bool()] = torch.from_numpy(flat(rows, name)[0].astype(np.int64))
+    return padded
+
+
+def pad_lists(rows: Sequence[Mapping[str, Any]], name: str, fill: int, limit: int, multiple: int = MULTIPLE) -> Tensor:
+    """Column ``name``, a list of numbers a row, to int64 (B, T), ``fill`` behind each; T as ``padded_width`` says."""
+    import torch
+
+    values, lengths = flat(rows, name)
+    width = padded_width(int(lengths.max()), limit, multiple)
+    block = np.full((len(rows), width), fill, dtype=np.int64)
+    block[np.arange(width) < lengths[:, None]] = values
+    return torch.from_numpy(block)

@@ -1,0 +1,1 @@
+"""Tasks that find spans in a text: named entities, question answering."""

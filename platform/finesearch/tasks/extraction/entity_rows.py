@@ -1,0 +1,134 @@
+"""The rows of named entities, whichever of the two ways they are written in: checked, then as texts, words and spans.
+
+    tokens, tags     a list of tokens and a list of BIO tags          spans count tokens
+    text, spans      a text and a list of {start, end, label}         spans count characters
+
+Whichever it is, a span is [start, end) and a label.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finesearch.errors import DataError
+from finesearch.tasks.encoding.bio_tags import Span, is_tag, spans_of_tags, words_of
+from finesearch.tasks.encoding.list_columns import read_span, refuse, require_lists
+from finesearch.tasks.encoding.text_columns import read_texts
+
+if TYPE_CHECKING:
+    from finesearch.tasks.raw_splits import Origin, RawSplits
+
+Rows = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Words:
+    """One text and [start, end) of its words in characters; ``units`` is the same in what its spans count."""
+
+    text: str
+    words: list[tuple[int, int]]
+    units: list[tuple[int, int]]
+
+
+def words_of_rows(rows: Rows, columns: Mapping[str, str]) -> list[Words]:
+    """The words of some rows; tokens that were split beforehand are joined by spaces."""
+    if "text" in columns:
+        return [Words(text, found := words_of(text), found) for text in rows[columns["text"]]]
+    return [_joined(tokens) for tokens in rows[columns["tokens"]]]
+
+
+def spans_of_rows(rows: Rows, columns: Mapping[str, str]) -> list[list[Span]]:
+    """The true spans of some rows that have been checked, in their order."""
+    if "text" in columns:
+        return [
+            sorted([span["start"], span["end"], str(span["label"])] for span in spans)
+            for spans in rows[columns["spans"]]
+        ]
+    return [spans_of_tags(tags) for tags in rows[columns["tags"]]]
+
+
+def check_rows(splits: RawSplits, split: str, columns: Mapping[str, str]) -> list[list[Span]]:
+    """The true spans of a split.
+
+    Raises:
+        DataError: a row whose tokens and tags differ in number, a tag that is not BIO, a span outside its text, empty
+            or overlapping, a row without words; by file and row.
+    """
+    table, origin, rows = splits.table(split), splits.origins[split], splits.plain_rows(split)
+    if "text" in columns:
+        read_texts(table.column(columns["text"]), columns["text"], origin)
+        require_lists(table.column(columns["spans"]), columns["spans"], origin, "lists of {start, end, label}")
+        for row, (text, spans) in enumerate(zip(rows[columns["text"]], rows[columns["spans"]], strict=True)):
+            _check_text(text, spans, columns, origin, row)
+    else:
+        require_lists(table.column(columns["tokens"]), columns["tokens"], origin, "lists of strings")
+        require_lists(table.column(columns["tags"]), columns["tags"], origin, "lists of BIO tags")
+        for row, (tokens, tags) in enumerate(zip(rows[columns["tokens"]], rows[columns["tags"]], strict=True)):
+            _check_tokens(tokens, tags, columns, origin, row)
+    return spans_of_rows(rows, columns)
+
+
+def refuse_unknown_labels(spans: Sequence[Sequence[Span]], known: Sequence[str], origin: Origin, split: str) -> None:
+    """Stop at a label of validation or test that train never shows.
+
+    Raises:
+        DataError: naming the label and the first row that has it.
+    """
+    for row, found in enumerate(spans):
+        for _, _, label in found:
+            if label not in known:
+                close = difflib.get_close_matches(str(label), known, n=1)
+                hint = f"Did you mean {close[0]!r}? " if close else ""
+                raise DataError(
+                    f"{origin.where(row)}: the {split} split has an entity {label!r}, which no row of train has.\n"
+                    f"  {hint}Entities of train: {', '.join(map(repr, known))}. Correct the label, add such rows to"
+                    " train or remove these."
+                )
+
+
+def _joined(tokens: Sequence[str]) -> Words:
+    words, start = [], 0
+    for token in tokens:
+        words.append((start, start + len(token)))
+        start += len(token) + 1
+    return Words(" ".join(tokens), words, [(number, number + 1) for number in range(len(tokens))])
+
+
+def _check_tokens(tokens: list[Any], tags: list[Any], columns: Mapping[str, str], origin: Origin, row: int) -> None:
+    if not tokens:
+        refuse(origin, row, columns["tokens"], "holds no token", "Remove such rows.")
+    for token in tokens:
+        if not isinstance(token, str):
+            refuse(origin, row, columns["tokens"], f"holds the token {token!r}", "Expected a string each.")
+    if len(tokens) != len(tags):
+        what = f"holds {len(tags)} tags for {len(tokens)} tokens of {columns['tokens']!r}"
+        refuse(origin, row, columns["tags"], what, "Expected one tag a token, 'O' where there is no entity.")
+    for tag in tags:
+        if not is_tag(tag):
+            number = isinstance(tag, int)
+            advice = (
+                "Write tags as text, or load the data set with its ClassLabel feature, which names the numbers."
+                if number
+                else "Expected 'O', 'B-label' for the first token of an entity and 'I-label' for the ones behind it."
+            )
+            refuse(origin, row, columns["tags"], f"holds the tag {tag!r}, which is not BIO", advice)
+
+
+def _check_text(text: str, spans: list[Any], columns: Mapping[str, str], origin: Origin, row: int) -> None:
+    if not words_of(text):
+        refuse(origin, row, columns["text"], "holds a text without words", "Remove such rows.")
+    name, seen = columns["spans"], []
+    for span in spans:
+        if not (isinstance(span, dict) and {"start", "end", "label"} <= span.keys()):
+            refuse(origin, row, name, f"holds {span!r}", "Expected {start, end, label} for each span.")
+        if not isinstance(span["label"], str) or not span["label"]:
+            refuse(origin, row, name, f"holds the label {span['label']!r}", "Expected the label's name.")
+        seen.append(read_span((span["start"], span["end"]), origin, row, name, len(text), "characters"))
+    seen.sort()
+    for (start, end), (later, last) in zip(seen, seen[1:], strict=False):
+        if later < end:
+            what = f"holds the spans [{start}, {end}) and [{later}, {last}), which overlap"
+            refuse(origin, row, name, what, "One tag a word holds no nested entities: keep one of the two.")

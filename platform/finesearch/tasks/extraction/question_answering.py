@@ -1,0 +1,276 @@
+"""Extractive question answering: the part of a context that answers a question, or that none does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from finesearch.tasks.encoding.array_columns import table
+from finesearch.tasks.encoding.padding import MULTIPLE, pad_rows
+from finesearch.tasks.encoding.sliding_windows import cut_windows
+from finesearch.tasks.encoding.text_pairs import PairFrame, pair_frame
+from finesearch.tasks.extraction.answer_spans import best_spans, ranked_answer, span_in_window, trimmed
+from finesearch.tasks.extraction.squad_metrics import METRICS, best_over_answers, each_score, mean_score, null_threshold
+from finesearch.tasks.extraction.squad_rows import answers_of, check_rows, refuse_unanswered
+from finesearch.tasks.kl_divergence import symmetric_divergence
+from finesearch.tasks.raw_splits import SPLITS, RawSplits
+from finesearch.tasks.task import Facts, Task, UnfitRow
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A window with less of the context than this would be all overlap.
+LEAST_CONTEXT = 8
+NULL_THRESHOLD = "null_threshold"
+
+
+class QuestionAnswering(Task):
+    """Columns ``context``, ``question`` and ``answers`` of SQuAD; without any answer a question is unanswerable.
+
+    A context longer than ``max_length`` becomes several token rows, of which two neighbours share ``stride`` tokens. Of
+    several true answers the first is learned. A prediction is ``{"text", "null_margin", "n_best"}``: the best answer,
+    how much better "no answer" scores (a difference of logits), and the best answers with their scores. A reference is
+    the list of true answers.
+
+    Token row: ``input_ids`` [``token_type_ids``] (t,), ``labels`` (2,) first and last token of the answer, the null
+    token's place twice where the window has none, ``part`` (3,) null token, first token of the context, tokens of it,
+    ``starts`` ``ends`` (c,) of those in characters, ``window``, and in an example's first row ``context`` and
+    ``reference``.
+    """
+
+    kind: ClassVar[str] = "question-answering"
+    version: ClassVar[int] = 1
+    auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    may_refuse_rows: ClassVar[bool] = True
+
+    @property
+    def identity_columns(self) -> tuple[str, ...]:
+        return (self.plan.columns["context"], self.plan.columns["question"])
+
+    @property
+    def cut_columns(self) -> tuple[str, ...]:
+        # Not the question: two about one context are not independent.
+        return (self.plan.columns["context"],)
+
+    @property
+    def encoding_options(self) -> dict[str, Any]:
+        return {"stride": self.stride}
+
+    @property
+    def stride(self) -> int:
+        """Tokens of a context that two windows share: a third of ``max_length`` where the plan does not say."""
+        return self.plan.max_length // 3 if self.plan.stride is None else self.plan.stride
+
+    def read(self, splits: RawSplits) -> Facts:
+        """Check every row.
+
+        Raises:
+            DataError: see ``check_rows``; no answer in train at all.
+        """
+        notes = []
+        for split in SPLITS:
+            answered, unanswered = check_rows(splits, split, self.plan.columns)
+            if split == "train":
+                refuse_unanswered(splits.origins[split], answered, self.plan.columns["answers"])
+            if unanswered:
+                notes.append(f"{unanswered} of the {answered + unanswered} {split} questions have no answer.")
+        rows = {split: len(splits[split]) for split in SPLITS}
+        return Facts(kind=self.kind, rows=rows, notes=tuple(notes))
+
+    def model_settings(self, facts: Facts) -> dict[str, Any]:
+        """A start and an end."""
+        return {"num_labels": 2}
+
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+        """See the class; rows without answers, as in prediction, get no ``labels`` and no ``reference``.
+
+        Raises:
+            UnfitRow: a question that leaves no room for its context.
+        """
+        columns, frame = self.plan.columns, pair_frame(tokenizer)
+        questions = tokenizer(
+            [question.strip() for question in rows[columns["question"]]],
+            add_special_tokens=False,
+            return_attention_mask=False,
+            verbose=False,
+        )["input_ids"]
+        contexts = rows[columns["context"]]
+        tokens = tokenizer(
+            list(contexts),
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        answers = rows.get(columns["answers"])
+        encoded: dict[str, list[Any]] = {}
+        for row, (question, ids) in enumerate(zip(questions, tokens["input_ids"], strict=True)):
+            capacity = self._capacity(row, frame, len(question), len(ids))
+            offsets = trimmed(contexts[row], tokens["offset_mapping"][row])
+            for window, (start, end) in enumerate(cut_windows(range(len(ids)), len(ids), capacity, self.stride)):
+                made = _token_row(frame, question, ids[start:end], offsets[start:end])
+                made |= {"window": window, "context": "" if window else contexts[row]}
+                if answers is not None:
+                    texts, starts = answers_of(answers[row])
+                    made["labels"] = _span(made, texts, starts)
+                    made["reference"] = "" if window else json.dumps(texts, ensure_ascii=False)
+                for name, value in made.items():
+                    encoded.setdefault(name, []).append(value)
+        return encoded
+
+    def _capacity(self, row: int, frame: PairFrame, question: int, context: int) -> int:
+        """Tokens of the context that stand in one window beside a question of so many tokens.
+
+        Raises:
+            UnfitRow: there are too few.
+        """
+        capacity = self.plan.max_length - frame.size - question
+        limit = f"the question takes {question} tokens, and max_length {self.plan.max_length} leaves room for"
+        if capacity < min(LEAST_CONTEXT, context):
+            what = f"{limit} {max(0, capacity)} tokens of the context, expected at least {LEAST_CONTEXT}"
+            raise UnfitRow(row, what, "Raise `task.max_length`, or shorten the question.")
+        if context > capacity <= self.stride:
+            what = f"{limit} {capacity} tokens of the context, not more than the {self.stride} of the stride"
+            raise UnfitRow(row, what, "Raise `task.max_length`, or lower `task.stride`.")
+        return capacity
+
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[list[str]]:
+        return [answers_of(answer)[0] for answer in rows[self.plan.columns["answers"]]]
+
+    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
+        """``input_ids``, ``attention_mask``[, ``token_type_ids``] int64 (B, T); ``part`` (B, 3); ``labels`` (B, 2)."""
+        import torch
+
+        batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
+        # Where padding stands on the left, every place is as much further right.
+        shift = batch["attention_mask"].argmax(dim=1, keepdim=True)
+        for name in ("part", "labels"):
+            if name in rows[0]:
+                batch[name] = torch.from_numpy(table(rows, name))
+                batch[name][:, :2] += shift
+        return batch
+
+    def model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in batch.items() if name not in ("part", "labels")}
+
+    def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
+        """Mean of the cross-entropies of start and end, mean over the batch's token rows, in float32."""
+        from torch.nn.functional import cross_entropy
+
+        # Places of padding take no part, neither as answers nor in the smoothing.
+        padding = batch["attention_mask"] == 0
+        losses = []
+        for logits, target in zip((outputs.start_logits, outputs.end_logits), batch["labels"].T, strict=True):
+            scores = logits.float().masked_fill(padding, float("-inf"))
+            plain = cross_entropy(scores, target)
+            if label_smoothing:
+                likelihoods = scores.log_softmax(dim=-1).masked_fill(padding, 0.0)
+                even = -(likelihoods.sum(dim=-1) / (~padding).sum(dim=-1)).mean()
+                plain = (1 - label_smoothing) * plain + label_smoothing * even
+            losses.append(plain)
+        return (losses[0] + losses[1]) / 2
+
+    def weight(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of token rows."""
+        return int(batch["labels"].shape[0])
+
+    def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """Symmetric Kullback-Leibler divergence of starts and of ends, mean over both and the batch's token rows."""
+        padding = batch["attention_mask"] == 0
+        pairs = ((one.start_logits, other.start_logits), (one.end_logits, other.end_logits))
+        # Not -inf: times the likelihood 0 of such a place it would be NaN.
+        parts = [
+            symmetric_divergence(*(logits.float().masked_fill(padding, -1e4) for logits in pair)).mean()
+            for pair in pairs
+        ]
+        return (parts[0] + parts[1]) / 2
+
+    def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+        """``null``, the score of "no answer", and ``spans``: the best [score, first, last] in tokens of the context."""
+        starts, ends = (logits.detach().float().cpu().numpy() for logits in (outputs.start_logits, outputs.end_logits))
+        found = []
+        for start, end, (null, first, size) in zip(starts, ends, batch["part"].tolist(), strict=True):
+            part = slice(first, first + size)
+            spans = best_spans(start[part], end[part], int(self.plan.max_answer_length or size))
+            found.append({"null": float(start[null] + end[null]), "spans": spans})
+        return found
+
+    def combine(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], facts: Facts
+    ) -> list[dict[str, Any]]:
+        """The best answers over all windows; "no answer" scores what its least sure window says."""
+        found: list[dict[str, Any]] = []
+        for predicted, row in zip(predictions, rows, strict=True):
+            if row["window"] == 0:
+                found.append({"context": row["context"], "null": predicted["null"], "best": {}})
+            example = found[-1]
+            example["null"] = min(example["null"], predicted["null"])
+            for score, first, last in predicted["spans"]:
+                text = example["context"][int(row["starts"][first]) : int(row["ends"][last])]
+                if text:  # a piece may be white space alone
+                    example["best"][text] = max(score, example["best"].get(text, score))
+        return [ranked_answer(example["null"], example["best"]) for example in found]
+
+    def references(self, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+        return [json.loads(row["reference"]) for row in rows if row["window"] == 0]
+
+    def calibrate(
+        self, predictions: Sequence[Mapping[str, Any]], references: Sequence[Sequence[str]]
+    ) -> dict[str, float]:
+        """``null_threshold``: the margin above which no answer is given, the best for the plan's metric.
+
+        Empty where every question has an answer: then one is always given.
+        """
+        if all(references):
+            return {}
+        metric = self.plan.metric
+        pairs = list(zip(predictions, references, strict=True))
+        answered = [best_over_answers(metric, given["text"], true) for given, true in pairs]
+        unanswered = [best_over_answers(metric, "", true) for _, true in pairs]
+        margins = [given["null_margin"] for given in predictions]
+        return {NULL_THRESHOLD: null_threshold(margins, answered, unanswered)}
+
+    def decide(self, predictions: Sequence[Any], decision: Mapping[str, float]) -> list[dict[str, Any]]:
+        """No answer (an empty text) where "no answer" is better by more than the threshold."""
+        threshold = decision.get(NULL_THRESHOLD, float("inf"))
+        return [{**given, "text": ""} if given["null_margin"] > threshold else dict(given) for given in predictions]
+
+    def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+        return {name: mean_score(name, predictions, references) for name in METRICS}
+
+    def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
+        return lambda predictions, references: mean_score(name, predictions, references)
+
+    def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float]:
+        return each_score(name, predictions, references)
+
+    def perfect(self, references: Sequence[Any]) -> list[dict[str, Any]]:
+        return [{"text": next(iter(true), ""), "null_margin": 0.0, "n_best": []} for true in references]
+
+    def majority(self, references: Sequence[Any], n: int) -> list[dict[str, Any]]:
+        """No answer to any question: no answer of one context fits another."""
+        return [{"text": "", "null_margin": 0.0, "n_best": []} for _ in range(n)]
+
+
+def _token_row(
+    frame: PairFrame, question: list[int], ids: list[int], offsets: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    joined, types = frame.joined(question, ids)
+    first = len(frame.before) + len(question) + len(frame.between)
+    row: dict[str, Any] = {"input_ids": joined}
+    if types is not None:
+        row["token_type_ids"] = types
+    row["part"] = [frame.null % len(joined), first, len(ids)]
+    row["starts"], row["ends"] = [start for start, _ in offsets], [end for _, end in offsets]
+    return row
+
+
+def _span(row: Mapping[str, Any], texts: Sequence[str], starts: Sequence[int]) -> list[int]:
+    """First and last token of the first true answer, where the window has all of it; else the null token, twice."""
+    null, first, size = row["part"]
+    if texts and size:
+        place = span_in_window(texts[0], starts[0], row["starts"], row["ends"])
+        if place is not None:
+            return [first + place[0], first + place[1]]
+    return [null, null]

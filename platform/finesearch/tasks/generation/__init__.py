@@ -1,0 +1,1 @@
+"""Tasks whose answer is generated text: translation, summarization, dialogue."""

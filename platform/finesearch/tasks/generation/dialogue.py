@@ -1,0 +1,296 @@
+"""Dialogue: the assistant's turns of conversations, as the model's chat template writes them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from finesearch.errors import ModelError
+from finesearch.plan.sections.task_kinds import TASK_KINDS
+from finesearch.tasks.encoding.padding import MULTIPLE
+from finesearch.tasks.generation.chat_template import PLAIN, Turn, UnfitTemplate, render, written
+from finesearch.tasks.generation.dialogue_rows import check_rows, conversation, shortened
+from finesearch.tasks.generation.generation_task import IGNORED, GeneratedTask
+from finesearch.tasks.generation.rouge import example_f
+from finesearch.tasks.generation.translation_metrics import TOP, corpus_score, score_of_sums, sentence_counts
+from finesearch.tasks.raw_splits import SPLITS, RawSplits
+from finesearch.tasks.task import Facts, Statistics, UnfitRow
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MODELS_OWN = "auto"
+PERPLEXITY = "perplexity"
+# Conversations that are looked at when it is counted what is cut.
+COUNTED_AT_ONCE = 1024
+
+
+class Dialogue(GeneratedTask):
+    """Column: ``messages``, lists of {role, content}. References are the assistant's last turns.
+
+    Every turn of the assistant is learned, and counts in the perplexity; an encoder-decoder learns the last one. The
+    last one is what is generated and compared. A prediction is ``{"text", "nll", "tokens"}``: the reply, or None where
+    none was asked for, and the summed loss of the true turns with the number of their tokens.
+
+    A conversation longer than ``max_length`` loses its oldest turns; a last exchange that alone is longer loses the end
+    of the reply and the beginning of what stands before it, half of the room each. What a reply is generated from is
+    cut by itself, whatever the true reply is: token row ``prompt_ids``, beside those of ``generated``.
+    """
+
+    kind: ClassVar[str] = "dialogue"
+    version: ClassVar[int] = 1
+    may_refuse_rows: ClassVar[bool] = True
+
+    @property
+    def identity_columns(self) -> tuple[str, ...]:
+        return (self.plan.columns["messages"],)
+
+    @property
+    def encoding_options(self) -> dict[str, Any]:
+        return {"chat_template": self.plan.chat_template, "system": self.plan.system}
+
+    @property
+    def template(self) -> str | None:
+        """Jinja text; None: the tokenizer's own."""
+        wanted = self.plan.chat_template
+        return {MODELS_OWN: None, "plain": PLAIN}.get(str(wanted), wanted)
+
+    def positions(self, is_encoder_decoder: bool) -> int:
+        longest = int(self._generation.max_new_tokens)
+        return max(self.plan.max_length, longest) if is_encoder_decoder else self.plan.max_length + longest
+
+    def read(self, splits: RawSplits) -> Facts:
+        """Check every row.
+
+        Raises:
+            DataError: see ``check_rows``.
+        """
+        notes = []
+        for split in SPLITS:
+            going_on = check_rows(splits, split, self.plan.columns["messages"])
+            if going_on:
+                notes.append(
+                    f"{going_on} of the {len(splits[split])} {split} conversations go on after the assistant's last "
+                    "turn: what follows it is left out."
+                )
+        return Facts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
+
+    def meet(self, facts: Facts, config: Any, tokenizer: Any) -> Facts:
+        """See the base.
+
+        Raises:
+            ModelError: also a model without a chat template where the plan gives none, or a template that does not
+                work.
+        """
+        facts = super().meet(facts, config, tokenizer)
+        if self.template is None and not tokenizer.chat_template:
+            raise ModelError(
+                "task.chat_template: the model's tokenizer has no chat template. Choose a model that was made for "
+                "chat, or set task.chat_template to 'plain', or to the text of a Jinja template."
+            )
+        try:
+            render(conversation(_PROBE, self.plan.system), tokenizer, self.template)
+        except UnfitTemplate as error:
+            raise ModelError(f"task.chat_template: {error}. Set it to 'plain', or to another template.") from error
+        return facts
+
+    def dress(self, tokenizer: Any) -> None:
+        """The chat template that the model was trained with."""
+        if self.template is not None:
+            tokenizer.chat_template = self.template
+
+    def length_notes(self, splits: RawSplits, tokenizer: Any, facts: Facts) -> tuple[str, ...]:
+        """How many conversations of each split are longer than ``max_length``."""
+        notes = []
+        for split in SPLITS:
+            total, count = len(splits[split]), 0
+            for start in range(0, total, COUNTED_AT_ONCE):
+                rows = splits.plain_rows(split, start, min(start + COUNTED_AT_ONCE, total))
+                texts = [
+                    written(conversation(turns, self.plan.system), tokenizer, self.template)
+                    for turns in rows[self.plan.columns["messages"]]
+                ]
+                tokens = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+                count += sum(len(ids) > self.plan.max_length for ids in tokens["input_ids"])
+            if count:
+                notes.append(
+                    f"{count} of the {total} {split} conversations are longer than task.max_length "
+                    f"({self.plan.max_length} tokens): their oldest turns are left out."
+                )
+        return tuple(notes)
+
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+        """See ``generated``; every row has a reply that is compared.
+
+        Raises:
+            UnfitRow: the chat template refuses a conversation.
+        """
+        assert facts.shape is not None, "meet comes before encode"
+        encoded: dict[str, list[Any]] = {}
+        for row, turns in enumerate(rows[self.plan.columns["messages"]]):
+            talk = conversation(turns, self.plan.system)
+            try:
+                encode = self._pair if facts.shape.is_encoder_decoder else self._whole
+                made = encode(talk, tokenizer, facts) | {"reference": talk[-1]["content"]}
+            except UnfitTemplate as error:
+                raise UnfitRow(row, str(error), "Set `task.chat_template` to 'plain', or remove such rows.") from error
+            for name, value in made.items():
+                encoded.setdefault(name, []).append(value)
+        return encoded
+
+    def fitted(self, talk: list[Turn], tokenizer: Any) -> list[Turn]:
+        """The conversation without the oldest turns that ``max_length`` leaves no room for.
+
+        Raises:
+            UnfitTemplate: the template refuses it.
+        """
+        while (fewer := shortened(talk)) is not None:
+            text = written(talk, tokenizer, self.template).rstrip()
+            ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+            if len(ids) <= self.plan.max_length:
+                break
+            talk = fewer
+        return talk
+
+    def _whole(self, talk: list[Turn], tokenizer: Any, facts: Facts) -> dict[str, Any]:
+        """A causal model's row: the conversation in one, with the assistant's tokens as labels."""
+        rendered = render(self.fitted(talk, tokenizer), tokenizer, self.template)
+        tokens = tokenizer(
+            rendered.text[: rendered.said[-1][1]],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        ids, offsets = list(tokens["input_ids"]), tokens["offset_mapping"]
+        labels = [IGNORED] * len(ids)
+        for start, end in rendered.said:
+            for place, (first, last) in enumerate(offsets):
+                if first >= start and last <= end and last > first:
+                    labels[place] = ids[place]
+        prompt = next(place for place, (first, _) in enumerate(offsets) if first >= rendered.opens)
+        limit = self.plan.max_length
+        if len(ids) > limit:
+            reply = min(len(ids) - prompt, max(limit - prompt, limit // 2))
+            kept = slice(prompt - (limit - reply), prompt + reply)
+            ids, labels, prompt = ids[kept], labels[kept], limit - reply
+        asked = self._asked(talk, tokenizer)
+        return {"input_ids": ids, "labels": labels, "prompt": prompt, "prompt_ids": asked or ids[:prompt]}
+
+    def _asked(self, talk: list[Turn], tokenizer: Any) -> list[int]:
+        """What the last reply is generated from, without the oldest turns that there is no room for."""
+        turns = talk[:-1]
+        while turns:
+            text = written(turns, tokenizer, self.template, prompt=True)
+            ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+            fewer = shortened(turns)
+            if len(ids) <= self.plan.max_length or fewer is None:
+                return list(ids[-self.plan.max_length :])
+            turns = fewer
+        return []
+
+    def collate_prompts(
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE
+    ) -> dict[str, Tensor]:
+        if "prompt_ids" not in rows[0]:
+            return super().collate_prompts(rows, tokenizer, multiple)
+        whole = [{"input_ids": row["prompt_ids"], "prompt": len(row["prompt_ids"])} for row in rows]
+        return super().collate_prompts(whole, tokenizer, multiple)
+
+    def _pair(self, talk: list[Turn], tokenizer: Any, facts: Facts) -> dict[str, Any]:
+        """An encoder-decoder's row: all that stands before the last reply, and the reply."""
+        shape = facts.shape
+        assert shape is not None
+        while True:
+            text = written(talk[:-1], tokenizer, self.template, prompt=True)
+            ids = list(tokenizer(text, verbose=False)["input_ids"])
+            fewer = shortened(talk)
+            if len(ids) <= self.plan.max_length or fewer is None or len(fewer) < 2:
+                break
+            talk = fewer
+        target = tokenizer(
+            text_target=talk[-1]["content"],
+            add_special_tokens=False,
+            truncation=True,
+            max_length=self.plan.max_length - 1,
+        )
+        labels = [*target["input_ids"], shape.end_token_id]
+        return {
+            "input_ids": ids[-self.plan.max_length :],
+            "labels": labels,
+            "decoder_input_ids": [shape.start_token_id, *labels[:-1]],
+        }
+
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[str]:
+        return [conversation(turns, None)[-1]["content"] for turns in rows[self.plan.columns["messages"]]]
+
+    def needs_text(self, name: str) -> bool:
+        return name not in TASK_KINDS[self.kind].read_metrics
+
+    def join(self, texts: Sequence[str] | None, read: Sequence[Any]) -> list[dict[str, Any]]:
+        replies: Sequence[str | None] = [None] * len(read) if texts is None else texts
+        return [{"text": text, "nll": nll, "tokens": n} for text, (nll, n) in zip(replies, read, strict=True)]
+
+    def score(self, predictions: Sequence[Mapping[str, Any]], references: Sequence[str]) -> dict[str, float]:
+        """Every metric; those that compare replies only where there are replies."""
+        names = [PERPLEXITY] if predictions[0]["text"] is None else [PERPLEXITY, "rougeL", "bleu"]
+        return {name: self.metric(name)(predictions, references) for name in names}
+
+    def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
+        if name == PERPLEXITY:
+            return lambda predictions, references: _perplexity(predictions)
+        if name == "bleu":
+            return lambda predictions, references: corpus_score("bleu", _texts(predictions), references)
+        return lambda predictions, references: fmean(example_f(_texts(predictions), references, [name])[name])
+
+    def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[str]) -> list[float] | None:
+        return example_f(_texts(predictions), references, [name])[name] if name == "rougeL" else None
+
+    def statistics(self, name: str, predictions: Sequence[Any], references: Sequence[str]) -> Statistics | None:
+        if name == PERPLEXITY:
+            counts = np.array([[given["nll"], given["tokens"]] for given in predictions], dtype=float)
+            return Statistics(counts, lambda sums: np.exp(sums[:, 0] / sums[:, 1]))
+        if name == "bleu":
+            return Statistics(
+                sentence_counts(name, _texts(predictions), references), lambda sums: score_of_sums(name, sums)
+            )
+        return None
+
+    def scale(self, name: str, value: float) -> float:
+        return TOP if name == "bleu" else max(1.0, value) if name == PERPLEXITY else 1.0
+
+    def perfect(self, references: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"text": text, "nll": 0.0, "tokens": 1} for text in references]
+
+    def majority(self, references: Sequence[str], n: int) -> list[dict[str, Any]]:
+        """The commonest reply, the first in the alphabet among equals; it has no perplexity."""
+        counts = Counter(references)
+        text = min(counts, key=lambda each: (-counts[each], each))
+        return [{"text": text, "nll": math.nan, "tokens": 1}] * n
+
+
+_PROBE: list[Turn] = [
+    {"role": "user", "content": "one"},
+    {"role": "assistant", "content": "two"},
+    {"role": "user", "content": "three"},
+    {"role": "assistant", "content": "four"},
+]
+
+
+def _perplexity(predictions: Sequence[Mapping[str, Any]]) -> float:
+    """The exponential of the mean loss of a token, over all of the split."""
+    tokens = sum(given["tokens"] for given in predictions)
+    if not tokens:
+        return math.nan
+    mean = math.fsum(given["nll"] for given in predictions) / tokens
+    # Beyond it the exponential is no float.
+    return math.inf if mean > 700 else math.exp(mean)
+
+
+def _texts(predictions: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(given["text"] or "") for given in predictions]

@@ -1,0 +1,74 @@
+"""The rows of dialogue: lists of turns with a role and a content, checked and as a model learns from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from finesearch.tasks.encoding.list_columns import refuse, require_lists
+from finesearch.tasks.generation.chat_template import ASSISTANT, Turn
+
+if TYPE_CHECKING:
+    from finesearch.tasks.raw_splits import Origin, RawSplits
+
+SYSTEM = "system"
+ROLES = (SYSTEM, "user", ASSISTANT)
+
+
+def check_rows(splits: RawSplits, split: str, column: str) -> int:
+    """How many conversations of a split go on after the assistant's last turn.
+
+    Raises:
+        DataError: a turn without a known role or a text, a system turn that is not the first, a conversation without
+            any turn of the assistant; by file and row.
+    """
+    origin = splits.origins[split]
+    require_lists(splits.table(split).column(column), column, origin, 'lists of {"role", "content"}')
+    rows = splits.plain_rows(split)[column]
+    for row, turns in enumerate(rows):
+        _check(turns, column, origin, row)
+    return sum(turns[-1]["role"] != ASSISTANT for turns in rows)
+
+
+def conversation(turns: Sequence[Mapping[str, Any]], system: str | None) -> list[Turn]:
+    """The turns up to the assistant's last one, with the plan's system prompt where the conversation has none.
+
+    >>> conversation([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}], "Be brief.")[0]
+    {'role': 'system', 'content': 'Be brief.'}
+    """
+    plain = [{"role": str(turn["role"]), "content": str(turn["content"]).strip()} for turn in turns]
+    while plain and plain[-1]["role"] != ASSISTANT:
+        plain.pop()
+    if system and plain[0]["role"] != SYSTEM:
+        plain.insert(0, {"role": SYSTEM, "content": system})
+    return plain
+
+
+def shortened(turns: Sequence[Turn]) -> list[Turn] | None:
+    """The conversation without its oldest exchange, up to the user's next turn; None where there is no other.
+
+    >>> talk = [{"role": role, "content": content} for role, content in zip(["user", "assistant"] * 2, "abcd")]
+    >>> [turn["content"] for turn in shortened(talk)], shortened(shortened(talk))
+    (['c', 'd'], None)
+    """
+    first = int(turns[0]["role"] == SYSTEM)
+    later = next((place for place in range(first + 1, len(turns)) if turns[place]["role"] == "user"), None)
+    return None if later is None else [*turns[:first], *turns[later:]]
+
+
+def _check(turns: Any, name: str, origin: Origin, row: int) -> None:
+    if not turns:
+        refuse(origin, row, name, "holds no turn", "Remove such rows.")
+    for number, turn in enumerate(turns, start=1):
+        if not isinstance(turn, dict) or "role" not in turn or "content" not in turn:
+            refuse(origin, row, name, f"holds {turn!r} as turn {number}", 'Expected {"role": …, "content": …} each.')
+        role, content = turn["role"], turn["content"]
+        if role not in ROLES:
+            refuse(origin, row, name, f"holds the role {role!r} in turn {number}", f"Expected {', '.join(ROLES)}.")
+        if not isinstance(content, str) or not content.strip():
+            what = f"holds an empty turn: number {number}, of the {role}"
+            refuse(origin, row, name, what, "Remove the turn, or fill it in.")
+        if role == SYSTEM and number > 1:
+            refuse(origin, row, name, f"holds a system turn as number {number}", "A system prompt stands first.")
+    if all(turn["role"] != ASSISTANT for turn in turns):
+        refuse(origin, row, name, "holds no turn of the assistant", "There is nothing to learn: remove such rows.")

@@ -1,0 +1,237 @@
+"""What tasks share whose answer is text that the model writes: batches for both model shapes, the loss, generation.
+
+    encoder-decoder   input_ids is the source, labels the target, decoder_input_ids the target one step earlier
+    causal            input_ids is prompt and target in one, labels the target's tokens where they stand, -100 before
+
+Token row: ``input_ids`` (t,), ``labels`` (u,) or (t,), ``reference`` the answer as text; ``decoder_input_ids`` (u,) of
+an encoder-decoder, ``prompt`` the number of tokens before the answer of a causal model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from finesearch.errors import ModelError
+from finesearch.tasks.encoding.padding import MULTIPLE, pad_lists, pad_rows
+from finesearch.tasks.kl_divergence import symmetric_divergence
+from finesearch.tasks.task import Facts, ModelShape, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORED = -100
+# What a folder's generation_config.json may say; all else is the plan's.
+TOKENS_OF_THE_MODEL = (
+    "bos_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+)
+
+
+class GeneratedTask(Task):
+    """Predictions and references are strings. The model's shape decides how rows are encoded: see ``meet``."""
+
+    is_generated: ClassVar[bool] = True
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+
+    @classmethod
+    def auto_class_of(cls, config: Any) -> str:
+        """By the model's shape.
+
+        Raises:
+            ModelError: a masked model, which sees the words that it is to predict.
+        """
+        from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+        if config.is_encoder_decoder:
+            return "AutoModelForSeq2SeqLM"
+        if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+            raise ModelError(
+                f"task.model: {type(config).__name__} is an encoder, which cannot write text, and {cls.kind} needs a "
+                f"model that does. Choose an encoder-decoder (T5, BART) or a causal model (GPT-2, Llama), or make "
+                f"an encoder-decoder of it with EncoderDecoderModel.from_encoder_decoder_pretrained and save it."
+            )
+        return "AutoModelForCausalLM"
+
+    @property
+    def evaluation_batch_size(self) -> int | None:
+        return int(self._generation.batch_size)
+
+    @property
+    def _generation(self) -> Any:
+        assert self.plan.generation is not None, "the plan fills it in for kinds that have it"
+        return self.plan.generation
+
+    def meet(self, facts: Facts, config: Any, tokenizer: Any) -> Facts:
+        """The facts with the model's shape.
+
+        Raises:
+            ModelError: the tokenizer has no end token, which generation stops at.
+        """
+        text = config.get_text_config()
+        ends = (tokenizer.eos_token_id, tokenizer.sep_token_id, _first(getattr(text, "eos_token_id", None)))
+        end = next((token for token in ends if token is not None), None)
+        if end is None:
+            raise ModelError(
+                "task.model: the tokenizer has no end token, expected one that generation stops at. Name it as "
+                "eos_token in tokenizer_config.json."
+            )
+        if not config.is_encoder_decoder:
+            return facts.model_copy(update={"shape": ModelShape(is_encoder_decoder=False, end_token_id=end)})
+        start = decoder_start_token(config, tokenizer)
+        shape = ModelShape(is_encoder_decoder=True, start_token_id=start, end_token_id=end)
+        return facts.model_copy(update={"shape": shape})
+
+    def model_settings(self, facts: Facts) -> dict[str, Any]:
+        if facts.shape is None or facts.shape.start_token_id is None:
+            return {}
+        return {"decoder_start_token_id": facts.shape.start_token_id}
+
+    def generation_config(self, own: Any, tokenizer: Any, facts: Facts) -> Any:
+        """The plan's settings with the model's own special tokens; nothing else of ``own`` counts."""
+        from transformers import GenerationConfig
+
+        assert facts.shape is not None
+        settings = self._generation
+        kept = {name: getattr(own, name, None) for name in TOKENS_OF_THE_MODEL}
+        ends = {facts.shape.end_token_id, *_listed(own.eos_token_id)}
+        if facts.shape.start_token_id is not None:
+            kept["decoder_start_token_id"] = facts.shape.start_token_id
+        config = GenerationConfig(  # type: ignore[no-untyped-call]
+            **{name: value for name, value in kept.items() if value is not None},
+            eos_token_id=sorted(ends) if len(ends) > 1 else next(iter(ends)),
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        write_with(config, settings.model_dump())
+        return config
+
+    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
+        """``input_ids``, ``attention_mask`` int64 (B, T); ``labels`` (B, T) or, with ``decoder_input_ids``, (B, U)."""
+        limit = self.positions(is_encoder_decoder="decoder_input_ids" in rows[0])
+        # Models count positions from the left unless told otherwise, so padding goes to the right while they learn.
+        batch = pad_rows(rows, tokenizer, limit=limit, multiple=multiple, side="right")
+        batch.pop("token_type_ids", None)
+        if "decoder_input_ids" in rows[0]:
+            pad = int(tokenizer.pad_token_id)
+            batch["decoder_input_ids"] = pad_lists(rows, "decoder_input_ids", pad, limit, multiple)
+        if "labels" in rows[0]:
+            batch["labels"] = pad_lists(rows, "labels", IGNORED, limit, multiple)
+        return batch
+
+    def collate_prompts(
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE
+    ) -> dict[str, Tensor]:
+        """``input_ids``, ``attention_mask`` (B, T) of what stands before the answer; padded left if causal."""
+        causal = "prompt" in rows[0]
+        taken = [{"input_ids": row["input_ids"][: row["prompt"]] if causal else row["input_ids"]} for row in rows]
+        side = "left" if causal else "right"
+        return pad_rows(taken, tokenizer, limit=self.plan.max_length, multiple=multiple, side=side)
+
+    def model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        # Keys and values of past tokens are for generation: a training step would only hold them.
+        return {**super().model_inputs(batch), "use_cache": False}
+
+    def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
+        """Cross-entropy, mean over the batch's target tokens, in float32; 0 where it has none."""
+        from torch.nn.functional import cross_entropy
+
+        logits, labels = _aligned(outputs, batch)
+        wanted = labels != IGNORED
+        # Prompts make most of a batch: only the logits that count are copied to float32.
+        total = cross_entropy(logits[wanted].float(), labels[wanted], reduction="sum", label_smoothing=label_smoothing)
+        return total / max(1, self.weight(batch))
+
+    def weight(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of target tokens."""
+        # No token before it predicts the first one of a causal model.
+        labels = batch["labels"] if "decoder_input_ids" in batch else batch["labels"][:, 1:]
+        return int((labels != IGNORED).sum())
+
+    def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """Symmetric Kullback-Leibler divergence, the same mean over target tokens as ``loss``."""
+        (ours, labels), (theirs, _) = _aligned(one, batch), _aligned(other, batch)
+        wanted = labels != IGNORED
+        return symmetric_divergence(ours[wanted], theirs[wanted]).sum() / max(1, self.weight(batch))
+
+    def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[list[float]]:
+        """The summed loss of each row's target tokens and their number: [nll, tokens]."""
+        from torch.nn.functional import cross_entropy
+
+        logits, labels = _aligned(outputs, batch)
+        logits = logits.detach()
+        found = []
+        for row, wanted in zip(logits, labels, strict=True):
+            tokens = wanted != IGNORED
+            found.append(
+                [float(cross_entropy(row[tokens].float(), wanted[tokens], reduction="sum")), int(tokens.sum())]
+            )
+        return found
+
+    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any) -> list[str]:
+        """The text that ``model`` writes for each row of ``collate_prompts``, by its ``generation_config``."""
+        from torch import distributed
+
+        split = any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+        # Under ZeRO-3 every rank must go on until the last has ended: each step gathers parameters from all.
+        synced = split and distributed.is_initialized() and distributed.get_world_size() > 1
+        written = model.generate(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], synced_gpus=synced
+        )
+        if not model.config.is_encoder_decoder:
+            written = written[:, batch["input_ids"].shape[1] :]
+        return [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+
+    def references(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        return [str(row["reference"]) for row in rows]
+
+    def majority(self, references: Sequence[str], n: int) -> list[Any]:
+        """The answer that stands most often in ``references``, the first in the alphabet among equals."""
+        counts = Counter(references)
+        return [min(counts, key=lambda text: (-counts[text], text))] * n
+
+
+def decoder_start_token(config: Any, tokenizer: Any) -> int:
+    """The token with which an encoder-decoder's answers begin, where its config does not say: a text's first one."""
+    starts = (
+        getattr(config, "decoder_start_token_id", None),
+        getattr(config, "bos_token_id", None),
+        tokenizer.bos_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.pad_token_id,
+    )
+    return int(next(token for token in starts if token is not None))
+
+
+def write_with(config: Any, settings: Mapping[str, Any]) -> None:
+    """Lay settings of ``task.generation`` over a ``GenerationConfig``, in place; those not given stay as they are."""
+    names = {"beams": "num_beams", "max_new_tokens": "max_new_tokens", "no_repeat_ngram_size": "no_repeat_ngram_size"}
+    for name in names.keys() & settings.keys():
+        setattr(config, names[name], settings[name])
+    if "temperature" in settings:
+        draws = settings["temperature"] is not None
+        config.do_sample = draws
+        config.temperature, config.top_k = (settings["temperature"], 0) if draws else (None, None)
+    if "length_penalty" in settings or "beams" in settings:
+        penalty = settings.get("length_penalty", config.length_penalty)
+        # Generation warns of a penalty where there are no beams.
+        config.length_penalty = penalty if (config.num_beams or 1) > 1 else None
+
+
+def _aligned(outputs: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits and the labels that they are to predict; a causal model's stand one token later."""
+    logits, labels = outputs.logits, batch["labels"]
+    return (logits, labels) if "decoder_input_ids" in batch else (logits[:, :-1], labels[:, 1:])
+
+
+def _listed(value: Any) -> list[int]:
+    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [int(value)]
+
+
+def _first(value: Any) -> int | None:
+    return next(iter(_listed(value)), None)

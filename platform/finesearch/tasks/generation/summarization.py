@@ -1,0 +1,45 @@
+"""Summarization: a text to a short one that says what matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import ClassVar
+
+from finesearch.tasks.generation.rouge import NAMES, example_f, foreign_share
+from finesearch.tasks.generation.text_to_text import TextToText
+from finesearch.tasks.raw_splits import RawSplits
+from finesearch.tasks.task import Facts
+
+# From here on ROUGE passes over so much of a text that its reader must know.
+FOREIGN = 0.05
+
+
+class Summarization(TextToText):
+    """Columns: ``text`` and ``summary``."""
+
+    kind: ClassVar[str] = "summarization"
+    version: ClassVar[int] = 1
+    source_role: ClassVar[str] = "text"
+    target_role: ClassVar[str] = "summary"
+
+    def read(self, splits: RawSplits) -> Facts:
+        """See the base; and whether ROUGE can read the summaries' script."""
+        facts = super().read(splits)
+        share = foreign_share(splits.table("test").column(self.target_column).to_pylist())
+        if share < FOREIGN:
+            return facts
+        note = (
+            f"ROUGE counts words of the letters a-z and digits alone: {share:.0%} of the letters in the test summaries "
+            "are others, and it passes over them."
+        )
+        return facts.model_copy(update={"notes": (*facts.notes, note)})
+
+    def score(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        return {name: fmean(values) for name, values in example_f(predictions, references, NAMES).items()}
+
+    def metric(self, name: str) -> Callable[[Sequence[str], Sequence[str]], float]:
+        return lambda predictions, references: fmean(example_f(predictions, references, [name])[name])
+
+    def example_scores(self, name: str, predictions: Sequence[str], references: Sequence[str]) -> list[float] | None:
+        return example_f(predictions, references, [name])[name]

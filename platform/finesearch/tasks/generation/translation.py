@@ -1,0 +1,31 @@
+"""Translation: a text in one language to the same text in another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from finesearch.tasks.generation.text_to_text import TextToText
+from finesearch.tasks.generation.translation_metrics import NAMES, TOP, corpus_score, score_of_sums, sentence_counts
+from finesearch.tasks.task import Statistics
+
+
+class Translation(TextToText):
+    """Columns: ``source`` and ``target``."""
+
+    kind: ClassVar[str] = "translation"
+    version: ClassVar[int] = 1
+    source_role: ClassVar[str] = "source"
+    target_role: ClassVar[str] = "target"
+
+    def score(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        return {name: corpus_score(name, predictions, references) for name in NAMES}
+
+    def metric(self, name: str) -> Callable[[Sequence[str], Sequence[str]], float]:
+        return lambda predictions, references: corpus_score(name, predictions, references)
+
+    def statistics(self, name: str, predictions: Sequence[str], references: Sequence[str]) -> Statistics | None:
+        return Statistics(sentence_counts(name, predictions, references), lambda sums: score_of_sums(name, sums))
+
+    def scale(self, name: str, value: float) -> float:
+        return TOP

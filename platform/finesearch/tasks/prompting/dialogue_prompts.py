@@ -1,0 +1,79 @@
+"""Dialogue by asking: the untouched model goes on with a conversation, behind others where they are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from finesearch.tasks.generation.chat_template import Turn
+from finesearch.tasks.generation.dialogue import Dialogue
+from finesearch.tasks.generation.dialogue_rows import SYSTEM, conversation
+from finesearch.tasks.generation.generation_task import IGNORED
+from finesearch.tasks.prompting.prompt_task import Asking, Question, Rows
+
+
+class Spoken(Asking):
+    """One question a conversation. A template has nothing to say: the model's chat template does."""
+
+    methods: ClassVar[tuple[str, ...]] = ("generation",)
+    task: Dialogue
+
+    def template(self, method: str, shows_examples: bool = False) -> str:
+        return ""
+
+    def questions(self, rows: Rows) -> list[list[Question]]:
+        """What the user says is what conversations are compared by; ``written`` is all of a conversation, as JSON."""
+        found = []
+        for turns in rows[self.task.plan.columns["messages"]]:
+            talk = conversation(turns, None)
+            said = " ".join(turn["content"] for turn in talk if turn["role"] == "user")
+            found.append([Question(fields={"user": said}, written=json.dumps(talk, ensure_ascii=False))])
+        return found
+
+    def fitted(self, rows: Rows, tokenizer: Any) -> dict[str, list[Any]]:
+        """The rows with what ``Task.encode`` keeps of each conversation, so that the same turns count."""
+        column = self.task.plan.columns["messages"]
+        return {column: [self.task.fitted(conversation(t, self.task.plan.system), tokenizer) for t in rows[column]]}
+
+    def rows_behind(self, rows: Rows, shown: Sequence[Sequence[Question]], tokenizer: Any) -> dict[str, list[Any]]:
+        """Token rows of ``fitted`` conversations with the shown ones before each; of what does not fit the oldest go.
+
+        Of the labels those alone stay that the conversation itself has, so that its loss is that of the same turns.
+        """
+        column = self.task.plan.columns["messages"]
+        talks: list[list[Turn]] = list(rows[column])
+        before = [[turn for each in examples for turn in _turns(each)] for examples in shown]
+        whole = [_joined(talk, earlier) for talk, earlier in zip(talks, before, strict=True)]
+        encoded = self.task.encode({column: whole}, tokenizer, self.facts)
+        if "prompt" in encoded:
+            own = [sum(turn["role"] == "assistant" for turn in talk) for talk in talks]
+            encoded["labels"] = [_last_runs(labels, n) for labels, n in zip(encoded["labels"], own, strict=True)]
+        return encoded
+
+
+def _turns(example: Question) -> list[Turn]:
+    turns: list[Turn] = json.loads(str(example.written))
+    return [turn for turn in turns if turn["role"] != SYSTEM]
+
+
+def _joined(talk: Sequence[Turn], earlier: Sequence[Turn]) -> list[Mapping[str, str]]:
+    first = int(talk[0]["role"] == SYSTEM)
+    return [*talk[:first], *earlier, *talk[first:]]
+
+
+def _last_runs(labels: Sequence[int], number: int) -> list[int]:
+    """The labels of the last ``number`` runs of them alone.
+
+    >>> _last_runs([-100, 1, -100, 2, 3, -100, 4], 2)
+    [-100, -100, -100, 2, 3, -100, 4]
+    """
+    kept, runs = [IGNORED] * len(labels), 0
+    for place in range(len(labels) - 1, -1, -1):
+        if labels[place] == IGNORED:
+            continue
+        runs += place + 1 == len(labels) or labels[place + 1] == IGNORED
+        if runs > number:
+            break
+        kept[place] = labels[place]
+    return kept

@@ -1,0 +1,68 @@
+"""Named entities by asking, word by word: what is this?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from finesearch.tasks.encoding.bio_tags import Span, tags_of_spans
+from finesearch.tasks.extraction.entity_rows import spans_of_rows, words_of_rows
+from finesearch.tasks.prompting.prompt_task import Choosing, Question, Rows, spoken
+
+NOTHING = "O"
+
+
+class ChoosingEntities(Choosing):
+    """One question a word; neighbours of one label are one entity. Placeholders: ``{text}``, ``{word}``, ``{label}``…
+
+    The first candidate is that a word belongs to no entity; ``task.verbalizers`` may name it as ``O``.
+    """
+
+    templates: ClassVar[Mapping[str, str]] = {
+        "likelihood": (
+            "Choose what a word of the text is part of: {labels}.\n\nText: {text}\nWord: {word}\nAnswer: {label}"
+        ),
+        "cloze": "{text} Here, {word} is {label}.",
+        "similarity": "{text}\n{label}",
+    }
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return (NOTHING, *dict.fromkeys(tag[2:] for tag in self.facts.label_names if tag != NOTHING))
+
+    def _verbalized(self, labels: Sequence[str]) -> tuple[str, ...]:
+        words = super()._verbalized(labels)
+        is_named = NOTHING in (self.task.plan.verbalizers or {})
+        return words if is_named else (spoken("nothing"), *words[1:])
+
+    def questions(self, rows: Rows) -> list[list[Question]]:
+        columns = self.task.plan.columns
+        words = words_of_rows(rows, columns)
+        number = {label: i for i, label in enumerate(self.labels)}
+        found = []
+        known: list[Any] = [None] * len(words)
+        if self.task.stratify_column in rows:
+            known = [tags_of_spans(w.units, s)[0] for w, s in zip(words, spans_of_rows(rows, columns), strict=True)]
+        for each, tags in zip(words, known, strict=True):
+            answers = [None] * len(each.words) if tags is None else [number[tag[2:] or NOTHING] for tag in tags]
+            found.append(
+                [
+                    Question(fields={"text": each.text, "word": each.text[start:end]}, answer=answer, span=(start, end))
+                    for (start, end), answer in zip(each.words, answers, strict=True)
+                ]
+            )
+        return found
+
+    def predictions(self, rows: Rows, chosen: Sequence[Sequence[int]]) -> list[list[Span]]:
+        found = []
+        for each, numbers in zip(words_of_rows(rows, self.task.plan.columns), chosen, strict=True):
+            spans: list[Span] = []
+            for place, (unit, number) in enumerate(zip(each.units, numbers, strict=True)):
+                if number == 0:
+                    continue
+                if place and spans and numbers[place - 1] == number:
+                    spans[-1][1] = unit[1]
+                else:
+                    spans.append([unit[0], unit[1], self.labels[number]])
+            found.append(spans)
+        return found

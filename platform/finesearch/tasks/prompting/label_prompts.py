@@ -1,0 +1,55 @@
+"""Text classification by asking: which label has this text?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from finesearch.tasks.prompting.prompt_task import Choosing, Question, Rows
+
+
+class ChoosingLabels(Choosing):
+    """One question a text, or a pair of texts. Placeholders: ``{text}``, ``{text_pair}``, ``{labels}``, ``{label}``."""
+
+    templates: ClassVar[Mapping[str, str]] = {
+        "likelihood": "Choose the label of the text: {labels}.\n\nText: {text}\nLabel: {label}",
+        "cloze": "{text} In one word: {label}.",
+        "similarity": "{text}\n{label}",
+    }
+    of_pairs: ClassVar[Mapping[str, str]] = {
+        "likelihood": (
+            "Choose the label of the two texts: {labels}.\n\nFirst: {text}\nSecond: {text_pair}\nLabel: {label}"
+        ),
+        "cloze": "{text} {text_pair} In one word: {label}.",
+        "similarity": "{text}\n{text_pair}\n{label}",
+    }
+
+    def template(self, method: str, shows_examples: bool = False) -> str:
+        return (self.of_pairs if "text_pair" in self.task.plan.columns else self.templates)[method]
+
+    def questions(self, rows: Rows) -> list[list[Question]]:
+        columns = self.task.plan.columns
+        roles: list[str] = [role for role in ("text", "text_pair") if role in columns]
+        texts = zip(*(rows[columns[role]] for role in roles), strict=True)
+        fields = [dict(zip(roles, map(str, row), strict=True)) for row in texts]
+        known = self._answers(rows) if columns["label"] in rows else [None] * len(fields)
+        return [[Question(fields=each, answer=answer)] for each, answer in zip(fields, known, strict=True)]
+
+    def predictions(self, rows: Rows, chosen: Sequence[Sequence[int]]) -> list[Any]:
+        return [numbers[0] for numbers in chosen]
+
+    def _answers(self, rows: Rows) -> list[int | None]:
+        return list(self.task.answers(rows, self.facts))
+
+
+class ChoosingOneOfMany(ChoosingLabels):
+    """Texts that may have several labels: the likeliest one alone is predicted.
+
+    Of examples with several labels the first is shown.
+    """
+
+    def predictions(self, rows: Rows, chosen: Sequence[Sequence[int]]) -> list[Any]:
+        return [[numbers[0]] for numbers in chosen]
+
+    def _answers(self, rows: Rows) -> list[int | None]:
+        return [next(iter(numbers), None) for numbers in self.task.answers(rows, self.facts)]

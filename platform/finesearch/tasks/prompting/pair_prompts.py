@@ -1,0 +1,41 @@
+"""Pairs of texts with a number, by asking: how alike are the two?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from finesearch.tasks.prompting.prompt_task import Asking, Question, Rows
+from finesearch.tasks.task import Task
+
+SIDES = ("text", "text_pair")
+
+
+class ComparingPairs(Asking):
+    """The cosine of the two texts' embeddings stands for the number (Reimers and Gurevych, Sentence-BERT, 2019).
+
+    Its scale is not the number's: correlations are what the task scores.
+    """
+
+    methods: ClassVar[tuple[str, ...]] = ("similarity",)
+    shows_examples: ClassVar[bool] = False
+    needs: ClassVar[str] = "pairs of texts (columns.text_pair), which are compared by similarity"
+
+    @classmethod
+    def suits(cls, task: Task) -> bool:
+        return all(side in task.plan.columns for side in SIDES)
+
+    def template(self, method: str, shows_examples: bool = False) -> str:
+        return "{text}\n{text_pair}"
+
+    def questions(self, rows: Rows) -> list[list[Question]]:
+        first, second = (rows[self.task.plan.columns[side]] for side in SIDES)
+        return [
+            [Question(fields=dict(zip(SIDES, map(str, pair), strict=True)))] for pair in zip(first, second, strict=True)
+        ]
+
+    def predictions(self, cosines: Sequence[float]) -> list[float]:
+        """What ``Task.score`` takes, from the cosine of each example."""
+        return [float(np.float32(cosine)) for cosine in cosines]

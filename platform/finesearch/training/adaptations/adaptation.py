@@ -1,0 +1,113 @@
+"""What an adaptation answers, and the registry of them all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from finesearch.errors import ModelError
+from finesearch.training.model.module_structure import Anatomy, backbone_prefix, num_blocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from finesearch.training.adaptations.unfreezing_schedule import Unfreezing
+
+ADAPTATIONS: dict[str, Adaptation] = {}
+
+Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an adaptation works with beside the model and its own parameters.
+
+    fresh: names of the parameters that the base model did not have. steps: optimizer steps of the whole trial.
+    """
+
+    anatomy: Anatomy
+    fresh: Collection[str]
+    steps: int
+
+
+class Adaptation(ABC):
+    """One way to adapt a model. Stateless; its parameters come with every call."""
+
+    name: ClassVar[str] = ""
+    trains: ClassVar[bool] = True
+    """Whether anything trains at all."""
+    changes_input: ClassVar[bool] = False
+    """Whether frozen layers get something that trains, so that their outputs change as well."""
+    checked: ClassVar[tuple[str, ...]] = ()
+    """Parameters on whose values it depends whether a model can be adapted so."""
+
+    def __init_subclass__(cls) -> None:
+        if cls.name:
+            ADAPTATIONS[cls.name] = cls()
+
+    def check(self, model: PreTrainedModel, parameters: Parameters) -> None:  # noqa: B027 - most models suit
+        """Look whether the model can be adapted so; ``model`` may be a skeleton without weights.
+
+        Raises:
+            ModelError: the model does not have what the adaptation needs; says what would work.
+        """
+
+    def check_room(  # noqa: B027 - most add no tokens
+        self, model: PreTrainedModel, parameters: Parameters, positions: int
+    ) -> None:
+        """Look whether what is added leaves the task the ``positions`` that it takes of the model.
+
+        Raises:
+            ModelError: it does not; says what would fit.
+        """
+
+    def attach(  # noqa: B027 - most adaptations add nothing
+        self, model: PreTrainedModel, parameters: Parameters, fresh: Collection[str]
+    ) -> None:
+        """Add in place what the adaptation adds to a checked model; ``fresh`` as in ``Setting``."""
+
+    @abstractmethod
+    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+        """Names of the parameters of a checked model that are trained, beside those that the base did not have."""
+
+    def unfreezing(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Unfreezing | None:
+        """What holds back a part of what is trained until its time; None where everything trains from the start."""
+        return None
+
+    def notes(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> tuple[str, ...]:
+        """What the reader of the report should know about the outcome."""
+        return ()
+
+
+def check_layers(adaptation: str, layers: int, model: PreTrainedModel) -> None:
+    """Whether ``layers`` of the model's blocks can be told apart.
+
+    Raises:
+        ModelError: the model has fewer, or its layers share one block.
+    """
+    architecture, available = type(model).__name__, num_blocks(model)
+    if layers and not available:
+        raise ModelError(
+            f"adaptation.{adaptation}.layers: {architecture} shares one block among all of its layers, so that none "
+            f"can be frozen alone. Use freeze_embeddings or head_only."
+        )
+    if layers > available:
+        raise ModelError(
+            f"adaptation.{adaptation}.layers: {architecture} has {available} layers, so expected at most {available}, "
+            f"got {layers}. Lower the number, or choose a deeper model."
+        )
+
+
+def head_parameters(model: PreTrainedModel) -> set[str]:
+    """Names of the parameters above the backbone; none where the model has no separate head."""
+    prefix = backbone_prefix(model)
+    return {name for name, _ in model.named_parameters() if prefix and not name.startswith(prefix)}
+
+
+def task_head(model: PreTrainedModel) -> set[str]:
+    """Names of the parameters above the backbone, without the output layer that a language model came with."""
+    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    own = set() if output is None else {id(parameter) for parameter in output.parameters()}
+    return {name for name in head_parameters(model) if id(model.get_parameter(name)) not in own}

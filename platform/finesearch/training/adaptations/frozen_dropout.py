@@ -1,0 +1,76 @@
+"""Parts of a model in which nothing trains run without dropout, whatever ``model.train()`` is called with.
+
+A part is what freezing can tell apart: everything before the first block, each block, and what runs between two blocks.
+Under ``norms_only`` something trains in every part, and dropout stays on everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from finesearch.training.model.module_structure import Anatomy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """Modules in eval mode: ``subtrees`` with everything in them, ``alone`` without their children."""
+
+    subtrees: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
+
+
+def quiet_modules(model: PreTrainedModel, anatomy: Anatomy, trained: Collection[str]) -> Quiet:
+    """The modules that run without dropout when the parameters named ``trained`` are trained, and no others."""
+    # A container such as BART's encoder drops out the (frozen) embeddings in its own forward: it is quiet with them.
+    if anatomy.backbone and not _any_below((anatomy.backbone,), trained):
+        return Quiet((anatomy.backbone,), anatomy.containers)
+    subtrees: list[str] = []
+    alone: tuple[str, ...] = ()
+    for modules, decisive in _parts(model, anatomy):
+        if modules and not _any_below(decisive, trained):
+            subtrees += modules
+            if modules == anatomy.bottom(0):
+                alone = anatomy.containers
+    return Quiet(tuple(subtrees), alone)
+
+
+def _parts(model: PreTrainedModel, anatomy: Anatomy) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Each part's modules, and the modules whose parameters decide whether anything trains in it."""
+    yield anatomy.bottom(0), anatomy.bottom(0)
+    for block in anatomy.blocks:
+        yield (block,), (block,)
+    for stage in sorted(set(anatomy.stages.values()) - {0}):
+        between = tuple(name for name, at in anatomy.stages.items() if at == stage)
+        if any(True for name in between for _ in model.get_submodule(name).parameters()):
+            yield between, between
+        else:
+            # Without parameters of its own it belongs to the block above it, or to the whole.
+            yield between, anatomy.blocks[stage : stage + 1] or (anatomy.backbone,)
+
+
+def _any_below(modules: Collection[str], trained: Collection[str]) -> bool:
+    prefixes = tuple(f"{module}." if module else "" for module in modules)
+    return any(name.startswith(prefixes) for name in trained)
+
+
+def keep_quiet(model: PreTrainedModel, quiet: Callable[[], Quiet]) -> None:
+    """Make ``model.train()`` leave in eval mode what ``quiet()`` then says."""
+    train = model.train
+
+    def train_all_but_quiet(mode: bool = True) -> PreTrainedModel:
+        train(mode)
+        now = quiet()
+        for name in now.subtrees:
+            model.get_submodule(name).eval()
+        for name in now.alone:
+            model.get_submodule(name).training = False
+        return model
+
+    # On the instance: the class name ends up in the checkpoint's config and must stay what it is.
+    model.train = train_all_but_quiet  # type: ignore[method-assign]
+    model.train(model.training)

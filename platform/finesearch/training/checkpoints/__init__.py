@@ -1,0 +1,1 @@
+"""Checkpoints of a trial: written, kept, resumed from, loaded."""

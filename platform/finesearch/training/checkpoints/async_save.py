@@ -1,0 +1,107 @@
+"""An evaluation on its way: its checkpoints to the disk, then its report to the caller, while training goes on.
+
+    every rank's thread    writes its part of each checkpoint
+    all ranks              see that everyone's parts are there (``poll``, ``wait``: on the training threads)
+    rank 0's thread        completes the folders one after another, tidies up, reports, and waits for the verdict
+    all ranks              see the verdict (``poll``, ``wait``)
+
+Threads talk to no other process, so that what they do cannot get between the collectives of training.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
+from finesearch.training.runtime.counters import CHECKPOINT_SECONDS, CHECKPOINTS, METER
+
+T = TypeVar("T")
+
+
+class UnderWay:
+    """One evaluation under way; every rank makes one, and calls ``poll`` and ``wait`` together with the others.
+
+    snapshots: what is written, in this order; none where nothing is. report: called on rank 0 once they are durable;
+    False asks for the end of the trial.
+
+    Raises:
+        DiskFullError, TrialError: a folder cannot be made; on every rank.
+    """
+
+    def __init__(self, writer: CheckpointWriter, snapshots: Sequence[Snapshot], report: Callable[[], bool]) -> None:
+        self._writer, self._snapshots, self._report = writer, snapshots, report
+        for snapshot in snapshots:
+            writer.begin(snapshot)
+        self._parts = in_background(self._write_parts)
+        self._end: Future[bool] | None = None
+        self._parts_are_there = False
+
+    def poll(self) -> bool | None:
+        """The verdict, or None while it is not there.
+
+        Raises:
+            DiskFullError, TrialError: a checkpoint could not be written; the same on every rank.
+        """
+        processes = self._writer.processes
+        if not self._parts_are_there:
+            if not all(processes.gather(self._parts.done())):
+                return None
+            problem = self._parts.exception()
+            if problem is not None and not isinstance(problem, Exception):
+                raise problem
+            processes.all_raise(problem)
+            self._parts_are_there = True
+            if processes.is_first:
+                self._end = in_background(self._complete_and_report)
+        if not processes.first_does(lambda: self._end.done()):  # type: ignore[union-attr]
+            return None
+        return processes.first_does(lambda: self._end.result())  # type: ignore[union-attr]
+
+    def wait(self) -> bool:
+        """The verdict, once it is there.
+
+        Raises:
+            DiskFullError, TrialError: see ``poll``.
+        """
+        verdict = None
+        while verdict is None:
+            self.settle()
+            verdict = self.poll()
+        return verdict
+
+    def settle(self) -> None:
+        """Wait for this process's thread, and for nobody else."""
+        (self._parts if self._end is None else self._end).exception()
+
+    def _write_parts(self) -> None:
+        began = time.perf_counter()
+        for snapshot in self._snapshots:
+            self._writer.write_part(snapshot)
+        if self._writer.processes.is_first:
+            METER.add(CHECKPOINT_SECONDS, time.perf_counter() - began)
+
+    def _complete_and_report(self) -> bool:
+        began = time.perf_counter()
+        for snapshot in self._snapshots:
+            self._writer.complete(snapshot)
+        METER.add(CHECKPOINT_SECONDS, time.perf_counter() - began)
+        METER.add(CHECKPOINTS, len(self._snapshots))
+        return self._report()
+
+
+def in_background(work: Callable[[], T]) -> Future[T]:
+    """Do something in a thread of its own, which does not keep the process from ending."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # met by whoever asks for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="checkpoint").start()
+    return future

@@ -1,0 +1,213 @@
+"""The checkpoint folders of one trial: which there are, which can be trusted, and which are kept.
+
+    <trial>/step-0003-a1/    evaluation 3, written by attempt 1
+        model.safetensors  config.json  tokenizer…  finesearch.json  manifest.json     what can be loaded
+        resume/            optimizer-rank0.safetensors …  manifest.json                what training goes on from
+                           raw.safetensors   the weights themselves, where model.safetensors holds averaged ones
+    <trial>/paused-000123-a1/    see pause.py
+    <trial>/result.json      once the trial has used up its epochs or its patience
+    <trial>/step-0002-a1.quarantined    did not match its manifest
+
+``keeping.py`` says which evaluations are written. While a trial runs the best that was written and the newest to go on
+from are kept, and an earlier one when they are the same, so that damage to the newest does not cost the trial. When it
+is done the best alone stays, without ``resume``; not even that where the trial cannot be ranked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from finesearch.errors import CheckpointError, TrialError
+from finesearch.storage import atomic_dirs
+
+RESUME = "resume"
+RESULT = "result.json"
+NAME = re.compile(r"step-(\d{4,})-a(\d+)")
+TEMPORARY = re.compile(r"\.(?:tmp|gone)-(?:step|paused)-\d{4,}-a(\d+)")
+PAUSED = re.compile(r"paused-\d{6,}-a(\d+)")
+QUARANTINED = ".quarantined"
+
+
+@dataclass(frozen=True, order=True)
+class Checkpoint:
+    """One complete folder; ordered by evaluation number, then by attempt."""
+
+    step: int
+    attempt: int
+    path: Path
+
+    @property
+    def can_resume(self) -> bool:
+        return (self.path / RESUME).is_dir()
+
+    def damage(self) -> str | None:
+        """What is wrong with it, by its manifests; None when nothing is."""
+        problem = atomic_dirs.damage(self.path)
+        if problem is None and self.can_resume:
+            problem = atomic_dirs.damage(self.path / RESUME)
+        return problem
+
+
+def list_checkpoints(directory: Path) -> list[Checkpoint]:
+    """Every complete checkpoint of a trial, oldest first."""
+    if not directory.is_dir():
+        return []
+    matches = ((path, NAME.fullmatch(path.name)) for path in directory.iterdir())
+    return sorted(Checkpoint(int(match[1]), int(match[2]), path) for path, match in matches if match)
+
+
+def intact_checkpoints(directory: Path) -> tuple[list[Checkpoint], list[str]]:
+    """The checkpoints that match their manifests, oldest first, and a warning for each that does not.
+
+    A damaged one is renamed ``*.quarantined`` and not looked at again.
+
+    Raises:
+        CheckpointError: there are checkpoints (or were, before they were quarantined), and not one is intact.
+    """
+    found, warnings = [], []
+    for checkpoint in list_checkpoints(directory):
+        problem = checkpoint.damage()
+        if problem is None:
+            found.append(checkpoint)
+            continue
+        quarantine = _quarantine(checkpoint.path)
+        warnings.append(
+            f"Checkpoint {checkpoint.path.name} is damaged ({problem}); it was set aside as {quarantine.name}."
+        )
+    set_aside = sorted(directory.glob(f"*{QUARANTINED}")) if directory.is_dir() else []
+    if set_aside and not found:
+        raise CheckpointError(
+            f"{directory}: every checkpoint of this trial is damaged: {' '.join(warnings) or set_aside[-1].name} "
+            f"The trial is not started again from nothing; delete the folder to train it anew."
+        )
+    return found, warnings
+
+
+def check_intact(folder: Path) -> None:
+    """Verify one checkpoint folder before anything in it is read.
+
+    Raises:
+        CheckpointError: it has no manifest, or does not match it.
+    """
+    problem = atomic_dirs.damage(folder)
+    if problem is not None:
+        raise CheckpointError(
+            f"{folder}: the checkpoint does not match its manifest: {problem}. Restore the folder from a copy, or rank "
+            f"another trial's checkpoint."
+        )
+
+
+def temporary_folder(directory: Path, step: int, attempt: int) -> Path:
+    """Where a checkpoint is written before it is complete; the same name on every rank."""
+    return directory / f".tmp-step-{step:04d}-a{attempt}"
+
+
+def complete_folder(directory: Path, step: int, attempt: int) -> Path:
+    """Where a checkpoint is once it is complete; the same name on every rank."""
+    return directory / f"step-{step:04d}-a{attempt}"
+
+
+def begin(directory: Path, step: int, attempt: int, with_resume: bool) -> Path:
+    """Make the empty temporary folder.
+
+    Raises:
+        TrialError: see ``refuse_if_superseded``.
+    """
+    refuse_if_superseded(directory, attempt)
+    folder = temporary_folder(directory, step, attempt)
+    atomic_dirs.remove_folder(folder)
+    (folder / RESUME if with_resume else folder).mkdir(parents=True)
+    return folder
+
+
+def refuse_if_superseded(directory: Path, attempt: int) -> None:
+    """See that no later attempt at this trial has written here.
+
+    Raises:
+        TrialError: one has, so this one has been given up.
+    """
+    paused = (int(match[1]) for path in directory.glob("paused-*") if (match := PAUSED.fullmatch(path.name)))
+    latest = max((*(checkpoint.attempt for checkpoint in list_checkpoints(directory)), *paused), default=0)
+    if latest > attempt:
+        raise TrialError(
+            f"{directory}: attempt {attempt} found a checkpoint of attempt {latest}, which has taken its place. "
+            f"Nothing was written."
+        )
+
+
+def complete(
+    temporary: Path, step: int, attempt: int, elsewhere: Mapping[str, Mapping[str, int | str]] | None = None
+) -> Checkpoint:
+    """Write the manifests, flush everything, and give the folder its name. From here on it counts.
+
+    elsewhere: see ``write_manifest``, of the state to go on from.
+    """
+    if (temporary / RESUME).is_dir():
+        atomic_dirs.write_manifest(temporary / RESUME, elsewhere)
+    atomic_dirs.write_manifest(temporary)
+    path = complete_folder(temporary.parent, step, attempt)
+    # The same attempt wrote the same step before only when it was restarted in between: what is there is equal.
+    atomic_dirs.remove_folder(path)
+    atomic_dirs.rename_synced(temporary, path)
+    return Checkpoint(step, attempt, path)
+
+
+@contextmanager
+def discarded_on_failure(temporary: Path) -> Iterator[None]:
+    """Leave no half-written folder behind, and name the folder when the disk is full."""
+    try:
+        with atomic_dirs.disk_full_is_told(temporary.parent):
+            yield
+    except BaseException:
+        atomic_dirs.remove_folder(temporary)
+        raise
+
+
+def remove_all_but(directory: Path, kept: set[Path], attempt: int) -> None:
+    """Delete the checkpoints and leftovers of this attempt and earlier ones that are not among ``kept``."""
+    for checkpoint in list_checkpoints(directory):
+        if checkpoint.path not in kept and checkpoint.attempt <= attempt:
+            atomic_dirs.remove_folder(checkpoint.path)
+    remove_pauses(directory, attempt, kept)
+    remove_leftovers(directory, attempt)
+
+
+def remove_pauses(directory: Path, attempt: int, kept: Collection[Path] = ()) -> None:
+    """Delete the states between evaluations of this attempt and earlier ones that are not among ``kept``."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        match = PAUSED.fullmatch(path.name)
+        if match and int(match[1]) <= attempt and path not in kept:
+            atomic_dirs.remove_folder(path)
+
+
+def remove_leftovers(directory: Path, attempt: int) -> None:
+    """Delete what interrupted writes of this attempt and earlier ones have left."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        match = TEMPORARY.fullmatch(path.name)
+        if match and int(match[1]) <= attempt:
+            atomic_dirs.remove_folder(path)
+
+
+def drop_resume_state(directory: Path) -> None:
+    """Delete the optimizer state of every checkpoint of a trial: they can still be loaded, but not trained on.
+
+    For trials that will never be resumed, such as pruned ones.
+    """
+    for checkpoint in list_checkpoints(directory):
+        atomic_dirs.remove_folder(checkpoint.path / RESUME)
+    remove_pauses(directory, sys.maxsize)
+
+
+def _quarantine(path: Path) -> Path:
+    for number in range(1000):
+        target = path.with_name(f"{path.name}{f'.{number}' if number else ''}{QUARANTINED}")
+        if not os.path.lexists(target):
+            atomic_dirs.rename_synced(path, target)
+            return target
+    raise AssertionError(f"{path.parent} holds a thousand quarantined folders")

@@ -1,0 +1,166 @@
+"""Which evaluations of a running trial are kept on disk: those that can be ranked, and those to go on from.
+
+Two things are worth a checkpoint, and neither at every evaluation:
+
+weights       of the best evaluation, where it comes up to the ``bar``: what the metric must reach for the trial to be
+              ranked at all. They are held in memory and written when the trial is over, or with the next checkpoint
+              that training may go on from; a trial that is stopped has written none.
+resume state  when training since the last of it took ``pays`` times what writing takes (``LEAST_S`` at least). A killed
+              trial loses at most that, and what it did until its next evaluation was written.
+
+Every rank holds one of these and calls it together with the others; rank 0 decides by its clock and its memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from finesearch.training.checkpoints import checkpoint_layout
+from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
+from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
+from finesearch.training.metric_history import Yardstick
+from finesearch.training.trial_types import Evaluation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BYTES_A_WEIGHT, BYTES_A_WEIGHT_TO_RESUME = 4, 12
+"""A weight in fp32; and with two moments."""
+
+ASSUMED_BYTES_PER_S = 100e6
+"""How fast checkpoints are written, before it is measured."""
+
+LEAST_S = 0.25
+"""What writing is reckoned to take at least, so that training of some seconds is not interrupted for small files."""
+
+LARGEST_SHARE = 8
+"""What is copied stays in memory beside training while it takes at most one in so many of the bytes that are free."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is written after an evaluation, in this order; ``at_once``: before training goes on."""
+
+    snapshots: tuple[Snapshot, ...] = ()
+    at_once: bool = False
+
+    @property
+    def resumes(self) -> bool:
+        return any(snapshot.resume is not None for snapshot in self.snapshots)
+
+
+@dataclass(eq=False)
+class Keeping:
+    """trained: parameters that train. kept: checkpoints by evaluation number. seconds_to_write: what a checkpoint to go
+    on from took on rank 0, where one has been written."""
+
+    writer: CheckpointWriter
+    yardstick: Yardstick
+    bar: float | None
+    pays: float
+    trained: int
+    kept: dict[int, Path] = field(default_factory=dict)
+    seconds_to_write: float | None = None
+    _held: Snapshot | None = None
+    _paused: Path | None = None
+    _resumable: set[int] = field(default_factory=set)
+    _resumable_at_s: float = 0.0
+
+    def go_on_from(self, evaluation: Evaluation, kept: Mapping[int, Path]) -> None:
+        """Take up where the checkpoint of ``evaluation`` left off; ``kept`` are the intact ones."""
+        self.kept = dict(kept)
+        self._resumable, self._resumable_at_s = {evaluation.step}, evaluation.seconds
+
+    def go_on_from_pause(self, folder: Path, seconds: float, resumable: int | None, kept: Mapping[int, Path]) -> None:
+        """Take up after ``seconds`` of training, at a state between evaluations; it is wanted until there is a newer
+        one. ``resumable`` is the newest evaluation before it that training may go on from as well."""
+        self.kept = dict(kept)
+        self._paused, self._resumable_at_s = folder, seconds
+        self._resumable = set() if resumable is None else {resumable}
+
+    def hand_over(self) -> Snapshot | None:
+        """The weights of the best evaluation where they are still in memory; they count as written from here on."""
+        held, self._held = self._held, None
+        if held is not None:
+            self.kept[held.step] = self.writer.path(held.step)
+        return held
+
+    def best(self, history: tuple[Evaluation, ...]) -> Evaluation | None:
+        """The best evaluation whose weights are there, or which cannot be ranked with or without them."""
+        there = {*self.kept, self._held.step if self._held else 0}
+        return self.yardstick.best(tuple(each for each in history if each.step in there or not self._clears(each)))
+
+    def choose(
+        self,
+        history: tuple[Evaluation, ...],
+        is_over: bool,
+        record: Callable[[], CheckpointRecord],
+        raw: Mapping[str, Tensor] | None,
+    ) -> Chosen:
+        """What is to be written after the newest evaluation, whose weights are in the model.
+
+        raw: the weights that training goes on from, where they are not those in the model.
+        """
+        newest, best = history[-1], self.best(history)
+        is_wanted = self._clears(newest) and (best is None or self.yardstick.best((best, newest)) is newest)
+        resumes = not is_over and self.writer.processes.first_does(lambda: self._pays(newest))
+        chosen: list[Snapshot] = []
+        at_once = is_over
+        if is_wanted:
+            self._held = None
+        if resumes:
+            at_once = not self._fits(BYTES_A_WEIGHT_TO_RESUME)
+            chosen = [self.writer.take(record, newest.step, True, raw, copy_moments=not at_once)]
+            self._resumable_at_s, self._paused = newest.seconds, None
+        elif is_wanted:
+            taken = self.writer.take(record, newest.step, False)
+            if not is_over and self._fits(BYTES_A_WEIGHT):
+                self._held = taken
+            else:
+                chosen, at_once = [taken], True
+        if self._held is not None and (resumes or is_over):
+            chosen.insert(0, self._held)
+            self._held = None
+        for snapshot in chosen:
+            self.kept[snapshot.step] = self.writer.path(snapshot.step)
+            if snapshot.resume is not None:
+                self._resumable.add(snapshot.step)
+        return Chosen(tuple(chosen), at_once)
+
+    def forget(self, history: tuple[Evaluation, ...]) -> set[Path]:
+        """The folders that are still wanted: of the best, of the newest that training may go on from, and of an earlier
+        one where they are the same, so that damage to the newest does not cost the trial."""
+        best, newest = self.best(history), max(self._resumable, default=0)
+        steps = {newest, best.step if best else newest}
+        if len(steps) == 1:
+            steps.add(max(self._resumable - steps, default=newest))
+        self._resumable &= steps
+        self.kept = {step: path for step, path in self.kept.items() if step in steps}
+        return {*self.kept.values(), *([self._paused] if self._paused else [])}
+
+    def tidy(self, wanted: set[Path]) -> None:
+        """Delete all other checkpoints of this attempt and earlier ones; on rank 0, from any thread."""
+        checkpoint_layout.remove_all_but(self.writer.directory, wanted, self.writer.attempt)
+        self.writer.shelf.remove_all_but(wanted, self.writer.attempt)
+
+    def _clears(self, evaluation: Evaluation) -> bool:
+        """Whether the trial would be ranked by this. It may equal the bar, since ties go to fewer parameters."""
+        if self.bar is None:
+            return True
+        value = self.yardstick.value(evaluation)
+        return value >= self.bar if self.yardstick.goal == "max" else value <= self.bar
+
+    def _pays(self, newest: Evaluation) -> bool:
+        assumed = self.trained * BYTES_A_WEIGHT_TO_RESUME / ASSUMED_BYTES_PER_S
+        takes = assumed if self.seconds_to_write is None else self.seconds_to_write
+        return newest.seconds - self._resumable_at_s >= self.pays * max(takes, LEAST_S)
+
+    def _fits(self, bytes_a_weight: int) -> bool:
+        """Whether there is room for a copy of so much while training goes on."""
+        wanted = self.trained * bytes_a_weight * LARGEST_SHARE
+        return self.writer.processes.first_does(lambda: wanted <= psutil.virtual_memory().available)

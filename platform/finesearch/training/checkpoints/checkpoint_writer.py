@@ -1,0 +1,196 @@
+"""Copies and writes the checkpoints of one running trial: weights from rank 0, optimizer state from all who have a part
+of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.training.checkpoints import checkpoint_layout, checkpoint_record
+from finesearch.training.checkpoints.checkpoint_layout import RESUME
+from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
+from finesearch.training.checkpoints.checkpoint_store import Shelf
+from finesearch.training.regularizers.weight_average import RAW
+from finesearch.training.runtime.distributed import Processes
+from finesearch.training.runtime.optimizer_state import optimizer_tensors, read_optimizer_state
+
+if TYPE_CHECKING:
+    import torch
+    from deepspeed import DeepSpeedEngine
+    from transformers import PreTrainedModel
+
+
+from dataclasses import field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+WEIGHTS = "model.safetensors"
+GENERATION = "generation_config.json"
+
+
+@dataclass(frozen=True, eq=False)
+class CheckpointWriter:
+    """Bound to one attempt at one trial.
+
+    ``take``, ``begin`` and ``read_optimizer_state`` are called by every rank together. Then every rank writes its part,
+    and when all have, rank 0 completes the folder: from any thread, since these two touch neither model nor processes.
+    """
+
+    shelf: Shelf
+    attempt: int
+    processes: Processes
+    engine: DeepSpeedEngine
+    model: PreTrainedModel
+    tokenizer_files: Mapping[str, bytes]
+
+    def take(
+        self,
+        record: Callable[[], CheckpointRecord],
+        step: int,
+        with_resume: bool,
+        raw: Mapping[str, torch.Tensor] | None = None,
+        copy_moments: bool = True,
+    ) -> Snapshot:
+        """Copy what the checkpoint of evaluation ``step`` will hold. ``record`` is called on rank 0.
+
+        raw: the weights that training goes on from, where they are not those in the model; never changed later.
+        copy_moments: without it the snapshot must be written before training goes on.
+        """
+        weights = trained_tensors(self.model, self.processes)
+        files: dict[str, bytes] = {}
+        if self.processes.is_first:
+            files = {**self._config_files, **self.tokenizer_files, checkpoint_record.FILE: record().content}
+        return Snapshot(step, weights, files, self._resume_state(raw, copy_moments) if with_resume else None)
+
+    def begin(self, snapshot: Snapshot) -> None:
+        """Make the folder that the parts go into.
+
+        Raises:
+            DiskFullError, TrialError: see ``checkpoints.begin``; on every rank.
+        """
+        self.processes.first_does(lambda: self._begin(snapshot))
+
+    def write_part(self, snapshot: Snapshot) -> None:
+        """Write this process's part.
+
+        Raises:
+            DiskFullError: the half-written folder is gone.
+        """
+        temporary = self._temporary(snapshot)
+        with checkpoint_layout.discarded_on_failure(temporary):
+            self.write_into(temporary, self.path(snapshot.step).name, snapshot)
+
+    def write_into(self, folder: Path, name: str, snapshot: Snapshot) -> None:
+        """Write this process's part of ``name`` into a folder that is there, with its ``resume`` where there is resume
+        state."""
+        from safetensors.torch import save_file
+
+        sends = bool(snapshot.resume) and not self.processes.is_first
+        if sends:
+            self.shelf.begin_part(folder)
+        if self.processes.is_first:
+            save_file(dict(snapshot.weights), folder / WEIGHTS, metadata={"format": "pt"})
+        for file, content in snapshot.files.items():
+            (folder / file).write_bytes(content)
+        for file, tensors in (snapshot.resume or {}).items():
+            save_file(dict(tensors), folder / RESUME / file)
+        if sends:
+            self.shelf.send_part(folder, name, self.processes.rank)
+
+    def complete(self, snapshot: Snapshot) -> None:
+        """Flush what all have written and give the folder its name: when this returns, the checkpoint is durable.
+
+        Raises:
+            DiskFullError: the folder is gone.
+        """
+        temporary = self._temporary(snapshot)
+        with checkpoint_layout.discarded_on_failure(temporary):
+            elsewhere = self.shelf.parts(self.path(snapshot.step).name) if snapshot.resume is not None else {}
+            checkpoint = checkpoint_layout.complete(temporary, snapshot.step, self.attempt, elsewhere)
+            self.shelf.send(checkpoint.path)
+
+    def path(self, step: int) -> Path:
+        """Folder of the checkpoint that this attempt writes of evaluation ``step``."""
+        return checkpoint_layout.complete_folder(self.directory, step, self.attempt)
+
+    def read_optimizer_state(self, checkpoint: Path) -> None:
+        """Give the optimizer the state that a verified checkpoint holds."""
+        read_optimizer_state(self.engine, checkpoint / RESUME / self._state_file)
+
+    @property
+    def directory(self) -> Path:
+        return self.shelf.folder
+
+    @property
+    def _is_partitioned(self) -> bool:
+        return bool(self.engine.zero_optimization_stage() > 0)
+
+    @property
+    def _state_file(self) -> str:
+        # Without partitions every rank has the whole state, and rank 0's file serves all.
+        return f"optimizer-rank{self.processes.rank if self._is_partitioned else 0}.safetensors"
+
+    @cached_property
+    def _config_files(self) -> dict[str, bytes]:
+        """The config, and how text is generated, as ``save_pretrained`` writes them, by file name."""
+        self.model.config.architectures = [type(self.model).__name__]
+        with tempfile.TemporaryDirectory() as folder:
+            self.model.config.save_pretrained(folder)
+            if self.model.can_generate():
+                self.model.generation_config.save_pretrained(folder)
+            return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+    def _resume_state(
+        self, raw: Mapping[str, torch.Tensor] | None, copy_moments: bool
+    ) -> dict[str, Mapping[str, torch.Tensor]]:
+        state: dict[str, Mapping[str, torch.Tensor]] = {}
+        if self._is_partitioned or self.processes.is_first:
+            state[self._state_file] = optimizer_tensors(self.engine, copy_moments)
+        if raw is not None and self.processes.is_first:
+            state[RAW] = {name: tensor.cpu() for name, tensor in raw.items()}
+        return state
+
+    def _temporary(self, snapshot: Snapshot) -> Path:
+        return checkpoint_layout.temporary_folder(self.directory, snapshot.step, self.attempt)
+
+    def _begin(self, snapshot: Snapshot) -> None:
+        with checkpoint_layout.discarded_on_failure(self._temporary(snapshot)):
+            self.shelf.refuse_if_superseded(self.attempt)
+            checkpoint_layout.begin(self.directory, snapshot.step, self.attempt, snapshot.resume is not None)
+            self.shelf.begin(self.path(snapshot.step).name)
+
+
+def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, torch.Tensor]:
+    """Copies of all trained parameters on the CPU, on rank 0; empty elsewhere. ZeRO-3's partitions are joined."""
+    import deepspeed
+
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        # One at a time, so that no rank ever holds the whole model for it.
+        with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
+            if processes.is_first:
+                tensors[name] = parameter.detach().to("cpu", copy=True).contiguous()
+    return tensors
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One process's part of the checkpoint of evaluation ``step``; tensors are on the CPU.
+
+    weights: what was trained, on rank 0. files: all else that is needed to load it, by name, on rank 0. resume: files
+    of tensors that training goes on from, by name; None on every rank where it is not to go on from here.
+    """
+
+    step: int
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    resume: Mapping[str, Mapping[str, Tensor]] | None = None

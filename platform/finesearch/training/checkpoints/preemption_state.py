@@ -1,0 +1,95 @@
+"""State of a trial between two evaluations, written when its processes are about to be taken away.
+
+    <trial>/paused-000123-a1/    after 123 optimizer steps, by attempt 1: a checkpoint's files, resume/ and pause.json
+
+It is no evaluation's checkpoint: nothing ranks it, and it is gone once the trial has a newer one to go on from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from finesearch.storage import atomic_dirs
+from finesearch.training.checkpoints.checkpoint_layout import RESUME, discarded_on_failure, refuse_if_superseded
+from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
+from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
+from finesearch.training.trial_types import Frozen
+
+FILE = "pause.json"
+NAME = re.compile(r"paused-(\d{6,})-a(\d+)")
+
+IsLeaving = Callable[[], bool]
+"""Asked by all ranks together, some seconds apart: True when processes of the trial are about to be taken away."""
+
+
+class Pause(Frozen):
+    """Where a trial was. ``step`` optimizer steps are done, in ``seconds`` of training; the loss counts from the last
+    evaluation, over all ranks."""
+
+    step: int
+    loss_sum: float
+    loss_units: float
+    seconds: float
+    tokens: int
+
+
+def write_pause(writer: CheckpointWriter, snapshot: Snapshot, pause: Pause) -> Path:
+    """Write a snapshot with resume state, by all ranks together; durable when this returns.
+
+    Raises:
+        DiskFullError, TrialError: on every rank.
+    """
+    processes, name = writer.processes, f"paused-{pause.step:06d}-a{writer.attempt}"
+    temporary = writer.directory / f".tmp-{name}"
+
+    def begin() -> None:
+        writer.shelf.refuse_if_superseded(writer.attempt)
+        refuse_if_superseded(writer.directory, writer.attempt)
+        atomic_dirs.remove_folder(temporary)
+        with discarded_on_failure(temporary):
+            (temporary / RESUME).mkdir(parents=True)
+            writer.shelf.begin(name)
+
+    def complete() -> None:
+        with discarded_on_failure(temporary):
+            (temporary / FILE).write_text(pause.model_dump_json(), encoding="utf-8")
+            atomic_dirs.write_manifest(temporary / RESUME, writer.shelf.parts(name))
+            atomic_dirs.write_manifest(temporary)
+            atomic_dirs.rename_synced(temporary, writer.directory / name)
+            writer.shelf.send(writer.directory / name)
+
+    processes.first_does(begin)
+    problem: Exception | None = None
+    try:
+        writer.write_into(temporary, name, snapshot)
+    except Exception as error:  # raised below, on every rank
+        problem = error
+    processes.all_raise(problem)
+    processes.first_does(complete)
+    return writer.directory / name
+
+
+def newest_pause(directory: Path) -> Path | None:
+    """The folder of the newest state that is intact."""
+    found = sorted((match, path) for path, match in _numbered(directory))
+    intact = [path for _, path in found if not atomic_dirs.damage(path) and not atomic_dirs.damage(path / RESUME)]
+    return intact[-1] if intact else None
+
+
+def read_pause(folder: Path) -> Pause:
+    """What a folder of :func:`newest_pause` says."""
+    return Pause.model_validate_json((folder / FILE).read_bytes())
+
+
+def goes_further(pause: CheckpointRecord, step: int) -> bool:
+    """Whether a paused state is beyond evaluation ``step``, of which there is a checkpoint to go on from."""
+    return len(pause.history) >= step
+
+
+def _numbered(directory: Path) -> list[tuple[Path, tuple[int, int]]]:
+    if not directory.is_dir():
+        return []
+    matches = ((path, NAME.fullmatch(path.name)) for path in directory.iterdir())
+    return [(path, (int(match[1]), int(match[2]))) for path, match in matches if match]

@@ -1,0 +1,92 @@
+"""What earlier attempts at a trial have left, and what of it there is to go on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from finesearch.errors import CheckpointError
+from finesearch.storage import atomic_dirs
+from finesearch.training.checkpoints import checkpoint_layout
+from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord, read_record
+from finesearch.training.checkpoints.checkpoint_store import Shelf
+from finesearch.training.checkpoints.preemption_state import goes_further, newest_pause
+from finesearch.training.trial_types import TrialResult, TrialSpec
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What earlier attempts at a trial have left: the same on every rank.
+
+    ``result`` is there once the trial had ended. ``record`` is that of the checkpoint to go on from, or of
+    ``paused``, where that goes further; ``kept`` are the intact checkpoints by evaluation number.
+    """
+
+    result: TrialResult | None = None
+    record: CheckpointRecord | None = None
+    kept: dict[int, Path] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    paused: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """What there is to go on from."""
+        assert self.record is not None
+        return self.paused or self.kept[self.record.evaluation.step]
+
+
+def find_remains(spec: TrialSpec, shelf: Shelf) -> Remains:
+    """Look through the trial's folder. Damaged checkpoints are set aside; leftovers of interrupted writes are deleted.
+
+    Raises:
+        CheckpointError: every checkpoint is damaged, or they belong to another trial.
+    """
+    directory = shelf.folder
+    with atomic_dirs.disk_full_is_told(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        shelf.fetch()
+    checkpoint_layout.remove_leftovers(directory, spec.attempt)
+    try:
+        intact, warnings = checkpoint_layout.intact_checkpoints(directory)
+    finally:
+        shelf.set_aside()
+    kept = {checkpoint.step: checkpoint.path for checkpoint in intact}
+    path = directory / checkpoint_layout.RESULT
+    if path.is_file():
+        result = TrialResult.model_validate_json(path.read_bytes())
+        if result.checkpoint is None:
+            return Remains(result=result, warnings=tuple(warnings))
+        if Path(result.checkpoint).name in {checkpoint.path.name for checkpoint in intact}:
+            return Remains(result=_at_home(result, directory), warnings=tuple(warnings))
+    resumable = [checkpoint for checkpoint in intact if checkpoint.can_resume]
+    paused = newest_pause(directory)
+    if paused is not None and resumable and not goes_further(read_record(paused), resumable[-1].step):
+        paused = None
+    if paused is None and not resumable:
+        return Remains(kept=kept, warnings=tuple(warnings))
+    source = paused or resumable[-1].path
+    record = read_record(source)
+    if record.recipe != spec.recipe or record.seed != spec.seed:
+        raise CheckpointError(
+            f"{source}: expected a checkpoint of trial {spec.number} with seed {spec.seed} and recipe "
+            f"{spec.recipe.model_dump()}, got one of trial {record.trial} with seed {record.seed} and recipe "
+            f"{record.recipe.model_dump()}. Give every trial a folder of its own."
+        )
+    kept = {step: path for step, path in kept.items() if step <= len(record.history)}
+    return Remains(record=record, kept=kept, warnings=tuple(warnings), paused=paused)
+
+
+def at_hand(remains: Remains, shelf: Shelf) -> Remains:
+    """What rank 0 found, in this process's folder, with the checkpoint to go on from."""
+    kept = {step: shelf.folder / path.name for step, path in remains.kept.items()}
+    paused = None if remains.paused is None else shelf.folder / remains.paused.name
+    here = replace(remains, kept=kept, paused=paused)
+    if here.record is not None:
+        shelf.fetch_checkpoint(here.folder.name)
+    return here
+
+
+def _at_home(result: TrialResult, directory: Path) -> TrialResult:
+    """The result with its checkpoint where the trial's folder is now."""
+    assert result.checkpoint is not None
+    return result.model_copy(update={"checkpoint": str(directory / Path(result.checkpoint).name)})

@@ -1,0 +1,1 @@
+"""What a recipe costs in seconds, estimated before it runs."""

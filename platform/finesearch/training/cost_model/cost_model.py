@@ -1,0 +1,194 @@
+"""What a recipe costs, reckoned before it runs: operations, weights that are updated, calls.
+
+A block costs 1 forward. It costs 2 backward where its matrices train, 1 where only a gradient flows through it (LoRA,
+norms, biases, prompts), and nothing below the lowest layer in which something trains. Outputs of a frozen bottom that
+are kept (``cached``) cost nothing any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+from finesearch.plan import ADAPTATIONS, Recipe, TrainingPlan
+from finesearch.plan.space.frozen_layers import frozen_blocks
+from finesearch.training.cost_model.workload import Reading, Workload
+from finesearch.training.steps.lr_schedule import evaluation_steps
+
+THROUGH_ONLY = frozenset({"lora", "ia3", "norms_only", "biases_only", "prompt_tuning", "p_tuning", "prefix_tuning"})
+"""Adaptations under which a gradient flows through every block and no matrix of them trains."""
+PROMPT_TOKENS = 12  # of a template's own words
+ANSWER_TOKENS = 2  # of a candidate that an asked model scores
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a worker does in a second.
+
+    ``operations_per_s``: additions and multiplications of a transformer's blocks. ``updates_per_s``: weights that an
+    optimizer steps. ``call_s``: what a block costs beside its operations. ``step_s``: an optimizer step's overhead.
+    """
+
+    operations_per_s: float = 1e11
+    updates_per_s: float = 4e8
+    call_s: float = 2e-4
+    step_s: float = 2e-3
+
+
+NOMINAL = Machine()
+"""Of no machine in particular: where only what costs more than what matters."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is to be done: ``calls`` counts runs of a block over a batch, ``updates`` weights times steps."""
+
+    operations: float = 0.0
+    updates: float = 0.0
+    calls: float = 0.0
+    steps: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.operations + other.operations,
+            self.updates + other.updates,
+            self.calls + other.calls,
+            self.steps + other.steps,
+        )
+
+    def __mul__(self, times: float) -> Cost:
+        return Cost(self.operations * times, self.updates * times, self.calls * times, self.steps * times)
+
+    def seconds(self, machine: Machine) -> float:
+        return (
+            self.operations / machine.operations_per_s
+            + self.updates / machine.updates_per_s
+            + self.calls * machine.call_s
+            + self.steps * machine.step_s
+        )
+
+
+def keeps_prefixes(training: TrainingPlan) -> bool:
+    """Whether outputs of a frozen bottom are kept."""
+    return training.prefix_cache != "off"
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Costs of the recipes of one plan."""
+
+    workload: Workload
+    training: TrainingPlan
+    machine: Machine = NOMINAL
+
+    def seconds(self, recipe: Recipe, cached: bool = False) -> float:
+        """Seconds of a whole trial, all evaluations included and none stopped early.
+
+        cached: the outputs of the frozen bottom layers are there already.
+        """
+        return self.cost(recipe, cached).seconds(self.machine) / self.training.workers_per_trial
+
+    def build_seconds(self, cut: int) -> float:
+        """Seconds of computing the lowest ``cut`` blocks once for train and validation."""
+        load, batch = self.workload, self.workload.evaluation_batch_size
+        passes = self._passes(load.train, 0, cut, 1.0) + self._passes(load.validation, 0, cut, 1.0)
+        return replace(passes, calls=cut * ceil(load.rows / batch)).seconds(self.machine)
+
+    def cut(self, recipe: Recipe) -> int:
+        """How many bottom blocks the recipe leaves as they are; see :func:`frozen_blocks`."""
+        blocks = self.workload.num_layers
+        return frozen_blocks(recipe.adaptation, recipe.adaptation_parameters, blocks)
+
+    def cost(self, recipe: Recipe, cached: bool = False) -> Cost:
+        """What a whole trial does, over all of its workers."""
+        if not ADAPTATIONS[recipe.adaptation].trains:
+            return self._asking(recipe)
+        steps_per_epoch = ceil(self.workload.train_rows / recipe.batch_size)
+        steps = steps_per_epoch * recipe.epochs
+        evaluations = len(evaluation_steps(steps_per_epoch, recipe.epochs, self.training.evaluations_per_epoch))
+        kept = self.cut(recipe) if cached else 0
+        return (
+            self._training_epoch(recipe, kept) * recipe.epochs
+            + self._evaluation(recipe, kept) * evaluations
+            + Cost(updates=self.trained_parameters(recipe) * _updates_a_step(recipe) * steps, steps=steps)
+        )
+
+    def trained_parameters(self, recipe: Recipe) -> float:
+        """Parameters that a recipe trains, roughly where that hangs on names or targets."""
+        sizes, load = self.workload.dimensions, self.workload
+        if recipe.adaptation in THROUGH_ONLY:
+            rank = int(recipe.adaptation_parameters.get("rank", 2))
+            return 8.0 * rank * sizes.hidden_size * sizes.blocks
+        if recipe.adaptation in ("full", "pattern", "gradual_unfreezing"):
+            return float(load.parameters)
+        weights = [stack.weights for stack in sizes.stacks for _ in range(stack.blocks)]
+        return float(max(0, load.parameters - sizes.embedding_weights - sum(weights[: self.cut(recipe)])))
+
+    def _training_epoch(self, recipe: Recipe, kept: int) -> Cost:
+        cut, blocks = self.cut(recipe), self.workload.dimensions.blocks
+        backward = 1.0 if recipe.adaptation in THROUGH_ONLY else 2.0
+        readings = _with_prompt(self.workload.train, self.workload.train_rows, recipe)
+        ran = (1.0 - recipe.layer_drop) * (2.0 if recipe.rdrop else 1.0)
+        work = self._passes(readings, kept, cut, ran) + self._passes(readings, cut, blocks, ran * (1.0 + backward))
+        batches = ceil(self.workload.train_rows / recipe.batch_size) * self.training.gradient_accumulation_steps
+        calls = (max(0, cut - kept) + (1.0 + backward) * (blocks - cut)) * ran
+        head = 2.0 * self.workload.dimensions.output_weights * readings[-1].tokens * (1.0 + backward)
+        return replace(work, operations=work.operations + head, calls=calls * batches)
+
+    def _evaluation(self, recipe: Recipe, kept: int) -> Cost:
+        load, blocks = self.workload, self.workload.dimensions.blocks
+        readings = _with_prompt(load.validation, load.validation_rows, recipe)
+        work = self._passes(readings, kept, blocks, 1.0)
+        batches = ceil(load.validation_rows / load.evaluation_batch_size)
+        head = 2.0 * load.dimensions.output_weights * readings[-1].tokens
+        work = replace(work, operations=work.operations + head, calls=float((blocks - kept) * batches))
+        return work + self._generation(readings, batches)
+
+    def _generation(self, readings: tuple[Reading, ...], batches: int) -> Cost:
+        """Reading what stands before the answers, then writing them token by token in the last stack."""
+        load = self.workload
+        if not load.new_tokens:
+            return Cost()
+        last = load.dimensions.stacks[-1]
+        written = load.validation_rows * load.new_tokens * load.beams
+        weights = last.weights * last.blocks + load.dimensions.output_weights
+        first = self._passes(readings, 0, load.dimensions.blocks, 1.0)
+        return first + Cost(operations=2.0 * weights * written, calls=batches * load.new_tokens * last.blocks)
+
+    def _asking(self, recipe: Recipe) -> Cost:
+        """One evaluation behind a prompt; each shown example is about as long as a row."""
+        load = self.workload
+        shown = int(recipe.adaptation_parameters.get("examples") or 0)
+        blocks, rows = load.dimensions.blocks, load.validation_rows
+        asked = tuple(reading.lengthened(PROMPT_TOKENS, rows) for reading in load.validation)
+        readings = tuple(reading.repeated(1 + shown, load.positions) for reading in asked)
+        work = self._passes(readings, 0, blocks, 1.0)
+        if recipe.adaptation_parameters.get("selection") == "similar":
+            work += self._passes(load.train, 0, blocks, 1.0)
+        if recipe.adaptation_parameters.get("method") == "likelihood":
+            stack = load.dimensions.stacks[-1]
+            answers = 2.0 * (stack.weights * stack.blocks + load.dimensions.output_weights)
+            work += Cost(operations=answers * rows * load.candidates * ANSWER_TOKENS)
+        batches = ceil(rows / load.evaluation_batch_size)
+        return replace(work, calls=float(blocks * batches)) + self._generation(readings, batches)
+
+    def _passes(self, readings: tuple[Reading, ...], low: int, high: int, times: float) -> Cost:
+        """``times`` the forward operations of blocks ``low`` to ``high`` (not included), counted over all stacks."""
+        total, start = 0.0, 0
+        for stack, reading in zip(self.workload.dimensions.stacks, readings, strict=True):
+            blocks = max(0, min(high, start + stack.blocks) - max(low, start))
+            start += stack.blocks
+            attention = 4.0 * self.workload.dimensions.hidden_size * reading.squares
+            total += blocks * (2.0 * stack.weights * reading.tokens + attention)
+        return Cost(operations=total * times)
+
+
+def _with_prompt(readings: tuple[Reading, ...], rows: int, recipe: Recipe) -> tuple[Reading, ...]:
+    virtual = recipe.adaptation_parameters.get("virtual_tokens")
+    return readings if virtual is None else tuple(reading.lengthened(int(virtual), rows) for reading in readings)
+
+
+def _updates_a_step(recipe: Recipe) -> float:
+    """Passes over the trained weights in one step, in those of AdamW."""
+    beside = (recipe.l2sp, recipe.mixout, recipe.ema_decay, recipe.swa_start)
+    return 1.0 + 0.5 * sum(bool(value) for value in beside)

@@ -1,0 +1,133 @@
+"""What a task's data ask of a model: rows and tokens, taken from a sample that is encoded as training encodes it."""
+
+from __future__ import annotations
+
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finesearch.data.token_budget import EVALUATION_TOKENS, rows_within
+from finesearch.training.model.dimensions import Dimensions
+from finesearch.training.trial_types import Frozen
+
+if TYPE_CHECKING:
+    from finesearch.tasks import Facts, RawSplits, Task
+    from finesearch.training.model.model_facts import ModelFacts
+
+PARTS, ROWS_A_PART = 8, 32
+"""Of each split so many stretches of so many rows are encoded."""
+
+
+class Reading(Frozen):
+    """A split as one stack of blocks reads it: its tokens, and the sum of the squared lengths of its rows."""
+
+    tokens: float
+    squares: float
+
+    def lengthened(self, tokens: int, rows: int) -> Reading:
+        """With ``tokens`` more in each of ``rows`` rows.
+
+        >>> Reading(tokens=6.0, squares=20.0).lengthened(1, rows=2)  # 2 and 4 tokens, then 3 and 5
+        Reading(tokens=8.0, squares=34.0)
+        """
+        squares = self.squares + 2.0 * tokens * self.tokens + float(tokens**2 * rows)
+        return Reading(tokens=self.tokens + tokens * rows, squares=squares)
+
+    def repeated(self, times: int, longest: int) -> Reading:
+        """With rows ``times`` as long, as far as ``longest`` tokens allow."""
+        length = self.squares / max(1.0, self.tokens)
+        times_taken = max(1.0, min(float(times), longest / max(1.0, length)))
+        return Reading(tokens=self.tokens * times_taken, squares=self.squares * times_taken**2)
+
+
+class Workload(Frozen):
+    """What every trial of one plan has to get through.
+
+    ``num_layers``: blocks that can be frozen from the bottom. ``train``, ``validation``: a reading for each stack of
+    ``dimensions``. Rows are token rows. ``new_tokens``: tokens that are written for a row of validation in an
+    evaluation (0: none), by ``beams`` beams. ``candidates``: answers that an asked model chooses from. ``positions``:
+    tokens that the model takes at once.
+    """
+
+    dimensions: Dimensions
+    num_layers: int
+    parameters: int
+    train_rows: int
+    validation_rows: int
+    train: tuple[Reading, ...]
+    validation: tuple[Reading, ...]
+    evaluation_batch_size: int
+    new_tokens: int = 0
+    beams: int = 1
+    candidates: int = 1
+    positions: int = 512
+
+    @property
+    def rows(self) -> int:
+        return self.train_rows + self.validation_rows
+
+    def cut_bytes(self, cut: int) -> int:
+        """Bytes of the outputs of the lowest ``cut`` blocks for train and validation, in fp32."""
+        start = 0
+        for number, stack in enumerate(self.dimensions.stacks):
+            start += stack.blocks
+            if cut <= start:
+                tokens = self.train[number].tokens + self.validation[number].tokens
+                return ceil(tokens * self.dimensions.hidden_size * 4)
+        raise AssertionError(f"cut {cut} of {start} blocks")
+
+
+def measure_workload(task: Task, splits: RawSplits, facts: Facts, model: ModelFacts) -> Workload:
+    """The workload of a plan whose data and model were found to fit."""
+    from finesearch.training.model.added_tokens import task_tokenizer
+
+    tokenizer, _ = task_tokenizer(Path(model.folder), facts)
+    task.dress(tokenizer)
+    stacks = len(model.dimensions.stacks)
+    train_rows, train = _read(task, splits, facts, tokenizer, "train", stacks)
+    validation_rows, validation = _read(task, splits, facts, tokenizer, "validation", stacks)
+    writes = task.is_generated and task.needs_text(task.plan.metric)
+    generation = task.plan.generation
+    return Workload(
+        dimensions=model.dimensions,
+        num_layers=model.num_layers,
+        parameters=model.parameters,
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        train=train,
+        validation=validation,
+        evaluation_batch_size=task.evaluation_batch_size or _rows_a_pass(validation_rows, validation[0]),
+        new_tokens=generation.max_new_tokens if writes and generation is not None else 0,
+        beams=generation.beams if generation is not None else 1,
+        candidates=max(1, len(facts.label_names)),
+        positions=model.positions or task.plan.max_length,
+    )
+
+
+def _rows_a_pass(rows: int, reading: Reading) -> int:
+    """About as many as an evaluation takes at once, which goes by tokens."""
+    return rows_within(ceil(reading.tokens / max(1, rows)), EVALUATION_TOKENS["cpu"])
+
+
+def _read(
+    task: Task, splits: RawSplits, facts: Facts, tokenizer: object, split: str, stacks: int
+) -> tuple[int, tuple[Reading, ...]]:
+    """Token rows of a split, and how each of ``stacks`` stacks reads it, from a sample."""
+    rows = len(splits[split])
+    lengths: list[list[int]] = [[] for _ in range(stacks)]
+    seen = 0
+    for start in sorted({int(at) for at in np.linspace(0, max(0, rows - ROWS_A_PART), PARTS)}):
+        stop = min(rows, start + ROWS_A_PART)
+        encoded = task.encode(splits.plain_rows(split, start, stop), tokenizer, facts)
+        seen += stop - start
+        lengths[0] += [len(ids) for ids in encoded["input_ids"]]
+        for column in range(1, stacks):
+            lengths[column] += [len(ids) for ids in encoded.get("decoder_input_ids", encoded["input_ids"])]
+    share = rows / max(1, seen)
+    readings = tuple(
+        Reading(tokens=share * float(np.sum(found)), squares=share * float(np.square(found, dtype=np.float64).sum()))
+        for found in lengths
+    )
+    return ceil(share * len(lengths[0])), readings

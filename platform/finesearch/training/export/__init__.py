@@ -1,0 +1,1 @@
+"""A checkpoint as a folder that plain transformers or peft loads."""

@@ -1,0 +1,90 @@
+"""A checkpoint as a folder that needs no finesearch: ``AutoModel….from_pretrained`` or peft, and ``AutoTokenizer``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finesearch.errors import StorageError
+
+
+def export_checkpoint(
+    folder: str | Path,
+    destination: str | Path,
+    base: str | Path | None = None,
+    adapter: bool = False,
+    generation: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
+
+    Where transformers has no class for the head (relation extraction), a README.md beside them shows how to use it. A
+    prompt cannot be merged: what is written is what peft loads, and the README.md says how. Of a checkpoint that asks
+    and has trained nothing, it is the model, what it is asked, and a script that asks it.
+
+    base: see ``load_checkpoint_model``. adapter: write what was added to the base model and trained, for peft, instead
+    of the merged model. generation: settings of ``task.generation`` that replace those that the trial was scored with.
+    The destination is there whole or not at all.
+
+    Raises:
+        InputError: an adapter is asked for, and the checkpoint has none.
+        StorageError: the destination exists already and is not an empty folder.
+        DiskFullError: no space is left there.
+        CheckpointError, ModelError: see ``load_checkpoint_model``.
+    """
+    from finesearch.storage import atomic_dirs
+    from finesearch.tasks.generation.generation_task import write_with
+    from finesearch.training.adaptations.adapters import merge_adapter
+    from finesearch.training.checkpoints.checkpoint_layout import check_intact
+    from finesearch.training.checkpoints.checkpoint_record import read_record
+    from finesearch.training.checkpoints.load_checkpoint import load_base, load_checkpoint_model
+    from finesearch.training.export.export_prompt import load_asking, save_asking
+    from finesearch.training.export.peft_adapter import check_has_adapter, save_adapter
+    from finesearch.training.export.peft_prompt import holds_prompt, save_prompt, save_relation_prompt
+    from finesearch.training.model.model_files import quiet_transformers
+    from finesearch.training.model.relation_model import LOADER, RelationExtractionModel
+    from finesearch.training.prompting import trains
+
+    destination = Path(destination).absolute()
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise StorageError(f"{destination}: expected a folder that does not exist yet or is empty. Name another one.")
+    check_intact(Path(folder))
+    record = read_record(Path(folder))
+    asks = not trains(record.recipe.adaptation)
+    if adapter:
+        check_has_adapter(record)
+    model, tokenizer = load_asking(Path(folder), record, base) if asks else load_checkpoint_model(folder, base)[:2]
+    if generation:
+        write_with(model.generation_config, generation)
+    if not (adapter or asks or holds_prompt(record)):
+        merge_adapter(model)
+    temporary = destination.with_name(f".tmp-{destination.name}")
+    atomic_dirs.remove_folder(temporary)
+    try:
+        with atomic_dirs.disk_full_is_told(destination), quiet_transformers():
+            temporary.mkdir(parents=True)
+            if asks:
+                save_asking(model, Path(folder), record, base, temporary)
+            elif holds_prompt(record):
+                is_relation = isinstance(model, RelationExtractionModel)
+                save = save_relation_prompt if is_relation else save_prompt
+                save(model, load_base(Path(folder), record, base), record, temporary)
+                if not is_relation:
+                    model.config.save_pretrained(temporary)
+                    if model.can_generate():
+                        model.generation_config.save_pretrained(temporary)
+            elif adapter:
+                save_adapter(model, load_base(Path(folder), record, base), record, temporary)
+                model.config.save_pretrained(temporary)
+            else:
+                if isinstance(model, RelationExtractionModel):
+                    model.merge_added_tokens()
+                    (temporary / "README.md").write_text(LOADER, encoding="utf-8")
+                model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            if destination.exists():
+                destination.rmdir()
+            atomic_dirs.rename_synced(temporary, destination)
+    finally:
+        atomic_dirs.remove_folder(temporary)
+    return destination

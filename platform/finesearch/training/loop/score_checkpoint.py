@@ -1,0 +1,162 @@
+"""Scores checkpoints that are reloaded from disk, one after another: what they share is read once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.errors import CheckpointError
+from finesearch.plan import GenerationPlan, TaskPlan, TrainingPlan
+from finesearch.training.checkpoints.checkpoint_store import Fetched
+from finesearch.training.trial_types import Scored
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
+    from finesearch.training.runtime.distributed import Processes
+    from finesearch.training.task_context import Materials
+
+
+def evaluate_checkpoint(
+    folder: str | Path, split: str, task: TaskPlan, training: TrainingPlan, base: str | Path, cache: str | Path
+) -> Scored:
+    """Load a checkpoint and score it on ``train``, ``validation`` or ``test``; see ``CheckpointScorer`` for many."""
+    return CheckpointScorer(task, training, base, cache).load(folder).score(split)
+
+
+@dataclass(frozen=True, eq=False)
+class CheckpointScorer:
+    """Data, tokens and base model of one task, read when the first checkpoint needs them and kept for the next.
+
+    Checkpoints may lie in an object store; each is copied here for as long as it is the newest.
+
+    base: folder that relative paths of ``task`` are relative to. cache: folder for tokens.
+    """
+
+    task: TaskPlan
+    training: TrainingPlan
+    base: str | Path
+    cache: str | Path
+
+    def load(self, folder: str | Path) -> LoadedCheckpoint:
+        """Read a checkpoint from disk and build its model, in the precision in which it was trained.
+
+        Raises:
+            CheckpointError: see ``load_checkpoint_model``; or the classes of the data are not those of the checkpoint.
+            DataError, ModelError: the data or the base model cannot be read.
+        """
+        from finesearch.training.checkpoints.checkpoint_layout import check_intact
+        from finesearch.training.checkpoints.checkpoint_record import read_record
+        from finesearch.training.checkpoints.load_checkpoint import build_checkpoint_model, check_base
+        from finesearch.training.prompting import trains
+        from finesearch.training.runtime.precision import compute_in, move
+
+        files = Fetched(folder)
+        with self.working(), files.told_by_address() as folder:
+            materials = self.materials
+            check_intact(folder)
+            record = read_record(folder)
+            _refuse_other_labels(folder, record, materials)
+            home = materials.base.folder
+            check_base(record, home, folder, materials.base_reference.sha256)
+            model = None
+            if trains(record.recipe.adaptation):
+                model = build_checkpoint_model(folder, record, home)
+                compute_in(model, record.precision, self.processes.device)
+                move(model, self.processes.device)
+            return LoadedCheckpoint(self, files, record, model)
+
+    def prepare(self) -> None:
+        """Read what is read once, now.
+
+        Raises:
+            DataError, ModelError: it cannot be read.
+        """
+        assert self.materials.base_reference
+        # Imports what builds a model.
+        import finesearch.training.checkpoints.load_checkpoint
+        import finesearch.training.prompting.run_prompt_trial  # noqa: F401
+
+    @cached_property
+    def materials(self) -> Materials:
+        """What is read once."""
+        from finesearch.training.task_context import load_materials
+
+        return load_materials(self.task, Path(self.base), Path(self.cache))
+
+    @cached_property
+    def processes(self) -> Processes:
+        """This process alone, on the device that the plan gives a worker."""
+        from finesearch.training.runtime.distributed import Processes, choose_device
+
+        return Processes(rank=0, world_size=1, device=choose_device(self.training.gpus_per_worker))
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """A worker's threads, random numbers and libraries, for as long as the block runs."""
+        import torch
+
+        from finesearch.training.runtime.deepspeed_engine import prepare_imports
+        from finesearch.training.runtime.seeding import isolated_generators
+
+        prepare_imports(self.processes.device)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(max(1, int(self.training.cpus_per_worker)))
+        try:
+            with isolated_generators(self.training.seed):
+                yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedCheckpoint:
+    """A checkpoint in memory; ``model`` is None where it holds a prompt and no weights."""
+
+    scorer: CheckpointScorer
+    files: Fetched
+    record: CheckpointRecord
+    model: PreTrainedModel | None
+
+    def score(self, split: str, generation: GenerationPlan | None = None) -> Scored:
+        """Score it on ``train``, ``validation`` or ``test``.
+
+        generation: how text is written, where not as the plan says.
+
+        Raises:
+            DivergedError: the model's outputs are not finite.
+            ModelError: the model has too few positions for such long texts.
+        """
+        from finesearch.training.prompting.run_prompt_trial import answer_again
+        from finesearch.training.steps.evaluate import Scoring, evaluate
+
+        with self.scorer.working():
+            materials = self.scorer.materials
+            if generation is not None:
+                materials = materials.writing_with(generation)
+            processes = self.scorer.processes
+            if self.model is None:
+                return answer_again(self.files.folder, self.record, materials, split, processes)
+            if materials.base.generation is not None:
+                # The plan's of now: it may be asked how the same weights do otherwise.
+                self.model.generation_config = materials.base.generation
+            scoring = Scoring(decision=self.record.evaluation.decision)
+            return evaluate(self.model, materials.task, materials.base, materials.tokens[split], processes, scoring)
+
+
+def _refuse_other_labels(folder: Path, record: CheckpointRecord, materials: Materials) -> None:
+    from finesearch.tasks import Facts
+
+    for name, known in Facts.model_validate(record.facts).encoding.items():
+        got = materials.facts.encoding[name]
+        if known != got:
+            what = "labels" if name == "label_names" else name.replace("_", " ")
+            raise CheckpointError(
+                f"{folder}: expected data with the {what} {known}, got {got}. Score it on the data that it was "
+                f"trained on."
+            )

@@ -1,0 +1,192 @@
+"""The base model, read from disk once a process; every trial gets a fresh copy of it, built from memory."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from finesearch.errors import ModelError
+from finesearch.training.model.added_tokens import task_tokenizer
+from finesearch.training.model.dropout import head_dropouts, set_config_dropout, set_head_dropout
+from finesearch.training.model.model_config import auto_class, build_skeleton, check_max_length, read_config
+from finesearch.training.model.model_files import quiet_transformers, weight_files
+from finesearch.training.model.module_structure import Anatomy, backbone_prefix, study
+from finesearch.training.runtime.seeding import derived_seed
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from finesearch.plan import Recipe
+    from finesearch.tasks import Facts, Task
+
+# A base that lacks more of its backbone than this is not the model that its config describes.
+LARGEST_FRESH_SHARE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """Weights and shape of the base model with the task's head on it.
+
+    tensors: every tensor that the folder had, by its name in the model; fp32, on the CPU, never changed.
+    fresh: names of the parameters that the folder did not have (the head, as a rule): drawn anew for every trial.
+    facts: what the task learned from its rows; the head was made for them.
+    generation: how the model writes text, for tasks whose predictions are generated.
+    """
+
+    folder: Path
+    kind: str
+    facts: Facts
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    tensors: Mapping[str, torch.Tensor]
+    fresh: frozenset[str]
+    head_dropouts: Mapping[str, float]
+    inputs: frozenset[str]
+    anatomy: Anatomy
+    generation: GenerationConfig | None = None
+
+    def build(self, recipe: Recipe, seed: int, shares: bool = False) -> tuple[PreTrainedModel, tuple[str, ...]]:
+        """A model with the base's weights, the recipe's dropout and a head drawn from ``seed``; and warnings.
+
+        shares: its parameters are the base's own memory, until :meth:`part` gives those that train one of their own.
+        """
+        with quiet_transformers():
+            from transformers.initialization import no_init_weights
+
+            config = copy.deepcopy(self.config)
+            warnings = set_config_dropout(config, recipe)
+            with no_init_weights():
+                model = auto_class(self.kind, config).from_config(config, trust_remote_code=False, dtype=torch.float32)
+        # Without initialisation transformers leaves out tying as well.
+        model.tie_weights()
+        if shares:
+            share(model, self.tensors)
+        else:
+            overlay(model, self.tensors)
+        draw_fresh(model, self.fresh, seed)
+        if self.generation is not None:
+            model.generation_config = copy.deepcopy(self.generation)
+        return model, warnings + set_head_dropout(model, recipe, self.head_dropouts)
+
+    def part(self, model: PreTrainedModel) -> None:
+        """Copy what trains of a model that shares the base's memory; what is frozen nobody writes to."""
+        own = {tensor.data_ptr() for tensor in self.tensors.values()}
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.data_ptr() in own:
+                parameter.data = parameter.detach().clone()
+
+
+def load_base_model(folder: Path, task: Task, facts: Facts) -> BaseModel:
+    """Read weights, config and tokenizer of ``folder``.
+
+    Raises:
+        ModelError: see ``inspect_model``; or the weights are not those of the model that the config describes.
+    """
+    tokenizer, added = task_tokenizer(folder, facts)
+    task.dress(tokenizer)
+    config = read_config(folder, **task.model_settings(facts), **added)
+    if config.get_text_config().pad_token_id is None:
+        # Decoders find each example's last token by it.
+        config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    weight_files(folder)
+    # Says what is wrong with an architecture before its weights are read.
+    positions = task.positions(config.is_encoder_decoder)
+    check_max_length(build_skeleton(config, task.kind, folder), positions)
+    model, fresh = _read_weights(folder, config, task.kind)
+    inputs = frozenset(inspect.signature(model.forward).parameters)
+    example = short_example(tokenizer, inputs, config.is_encoder_decoder)
+    persistent = model.state_dict().keys() - dict(model.named_parameters()).keys()
+    tensors = {
+        name: tensor.detach()
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        if name not in fresh and (isinstance(tensor, torch.nn.Parameter) or name in persistent)
+    }
+    return BaseModel(
+        folder=folder,
+        kind=task.kind,
+        facts=facts,
+        config=config,
+        tokenizer=tokenizer,
+        tensors=tensors,
+        fresh=fresh,
+        head_dropouts=head_dropouts(model),
+        inputs=inputs,
+        anatomy=study(model, example),
+        generation=task.generation_config(model.generation_config, tokenizer, facts) if task.is_generated else None,
+    )
+
+
+def short_example(tokenizer: Any, inputs: Collection[str], is_encoder_decoder: bool) -> dict[str, torch.Tensor]:
+    """What the model takes for a text of one letter; ``inputs`` are the arguments that it knows."""
+    example = {name: value for name, value in tokenizer("a", return_tensors="pt").items() if name in inputs}
+    if is_encoder_decoder and "decoder_input_ids" in inputs:
+        example["decoder_input_ids"] = example["input_ids"]
+    return example
+
+
+def overlay(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy tensors into the model's parameters and buffers of the same names."""
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+
+def share(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Have the model's parameters use the memory of the tensors of the same names; its buffers are copied."""
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        if name in tensors:
+            parameter.data = tensors[name]
+    overlay(model, {name: tensor for name, tensor in tensors.items() if name not in parameters})
+
+
+def draw_fresh(model: PreTrainedModel, fresh: frozenset[str], seed: int) -> None:
+    """Draw the parameters named ``fresh`` as the architecture initialises them, from ``seed``; touch no others."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        # The mark by which transformers knows what it must not initialise again.
+        tensor._is_hf_initialized = name not in fresh  # type: ignore[attr-defined]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "head"))
+        model.initialize_weights()  # type: ignore[no-untyped-call]
+
+
+def _read_weights(folder: Path, config: PretrainedConfig, kind: str) -> tuple[PreTrainedModel, frozenset[str]]:
+    with quiet_transformers():
+        try:
+            model, found = auto_class(kind, config).from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                # A head of another task has other labels: it is replaced.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelError(
+                f"task.model: the weights in {folder} cannot be read ({type(error).__name__}: {error}). "
+                f"Fetch them again."
+            ) from error
+    fresh = frozenset({*found["missing_keys"], *(entry[0] for entry in found["mismatched_keys"])})
+    fresh &= dict(model.named_parameters()).keys()
+    _refuse_foreign_weights(model, fresh, folder)
+    return model, fresh
+
+
+def _refuse_foreign_weights(model: PreTrainedModel, fresh: frozenset[str], folder: Path) -> None:
+    prefix: Any = backbone_prefix(model)
+    backbone = {name: p.numel() for name, p in model.named_parameters() if prefix and name.startswith(prefix)}
+    missing = sum(size for name, size in backbone.items() if name in fresh)
+    if missing > LARGEST_FRESH_SHARE * sum(backbone.values()):
+        raise ModelError(
+            f"task.model: the weights in {folder} are not those of a {type(model).__name__} as its config.json "
+            f"describes it: {missing} of {sum(backbone.values())} parameters of the backbone are missing or of another "
+            f"shape. Fetch config.json and the weights from the same place."
+        )

@@ -1,0 +1,100 @@
+"""Models in GGUF files, dequantized once a machine into an ordinary folder, which is then the model.
+
+Every process of a node, and every later search, finds that folder by the file's content: reading quantized tensors
+takes longer than reading plain ones, and what follows (training, checkpoints, exports) knows nothing of the format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from finesearch.data.build_once import build_once
+from finesearch.errors import ModelError
+from finesearch.storage import atomic_dirs
+
+SUFFIX = ".gguf"
+# Raised whenever the same file would give another folder.
+VERSION = 1
+
+
+def gguf_file(folder: Path) -> Path | None:
+    """The GGUF file that is the model of a folder; None where the folder has other weights, or none at all.
+
+    Raises:
+        ModelError: there are several.
+    """
+    from finesearch.training.model.model_files import WEIGHT_PATTERNS
+
+    found = sorted(folder.glob(f"*{SUFFIX}"))
+    if not found or any(any(folder.glob(pattern)) for pattern in WEIGHT_PATTERNS):
+        return None
+    if len(found) > 1:
+        raise ModelError(
+            f"task.model: {folder} holds {len(found)} GGUF files ({', '.join(path.name for path in found)}), expected "
+            f"one. Name the one that is meant: …/{found[0].name}."
+        )
+    return found[0]
+
+
+def dequantized(file: Path) -> Path:
+    """A folder with the same model as plain fp32 weights, with its config and tokenizer; made when it is first asked
+    for.
+
+    Raises:
+        ModelError: the package gguf is missing, or transformers cannot read this file.
+        DiskFullError, StorageError: the cache cannot be written.
+    """
+    if find_spec("gguf") is None:
+        raise ModelError(
+            f"task.model: {file} needs the package gguf, which is not installed. Install it on every node: "
+            f"pip install gguf."
+        )
+    home = cache_home()
+    folder = home / f"{file.stem}-{atomic_dirs.file_sha256(file)[:16]}-v{VERSION}"
+
+    def build(temporary: Path) -> None:
+        _convert(file, temporary)
+        atomic_dirs.write_manifest(temporary)  # flushes what it lists
+
+    with atomic_dirs.disk_full_is_told(home):
+        build_once(folder, build, Path.is_dir)
+    return folder
+
+
+def cache_home() -> Path:
+    """Where dequantized models are kept: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "finesearch", "models")
+
+
+def _convert(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from finesearch.training.model.model_files import quiet_transformers
+
+    # The bar of the conversion cannot be switched off.
+    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+            first_line = (str(error).strip() or "no details").splitlines()[0]
+            raise ModelError(
+                f"task.model: transformers cannot read {file} ({type(error).__name__}: {first_line}). "
+                f"Use a model of an architecture that it reads from GGUF (Llama, Mistral, Qwen, GPT-2, …), or its "
+                f"safetensors."
+            ) from error
+        config = read.config
+        # transformers writes no model that it takes to be quantized still.
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        plain = type(read)(config)
+        plain.load_state_dict(read.state_dict())
+        plain.tie_weights()
+        plain.generation_config = read.generation_config
+        plain.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

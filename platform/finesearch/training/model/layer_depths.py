@@ -1,0 +1,44 @@
+"""How deep in a model each parameter stands, counted from its top: what discriminative rates and unfreezing go by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from finesearch.errors import ModelError
+from finesearch.training.model.module_structure import Anatomy, block_lists
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def check_depths(option: str, model: PreTrainedModel) -> None:
+    """Whether the model's layers stand one above the other; ``option`` is what needs it.
+
+    Raises:
+        ModelError: they share one block.
+    """
+    if not block_lists(model):
+        raise ModelError(
+            f"{option}: {type(model).__name__} shares one block among all of its layers, so that none is deeper than "
+            f"another. Leave {option} out, or choose a model of another architecture."
+        )
+
+
+def parameter_depths(model: PreTrainedModel, anatomy: Anatomy, fresh: Collection[str]) -> dict[str, int]:
+    """Parameter name -> depth.
+
+    0 is the head and everything that the base model did not have (``fresh``); 1 the top block with what runs above it;
+    ``n`` the lowest of ``n`` blocks; ``n + 1`` the embeddings. What runs between two blocks belongs to the lower one.
+    """
+    blocks = len(anatomy.blocks)
+    places = {f"{block}.": blocks - index for index, block in enumerate(anatomy.blocks)}
+    places |= {f"{name}.": blocks + 1 - stage for name, stage in anatomy.stages.items()}
+    prefix = f"{anatomy.backbone}." if anatomy.backbone else ""
+
+    def depth(name: str) -> int:
+        if name in fresh or not name.startswith(prefix):
+            return 0
+        return next((deep for place, deep in places.items() if name.startswith(place)), 1)
+
+    return {name: depth(name) for name, _ in model.named_parameters()}

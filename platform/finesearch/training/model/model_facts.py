@@ -1,0 +1,82 @@
+"""What the driver must know about a model before anything runs, read without loading its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.plan import TaskPlan
+from finesearch.tasks import make_task
+from finesearch.training.model.dimensions import Dimensions, dimensions_of
+from finesearch.training.model.model_files import load_tokenizer, weight_files, weights_sha256
+from finesearch.training.model.module_structure import num_blocks
+from finesearch.training.model.resolve_model import model_folder
+from finesearch.training.trial_types import Frozen
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from finesearch.tasks import Facts, Task
+
+from finesearch.training.model.model_config import build_skeleton, check_max_length, read_config
+
+
+class ModelFacts(Frozen):
+    """One base model with the head of the task ``kind``.
+
+    ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters``
+    counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files. ``positions`` are
+    the tokens that the task has the model take at once; ``dimensions`` are what costs are reckoned from.
+    """
+
+    folder: str
+    kind: str
+    architecture: str
+    num_layers: int
+    parameters: int
+    weight_bytes: int
+    sha256: str
+    positions: int = 0
+    dimensions: Dimensions = Dimensions()
+
+    @property
+    def bytes_in_training(self) -> int:
+        """Bytes of all weights as they are trained and saved: in fp32, whatever the folder holds them in."""
+        return 4 * self.parameters
+
+
+def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
+    """Check that the task's model can be trained here, and say what it is.
+
+    Raises:
+        ModelError: no such model, no weights, no tokenizer, code of its own asked for, no output layer for this kind of
+            task, or fewer positions than ``task.max_length``.
+    """
+    folder = model_folder(task.model, task.revision, base)
+    config = read_config(folder)
+    files = weight_files(folder)
+    load_tokenizer(folder)
+    skeleton = build_skeleton(config, task.kind, folder)
+    positions = make_task(task).positions(config.is_encoder_decoder)
+    check_max_length(skeleton, positions)
+    return ModelFacts(
+        folder=str(folder),
+        kind=task.kind,
+        architecture=type(skeleton).__name__,
+        num_layers=num_blocks(skeleton),
+        parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
+        weight_bytes=sum(path.stat().st_size for path in files),
+        sha256=weights_sha256(folder),
+        positions=positions,
+        dimensions=dimensions_of(skeleton),
+    )
+
+
+def meet_model(task: Task, facts: Facts, folder: Path) -> tuple[Facts, PreTrainedTokenizerBase]:
+    """The facts with what the task must know of the model, and the model's tokenizer.
+
+    Raises:
+        ModelError: the model cannot do the task as the plan has it.
+    """
+    tokenizer = load_tokenizer(folder)
+    return task.meet(facts, read_config(folder), tokenizer), tokenizer

@@ -1,0 +1,112 @@
+"""The files of a model folder: which of them are weights, what identifies them, and its tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.errors import ModelError
+from finesearch.storage.atomic_dirs import file_sha256
+from finesearch.training.runtime.deepspeed_engine import prepare_imports
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+WEIGHT_PATTERNS = ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin")
+TOKENIZER_PATTERNS = (
+    "tokenizer*",
+    "chat_template*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+    "spiece*",
+)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights, safetensors before pickles, in a fixed order.
+
+    Raises:
+        ModelError: there are none.
+    """
+    for pattern in WEIGHT_PATTERNS:
+        files = sorted(folder.glob(pattern))
+        if files:
+            return files
+    there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    raise ModelError(
+        f"task.model: {folder} has no weights: expected one of {', '.join(WEIGHT_PATTERNS)}, found {there}. "
+        f"Point task.model at a folder that save_pretrained wrote."
+    )
+
+
+def weights_sha256(folder: Path) -> str:
+    """What identifies the base model: a hash over its weight files, whatever they are called.
+
+    Raises:
+        ModelError: there are none.
+    """
+    return hashlib.sha256("".join(file_sha256(path) for path in weight_files(folder)).encode()).hexdigest()
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """Changes whenever the tokenizer would cut a text otherwise."""
+    files = sorted({path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern) if path.is_file()})
+    return hashlib.sha256("".join(f"{path.name}:{file_sha256(path)}\n" for path in files).encode()).hexdigest()
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer; one without a padding token pads with its end token.
+
+    Raises:
+        ModelError: there is none, it asks for code of its own, or it has neither token.
+    """
+    prepare_imports()
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        first_line = (str(error).strip() or "no details").splitlines()[0]
+        raise _no_tokenizer(folder, f"{type(error).__name__}: {first_line}") from error
+    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
+        # Without a vocabulary file, transformers hands out a tokenizer that knows no word.
+        raise _no_tokenizer(folder, "its vocabulary is empty")
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"task.model: the tokenizer in {folder} has neither a padding nor an end token, so that batches cannot "
+                f"be padded. Name one as pad_token in its tokenizer_config.json."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _no_tokenizer(folder: Path, why: str) -> ModelError:
+    return ModelError(
+        f"task.model: no tokenizer could be loaded from {folder} ({why}). Expected tokenizer.json and "
+        f"tokenizer_config.json beside the weights."
+    )
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no notes about new output layers while a model is loaded or saved."""
+    prepare_imports()
+    from transformers.utils import logging as hf_logging
+
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.ERROR)
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,29 @@
+"""Rows that only their tokens tell to be unfit, found before a search starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesearch.data.tokenize_splits import encoded_parts
+from finesearch.tasks import SPLITS
+from finesearch.training.model.added_tokens import task_tokenizer
+
+if TYPE_CHECKING:
+    from finesearch.tasks import Facts, RawSplits, Task
+
+
+def check_rows(task: Task, splits: RawSplits, facts: Facts, folder: Path) -> None:
+    """Encode every row once, for tasks that can only tell then whether a row will do.
+
+    folder: the base model's.
+
+    Raises:
+        DataError: a row that the task cannot encode, by file and row.
+    """
+    if not task.may_refuse_rows:
+        return
+    tokenizer, _ = task_tokenizer(folder, facts)
+    for split in SPLITS:
+        for _ in encoded_parts(splits, split, task, facts, tokenizer):
+            pass

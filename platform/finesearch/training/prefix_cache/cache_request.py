@@ -1,0 +1,70 @@
+"""What a trial asks for of kept outputs: one split, or a part of it that is computed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finesearch.training.prefix_cache.forward import Passes
+from finesearch.training.prefix_cache.self_test import Form
+
+if TYPE_CHECKING:
+    from finesearch.data import TokenSplit
+
+PART_TOKENS, MOST_PARTS = 1 << 15, 16
+"""A split is computed in parts of so many tokens, or in so many: what one worker of a node does not, another does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """What a trial asks for of one split.
+
+    key: of model and split, without the cut. portions: row numbers, those that are computed together. cuts: what it
+    cannot do without. others: what later trials may ask for, the most useful first. forms: of each stack's blocks, by
+    the number of blocks that run before it. beat: called while something is computed or waited for.
+    """
+
+    key: str
+    tokens: TokenSplit
+    portions: Sequence[np.ndarray]
+    cuts: tuple[int, ...]
+    others: tuple[int, ...]
+    forms: Mapping[int, Form]
+    passes: Passes
+    beat: Callable[[], None]
+
+    def parts(self) -> list[Wish]:
+        """The same for parts that have about as many tokens each; how many there are hangs on the split alone."""
+        number = min(MOST_PARTS, len(self.portions), int(self.tokens.lengths.sum()) // PART_TOKENS)
+        if number <= 1:
+            return [self]
+        # Portions lie in order of length.
+        return [
+            replace(self, key=f"{self.key}-{part}of{number}", portions=self.portions[part::number])
+            for part in range(number)
+        ]
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """All of its row numbers (n,), in the order of computing."""
+        return np.concatenate(self.portions)
+
+    def rows(self, share: float) -> Iterator[np.ndarray]:
+        """The portions, or as many rows of them as make ``share`` of all tokens."""
+        allowed = share * float(self.tokens.lengths[self.numbers].sum())
+        for portion in self.portions:
+            upto = np.cumsum(self.tokens.lengths[portion])
+            rows = portion if share >= 1.0 else portion[upto <= allowed]
+            allowed -= float(upto[-1])
+            if len(rows):
+                yield rows
+
+    def bytes(self, cut: int) -> int:
+        """What a cut of it takes."""
+        stack = self.passes.stack(cut)
+        form = self.forms[stack.first]
+        return int(self.passes.widths(self.tokens, cut)[self.numbers].sum()) * form.width * form.itemsize

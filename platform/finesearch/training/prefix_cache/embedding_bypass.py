@@ -1,0 +1,63 @@
+"""What runs before the first block, and need not run either where outputs of blocks are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from finesearch.training.model.module_structure import Anatomy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+def entrances(
+    model: PreTrainedModel, anatomy: Anatomy, inputs: Mapping[str, Any], shape: torch.Size
+) -> dict[str, torch.dtype]:
+    """The largest modules below the first block that run once and return hidden states (B, T, d) of ``shape``.
+
+    With the type in which they do. Whether the model can do without them must be tried.
+    """
+    import torch
+
+    returned: dict[str, list[Any]] = {name: [] for name in _tops(anatomy)}
+
+    def note(name: str) -> Any:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            returned[name].append(output)
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(note(name)) for name in returned]
+    try:
+        with torch.no_grad():
+            model(**inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    once = {name: outputs[0] for name, outputs in returned.items() if len(outputs) == 1}
+    return {
+        name: output.dtype
+        for name, output in once.items()
+        if isinstance(output, torch.Tensor) and output.shape == shape
+    }
+
+
+def _tops(anatomy: Anatomy) -> list[str]:
+    """Names of the outermost modules in which everything runs before the first block.
+
+    >>> _tops(Anatomy("b", ("b.layer.0",), {"b.emb.words": 0, "b.emb.norm": 0, "b.pos": 0, "b.pool": 1}, ("b",)))
+    ['b.emb', 'b.pos']
+    """
+    above = [*anatomy.blocks, *(name for name, stage in anatomy.stages.items() if stage > 0)]
+    tops: dict[str, None] = {}
+    for name, stage in anatomy.stages.items():
+        if stage > 0:
+            continue
+        top, outer = name, name.rpartition(".")[0]
+        while outer and outer != anatomy.backbone and not any(other.startswith(f"{outer}.") for other in above):
+            top, outer = outer, outer.rpartition(".")[0]
+        tops[top] = None
+    return list(tops)

@@ -1,0 +1,90 @@
+"""What every regularizer answers, so that the training loop never asks which ones are on.
+
+    attach            before DeepSpeed takes the model: put yourself on it
+    before_step       rows of step N are next: draw what the step needs
+    before_update     the gradient of the whole global batch is there, the weights are still those it was taken at
+    after_step        the weights are new
+
+A method draws random numbers from a seed of its own for every step, so that a resumed trial draws what the interrupted
+one would have drawn. What is frozen stays as it is under every method: modules that were put into eval mode for good
+run as they are, and tensors that do not train are not touched.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from finesearch.training.runtime.seeding import derived_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from finesearch.plan import Recipe
+    from finesearch.training.model.module_structure import Anatomy
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One trial's adapted model in training mode, with all that a method may ask about it.
+
+    pretrained: the base's tensors by their names in the model, fp32, on the CPU. example: inputs of one short row.
+    """
+
+    model: PreTrainedModel
+    anatomy: Anatomy
+    pretrained: Mapping[str, torch.Tensor]
+    example: Mapping[str, torch.Tensor]
+    recipe: Recipe
+    seed: int
+    rank: int
+
+    @property
+    def architecture(self) -> str:
+        return type(self.model).__name__
+
+
+class Regularizer(ABC):
+    """One method at work on one trial.
+
+    ``name`` is its parameter in the plan. ``idle`` says why it does nothing here; None when it does something.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, strength: float, scene: Scene) -> None:
+        self.strength = strength
+        self.idle: str | None = None
+        self._seed, self._rank, self._step = scene.seed, scene.rank, 0
+        self._generators: dict[torch.device, torch.Generator] = {}
+        self.attach(scene)
+
+    @abstractmethod
+    def attach(self, scene: Scene) -> None:
+        """Put the method on the model.
+
+        Raises:
+            ModelError: the architecture does not allow it.
+        """
+
+    def before_step(self, step: int, learning_rate: float) -> None:
+        """Optimizer step ``step`` (0-based) is next."""
+        self._step = step
+        self._generators.clear()
+
+    def before_update(self) -> None:  # noqa: B027 - most methods have nothing to do here
+        """The step's gradient is complete."""
+
+    def after_step(self, step: int, steps: int) -> None:  # noqa: B027 - nor here
+        """Optimizer step ``step`` of ``steps`` is done."""
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """The step's random numbers of this method and rank on a device."""
+        if device not in self._generators:
+            seed = derived_seed(self._seed, self.name, self._rank, self._step)
+            self._generators[device] = torch.Generator(device).manual_seed(seed)
+        return self._generators[device]

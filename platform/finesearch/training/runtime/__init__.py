@@ -1,0 +1,1 @@
+"""Processes, DeepSpeed, precision, random numbers, memory, heartbeat."""

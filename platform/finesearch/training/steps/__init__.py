@@ -1,0 +1,1 @@
+"""One optimizer step, one evaluation, optimizers and the learning-rate schedule."""

@@ -1,0 +1,152 @@
+"""A model's predictions for one split, computed by all processes together, in the split's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from finesearch.data import shard
+from finesearch.errors import DivergedError
+from finesearch.training.batching import model_inputs, to_device
+from finesearch.training.runtime.distributed import Processes
+from finesearch.training.runtime.seeding import derived_seed
+from finesearch.training.trial_types import Scored
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from finesearch.tasks import Task
+    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.prefix_cache.cached_outputs import Serving
+
+from finesearch.training.batching import TokenRows, batches_of
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How predictions become scores.
+
+    decision: what was chosen for this model on validation; None: nothing was. calibrate: choose it on this split, which
+    must be validation. metric: the one that is wanted; where it needs no text, none is generated, and metrics that do
+    are left out; None: all. cut: what of each text that the model has written is its answer.
+    """
+
+    decision: Mapping[str, float] | None = None
+    calibrate: bool = False
+    metric: str | None = None
+    cut: Callable[[str], str] = str
+
+
+AS_IT_IS = Scoring()
+
+
+def evaluate(
+    model: PreTrainedModel,
+    task: Task,
+    base: BaseModel,
+    tokens: TokenRows,
+    processes: Processes,
+    scoring: Scoring = AS_IT_IS,
+    kept: Serving | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> Scored:
+    """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
+
+    kept: outputs of frozen blocks for this split; text is generated without them. beat: called after each batch.
+
+    Raises:
+        DivergedError: the model's outputs are not finite.
+    """
+    model.train(False)
+    predicted: list[tuple[int, Any]] = []
+    finite, writes = True, task.is_generated and (scoring.metric is None or task.needs_text(scoring.metric))
+    with torch.no_grad():
+        for number, rows in _shares(task, tokens, processes):
+            # Under ZeRO-3 every rank must run every forward pass, also without rows of its own.
+            numbers = rows if len(rows) else np.zeros(1, dtype=np.int64)
+            taken = tokens.rows(numbers)
+            inputs = to_device(task.collate(taken, base.tokenizer, processes.padding_multiple), processes)
+            known = model_inputs(task, base, inputs)
+            with kept.giving(numbers, taken, known) if kept else nullcontext():
+                outputs = model(**known)
+            finite &= _is_finite(outputs)
+            answers = task.predict(outputs, inputs)
+            if task.is_generated:
+                texts = _generate(model, task, base, taken, number, processes) if writes else None
+                texts = None if texts is None else [scoring.cut(text) for text in texts]
+                answers = task.join(texts, answers)
+            if len(rows):
+                predicted += zip(rows.tolist(), answers, strict=True)
+            beat()
+    everyone = processes.gather((finite, predicted))
+    if not all(each_finite for each_finite, _ in everyone):
+        raise DivergedError("the model's outputs on the validation split are NaN or infinite")
+    by_row = dict(pair for _, part in everyone for pair in part)
+    return processes.first_does(lambda: _score(task, base, tokens, by_row, scoring))
+
+
+def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
+    """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
+    batches = batches_of(task, tokens, processes)
+    if not task.is_generated:
+        for number, batch in enumerate(batches):
+            yield number, shard(batch, processes.rank, processes.world_size)
+        return
+    # Batches stay whole: a text may go another way where rounding differs, and one process will write it again.
+    for first in range(0, len(batches), processes.world_size):
+        number = first + processes.rank
+        yield number, batches[number] if number < len(batches) else np.empty(0, dtype=np.int64)
+
+
+def _generate(
+    model: PreTrainedModel,
+    task: Task,
+    base: BaseModel,
+    rows: Sequence[dict[str, Any]],
+    number: int,
+    processes: Processes,
+) -> list[str]:
+    """Texts for some rows. What is drawn at random hangs on the batch's number alone."""
+    prompts = to_device(task.collate_prompts(rows, base.tokenizer, processes.padding_multiple), processes)
+    with torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []):
+        torch.manual_seed(derived_seed(0, "generation", number))
+        return task.generate(model, prompts, base.tokenizer)
+
+
+def _score(task: Task, base: BaseModel, tokens: TokenRows, by_row: dict[int, Any], scoring: Scoring) -> Scored:
+    rows = _Rows(tokens)
+    combined = task.combine([by_row[row] for row in range(len(tokens))], rows, base.facts)
+    references = task.references(rows)
+    chosen = dict(task.calibrate(combined, references) if scoring.calibrate else scoring.decision or {})
+    predictions = task.decide(combined, chosen)
+    return Scored(
+        metrics=task.score(predictions, references), predictions=predictions, references=references, decision=chosen
+    )
+
+
+def _is_finite(outputs: Any) -> bool:
+    tensors = [value for value in outputs.values() if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+class _Rows(Sequence):  # type: ignore[type-arg]
+    """Token rows of a split, read when they are looked at."""
+
+    def __init__(self, tokens: TokenRows) -> None:
+        self.tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.tokens.rows(range(*index.indices(len(self))))
+        return self.tokens.rows([index])[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.tokens.rows())

@@ -1,0 +1,112 @@
+"""One optimizer step over a global batch that is cut into pieces of any size, across processes and accumulation steps.
+
+The loss is the mean over the units (examples, or target tokens) of the whole global batch, and so is its gradient, also
+when pieces differ in size or the epoch's last batch is short. Every process makes the same number of backward passes: a
+piece without rows is stood in for by a row whose loss counts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finesearch.data import TokenSplit, passes_within, shard
+from finesearch.training.runtime.distributed import Processes
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+    from torch import Tensor
+
+    from finesearch.tasks import Task
+    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.prefix_cache.cached_outputs import Serving
+    from finesearch.training.regularizers.active_regularizers import Regularizers
+
+from finesearch.training.batching import model_inputs, to_device
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """What turns rows into gradients.
+
+    accumulation_steps: pieces that each process cuts a batch into, at least; so many more that none has above
+    ``max_tokens_per_pass`` padded tokens, if there is such a limit.
+    """
+
+    engine: DeepSpeedEngine
+    task: Task
+    base: BaseModel
+    tokens: TokenSplit
+    processes: Processes
+    accumulation_steps: int
+    label_smoothing: float
+    regularizers: Regularizers
+    class_weights: Tensor | None = None
+    kept: Serving | None = None
+    max_tokens_per_pass: int | None = None
+
+    def learn(self, batch: np.ndarray) -> tuple[Tensor, float]:
+        """Forward and backward over this process's pieces of ``batch`` (row numbers), then one optimizer step.
+
+        Returns the sum of the losses of this process's units (a scalar tensor without gradient), and the units of the
+        whole global batch.
+        """
+        pieces = cut(batch, self.processes, self._passes(batch))
+        numbers = [piece if len(piece) else batch[:1] for piece in pieces]
+        taken = [self.tokens.rows(rows) for rows in numbers]
+        batches = [self._collate(rows) for rows in taken]
+        weights = [self.task.weight(inputs) if len(piece) else 0 for piece, inputs in zip(pieces, batches, strict=True)]
+        # A window that no word is learned in counts nothing; a batch of such windows alone must not divide by 0.
+        total = self.processes.total(sum(weights))[0] or 1.0
+        summed: Any = 0.0
+        for piece, (weight, inputs) in enumerate(zip(weights, batches, strict=True), start=1):
+            # How many pieces there are hangs on the batch, so that DeepSpeed cannot count them by itself.
+            self.engine.set_gradient_accumulation_boundary(piece == len(batches))
+            known = model_inputs(self.task, self.base, inputs)
+            with self._given(numbers[piece - 1], taken[piece - 1], known):
+                loss, own = self.regularizers.losses(self.engine, self.task, known, inputs, self.label_smoothing)
+            summed = summed + own.detach() * weight
+            # DeepSpeed takes the mean over processes; what is wanted is the mean over units.
+            scale = weight * self.processes.world_size / total
+            self.engine.backward(loss if scale == 1.0 else loss * scale, scale_wrt_gas=False)
+            if piece == len(batches):
+                self.regularizers.before_update()
+            self.engine.step()
+        return summed, total
+
+    def _passes(self, batch: np.ndarray) -> int:
+        if self.max_tokens_per_pass is None:
+            return self.accumulation_steps
+        tokens = self.max_tokens_per_pass // self.regularizers.copies
+        widths, processes = self.tokens.widths[batch], self.processes
+        passes = passes_within(widths, tokens, processes.world_size, processes.padding_multiple)
+        return max(self.accumulation_steps, passes)
+
+    def _given(self, numbers: np.ndarray, rows: Sequence[dict[str, Any]], inputs: dict[str, Tensor]) -> Any:
+        return self.kept.giving(numbers, rows, inputs) if self.kept else nullcontext()
+
+    def _collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        batch = self.task.collate(rows, self.base.tokenizer, self.processes.padding_multiple)
+        if self.class_weights is not None:
+            batch["class_weights"] = self.class_weights
+        return to_device(batch, self.processes)
+
+
+def cut(batch: np.ndarray, processes: Processes, accumulation_steps: int) -> list[np.ndarray]:
+    """This process's pieces of a global batch, one an accumulation step; together all processes' pieces are the batch.
+
+    >>> import torch
+    >>> [piece.tolist() for piece in cut(np.arange(7), Processes(1, 2, torch.device("cpu")), accumulation_steps=2)]
+    [[1, 5], [3]]
+    """
+    pieces = processes.world_size * accumulation_steps
+    return [shard(batch, step * processes.world_size + processes.rank, pieces) for step in range(accumulation_steps)]
+
+
+def count_tokens(lengths: np.ndarray, batch: Sequence[int] | np.ndarray) -> int:
+    """Tokens in some rows, padding left out."""
+    return int(lengths[batch].sum())

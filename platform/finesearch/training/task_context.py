@@ -1,0 +1,90 @@
+"""What every trial of one task needs and none changes: rows as tokens, the base model, names. Loaded once a process."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finesearch.data import TokenisedSplits, load_splits, tokenise
+from finesearch.tasks import Facts, Task, make_task
+from finesearch.training.model.base_model import BaseModel, load_base_model
+from finesearch.training.model.base_reference import BaseReference
+from finesearch.training.model.model_config import build_skeleton, check_max_length
+from finesearch.training.model.model_facts import meet_model
+from finesearch.training.model.model_files import quiet_transformers, tokenizer_sha256, weights_sha256
+from finesearch.training.model.resolve_model import model_folder
+
+if TYPE_CHECKING:
+    from finesearch.plan import GenerationPlan, TaskPlan
+    from finesearch.tasks import RawSplits
+
+
+@dataclass(frozen=True, eq=False)
+class Materials:
+    """Read-only after loading, but for what is kept for later trials."""
+
+    plan: TaskPlan
+    task: Task
+    facts: Facts
+    tokens: TokenisedSplits
+    base: BaseModel
+    splits: RawSplits
+    asked: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
+    """Models that are asked and not trained, with their tokenizers, by method and precision."""
+    cuts: tuple[int, ...] = ()
+    """Numbers of frozen bottom blocks that the space can ask for, the most useful first; see ``prefix``."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What else later trials of this process find."""
+
+    @cached_property
+    def tokenizer_files(self) -> dict[str, bytes]:
+        """The tokenizer as ``save_pretrained`` writes it, by file name."""
+        with tempfile.TemporaryDirectory() as folder, quiet_transformers():
+            self.base.tokenizer.save_pretrained(folder)
+            return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+    @cached_property
+    def base_reference(self) -> BaseReference:
+        """The base model as checkpoints name it; hashing the weights happens here, once."""
+        return BaseReference(
+            model=self.plan.model,
+            revision=self.plan.revision,
+            folder=str(self.base.folder),
+            sha256=weights_sha256(self.base.folder),
+        )
+
+    def writing_with(self, generation: GenerationPlan) -> Materials:
+        """The same with other generation settings, for tasks whose model writes text; nothing is read again.
+
+        Raises:
+            ModelError: the model has too few positions for such long texts.
+        """
+        plan = self.plan.model_copy(update={"generation": generation})
+        task, base = make_task(plan), self.base
+        positions = task.positions(base.config.is_encoder_decoder)
+        check_max_length(build_skeleton(base.config, task.kind, base.folder), positions)
+        config = task.generation_config(base.generation, base.tokenizer, self.facts)
+        return replace(self, plan=plan, task=task, base=replace(base, generation=config), asked={})
+
+
+def load_materials(plan: TaskPlan, base: Path, cache: Path, cuts: tuple[int, ...] = ()) -> Materials:
+    """Read data and model of a plan; the tokens are found in ``cache`` or built there.
+
+    Raises:
+        DataError, ModelError, DiskFullError: see the functions called.
+    """
+    task = make_task(plan)
+    folder = model_folder(plan.model, plan.revision, base)
+    splits = load_splits(plan, base, cache)
+    facts = task.read(splits)
+    if task.is_generated:
+        facts, _ = meet_model(task, facts, folder)
+    model = load_base_model(folder, task, facts)
+    tokens = tokenise(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)
+    # The metrics' library is imported by its first use: not on the first trial's clock.
+    references = task.references(tokens.validation.rows())
+    task.score(task.perfect(references), references)
+    return Materials(plan, task, facts, tokens, model, splits, cuts=cuts)

@@ -1,0 +1,1 @@
+"""Ray: connection, nodes, devices, tokens, and how many trials run at once."""

@@ -1,0 +1,48 @@
+"""Ray, started or joined while the driver still reads data and model: neither waits for the other."""
+
+from __future__ import annotations
+
+import threading
+
+from finesearch.tuning.cluster import connect
+
+
+class RayBeside:
+    """Ray on a thread of its own, which stays: Linux ends the processes of Ray with the thread that forked them.
+
+    name: of the search; see :func:`cluster.connect`.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = name
+        self._thread = threading.Thread(target=self._run, daemon=True, name="ray")
+        self._is_up, self._is_over = threading.Event(), threading.Event()
+        self._problem: BaseException | None = None
+
+    def begin(self) -> None:
+        """Start, unless that was done before; comes back at once."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Come back once Ray can be used; raises what kept it from that."""
+        self.begin()
+        self._is_up.wait()
+        if self._problem is not None:
+            raise self._problem
+
+    def end(self) -> None:
+        """Disconnect, where anything was begun; a Ray that was started here ends."""
+        if self._thread.ident is not None:
+            self._is_up.wait()
+            connect.leave()
+            self._is_over.set()
+
+    def _run(self) -> None:
+        try:
+            connect.connect(self._name)
+        except BaseException as error:  # raised by `wait`, in the thread that needs Ray
+            self._problem = error
+        finally:
+            self._is_up.set()
+        self._is_over.wait()

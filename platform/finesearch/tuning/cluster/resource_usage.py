@@ -1,0 +1,171 @@
+"""What the nodes of the cluster hold, what of it is free, and who has the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from finesearch.tuning.cluster.connect import Capacity, Node, memory_of
+
+WANTED = "finesearch-wants-room"
+"""How names of placement groups begin that only ask for nodes: see ``wanted.py``."""
+
+COUNTED = ("CPU", "GPU")
+Devices = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One living node. ``ours`` is held by worker groups of this job; devices are by name, ``CPU`` and ``GPU``.
+
+    ``others`` says what each placement group of another job holds here; ``actors`` are classes of other jobs' actors.
+    """
+
+    name: str
+    total: Devices
+    free: Devices
+    ours: Devices = field(default_factory=dict)
+    memory_bytes: int = 0
+    is_leaving: bool = False
+    others: tuple[tuple[str, Devices], ...] = ()
+    actors: tuple[str, ...] = ()
+
+    @property
+    def open_to_us(self) -> Node:
+        """What this job holds of it or may take; nothing of a node that is about to leave."""
+        if self.is_leaving:
+            return Node(0.0)
+        cpus, gpus = (self.free.get(name, 0.0) + self.ours.get(name, 0.0) for name in COUNTED)
+        return Node(min(cpus, self.total.get("CPU", 0.0)), min(gpus, self.total.get("GPU", 0.0)))
+
+    @property
+    def unexplained(self) -> dict[str, float]:
+        """What is held by neither a placement group nor us: tasks and actors that ask for devices themselves."""
+        left = {}
+        for name in COUNTED:
+            held = self.ours.get(name, 0.0) + sum(devices.get(name, 0.0) for _, devices in self.others)
+            rest = self.total.get(name, 0.0) - self.free.get(name, 0.0) - held
+            if rest > 1e-6:
+                left[name] = rest
+        return left
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """The cluster at one moment. ``waiting`` counts the worker groups of this job that have no devices yet."""
+
+    machines: tuple[Machine, ...]
+    waiting: int = 0
+
+    @property
+    def capacity(self) -> Capacity:
+        """What this job may hold in all."""
+        return Capacity(
+            tuple(machine.open_to_us for machine in self.machines),
+            sum(machine.memory_bytes for machine in self.machines if not machine.is_leaving),
+        )
+
+
+def read_occupancy() -> Occupancy:
+    """Ask the joined cluster; some milliseconds.
+
+    Placement groups tell their job by the end of their id, and where each bundle lies; Ray keeps no such account of
+    tasks and actors without one, so that of those the classes alone are known.
+    """
+    import ray
+    from ray._private.state import state  # Ray tells what is free on each node, and which nodes drain, only here
+    from ray.util import placement_group_table
+
+    job = ray.get_runtime_context().get_job_id()
+    drivers = {row["JobID"]: row for row in state.job_table()}  # type: ignore[no-untyped-call]
+    groups = {name: group for name, group in placement_group_table().items() if group["state"] != "REMOVED"}
+    held: dict[str, list[tuple[str, str, dict[str, float]]]] = {}
+    for name, group in groups.items():
+        for node, devices in bundles_by_node(group).items():
+            owner = job if name.endswith(job) else job_of(name, drivers)
+            held.setdefault(node, []).append((owner, group["name"], devices))
+    free = state.available_resources_per_node()  # type: ignore[no-untyped-call]
+    leaving = state.get_draining_nodes()
+    actors: dict[str, list[str]] = {}
+    for actor in state.actor_table(None, None, "ALIVE").values():
+        if actor["JobID"] != job:
+            actors.setdefault(actor["Address"]["NodeID"], []).append(
+                f"{actor['ActorClassName']} (job {actor['JobID']})"
+            )
+    machines = []
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        if not node["Alive"]:
+            continue
+        key, resources = node["NodeID"], node["Resources"]
+        rows = held.get(key, [])
+        ours = summed(devices for owner, name, devices in rows if owner == job and not name.startswith(WANTED))
+        others = tuple((shown(owner, name, drivers), devices) for owner, name, devices in rows if owner != job)
+        # What only asks for nodes counts as free.
+        asked = summed(devices for owner, name, devices in rows if owner == job and name.startswith(WANTED))
+        machines.append(
+            Machine(
+                name=node["NodeManagerAddress"],
+                total=counted(resources),
+                free=summed([counted(free.get(key, {})), asked]),
+                ours=ours,
+                memory_bytes=memory_of(resources),
+                is_leaving=key in leaving,
+                others=others,
+                actors=tuple(sorted(set(actors.get(key, ())))),
+            )
+        )
+    waiting = sum(is_waiting(name, group, job) for name, group in groups.items())
+    return Occupancy(tuple(machines), waiting)
+
+
+def is_waiting(name: str, group: Mapping[str, Any], job: str) -> bool:
+    """Whether a row of the table of placement groups is a worker group of ``job`` that has no devices yet."""
+    return name.endswith(job) and not group["name"].startswith(WANTED) and group["state"] in ("PENDING", "RESCHEDULING")
+
+
+def bundles_by_node(group: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Devices that a placement group holds, by id of the node.
+
+    >>> bundles_by_node({"bundles": {0: {"CPU": 1.0}, 1: {"CPU": 1.0}}, "bundles_to_node_id": {0: "a", 1: "a"}})
+    {'a': {'CPU': 2.0}}
+    """
+    nodes: dict[str, dict[str, float]] = {}
+    for index, node in group["bundles_to_node_id"].items():
+        if node.strip("f"):  # all f: not placed
+            nodes[node] = summed([nodes.get(node, {}), counted(group["bundles"][index])])
+    return nodes
+
+
+def job_of(group: str, drivers: Mapping[str, Any]) -> str:
+    """The job that a placement group's id ends in; empty where it is none of the known ones."""
+    return next((job for job in drivers if group.endswith(job)), "")
+
+
+def shown(job: str, group: str, drivers: Mapping[str, Any]) -> str:
+    """Who a placement group belongs to, for people; never the command line, which may hold secrets.
+
+    >>> shown("02000000", "", {"02000000": {"DriverPid": 17, "DriverIPAddress": "10.0.0.4"}})
+    'a placement group of job 02000000 (process 17 on 10.0.0.4)'
+    """
+    named = f"placement group {group!r}" if group else "a placement group"
+    driver = drivers.get(job)
+    if driver is None:
+        return named
+    return f"{named} of job {job} (process {driver['DriverPid']} on {driver['DriverIPAddress']})"
+
+
+def counted(resources: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(resources[name]) for name in COUNTED if resources.get(name)}
+
+
+def summed(parts: Any) -> dict[str, float]:
+    """
+    >>> summed([{"CPU": 1.0}, {"CPU": 2.0, "GPU": 1.0}])
+    {'CPU': 3.0, 'GPU': 1.0}
+    """
+    whole: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            whole[name] = whole.get(name, 0.0) + value
+    return whole

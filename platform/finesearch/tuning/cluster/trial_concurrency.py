@@ -1,0 +1,176 @@
+"""How many trials run at once, while nodes come and go.
+
+make_room   before the first trial: what fits; where nothing does, nodes are asked for and waited for
+Following   during the search: the number of concurrent trials follows what this job may hold
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from finesearch.errors import PlacementError
+from finesearch.plan import Plan
+from finesearch.tuning.cluster import connect
+from finesearch.tuning.cluster.connect import Capacity, asked, trials_that_fit
+from finesearch.tuning.cluster.node_requests import Answer, Wanted
+from finesearch.tuning.cluster.pending_reasons import summarize
+from finesearch.tuning.cluster.resource_usage import Occupancy, read_occupancy
+from finesearch.tuning.controller.search_controller import Conductor
+
+LOOK_EVERY_S = 2.0
+SAY_EVERY_S = 60.0
+WAIT_FOR_NODES_S = 900.0
+"""How long a search waits for its first nodes where the autoscaler does not say whether it can give them."""
+WAITS_AFTER = 5
+"""So many looks in a row must find a worker group without devices before it is said: starting takes some seconds."""
+ASK_AGAIN_S = (60.0, 600.0)
+"""After it was refused, more room is asked for again after the first, doubled each time up to the second."""
+
+MOST_ASKED = 16
+"""Room is asked for so many more trials at once, at most."""
+
+Say = Callable[[str], None]
+
+
+def make_room(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacity, int]:
+    """What the cluster holds, and how many trials run at once to begin with.
+
+    On a cluster that was joined, nodes are asked for where too little is there, and waited for as long as the
+    autoscaler says that it can add them, or ``WAIT_FOR_NODES_S`` where it says nothing.
+
+    Raises:
+        PlacementError: not even one trial fits, or fewer than the plan asks for, and no node will change that.
+    """
+    capacity = connect.measure()
+    try:
+        return capacity, connect.fit_concurrency(plan, capacity, model_bytes)
+    except PlacementError as refusal:
+        if not os.environ.get("RAY_ADDRESS"):
+            raise
+        return _wait_for_nodes(plan, model_bytes, say, refusal)
+
+
+def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementError) -> tuple[Capacity, int]:
+    began, said_at = time.monotonic(), -math.inf
+    wanted = Wanted(plan)
+    missing = 1 if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
+    try:
+        while True:
+            capacity = connect.measure()
+            with contextlib.suppress(PlacementError):
+                return capacity, connect.fit_concurrency(plan, capacity, model_bytes)
+            there = trials_that_fit(plan, capacity.nodes)
+            wanted.ask(missing - there)
+            answer = wanted.answer()
+            waited_s = time.monotonic() - began
+            if answer.refused:
+                raise refusal
+            if answer.is_known and there:
+                return capacity, there
+            if not answer.is_known and waited_s > WAIT_FOR_NODES_S:
+                raise PlacementError(
+                    f"{refusal.message} Nodes were asked for, and none came within {WAIT_FOR_NODES_S / 60:.0f} minutes."
+                )
+            if (answer.is_known or waited_s > 10) and time.monotonic() - said_at >= SAY_EVERY_S:
+                said_at = time.monotonic()
+                knows = "can add them" if answer.is_known else "does not say whether it can add them"
+                say(
+                    f"{plan.name}: waiting for nodes: the cluster has {capacity.describe()}; its autoscaler was asked "
+                    f"for {missing - there} more of {asked(plan)}, and {knows}"
+                )
+            time.sleep(1.0)
+    finally:
+        wanted.end()
+
+
+def fitting(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
+    """Trials at once in the middle of a search: as many as there is room for, one at least, no more than are wanted."""
+    most = max(1, trials_that_fit(plan, capacity.nodes))
+    if plan.search.concurrent_trials != "auto":
+        return min(most, int(plan.search.concurrent_trials))
+    return max(1, min(most, connect.by_memory(plan, capacity, model_bytes), plan.budget.trials))
+
+
+class Following:
+    """A thread of the driver that looks at the cluster every ``LOOK_EVERY_S``.
+
+    It sets ``conductor.concurrent_trials``, ``conductor.waiting`` to why trials have no devices, and
+    ``conductor.none_has_devices``. Where more trials are to run than fit, it asks for nodes. A number is lowered only
+    once two looks agree: while a worker group starts, what it holds is for a moment neither free nor its own.
+    """
+
+    def __init__(self, plan: Plan, model_bytes: int, conductor: Conductor) -> None:
+        self._plan, self._model_bytes, self._conductor = plan, model_bytes, conductor
+        self._wanted = Wanted(plan)
+        self._memory_bytes = sys.maxsize
+        self._lower: int | None = None
+        self._looks_waiting = 0
+        self._most_asked, self._ask_at, self._pause_s = MOST_ASKED, 0.0, ASK_AGAIN_S[0]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="room")
+
+    def __enter__(self) -> Following:
+        # A Ray that was started here has one node, for as long as the search lives.
+        if os.environ.get("RAY_ADDRESS"):
+            # Of a lone node what was available counts, which is less now that a search runs on it.
+            self._memory_bytes = connect.measure().memory_bytes
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+            self._wanted.end()
+            self._conductor.waiting, self._conductor.none_has_devices = None, False
+
+    def _run(self) -> None:
+        from ray.exceptions import RayError
+
+        while not self._stop.wait(LOOK_EVERY_S):
+            # The head may be too busy to answer; the next look will do.
+            with contextlib.suppress(RayError, ConnectionError, TimeoutError):
+                self.look(read_occupancy())
+
+    def look(self, occupancy: Occupancy) -> None:
+        """Act on what the cluster is found to be."""
+        capacity = occupancy.capacity
+        if len(capacity.nodes) == 1:
+            capacity = replace(capacity, memory_bytes=min(capacity.memory_bytes, self._memory_bytes))
+        fits = fitting(self._plan, capacity, self._model_bytes)
+        if fits >= self._conductor.concurrent_trials:
+            self._conductor.concurrent_trials, self._lower = fits, None
+        elif self._lower is None:
+            self._lower = fits
+        else:
+            self._conductor.concurrent_trials, self._lower = max(fits, self._lower), None
+        self._looks_waiting = self._looks_waiting + 1 if occupancy.waiting else 0
+        is_waiting = self._looks_waiting >= WAITS_AFTER
+        self._conductor.waiting = summarize(self._plan, occupancy) if is_waiting else None
+        self._conductor.none_has_devices = is_waiting and occupancy.waiting >= self._conductor.running > 0
+        self._ask_for_more(occupancy)
+
+    def _ask_for_more(self, occupancy: Occupancy) -> None:
+        now = time.monotonic()
+        wanted = self._conductor.trials_left
+        if self._plan.search.concurrent_trials != "auto":
+            wanted = min(wanted, int(self._plan.search.concurrent_trials))
+        # Worker groups that wait ask for themselves.
+        is_enough = occupancy.waiting or self._conductor.closing
+        more = 0 if is_enough else wanted - max(1, trials_that_fit(self._plan, occupancy.capacity.nodes))
+        if now >= self._ask_at:
+            self._most_asked = MOST_ASKED
+        more = max(0, min(more, self._most_asked))
+        self._wanted.ask(more)
+        answer = self._wanted.answer() if more else Answer()
+        if answer.refused:
+            self._most_asked = more - answer.refused
+            self._ask_at = math.inf if answer.is_static else now + self._pause_s
+            self._pause_s = min(2 * self._pause_s, ASK_AGAIN_S[1])

@@ -1,0 +1,89 @@
+"""What a search has spent: hours on the clock and hours on devices, over all of its resumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from finesearch.tuning.study.journal import OUTCOME, Journal, decisions
+
+if TYPE_CHECKING:
+    from finesearch.plan import BudgetPlan
+
+KEEP_EVERY_S = 2.0
+
+
+class Spending:
+    """Counts seconds; what an earlier driver spent is read from the journal.
+
+    Args:
+        journals: by study name; the first one carries the note.
+        devices_per_trial: GPUs of one trial, or CPUs where it has none.
+        clock: seconds that never run backwards.
+    """
+
+    def __init__(
+        self, journals: dict[str, Journal], devices_per_trial: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._journal = next(iter(journals.values()))
+        self._devices = devices_per_trial
+        self._clock = clock
+        self._began = clock()
+        self._kept_at = self._began
+        note: dict[str, Any] = self._journal.noted("spent", {"seconds": 0.0, "starts": 0})
+        self._before = float(note["seconds"])
+        self.starts = int(note["starts"])
+        self._trial_seconds: dict[tuple[str, int], float] = {}
+        for study, journal in journals.items():
+            for trial in journal.trials():
+                told = trial.user_attrs.get("outcome") or {}
+                last = max((d["seconds"] for d in decisions(trial).values()), default=0.0)
+                self.trained((study, trial.number), max(last, told.get("seconds") or 0.0))
+
+    def begin(self) -> None:
+        """A driver starts to work: count it."""
+        self.starts += 1
+        self._began = self._clock()
+        self.keep(force=True)
+
+    def trained(self, trial: tuple[str, int], seconds: float) -> None:
+        """A trial has now trained ``seconds`` in all."""
+        self._trial_seconds[trial] = max(seconds, self._trial_seconds.get(trial, 0.0))
+
+    @property
+    def seconds(self) -> float:
+        return self._before + self._clock() - self._began
+
+    @property
+    def hours(self) -> float:
+        return self.seconds / 3600
+
+    @property
+    def device_seconds(self) -> float:
+        return sum(self._trial_seconds.values()) * self._devices
+
+    @property
+    def device_hours(self) -> float:
+        return self.device_seconds / 3600
+
+    def keep(self, force: bool = False) -> None:
+        """Write the clock into the journal, at most every two seconds."""
+        if force or self._clock() - self._kept_at >= KEEP_EVERY_S:
+            self._kept_at = self._clock()
+            self._journal.note("spent", {"seconds": self.seconds, "starts": self.starts})
+
+
+def why_spent(budget: BudgetPlan, search: Journal, spending: Spending) -> str | None:
+    """Why no more trials are to start; None while some are. The number of trials is not asked for here."""
+    failed = search.counts()["failed"]
+    if failed >= budget.failed_trials:
+        reasons = [trial.user_attrs[OUTCOME]["reason"] for trial in search.trials() if trial.state is TrialState.FAIL]
+        return f"{failed} trials failed (budget.failed_trials is {budget.failed_trials}); the last: {reasons[-1]}"
+    if budget.hours is not None and spending.hours >= budget.hours:
+        return f"the budget of {budget.hours:g} hours is spent"
+    if budget.device_hours is not None and spending.device_hours >= budget.device_hours:
+        return f"the budget of {budget.device_hours:g} device-hours is spent"
+    return None

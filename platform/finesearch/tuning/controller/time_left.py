@@ -1,0 +1,80 @@
+"""What the rest of a search will cost, by the trials that its journals hold."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from optuna.trial import FrozenTrial, TrialState
+
+from finesearch.plan import Recipe, Scalar
+from finesearch.tuning.controller.trial_costs import Calibration, Run, TrialCosts
+from finesearch.tuning.samplers.cost_aware import weighed_configuration
+from finesearch.tuning.study.journal import Journal
+
+if TYPE_CHECKING:
+    from finesearch.plan import Plan
+
+
+class Forecast:
+    """Reads the journals of a search, and holds its costs against them.
+
+    Args:
+        plan: the search's.
+        costs: what its trials cost, reckoned.
+        journals: by study name; those of fixed recipes first.
+        recipe: the recipe of a trial of a study.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        costs: TrialCosts,
+        journals: Mapping[str, Journal],
+        recipe: Callable[[str, FrozenTrial], Recipe],
+    ) -> None:
+        self._plan, self._costs, self._journals, self._recipe = plan, costs, journals, recipe
+        self._ended: dict[tuple[str, int], Run] = {}
+
+    def remaining(self, study: str, number: int) -> float:
+        """What a trial has still to run: seconds, or only a measure to compare by while nothing was measured."""
+        return self._costs.remaining(self._run(study, self._journals[study].get(number)), self._calibration())
+
+    def left(self, unasked: int, concurrent_trials: int) -> float | None:
+        """Seconds until ``unasked`` more trials and those under way are over; None before a trial was evaluated."""
+        return self._costs.left(*self._runs(), unasked, concurrent_trials)
+
+    def weighed(self, journal: Journal, number: int) -> dict[str, Scalar] | None:
+        """What trial ``number`` tries where cost counts; None leaves it to the sampler."""
+        search = self._plan.search
+        if not search.cost_weight or search.sampler != "tpe":
+            return None
+        # As they were reckoned beforehand: measured ones differ from run to run, and so would the trials.
+        seconds = functools.partial(self._costs.seconds, calibration=None)
+        return weighed_configuration(self._plan, journal, number, seconds)
+
+    def _calibration(self) -> Calibration | None:
+        ended, under_way = self._runs()
+        return self._costs.calibrate([*ended, *under_way])
+
+    def _runs(self) -> tuple[list[Run], list[Run]]:
+        """Trials that came to a result or were stopped, and those under way."""
+        ended, under_way = [], []
+        for study, journal in self._journals.items():
+            for trial in journal.trials():
+                if trial.state is TrialState.RUNNING:
+                    under_way.append(self._run(study, trial))
+                elif trial.state is not TrialState.FAIL:
+                    ended.append(self._run(study, trial))
+        return ended, under_way
+
+    def _run(self, study: str, trial: FrozenTrial) -> Run:
+        """One trial so far; one that has ended is read once."""
+        known = self._ended.get((study, trial.number))
+        if known is not None:
+            return known
+        run = self._costs.run_of(self._recipe(study, trial), trial)
+        if trial.state.is_finished():
+            self._ended[study, trial.number] = run
+        return run

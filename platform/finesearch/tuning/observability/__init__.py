@@ -1,0 +1,1 @@
+"""Prometheus metrics, experiment trackers and log prefixes."""

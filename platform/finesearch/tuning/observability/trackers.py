@@ -1,0 +1,238 @@
+"""Shows trials in TensorBoard, MLflow and Weights & Biases, by Ray's own loggers.
+
+Tune knows our trials by a job and a payload, both JSON; what its loggers are shown instead is a :class:`ShownTrial`
+with the recipe, and the numbers of each evaluation. A thread talks to them, so that a slow server slows no trial; one
+that fails in the middle is said once and left out from then on.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from finesearch.errors import InputError
+from finesearch.plan import Plan, WandbPlan
+from finesearch.tuning.controller.search_controller import Conductor
+from finesearch.tuning.study.journal import decisions
+
+PATIENCE_S = 60.0  # for what is still to be told when the trials are over
+ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+WANDB_KEY = "WANDB_API_KEY"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ShownTrial:
+    """One trial with what Ray's loggers ask of theirs; ``experiment_dir_name`` is the search's name."""
+
+    trial_id: str
+    name: str
+    config: dict[str, Any]
+    local_path: str
+    experiment_dir_name: str
+
+    @property
+    def evaluated_params(self) -> dict[str, Any]:
+        return self.config
+
+    def init_local_path(self) -> None:
+        Path(self.local_path).mkdir(parents=True, exist_ok=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(eq=False)
+class Tracker:
+    """One of Ray's loggers, a ``LoggerCallback``.
+
+    repeats: it begins a trial anew when a search goes on, and is told all of it again.
+    """
+
+    key: str
+    logger: Any
+    folder: Path
+    repeats: bool
+    is_well: bool = True
+
+
+def make_trackers(plan: Plan, folder: Path) -> list[Tracker]:
+    """The loggers that the plan asks for, connected to their servers; none by default.
+
+    Raises:
+        InputError: one of them cannot be reached.
+    """
+    wanted, made, folder = plan.tracking, [], folder.absolute()
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    if wanted.tensorboard:
+        from ray.tune.logger import TBXLoggerCallback
+
+        events = TBXLoggerCallback()  # type: ignore[no-untyped-call]
+        made.append(Tracker("tensorboard", events, folder / "tensorboard", repeats=False))
+    if wanted.mlflow is not None:
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        server = MLflowLoggerCallback(
+            wanted.mlflow.tracking_uri,
+            experiment_name=wanted.mlflow.experiment or plan.name,
+            tags={"finesearch.run": plan.name},
+        )
+        made.append(Tracker("mlflow", server, folder / "mlflow", repeats=True))
+    if wanted.wandb is not None:
+        from ray.air.integrations.wandb import WandbLoggerCallback
+
+        project = WandbLoggerCallback(wanted.wandb.project, group=plan.name, **_wandb_settings(wanted.wandb))
+        made.append(Tracker("wandb", project, folder / "wandb", repeats=True))
+    for tracker in made:
+        try:
+            tracker.logger.setup()
+        except Exception as error:  # whatever a foreign package raises
+            raise InputError(
+                f"tracking.{tracker.key}: expected to connect, got: {_first_line(error)}. "
+                f"See that its server answers and its key is set, or leave tracking.{tracker.key} out."
+            ) from error
+    os.environ.pop(WANDB_KEY, None)  # found here, Ray's logger would put it into a runtime environment, for all to read
+    return made
+
+
+def _wandb_settings(plan: WandbPlan) -> dict[str, Any]:
+    """What ``wandb.init`` is given; the key, if it is in the environment, goes to its process and nowhere else."""
+    key = os.environ.get(WANDB_KEY)
+    return ({"entity": plan.entity} if plan.entity else {}) | ({"settings": {"api_key": key}} if key else {})
+
+
+class Tracking(Callback):
+    """What Tune calls; passes everything on to the thread that talks to the trackers.
+
+    say: told when a tracker fails.
+    """
+
+    def __init__(self, conductor: Conductor, trackers: list[Tracker], say: Say) -> None:
+        self._conductor: Conductor | None = conductor
+        self._trackers, self._say = trackers, say
+        self._open: dict[str, dict[str, ShownTrial]] = {}
+        self._told: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._talk, daemon=True, name="tracking")
+        self._thread.start()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if trial.trial_id in self._open:
+            return  # its actor died, and another runs it
+        assert self._conductor is not None
+        job, run = json.loads(trial.config["job"]), self._conductor.plan.name
+        journaled = decisions(self._conductor.journals[job["study"]].get(job["number"]))
+        earlier = [shown_numbers(journaled[step]) for step in sorted(journaled) if step <= job["decided"]]
+        shown = {tracker.key: show(job, trial.trial_id, run, tracker.folder) for tracker in self._trackers}
+        self._open[trial.trial_id] = shown
+        self._later(lambda tracker: _begin(tracker, shown[tracker.key], earlier if tracker.repeats else []))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        payload, shown = json.loads(result["payload"]), self._open.get(trial.trial_id)
+        if shown is None:
+            return
+        evaluation = (payload.get("detail") or {}).get("last") if "state" in payload else payload
+        if evaluation is not None:
+            numbers = shown_numbers(evaluation)
+            self._later(lambda tracker: tracker.logger.log_trial_result(0, shown[tracker.key], numbers))
+        if payload.get("state", "complete") != "complete":
+            self._end(trial.trial_id, failed=True)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(trial.trial_id, failed=False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(trial.trial_id, failed=True)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        for trial_id in list(self._open):
+            self._end(trial_id, failed=False)
+        self._later(lambda tracker: tracker.logger.on_experiment_end(trials))
+        self._told.put(None)
+        self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
+            self._say(f"tracking: not everything was told within {PATIENCE_S:.0f} s; the search does not wait longer")
+
+    def _end(self, trial_id: str, failed: bool) -> None:
+        shown = self._open.pop(trial_id, None)
+        if shown is not None:
+            self._later(lambda tracker: tracker.logger.log_trial_end(shown[tracker.key], failed))
+
+    def _later(self, tell: Callable[[Tracker], None]) -> None:
+        """Have the thread do it with each tracker that is well."""
+        for tracker in self._trackers:
+            self._told.put(functools.partial(self._tell, tracker, tell))
+
+    def _tell(self, tracker: Tracker, tell: Callable[[Tracker], None]) -> None:
+        if not tracker.is_well:
+            return
+        try:
+            tell(tracker)
+        except Exception as error:  # whatever a foreign package raises; said, and never the end of a search
+            tracker.is_well = False
+            self._say(f"tracking.{tracker.key}: failed, and is left out from here on: {_first_line(error)}")
+
+    def _talk(self) -> None:
+        while (told := self._told.get()) is not None:
+            told()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """An empty shell: Tune pickles its callbacks into a scratch folder that nobody reads."""
+        return {}
+
+
+def _begin(tracker: Tracker, shown: ShownTrial, earlier: list[dict[str, Any]]) -> None:
+    shown.init_local_path()
+    tracker.logger.log_trial_start(shown)
+    for numbers in earlier:
+        tracker.logger.log_trial_result(0, shown, numbers)
+
+
+def show(job: dict[str, Any], trial_id: str, run: str, folder: Path) -> ShownTrial:
+    """A trial as a tracker is shown it that may write below ``folder``."""
+    is_baseline = job["study"] == "baselines"
+    name = f"{run} {'baseline' if is_baseline else 'trial'} {job['number']}"
+    config = {**shown_recipe(job["recipe"]), "number": job["number"], "seed": job["seed"]}
+    local_path = folder / Path(job["directory"]).name
+    return ShownTrial(trial_id, name, config, str(local_path), run)
+
+
+def shown_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with dotted keys; lists as text, and what is not set left out.
+
+    >>> shown_recipe({"learning_rate": 0.1, "warmup": None, "adaptation_parameters": {"rank": 8}})
+    {'learning_rate': 0.1, 'adaptation_parameters.rank': 8}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in recipe.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": said for inner, said in shown_recipe(value).items()}
+        elif value is not None:
+            flat[key] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
+    return flat
+
+
+def shown_numbers(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation as loggers take it: metrics by name, what training cost, and its number as the iteration.
+
+    >>> shown_numbers({"step": 2, "metrics": {"f1": 0.5}, "train_loss": None, "tokens": 30, "group": "g"})
+    {'f1': 0.5, 'tokens': 30, 'training_iteration': 2}
+    """
+    costs = {key: evaluation.get(key) for key in ("train_loss", "epoch", "seconds", "tokens")}
+    told = {key: value for key, value in costs.items() if value is not None}
+    return {**evaluation["metrics"], **told, "training_iteration": evaluation["step"]}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

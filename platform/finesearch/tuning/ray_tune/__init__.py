@@ -1,0 +1,1 @@
+"""Ray Tune's interfaces over the search controller: searcher, scheduler, trainable."""

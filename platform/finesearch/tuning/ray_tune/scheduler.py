@@ -1,0 +1,34 @@
+"""What Ray Tune asks whether a trial goes on: the study's pruner, through the conductor."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from finesearch.tuning.controller.search_controller import Conductor
+
+
+class StudyScheduler(FIFOScheduler):
+    """Reports each evaluation to the journal, then stops what the pruner rejects.
+
+    Tune calls the scheduler before the searcher and skips the searcher for a trial that is stopped, so this is the one
+    place that sees every evaluation.
+    """
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._conductor: Conductor | None = conductor
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        assert self._conductor is not None
+        if result.get("done"):
+            return TrialScheduler.CONTINUE
+        go_on = self._conductor.evaluation(trial.trial_id, json.loads(result["payload"]))
+        return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_conductor": None}

@@ -1,0 +1,83 @@
+"""Optuna's samplers and pruners as a plan names them."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from finesearch.tuning.samplers.successive_halving import RungPruner
+from finesearch.tuning.samplers.windowed_tpe import WindowedTPESampler
+
+if TYPE_CHECKING:
+    from finesearch.plan import Plan
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """Seed of the sampler that suggests trial ``number``.
+
+    A sampler seeded once a process would start its sequence again after a restart and suggest the same trials; seeded
+    by trial number, a search goes on as if it had never stopped.
+
+    >>> trial_seed(0, 7) == trial_seed(0, 7) != trial_seed(0, 8)
+    True
+    """
+    return zlib.crc32(f"{seed}/{number}".encode())
+
+
+def make_sampler(plan: Plan, number: int, concurrent_trials: int) -> BaseSampler:
+    """The sampler that suggests trial ``number``; all of its memory is in the study, none in the object."""
+    search = plan.search
+    seed = trial_seed(search.seed, number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match search.sampler:
+            case "tpe":
+                return WindowedTPESampler(
+                    n_startup_trials=search.startup_trials,
+                    multivariate=True,
+                    group=True,  # a conditional space: each branch is modelled by itself
+                    constant_liar=concurrent_trials > 1,
+                    seed=seed,
+                )
+            case "random":
+                return optuna.samplers.RandomSampler(seed=seed)
+            case "gp":
+                return optuna.samplers.GPSampler(n_startup_trials=search.startup_trials, seed=seed)
+            case "cmaes":
+                return optuna.samplers.CmaEsSampler(n_startup_trials=search.startup_trials, seed=seed)
+            case "qmc":
+                # One low-discrepancy sequence runs through all trials: its scrambling must not change with the number.
+                return optuna.samplers.QMCSampler(scramble=True, seed=search.seed)
+            case "grid":
+                return optuna.samplers.GridSampler(plan.space.grid(), seed=search.seed)
+    raise AssertionError(f"the plan let the sampler {search.sampler!r} through")
+
+
+def make_pruner(plan: Plan, max_steps: int) -> BasePruner:
+    """The pruner over ``max_steps`` evaluations a trial, counted from 1.
+
+    Resources are given, never ``auto``: Optuna derives those from the first trial that ends, which differs after a
+    restart.
+    """
+    search = plan.search
+    match search.pruner:
+        case "none":
+            return optuna.pruners.NopPruner()
+        case "median":
+            return optuna.pruners.MedianPruner(
+                n_startup_trials=search.startup_trials, n_warmup_steps=max(0, search.min_evaluations - 1)
+            )
+        case "successive_halving":
+            return RungPruner(min_resource=search.min_evaluations, reduction_factor=search.reduction_factor)
+        case "hyperband":
+            return optuna.pruners.HyperbandPruner(
+                min_resource=search.min_evaluations,
+                max_resource=max(max_steps, search.min_evaluations),
+                reduction_factor=search.reduction_factor,
+            )
+    raise AssertionError(f"the plan let the pruner {search.pruner!r} through")

@@ -1,0 +1,1 @@
+"""The Optuna study as the journal of a search: storage, backup, checkpoints that it refers to."""

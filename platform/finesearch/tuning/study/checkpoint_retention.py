@@ -1,0 +1,92 @@
+"""Which checkpoints stay on disk: those that can still be ranked, and those of running trials."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from finesearch.plan import Plan
+from finesearch.storage.object_store import Place
+from finesearch.tuning.study.checkpoint_dirs import TrialFolders
+from finesearch.tuning.study.journal import Journal
+
+Order = tuple[float, int, int]
+TRIAL = re.compile(r"trial-(\d+)")
+
+
+class Retention:
+    """Deletes what can no longer enter the report, so that disk use does not grow with the number of trials.
+
+    With one objective the best ``report.top`` complete trials are kept; with several, the Pareto front besides.
+    """
+
+    def __init__(self, plan: Plan, journal: Journal, run: Path | Place) -> None:
+        self._plan, self._journal, self._folders = plan, journal, TrialFolders.of_run(run)
+        self._present = {int(found[1]) for found in map(TRIAL.fullmatch, self._folders.names()) if found}
+        # Kept in order, so that the end of a trial costs the same after thousands of others.
+        self._best = [place(journal, trial) for trial in rankable(journal, plan.report.top)]
+
+    def trial_ended(self, number: int) -> None:
+        """Make room after trial ``number`` ended."""
+        self._present.add(number)
+        kept = self._rankable_after(number) | {trial.number for trial in self._journal.running()}
+        # What could not be deleted is tried again when the next trial ends.
+        self._present -= {gone for gone in self._present - kept if self._folders.delete(trial_name(gone))}
+
+    def forget_unknown(self) -> None:
+        """Delete what belongs to trials that the journal does not know: it was brought back from a backup that is older
+        than they are, and will give their numbers to others."""
+        unknown = {number for number in self._present if number >= len(self._journal.trials())}
+        self._present -= {number for number in unknown if self._folders.delete(trial_name(number))}
+
+    def holds(self, number: int) -> bool:
+        """Whether a trial's checkpoint has been kept."""
+        return number in self._present
+
+    @property
+    def bar(self) -> float | None:
+        """What a trial must come up to for it ever to be ranked, equal included; None where nothing rules one out yet.
+
+        It only rises: no complete trial is lost. With several objectives there is none, since the front has no last
+        place.
+        """
+        if len(self._journal.directions) > 1 or len(self._best) < self._plan.report.top:
+            return None
+        value = self._best[-1][0]
+        return -value if self._journal.directions[0].maximize else value
+
+    def _rankable_after(self, number: int) -> set[int]:
+        top = self._plan.report.top
+        if len(self._journal.directions) > 1:
+            return {trial.number for trial in rankable(self._journal, top)}
+        trial = self._journal.get(number)
+        if trial.state is TrialState.COMPLETE:
+            its_place = place(self._journal, trial)
+            if its_place not in self._best:
+                bisect.insort(self._best, its_place)
+                del self._best[top:]
+        return {number for _, _, number in self._best}
+
+
+def trial_name(number: int) -> str:
+    """Name of the folder of a trial's checkpoints."""
+    return f"trial-{number:04d}"
+
+
+def place(journal: Journal, trial: FrozenTrial) -> Order:
+    """What complete trials are ordered by, smallest first: the first objective, then fewer trainable parameters, then
+    the earlier trial."""
+    trainable = trial.user_attrs["outcome"].get("trainable_parameters") or 0
+    return (-trial.values[0] if journal.directions[0].maximize else trial.values[0], trainable, trial.number)
+
+
+def rankable(journal: Journal, top: int) -> list[FrozenTrial]:
+    """Complete trials that the report may rank, best first (see :func:`place`). The Pareto front is always among
+    them."""
+    complete = [trial for trial in journal.trials() if trial.state is TrialState.COMPLETE]
+    ranked = sorted(complete, key=lambda trial: place(journal, trial))
+    front = {t.number for t in journal.study.best_trials} if len(journal.directions) > 1 and complete else set()
+    return [trial for position, trial in enumerate(ranked) if position < top or trial.number in front]

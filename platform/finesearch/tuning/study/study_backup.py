@@ -1,0 +1,167 @@
+"""The study's SQLite file on this machine, and its copy in storage from which any other machine goes on.
+
+SQLite works neither in an object store nor on most network file systems: locks and mapped memory are not what it takes
+them for, and a database that two nodes have open is soon none. So the file that is written lies on the driver's own
+disk, and a whole copy of it (SQLite's backup, consistent at any moment) is put into storage while the search runs.
+
+Each copy bears a number of its own (``user_version`` in its header), and this machine remembers those of its last two.
+A copy in storage that bears one of them is older than the file here, or the same: the file here is gone on with. One
+that bears another number was made elsewhere: it is fetched, and the file here is set aside.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+from finesearch.errors import StorageError
+from finesearch.storage.atomic_files import replace_synced, storage_errors
+from finesearch.storage.object_store import Place
+
+STUDY, LINEAGE = "study.db", "study.copies"
+AT_LEAST_S, SHARE = 5.0, 0.05  # of the time may go into copies
+HEADER, VERSION = 100, slice(60, 64)  # bytes; SQLite's file format
+
+
+class StudyBackup:
+    """Keeps the copy of ``folder/study.db`` in ``storage``, a folder that others reach or a place in an object store.
+
+    Raises:
+        StorageError: storage refuses or does not answer.
+    """
+
+    def __init__(self, folder: Path, storage: Path | Place) -> None:
+        self.path = folder / STUDY
+        self._lineage = folder / LINEAGE
+        self._storage = storage
+        self._kept: tuple[object, ...] | None = None
+        self._pause_s = AT_LEAST_S
+        self._stopped = threading.Event()
+        self._keeping = threading.Lock()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="study backup")
+
+    def fetch(self) -> None:
+        """Have the newest study on this machine: that of storage unless the one here came after it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(self._storage, Path):
+            _settle(self._storage / STUDY)
+        copy = self._read()
+        if copy is None:
+            self._set_aside()  # another run of this name, which is gone from storage
+        elif not self.path.exists() or _version(copy) not in self._numbers():
+            self._set_aside()
+            self._lineage.unlink(missing_ok=True)
+            with storage_errors(self.path):
+                replace_synced(self.path, copy)
+                self._remember(_version(copy))
+
+    def start(self) -> None:
+        """Keep copies from now on, in a thread of its own, at most every ``AT_LEAST_S`` and for at most ``SHARE`` of
+        the time."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Keep a last copy and end.
+
+        Raises:
+            StorageError: it could not be kept; the study is on this machine.
+        """
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.keep()
+
+    def keep(self) -> None:
+        """Put a copy into storage, unless nothing was written since the last."""
+        with self._keeping:
+            state = self._state()
+            if state == self._kept or not self.path.exists():
+                return
+            began = time.monotonic()
+            number = 1 + secrets.randbelow((1 << 31) - 1)
+            content = _copy(self.path, number)
+            self._remember(number)  # before: it may be there although nobody answered
+            if isinstance(self._storage, Path):
+                with storage_errors(self._storage / STUDY):
+                    replace_synced(self._storage / STUDY, content)
+            else:
+                self._storage.write(STUDY, content)
+            self._kept = state
+            self._pause_s = max(AT_LEAST_S, (time.monotonic() - began) / SHARE)
+
+    def _work(self) -> None:
+        while not self._stopped.wait(self._pause_s):
+            with suppress(StorageError):  # tried again; the last copy, at the end, tells
+                self.keep()
+
+    def _read(self) -> bytes | None:
+        if isinstance(self._storage, Place):
+            return self._storage.read(STUDY)
+        path = self._storage / STUDY
+        with storage_errors(path):
+            return path.read_bytes() if path.exists() else None
+
+    def _state(self) -> tuple[object, ...]:
+        """What changes with every write: of the file, and of the log that writes go to first."""
+        files = (self.path, self.path.with_name(f"{STUDY}-wal"))
+        return tuple((stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in files if path.exists()))
+
+    def _numbers(self) -> list[int]:
+        with suppress(OSError, ValueError):
+            return [int(word) for word in self._lineage.read_text(encoding="utf-8").split()]
+        return []
+
+    def _remember(self, number: int) -> None:
+        with storage_errors(self._lineage):
+            replace_synced(self._lineage, " ".join(map(str, [*self._numbers(), number][-2:])).encode())
+
+    def _set_aside(self) -> None:
+        """Rename what is here, so that nothing is lost for good; one is kept."""
+        if self.path.exists():
+            _settle(self.path)
+            self.path.replace(self.path.with_name(f"{STUDY}.aside"))
+        self._lineage.unlink(missing_ok=True)
+
+
+def _copy(path: Path, number: int) -> bytes:
+    """A consistent copy of a database that is being written, numbered."""
+    target = path.with_name(f"{path.name}.copy")
+    target.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as source, closing(sqlite3.connect(target)) as copy:
+            source.backup(copy)
+            # No log beside it: the file alone is the database.
+            copy.execute("PRAGMA journal_mode=DELETE")
+            copy.execute(f"PRAGMA user_version={number}")
+            copy.commit()
+        return target.read_bytes()
+    except sqlite3.Error as error:
+        raise StorageError(f"{path}: the study cannot be copied: {error}. Free space or mend the disk.") from error
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def _settle(path: Path) -> None:
+    """Have a database in one file: what an interrupted driver left in the log beside it is written into it.
+
+    The log would be taken for that of a copy that replaces the file.
+    """
+    logs = [path.with_name(f"{path.name}-{suffix}") for suffix in ("wal", "journal")]
+    if not path.exists() or not any(log.exists() for log in logs):
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.Error as error:
+        raise StorageError(f"{path}: the study cannot be opened: {error}.") from error
+    if is_busy:
+        raise StorageError(f"{path}: another program has the study open. Close it, then start the same command again.")
+
+
+def _version(content: bytes) -> int:
+    return int.from_bytes(content[:HEADER][VERSION], "big")

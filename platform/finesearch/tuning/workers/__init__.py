@@ -1,0 +1,1 @@
+"""Warm worker groups on Ray Train, and the messages between them and their trials."""

@@ -1,0 +1,249 @@
+"""The letter box between one Tune trial actor and the workers of its group.
+
+One job at a time. Everything is stamped with a generation (the job's running number in this box), so that a stopped
+trial stops at once and nothing of it is taken for the next one's. Hand-outs are counted: a trial that kills its worker
+every time fails alone, after ``HAND_OUTS`` tries without a new evaluation, and the group goes on. The box counts time
+itself, so that clocks of different machines are never compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from finesearch.errors import StorageError
+from finesearch.storage.object_store import Place, is_remote
+
+HAND_OUTS = 3
+POLL_S = 5.0  # how long a question may hang open; asked again at once
+
+Payload = dict[str, Any]
+
+
+class Mailbox:
+    """An asyncio object; Ray runs it as an actor, tests run it as it is."""
+
+    def __init__(self) -> None:
+        self._generation = 0
+        self._job: Payload | None = None
+        self._handed_out = 0
+        self._holder: str | None = None  # incarnation of the group that works on the job
+        self._attempt = 0
+        self._events: deque[Payload] = deque()
+        self._sent: set[int] = set()
+        self._verdicts: dict[int, bool] = {}
+        self._finished = True
+        self._closed = False
+        self._condemned: set[str] = set()
+        self._last_sign = time.monotonic()
+        self._working = False
+        self._changed = asyncio.Condition()
+
+    # -- the trial actor's side --------------------------------------------------------------------------------------
+
+    async def post(self, job: Payload) -> int:
+        """Put a job in, in place of whatever was there; its generation."""
+        async with self._changed:
+            self._generation += 1
+            self._job, self._handed_out, self._finished = job, 0, False
+            self._holder, self._working = None, False
+            self._events.clear()
+            self._sent = set()
+            self._verdicts = {}
+            self._last_sign = time.monotonic()
+            self._changed.notify_all()
+            return self._generation
+
+    async def begin(self, job: Payload, timeout_s: float = POLL_S) -> tuple[int, Payload | None]:
+        """:meth:`post`, then :meth:`next_event`: what a trial begins with, in one question."""
+        generation = await self.post(job)
+        return generation, await self.next_event(generation, timeout_s)
+
+    async def next_event(
+        self, generation: int, timeout_s: float = POLL_S, allowed: int | None = None
+    ) -> Payload | None:
+        """The next event of a generation; None when none came in time.
+
+        allowed: the step of an evaluation after which the trial goes on.
+        """
+        if allowed is not None:
+            await self.answer(generation, allowed, True)
+        async with self._changed:
+            await self._wait(lambda: bool(self._events) or generation != self._generation, timeout_s)
+            if generation != self._generation or not self._events:
+                return None
+            return self._events.popleft()
+
+    async def answer(self, generation: int, step: int, go_on: bool) -> None:
+        """The verdict on one evaluation."""
+        async with self._changed:
+            if generation == self._generation:
+                self._verdicts[step] = go_on
+                self._changed.notify_all()
+
+    async def silence_s(self) -> float:
+        """Seconds since a worker last showed progress on the job; 0 while no worker has it or it waits for a
+        verdict."""
+        return time.monotonic() - self._last_sign if self._working else 0.0
+
+    async def condemn(self) -> str | None:
+        """Order the group that holds the job to end; its incarnation."""
+        async with self._changed:
+            if self._holder is not None:
+                self._condemned.add(self._holder)
+                self._working = False
+            return self._holder
+
+    async def close(self) -> None:
+        """No more jobs: the workers return; a trial that waits for a verdict is stopped."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    # -- the workers' side -------------------------------------------------------------------------------------------
+
+    async def take(self, incarnation: str, rank: int, served: int, timeout_s: float = POLL_S) -> Payload | None:
+        """The next job after generation ``served`` for one rank; ``{"closed": True}`` at the end, None to ask again.
+
+        Rank 0 opens a hand-out; the other ranks of the same incarnation get what it got.
+        """
+        async with self._changed:
+            await self._wait(lambda: self._closed or self._is_open_to(incarnation, rank, served), timeout_s)
+            if self._closed:
+                return {"closed": True}
+            if not self._is_open_to(incarnation, rank, served):
+                return None
+            assert self._job is not None
+            if rank == 0:
+                if self._handed_out >= HAND_OUTS:
+                    self._end(
+                        "failed",
+                        f"its worker died {HAND_OUTS} times in a row without a new evaluation (killed, out of memory, "
+                        "a crash in native code or a hang); see the worker logs",
+                    )
+                    return None
+                self._handed_out += 1
+                try:
+                    self._attempt = await claim(self._job["directory"])
+                except StorageError as error:
+                    self._end("fatal", error.message, "StorageError")
+                    return None
+                except OSError as error:
+                    self._end("fatal", f"{self._job['directory']}: cannot be written: {error}", "StorageError")
+                    return None
+                self._holder, self._working, self._last_sign = incarnation, True, time.monotonic()
+                self._changed.notify_all()
+            return {**self._job, "generation": self._generation, "attempt": self._attempt}
+
+    def _is_open_to(self, incarnation: str, rank: int, served: int) -> bool:
+        if self._finished or self._generation <= served or incarnation in self._condemned:
+            return False
+        return rank == 0 or self._holder == incarnation
+
+    async def report(self, generation: int, step: int, payload: Payload, timeout_s: float = POLL_S) -> bool | None:
+        """Deliver one evaluation and wait for its verdict; None to ask again. Delivered twice it is passed on once."""
+        async with self._changed:
+            if generation != self._generation or self._finished or self._closed:
+                return False
+            assert self._job is not None
+            self._last_sign = time.monotonic()
+            if step <= self._job["decided"]:
+                return True  # the journal has it from before; a resumed trial reports its history again
+            if step not in self._sent:
+                self._sent.add(step)
+                self._handed_out = 0  # it got further than ever before: whatever killed its workers is not the trial
+                self._events.append({"kind": "evaluation", **payload})
+                self._changed.notify_all()
+            self._working = False
+            await self._wait(
+                lambda: step in self._verdicts or generation != self._generation or self._closed, timeout_s
+            )
+            if generation != self._generation or (self._closed and step not in self._verdicts):
+                return False
+            verdict = self._verdicts.get(step)
+            if verdict is not None:
+                self._working, self._last_sign = True, time.monotonic()
+            return verdict
+
+    async def finish(self, generation: int, state: str, reason: str | None, error: str | None, detail: Payload) -> None:
+        """The job is over: complete, failed, or fatal for the whole search."""
+        async with self._changed:
+            if generation == self._generation and not self._finished:
+                self._end(state, reason, error, detail)
+
+    async def put_back(self, generation: int, incarnation: str) -> None:
+        """The group that holds the job ends for no fault of the job's, whose state was written: it is handed out again,
+        and this time does not count. Every rank may say so."""
+        async with self._changed:
+            if generation == self._generation and self._holder == incarnation and not self._finished:
+                self._handed_out = max(0, self._handed_out - 1)
+                self._holder, self._working = None, False
+
+    async def beat(self, generation: int) -> None:
+        """A sign of progress."""
+        if generation == self._generation:
+            self._last_sign = time.monotonic()
+
+    async def is_condemned(self, incarnation: str) -> bool:
+        """Whether this incarnation of the group is to end at once."""
+        return incarnation in self._condemned
+
+    def _end(self, state: str, reason: str | None, error: str | None = None, detail: Payload | None = None) -> None:
+        self._finished, self._working = True, False
+        self._events.append({"kind": "end", "state": state, "reason": reason, "error": error, "detail": detail or {}})
+        self._changed.notify_all()
+
+    async def _wait(self, ready: Any, timeout_s: float) -> None:
+        try:
+            await asyncio.wait_for(self._changed.wait_for(ready), timeout_s)
+        except TimeoutError:
+            return
+
+
+async def claim(directory: str) -> int:
+    """A number for a new attempt at the trial that lies in ``directory``, a folder or a URI.
+
+    Raises:
+        OSError, StorageError: it cannot be written.
+    """
+    if is_remote(directory):
+        # In a thread: the box goes on answering meanwhile.
+        return await asyncio.to_thread(claim_remote_attempt, Place(directory))
+    return claim_attempt(Path(directory))
+
+
+def claim_attempt(directory: Path) -> int:
+    """A number that no other attempt at this trial has, not even one whose worker is still dying: made by an exclusive
+    ``mkdir``, so that a stale worker can never write into a newer attempt's checkpoints."""
+    attempts = directory / "attempts"
+    attempts.mkdir(parents=True, exist_ok=True)
+    number = max((int(path.name) for path in attempts.iterdir() if path.name.isdigit()), default=0) + 1
+    while True:
+        try:
+            (attempts / str(number)).mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return number
+
+
+def claim_remote_attempt(trial: Place) -> int:
+    """The same in an object store, which shows at once what was written: a number that two have claimed belongs to
+    whoever saw nobody else's claim to it, and to none where both saw the other's."""
+    attempts, mine = trial.child("attempts"), uuid.uuid4().hex
+    while True:
+        number = max((_claimed(name) for name in attempts.files()), default=0) + 1
+        attempts.write(f"{number}-{mine}", b"")
+        if [_claimed(name) for name in attempts.files()].count(number) == 1:
+            return number
+        time.sleep(random.random())
+
+
+def _claimed(name: str) -> int:
+    number = name.partition("-")[0]
+    return int(number) if number.isdigit() else 0

@@ -1,0 +1,165 @@
+"""Scores checkpoints again before they are ranked: in processes that never saw the search."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from finesearch.errors import FinesearchError
+from finesearch.plan import GenerationChoices, GenerationPlan, TaskPlan, TrainingPlan
+from finesearch.redaction import redact
+from finesearch.storage.local_dirs import on_this_node
+from finesearch.training.loop.score_checkpoint import CheckpointScorer
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A reloaded checkpoint's metrics on validation and test; ``error`` says why there are none.
+
+    ``generation`` are settings that were chosen on validation, with which test is scored, ``chosen_validation`` the
+    metric with them; ``validation`` is with the plan's own.
+    """
+
+    validation: dict[str, float]
+    test: dict[str, float]
+    predictions: list[Any]
+    references: list[Any]
+    error: str | None = None
+    generation: dict[str, Any] | None = None
+    chosen_validation: float | None = None
+
+
+@dataclass(frozen=True)
+class Rescoring:
+    """How checkpoints are scored again: all but the checkpoints themselves; it travels to the processes.
+
+    base, cache: as of ``evaluate_checkpoint``. choices: generation settings to choose from on validation, by the
+    task's metric, whose larger value is better if ``maximize``.
+    """
+
+    task: TaskPlan
+    training: TrainingPlan
+    base: str
+    cache: str
+    maximize: bool
+    choices: GenerationChoices | None = None
+    seed: int = 0
+
+    def scorer(self) -> CheckpointScorer:
+        return CheckpointScorer(self.task, self.training, self.base, on_this_node(self.cache))
+
+
+def rescore(checkpoints: Sequence[str], rescoring: Rescoring, scorer: CheckpointScorer | None = None) -> list[Rescored]:
+    """Load each checkpoint from disk and score it on both splits, validation first; test is read once for each.
+
+    Data, tokens and base model are read once for all of them, and each checkpoint once for all of its scores.
+    """
+    scorer = scorer or rescoring.scorer()
+    rescored = []
+    for checkpoint in checkpoints:
+        try:
+            rescored.append(_rescored(scorer, checkpoint, rescoring))
+        except FinesearchError as error:
+            rescored.append(Rescored({}, {}, [], [], redact(error.message)))
+    return rescored
+
+
+def _rescored(scorer: CheckpointScorer, checkpoint: str, rescoring: Rescoring) -> Rescored:
+    loaded = scorer.load(checkpoint)
+    validation = loaded.score("validation")
+    own, choices, metric = rescoring.task.generation, rescoring.choices, rescoring.task.metric
+    if choices is None or own is None:
+        test = loaded.score("test")
+        return Rescored(validation.metrics, test.metrics, test.predictions, test.references)
+
+    # Optuna comes along: not into processes that have nothing to choose.
+    from finesearch.tuning.samplers.generation_search import choose_generation
+
+    def score(settings: GenerationPlan) -> float:
+        return loaded.score("validation", settings).metrics[metric]
+
+    chosen = choose_generation(choices, own, validation.metrics[metric], score, rescoring.maximize, rescoring.seed)
+    test = loaded.score("test", chosen.settings)
+    return Rescored(
+        validation.metrics,
+        test.metrics,
+        test.predictions,
+        test.references,
+        generation=chosen.settings.model_dump(mode="json"),
+        chosen_validation=chosen.value,
+    )
+
+
+class Standby:
+    """A process that reads all but the checkpoints while the last trials still run.
+
+    It takes part in no trial, and holds no device: on a GPU there would be none for it.
+    """
+
+    def __init__(self, rescoring: Rescoring) -> None:
+        self._clerk: Any = ray.remote(_Clerk).options(num_cpus=0).remote(rescoring)
+
+    def rescore(self, checkpoints: Sequence[str]) -> Any:
+        """A reference to what ``rescore`` gives."""
+        return self._clerk.rescore.remote(list(checkpoints))
+
+    def end(self) -> None:
+        ray.kill(self._clerk)
+
+
+class _Clerk:
+    """What runs in the process of a ``Standby``."""
+
+    def __init__(self, rescoring: Rescoring) -> None:
+        self._rescoring, self._scorer = rescoring, rescoring.scorer()
+        # What is wrong is told when it is asked.
+        with contextlib.suppress(FinesearchError), self._scorer.working():
+            self._scorer.prepare()
+
+    def rescore(self, checkpoints: Sequence[str]) -> list[Rescored]:
+        return rescore(checkpoints, self._rescoring, self._scorer)
+
+
+def rescore_all(
+    checkpoints: Sequence[str], rescoring: Rescoring, processes: int, standby: Standby | None = None
+) -> list[Rescored]:
+    """Score checkpoints in processes that never saw the search, at most ``processes`` at once.
+
+    standby: one of them, made before; it ends here.
+
+    Importing takes longer than scoring, so each process takes a share; a share whose process dies is scored again one
+    by one, so that a checkpoint that kills its process takes no other along.
+    """
+    training = rescoring.training
+    remote = ray.remote(
+        num_cpus=training.cpus_per_worker,
+        num_gpus=1 if training.gpus_per_worker else 0,
+        max_calls=1,  # the process ends with the call
+        max_retries=0,
+    )(rescore)
+    found: dict[str, Rescored] = {}
+    shares = [list(checkpoints[start::processes]) for start in range(min(processes, len(checkpoints)))]
+    waiting = [
+        (share, remote.remote(share, rescoring) if number or not standby else standby.rescore(share))
+        for number, share in enumerate(shares)
+    ]
+    alone: list[str] = []
+    for share, reference in waiting:
+        try:
+            rescored: list[Rescored] = ray.get(reference)
+            found.update(zip(share, rescored, strict=True))
+        except ray.exceptions.RayError:
+            alone += share
+    if standby is not None:
+        standby.end()
+    for checkpoint in alone:
+        try:
+            found[checkpoint] = ray.get(remote.remote([checkpoint], rescoring))[0]
+        except ray.exceptions.RayError as error:
+            reason = f"the process that scored it died: {type(error).__name__}: {error}"
+            found[checkpoint] = Rescored({}, {}, [], [], reason)
+    return [found[checkpoint] for checkpoint in checkpoints]

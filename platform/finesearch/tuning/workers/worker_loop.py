@@ -1,0 +1,203 @@
+"""What a warm worker does: takes trial after trial from the mailbox and runs it on a bench that keeps what can be kept.
+
+Base weights, tokens, kernels and the process group stay loaded between trials. A failure that all ranks agree on (a
+loss
+that became NaN) leaves the worker fit for the next trial; any other failure ends the group on every rank, and Ray Train
+starts a new one: an exception on one rank alone would leave the others waiting in a collective, and would pair their
+next one with the wrong trial.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psutil
+import ray
+
+from finesearch.errors import CheckpointError, FinesearchError, InputError, StorageError, TrialError
+from finesearch.redaction import redact
+from finesearch.training.trial_types import PutAside
+from finesearch.tuning.observability.log_prefix import name_lines, trial_name
+from finesearch.tuning.observability.worker_metrics import begin_telling
+from finesearch.tuning.workers.lost_rank import is_lost_peer
+from finesearch.tuning.workers.preemption_notice import notice
+
+log = logging.getLogger(__name__)
+
+WATCH_EVERY_S = 1.0
+BEAT_EVERY_S = 1.0
+GROWTH_ALLOWED = 1 << 30  # bytes that a worker may grow by after its second trial before it is replaced
+
+
+class Bench(Protocol):
+    """Runs one trial after another; made once in each worker."""
+
+    def run(
+        self,
+        job: dict[str, Any],
+        report: Callable[[dict[str, Any]], bool],
+        beat: Callable[[], None],
+        is_leaving: Callable[[], bool] | None,
+    ) -> dict[str, Any]:
+        """Run a trial.
+
+        Args:
+            job: ``number, attempt, seed, recipe, directory, bar``.
+            report: called on rank 0 with ``step, epoch, metrics, train_loss, seconds, tokens``; False stops the trial.
+                It may be called from any thread.
+            beat: a sign of progress.
+            is_leaving: asked by all ranks together, seconds apart; True when machines are about to be taken away, so
+                that the trial writes what it goes on from elsewhere, and raises ``PutAside``. None: nobody can say.
+
+        Returns:
+            JSON: ``best, seconds, trainable_parameters, total_parameters, checkpoint, checkpoint_bytes, warnings``; on
+            rank 0 also ``last``, where the trial's last evaluation was not reported: it is judged with the end.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a group needs to serve: its mailbox, how to make the bench, and whether each trial gets new processes.
+
+    run: name of the search.
+    """
+
+    mailbox: Any
+    make_bench: Callable[[], Bench]
+    fresh: bool
+    group: str
+    run: str
+
+
+class RecycleGroup(Exception):  # noqa: N818 - not an error: it asks Ray Train for new processes
+    """Raised to have Ray Train replace the workers of this group."""
+
+
+def serve(config: dict[str, Service]) -> None:
+    """Ray Train's loop for each worker."""
+    service = config["service"]
+    rank, incarnation = _rank(), _agree_on_incarnation()
+    threading.Thread(target=_watch, args=(service.mailbox, incarnation), daemon=True, name="watch").start()
+    metrics = begin_telling(service.run)
+    log.info("finesearch run %s, %s, rank %d", service.run, service.group, rank)
+    bench: Bench | None = None
+    is_leaving = notice()
+    memory_base, trials, served = 0, 0, 0
+    while True:
+        job = ray.get(service.mailbox.take.remote(incarnation, rank, served))
+        if job is None:
+            continue
+        if job.get("closed"):
+            return
+        served = job["generation"]
+        name_lines(trial_name(job))
+        log.info("attempt %d", job["attempt"])
+        desk = _Desk(service, job, rank)
+        try:
+            if is_leaving is not None and is_leaving():
+                raise PutAside(f"{service.group}: taken away before the trial began")
+            bench = bench or service.make_bench()
+            detail = bench.run(job, desk.report, desk.beat, is_leaving)
+        except PutAside as aside:
+            ray.get(service.mailbox.put_back.remote(served, incarnation))
+            raise RecycleGroup(f"{service.group}: its trial goes on elsewhere") from aside
+        except (TrialError, CheckpointError) as error:
+            # Agreed on by all ranks, so the process group is in step and the worker stays.
+            desk.finish("failed", redact(error.message), error)
+        except BaseException as error:
+            if is_lost_peer(error):
+                raise  # no fault of the trial's, which the group that takes this one's place is handed again
+            fatal = isinstance(error, (InputError, StorageError))
+            desk.finish("fatal" if fatal else "failed", _reason(error), error)
+            raise
+        else:
+            desk.finish("complete", None, None, detail)
+        metrics.tell()  # a worker may be ended before the next time
+        trials += 1
+        memory = psutil.Process().memory_info().rss
+        if trials <= 2:
+            memory_base = memory
+        if service.fresh or memory - memory_base > GROWTH_ALLOWED:
+            raise RecycleGroup(f"{service.group}: new processes after {trials} trials")
+
+
+class _Desk:
+    """One trial's line to the mailbox."""
+
+    def __init__(self, service: Service, job: dict[str, Any], rank: int) -> None:
+        self._mailbox, self._group, self._rank = service.mailbox, service.group, rank
+        self._generation = job["generation"]
+        self._began, self._last_beat = time.time(), 0.0
+
+    def report(self, evaluation: dict[str, Any]) -> bool:
+        payload = self._signed(evaluation)
+        while True:
+            go_on: bool | None = ray.get(self._mailbox.report.remote(self._generation, evaluation["step"], payload))
+            if go_on is not None:
+                return go_on
+
+    def beat(self) -> None:
+        now = time.monotonic()
+        if now - self._last_beat >= BEAT_EVERY_S:
+            self._last_beat = now
+            self._mailbox.beat.remote(self._generation)
+
+    def finish(
+        self, state: str, reason: str | None, error: BaseException | None, detail: dict[str, Any] | None = None
+    ) -> None:
+        if state == "complete" and self._rank != 0:
+            return
+        whole = {**(detail or {}), "group": self._group, "began": self._began}
+        if "last" in whole:
+            whole["last"] = self._signed(whole["last"])
+        log.info("%s%s", state, f": {reason}" if reason else "", exc_info=error)
+        kind = None if error is None else type(error).__name__
+        ray.get(self._mailbox.finish.remote(self._generation, state, reason, kind, whole))
+
+    def _signed(self, evaluation: dict[str, Any]) -> dict[str, Any]:
+        log.info("evaluation %d: %s", evaluation["step"], evaluation["metrics"])
+        return {**evaluation, "group": self._group, "began": self._began}
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FinesearchError):
+        return redact(error.message)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return f"out of memory: {error}. A smaller batch_size or max_length needs less."
+    return redact(f"{type(error).__name__}: {error}")
+
+
+def _watch(mailbox: Any, incarnation: str) -> None:
+    """End this process when its group is condemned or its mailbox is gone, even if the training thread hangs."""
+    while True:
+        time.sleep(WATCH_EVERY_S)
+        try:
+            condemned = ray.get(mailbox.is_condemned.remote(incarnation), timeout=60)
+        except ray.exceptions.RayError:
+            os._exit(1)  # the trial actor that owns the mailbox is dead, or the cluster is
+        if condemned:
+            os._exit(1)
+
+
+def _rank() -> int:
+    from ray.train import get_context
+
+    return int(get_context().get_world_rank())
+
+
+def _agree_on_incarnation() -> str:
+    """A name for this set of processes, the same on all ranks."""
+    import torch.distributed as dist
+
+    name = [uuid.uuid4().hex]
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.broadcast_object_list(name, src=0)
+    return str(name[0])
