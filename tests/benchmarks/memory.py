@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests" / "support")]
 
 from plans import tiny_plan, write_sentiment  # noqa: E402
 from tiny_models import write_tiny_model  # noqa: E402

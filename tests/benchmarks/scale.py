@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1] / "platform"), str(HERE.parent)]
+sys.path[:0] = [str(HERE.parents[1] / "platform"), str(HERE.parent / "support")]
 
 from shared import machine  # noqa: E402
 

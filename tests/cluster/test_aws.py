@@ -16,7 +16,8 @@ import requests
 import yaml
 from hosts import missing
 
-from clusters import BIN, ROOT, environment, free_port
+from clusters import BIN, environment, free_port
+from paths import ROOT
 
 MINE = "198.51.100.0/24"
 LAUNCH = """

@@ -210,12 +210,12 @@ def test_a_node_lost_without_grace_costs_what_came_after_the_last_checkpoint(lan
     shutil.copytree(ROOT / "tests", lan.shared / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     token = make_token()
     for host in lan.hosts:
-        host.run("echo export PYTHONPATH=/mnt/shared/tests:/mnt/shared/tests/tuning >>~/.bashrc")
+        host.run("echo export PYTHONPATH=/mnt/shared/tests/support:/mnt/shared/tests/tuning/support >>~/.bashrc")
     shutil.copytree(ROOT / "platform", lan.shared / "platform", ignore=shutil.ignore_patterns("__pycache__"))
     start_head(head, token, cpus=0)
     for host in (first, second):
         start_worker(host, head, token)
-    driver = "python /mnt/shared/tests/tuning/fault_driver.py /mnt/shared/run none"
+    driver = "python /mnt/shared/tests/tuning/support/fault_driver.py /mnt/shared/run none"
     job = submit(head, f"{driver} --trials 6 --concurrent 2 --step-s 2")
     log = lan.shared / "run" / "log"
     wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 3, job)

@@ -14,8 +14,8 @@ import pytest
 from hosts import missing, require
 from ray.scripts.scripts import cli as ray_cli
 
-from clusters import ROOT
 from finesearch.cli import parser
+from paths import ROOT
 
 README = (ROOT / "cluster" / "README.md").read_text(encoding="utf-8")
 SECTIONS = {"local.yaml", "ssh.yaml", "aws.yaml", "gcp.yaml", "kubernetes.yaml", "slurm.sh"}

@@ -17,8 +17,9 @@ import yaml
 from hosts import missing
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-from clusters import ROOT, free_port
+from clusters import free_port
 from finesearch.cli import parser
+from paths import ROOT
 
 TEXT = (ROOT / "cluster" / "kubernetes.yaml").read_text(encoding="utf-8")
 DOCUMENTS: list[dict[str, Any]] = list(yaml.safe_load_all(TEXT))

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from ray.autoscaler._private.command_runner import _with_interactive
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from clusters import ROOT
+from paths import ROOT
 
 CLOUDS = ("aws", "gcp")
 COMMANDS = (

@@ -15,7 +15,7 @@ from host_ray import report_of
 from hosts import Host, Lan, require, require_hosts
 from slurm_hosts import PROGRAMS, start_slurm
 
-from clusters import ROOT
+from paths import ROOT
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan_examples import BRANCHED, changed, made
 from test_plan_resolved import FULL
 from test_plan_yaml import data
 
 from finesearch.errors import PlanError
 from finesearch.plan import Plan, parse_plan
 from finesearch.plan.parsing.yaml_lines import write_yaml
+from plan_examples import BRANCHED, changed, made
 
 WORDS = st.sampled_from(
     ["full", "head_only", "freeze_bottom", "one_of", "min", "max", "log", "step", "layers", "tpe", "grid", "accuracy"]

@@ -1,11 +1,11 @@
 from typing import Any
 
 import pytest
-from plan_examples import BRANCHED, changed, made, refusal
 from pydantic import ValidationError
 
 from finesearch.errors import PlanError
 from finesearch.plan import DataPlan, Objective, Plan, TaskPlan, parse_space
+from plan_examples import BRANCHED, changed, made, refusal
 
 RANGES = {"learning_rate": {"min": 1e-5, "max": 1e-3, "log": True}, "dropout": {"min": 0.0, "max": 0.3}}
 CHOICES = {

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-from plan_examples import BRANCHED, changed, made, refusal
 
 from finesearch.plan import load_plan, parse_plan
+from plan_examples import BRANCHED, changed, made, refusal
 
 
 def test_overrides_are_laid_over_the_file_and_later_ones_win() -> None:

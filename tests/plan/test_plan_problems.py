@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plan_examples import BRANCHED, changed, made, refusal
 
 from finesearch.errors import PlanError
 from finesearch.plan import TASK_KINDS, load_plan, parse_plan
+from plan_examples import BRANCHED, changed, made, refusal
 
 CASES: list[tuple[dict[str, Any], str]] = [
     # the top

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from plan_examples import changed, made, refusal
 
 from finesearch.plan.prompt_templates import around, literal
+from plan_examples import changed, made, refusal
 
 TRANSLATION = {
     "task__kind": "translation",

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan_examples import BRANCHED, changed, made
 from test_plan_space import spaces
 
 from finesearch.plan import Plan, load_plan, parse_plan
 from finesearch.plan.parsing.yaml_lines import write_yaml
+from plan_examples import BRANCHED, changed, made
 
 FULL: dict[str, Any] = {
     "task__data": {"train": ["a.csv", "b.csv"], "test": "t.csv", "format": "csv", "split_seed": 3},

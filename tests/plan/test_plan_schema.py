@@ -4,13 +4,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
-from plan_examples import BRANCHED, MINIMAL, changed, made
 from test_plan_resolved import FULL
 from test_plan_space import spaces
 
 from finesearch.plan import ADAPTATIONS, OPTIMIZERS, PARAMETERS, TASK_KINDS, json_schema
 from finesearch.plan.parsing.yaml_lines import read_yaml
 from finesearch.plan.problems import Problems
+from plan_examples import BRANCHED, MINIMAL, changed, made
 
 SEARCH_SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 VALIDATOR = Draft202012Validator(json_schema())

@@ -6,7 +6,6 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan_examples import BRANCHED
 
 from finesearch.errors import PlanError
 from finesearch.plan import ADAPTATIONS, ORDINARY, PARAMETERS, Recipe, Space, TrainingPlan, parse_space
@@ -14,6 +13,7 @@ from finesearch.plan.space.branches import SELECTORS
 from finesearch.plan.space.domains import Choice, Fixed, Range
 from finesearch.plan.space.first_trials import first_configuration
 from finesearch.plan.space.parameters import Searchable
+from plan_examples import BRANCHED
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

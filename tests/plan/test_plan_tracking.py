@@ -1,7 +1,7 @@
 import pytest
-from plan_examples import changed, made, refusal
 
 from finesearch.plan import MlflowPlan, TrackingPlan, WandbPlan, parse_plan
+from plan_examples import changed, made, refusal
 
 SERVER = {"tracking_uri": "http://tracker:5000"}
 

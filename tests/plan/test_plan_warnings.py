@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from plan_examples import BRANCHED, made
 
 

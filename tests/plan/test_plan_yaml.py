@@ -4,11 +4,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan_examples import refusal
 
 from finesearch.errors import PlanError
 from finesearch.plan.parsing.yaml_lines import read_yaml, write_yaml
 from finesearch.plan.problems import Places, Problems
+from plan_examples import refusal
 
 
 def read(text: str) -> Any:

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests" / "support")]
 
 from finesearch.report import write_report  # noqa: E402
 from finesearch.run.build_record import Standing, build_record  # noqa: E402

@@ -1,4 +1,4 @@
-"""What an adaptation answers, and the registry of them all."""
+"""The interface of every adaptation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.training.adaptations.unfreezing_schedule import Unfreezing
-
-ADAPTATIONS: dict[str, Adaptation] = {}
 
 Parameters = Mapping[str, Any]
 
@@ -42,10 +40,6 @@ class Adaptation(ABC):
     """Whether frozen layers get something that trains, so that their outputs change as well."""
     checked: ClassVar[tuple[str, ...]] = ()
     """Parameters on whose values it depends whether a model can be adapted so."""
-
-    def __init_subclass__(cls) -> None:
-        if cls.name:
-            ADAPTATIONS[cls.name] = cls()
 
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:  # noqa: B027 - most models suit
         """Look whether the model can be adapted so; ``model`` may be a skeleton without weights.

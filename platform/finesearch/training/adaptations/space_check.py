@@ -10,7 +10,7 @@ from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS as BRANCHES
 from finesearch.plan import Space
 from finesearch.plan.checks.zero_limits import is_on
-from finesearch.training.adaptations import ADAPTATIONS
+from finesearch.training.adaptations.adapt import ADAPTATIONS
 from finesearch.training.model.layer_depths import check_depths
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ def build_checkpoint_model(folder: Path, record: CheckpointRecord, home: Path) -
     from safetensors.torch import load_file
 
     from finesearch.tasks.task_registry import KINDS
-    from finesearch.training.adaptations import attach
+    from finesearch.training.adaptations.adapt import attach
     from finesearch.training.checkpoints.checkpoint_writer import WEIGHTS
     from finesearch.training.model.base_model import overlay
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finesearch.training.adaptations import ADAPTATIONS, soft_prompts
+from finesearch.training.adaptations import soft_prompts
+from finesearch.training.adaptations.adapt import ADAPTATIONS
 from finesearch.training.adaptations.prompt_injection import PROMPT_ENCODER, pools_first_token
 from finesearch.training.export.peft_adapter import address
 from finesearch.training.model.module_structure import backbone_prefix

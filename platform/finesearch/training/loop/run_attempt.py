@@ -12,7 +12,7 @@ from finesearch.errors import CheckpointError
 from finesearch.plan.checks.zero_limits import refuse_partitioned
 from finesearch.storage import atomic_dirs
 from finesearch.storage.atomic_files import replace_synced
-from finesearch.training.adaptations import Adapted, adapt
+from finesearch.training.adaptations.adapt import Adapted, adapt
 from finesearch.training.checkpoints import checkpoint_layout
 from finesearch.training.checkpoints.checkpoint_store import Shelf
 from finesearch.training.checkpoints.checkpoint_writer import WEIGHTS, CheckpointWriter

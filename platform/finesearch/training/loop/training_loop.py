@@ -33,7 +33,7 @@ from finesearch.training.trial_types import Evaluation, PutAside, Scored, TrialS
 
 if TYPE_CHECKING:
     from finesearch.plan import TrainingPlan
-    from finesearch.training.adaptations import Unfreezing
+    from finesearch.training.adaptations.unfreezing_schedule import Unfreezing
     from finesearch.training.prefix_cache.cached_outputs import Serving
     from finesearch.training.task_context import Materials
 

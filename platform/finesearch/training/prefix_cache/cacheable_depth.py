@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.plan import Space
 from finesearch.plan.space.frozen_layers import frozen_blocks
-from finesearch.training.adaptations import ADAPTATIONS, Adapted
+from finesearch.training.adaptations.adapt import ADAPTATIONS, Adapted
 from finesearch.training.model.module_structure import Anatomy
 
 if TYPE_CHECKING:

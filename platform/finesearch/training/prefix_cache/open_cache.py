@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.plan import Recipe, TrainingPlan
-    from finesearch.training.adaptations import Adapted
+    from finesearch.training.adaptations.adapt import Adapted
     from finesearch.training.runtime.distributed import Processes
     from finesearch.training.task_context import Materials
 

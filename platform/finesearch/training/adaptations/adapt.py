@@ -1,0 +1,97 @@
+"""Adapts a model: which of its parameters are trained, and what is added to it.
+
+Parameters that the base model did not have, the new output layer above all, are trained under every adaptation: frozen
+at random they would only do harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finesearch.errors import ModelError
+from finesearch.training.adaptations.adaptation import Adaptation, Setting
+from finesearch.training.adaptations.adapters import IA3, LoRA
+from finesearch.training.adaptations.freezing import FreezeBottom, FreezeEmbeddings, Full, HeadOnly, TrainTop
+from finesearch.training.adaptations.frozen_dropout import Quiet, keep_quiet, quiet_modules
+from finesearch.training.adaptations.gradual_unfreezing import GradualUnfreezing
+from finesearch.training.adaptations.parameter_selection import BiasesOnly, NormsOnly, Pattern
+from finesearch.training.adaptations.soft_prompts import PrefixTuning, PromptTuning, PTuning
+from finesearch.training.adaptations.unfreezing_schedule import Unfreezing
+from finesearch.training.model.module_structure import Anatomy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_KINDS: tuple[type[Adaptation], ...] = (
+    Full, FreezeEmbeddings, FreezeBottom, TrainTop, HeadOnly,
+    NormsOnly, BiasesOnly, Pattern, GradualUnfreezing,
+    LoRA, IA3, PromptTuning, PTuning, PrefixTuning,
+)  # fmt: skip
+ADAPTATIONS: dict[str, Adaptation] = {kind.name: kind() for kind in _KINDS}
+"""Every adaptation that trains, by the name that plans use. ``finesearch.plan`` holds the same names with their
+searchable parameters; a test keeps the two in step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """What came of adapting a model beside the model itself. ``quiet``: what runs without dropout from start to end."""
+
+    quiet: Quiet = Quiet()
+    unfreezing: Unfreezing | None = None
+    notes: tuple[str, ...] = ()
+
+
+def adapt(
+    model: PreTrainedModel,
+    anatomy: Anatomy,
+    name: str,
+    parameters: Mapping[str, Any],
+    fresh: Collection[str],
+    steps: int = 1,
+    seed: int = 0,
+) -> Adapted:
+    """Add in place what the adaptation adds, drawn from ``seed``, and freeze all that it does not train.
+
+    fresh: names of the parameters that the base model did not have. steps: optimizer steps of the whole trial. Parts
+    in which nothing trains stay in eval mode (no dropout), whatever ``model.train()`` is called with later.
+
+    Raises:
+        ModelError: the model cannot be adapted so.
+    """
+    adaptation, setting = ADAPTATIONS[name], Setting(anatomy, fresh, steps)
+    attach(model, name, parameters, fresh, seed)
+    trained = {*adaptation.trained(model, parameters, setting), *fresh}
+    if not trained:
+        raise ModelError(
+            f"adaptation.{name}: nothing of {type(model).__name__} would train, since its head shares its weights with "
+            f"the embeddings. Use an adaptation that trains a part of the backbone, such as train_top."
+        )
+    for parameter_name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter_name in trained)
+    unfreezing = adaptation.unfreezing(model, parameters, setting)
+    quiet = Quiet()
+    if unfreezing is None:
+        quiet = quiet_modules(model, anatomy, trained)
+        if quiet.subtrees:
+            keep_quiet(model, lambda: quiet)
+    return Adapted(quiet, unfreezing, adaptation.notes(model, parameters, setting))
+
+
+def attach(
+    model: PreTrainedModel, name: str, parameters: Mapping[str, Any], fresh: Collection[str], seed: int = 0
+) -> None:
+    """Add in place what the adaptation adds: of a model with the base's parameters, one with the checkpoint's.
+
+    Raises:
+        ModelError: the model cannot be adapted so.
+    """
+    import torch
+
+    from finesearch.training.runtime.seeding import derived_seed
+
+    ADAPTATIONS[name].check(model, parameters)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "adapter"))
+        ADAPTATIONS[name].attach(model, parameters, fresh)

@@ -1,0 +1,135 @@
+"""The lines that the house is built on: who may import whom, what the front door costs, errors that cross processes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import pickle
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import finesearch.errors
+from finesearch.errors import FinesearchError
+from paths import ROOT
+
+PACKAGE = ROOT / "platform" / "finesearch"
+FLOORS = {
+    "plan": {"plan"},
+    "tasks": {"plan", "tasks"},
+    "data": {"plan", "tasks", "data"},
+    "training": {"plan", "tasks", "data", "training"},
+    "tuning": {"plan", "training", "tuning"},
+    "report": {"report"},
+}
+GROUND = {"errors", "durable", "homes", "secrets", "storage", "store_errors"}
+FORBIDDEN = {
+    "plan": {"torch", "ray", "optuna", "transformers", "datasets", "deepspeed"},
+    "tasks": {"ray", "optuna"},
+    "data": {"ray", "optuna", "deepspeed"},
+    "training": {"ray", "optuna"},
+    "tuning": set(),
+    "report": {"torch", "ray", "optuna", "transformers", "datasets", "deepspeed"},
+}
+ONLY_IN_TUNING = {"ray"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of everything that a file imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+def files_of(floor: str) -> list[Path]:
+    return sorted((PACKAGE / floor).rglob("*.py"))
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_imports_go_down_only(floor: str) -> None:
+    for path in files_of(floor):
+        for name in imports_of(path):
+            if name.startswith("finesearch."):
+                other = name.split(".")[1]
+                assert other in GROUND | FLOORS[floor], f"{path.relative_to(ROOT)} imports {name}"
+            assert name.split(".")[0] not in FORBIDDEN[floor], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_ray_is_imported_in_tuning_alone() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] != "tuning":
+            assert not {n.split(".")[0] for n in imports_of(path)} & ONLY_IN_TUNING, path
+
+
+def test_platform_shadows_nothing() -> None:
+    assert {path.name for path in (ROOT / "platform").iterdir()} - {"__pycache__", "finesearch.egg-info"} == {
+        "search.py", "README.md", "finesearch",
+    }  # fmt: skip
+
+
+def test_every_file_is_named_in_no_helper_drawer() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert path.stem not in {"utils", "util", "helpers", "helper", "common", "misc", "manager"}, path
+
+
+@pytest.mark.parametrize("kind", [k for _, k in inspect.getmembers(finesearch.errors, inspect.isclass)])
+def test_every_error_survives_the_way_between_processes(kind: type[FinesearchError]) -> None:
+    error = kind("train.csv, row 3: the text is missing")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.message, again.exit_code) == (kind, error.message, error.exit_code)
+    assert kind.__name__ in (finesearch.errors.__doc__ or ""), "the tree in the docstring shows every error"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys; from finesearch.cli import main\ntry: main(['search', '--help'])\nfinally: print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "platform")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    loaded = {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert "argparse" in loaded
+    assert not loaded & {"numpy", "pydantic", "yaml", "torch", "ray", "optuna", "datasets", "transformers", "rich"}
+
+
+def test_every_flag_and_command_stands_in_the_readme() -> None:
+    from finesearch.cli import parser
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = next(a for a in parser()._actions if a.dest == "command").choices
+    for name, command in commands.items():
+        assert f"finesearch {name}" in readme, f"finesearch {name} is undocumented"
+        for action in command._actions:
+            for flag in action.option_strings:
+                if flag.startswith("--") and flag != "--help":
+                    assert flag in readme, f"{name} {flag} is undocumented"
+
+
+def test_every_exit_code_stands_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for said in ("0 a checkpoint was ranked", "1 the search failed", "2 bad input", "3 storage or disk", "130 and 143"):
+        assert said in readme
+
+
+def test_every_extra_can_be_installed_under_the_constraints() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    wanted = [requirement for name, given in extras.items() if name != "dev" for requirement in given]
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*pip, "--constraint", str(ROOT / "constraints.txt"), *wanted], capture_output=True, text=True, timeout=300
+    )
+    if "Failed to establish a new connection" in done.stderr or "Name or service not known" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr[-2000:]
+    pinned = set((ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-").splitlines())
+    installed = re.search(r"^Would install (.*)$", done.stdout, re.MULTILINE)
+    for package in installed[1].split() if installed else []:
+        name, _, version = package.rpartition("-")
+        assert f"{name}=={version}".lower().replace("_", "-") in pinned, f"{package} is not held"

@@ -1,0 +1,58 @@
+"""Trials without workers, told to trackers as Tune tells them: its own kind of trial, our conductor."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from ray.tune.experiment import Trial
+
+from finesearch.run.open_search import open_conductor
+from finesearch.tuning.controller.search_controller import Conductor
+from finesearch.tuning.observability.trackers import Tracking
+from plans import empty_plan
+
+
+def evaluation(step: int) -> dict[str, Any]:
+    return {
+        "step": step, "epoch": float(step), "metrics": {"accuracy": step / 4}, "train_loss": 1.0 / step,
+        "seconds": float(step), "tokens": 10 * step, "trainable_parameters": 5,
+    }  # fmt: skip
+
+
+def conductor_of(folder: Path, tracking: str) -> Conductor:
+    return open_conductor(empty_plan(tracking=tracking, search="{pruner: none, concurrent_trials: 1}"), folder)
+
+
+def started(conductor: Conductor, tracking: Tracking) -> Trial:
+    """The next trial as Tune has it."""
+    trial = Trial("WarmTrial", stub=True)
+    trial.config = {"job": json.dumps(conductor.next_job(trial.trial_id))}
+    tracking.on_trial_start(0, [trial], trial)
+    return trial
+
+
+def told(conductor: Conductor, tracking: Tracking, trial: Trial, payload: dict[str, Any]) -> None:
+    """One result, in Tune's order: journal first."""
+    if "state" not in payload:
+        conductor.evaluation(trial.trial_id, payload)
+    tracking.on_trial_result(0, [trial], trial, {"value": 0.0, "payload": json.dumps(payload)})
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """Tag -> step -> value, of all event files of TensorBoard in a folder: length, checksum, event, checksum each."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            (length,) = struct.unpack_from("<Q", data, at)
+            event = Event.FromString(data[at + 12 : at + 12 + length])
+            at += 12 + length + 4
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    found.setdefault(value.tag, {})[event.step] = value.simple_value
+    return found
