@@ -91,16 +91,16 @@ def _search(options: argparse.Namespace) -> int:
         overrides.append(f"storage={options.storage}")
     plan = load_plan(options.space or QUICKSTART, overrides, options.name)
     if options.dry_run:
-        from finesearch.commands.dry_run import describe
+        from finesearch.commands.dry_run import describe_search
 
-        print(describe(plan))
+        print(describe_search(plan))
         return 0
     from finesearch.commands.run_search import run_search
-    from finesearch.run.open_search import Request
+    from finesearch.run.open_search import SearchRequest
     from finesearch.storage.local_dirs import results_home
 
     command = shlex.join(["python", "platform/search.py", *_as_typed(options)])
-    run_search(Request(plan, results_home() / options.reports, options.fresh, command))
+    run_search(SearchRequest(plan, results_home() / options.reports, options.fresh, command))
     return 0
 
 
@@ -115,22 +115,22 @@ def _as_typed(options: argparse.Namespace) -> list[str]:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from finesearch.commands.rebuild_report import rewrite_report
+    from finesearch.commands.rebuild_report import rebuild_report
 
-    print(rewrite_report(options.run, options.reports.absolute()))
+    print(rebuild_report(options.run, options.reports.absolute()))
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
-    from finesearch.run.ranked_json import ranked_checkpoint
-    from finesearch.training.checkpoints.checkpoint_store import Fetched
+    from finesearch.run.ranked_json import find_ranked_checkpoint
+    from finesearch.training.checkpoints.checkpoint_store import LocalCopy
     from finesearch.training.export.export_checkpoint import export_checkpoint
 
-    ranked = ranked_checkpoint(options.run, options.rank)
+    ranked = find_ranked_checkpoint(options.run, options.rank)
     if options.folder.exists() and any(options.folder.iterdir()):
         raise InputError(f"{options.folder}: exists and is not empty. Expected a new folder; nothing was overwritten.")
-    fetched = Fetched(ranked.checkpoint)
-    with fetched.told_by_address() as checkpoint:
+    fetched = LocalCopy(ranked.checkpoint)
+    with fetched.errors_naming_address() as checkpoint:
         export_checkpoint(checkpoint, options.folder, adapter=options.adapter, generation=ranked.generation)
     if not options.adapter and any(options.folder.rglob("adapter_config.json")):
         # On standard error: what a script reads is the folder.

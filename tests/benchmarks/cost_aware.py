@@ -29,8 +29,8 @@ from cost_examples import minilm_workload, priced_plan  # noqa: E402
 from finesearch.plan import Plan, Recipe  # noqa: E402
 from finesearch.training.cost_model.cost_model import CostModel  # noqa: E402
 from finesearch.tuning.controller.trial_costs import TrialCosts  # noqa: E402
-from finesearch.tuning.samplers.cost_aware import weighed_configuration  # noqa: E402
-from finesearch.tuning.samplers.latin_hypercube import spread_configuration  # noqa: E402
+from finesearch.tuning.samplers.cost_aware import cost_aware_configuration  # noqa: E402
+from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration  # noqa: E402
 from finesearch.tuning.samplers.sampler_factory import make_sampler  # noqa: E402
 from finesearch.tuning.study.journal import Direction, Journal, Outcome  # noqa: E402
 
@@ -68,9 +68,9 @@ def search(
     journal = Journal(optuna.storages.InMemoryStorage(), "search", [Direction("accuracy", True)])
     spent, best, path = 0.0, 0.0, []
     for number in range(plan.budget.trials):
-        given = spread_configuration(plan, number) if is_spread else None
+        given = latin_hypercube_configuration(plan, number) if is_spread else None
         if given is None:
-            given = weighed_configuration(plan, journal, number, lambda one: costs.seconds(one, None))
+            given = cost_aware_configuration(plan, journal, number, lambda one: costs.seconds(one, None))
         trial = journal.ask(plan.space.suggest, make_sampler(plan, number, 1), given)
         recipe = plan.space.recipe(trial.user_attrs["asked"]["parameters"], plan.training)
         value = value_of(recipe)

@@ -3,7 +3,7 @@
     python tests/benchmarks/gpu.py [--device cuda|cpu] [--layers 12] [--hidden 768] [--rows 4000] [--json FILE]
 
 A BERT of random weights (speed does not hang on them) on made sentences, bf16 where the device has it. Trials run
-through ``Workbench``: full, two thirds of the layers frozen, all of them; each without the prefix cache and, twice,
+through ``TrialRunner``: full, two thirds of the layers frozen, all of them; each without the prefix cache and, twice,
 with it in the device's memory, the second time warm. The bare loop is a careful hand-written one on the same batches.
 Floors: the matrix operations of a step at the measured rate of a large product, and the bytes of an optimizer step at
 the measured rate of a copy. Last, a step under each ZeRO stage. Without a GPU it says so and ends; ``--device cpu``
@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     """All figures; ``home`` is empty."""
     import torch
 
-    from finesearch.training.loop.trial_runner import Workbench
+    from finesearch.training.loop.trial_runner import TrialRunner
     from tiny_models import sentences, write_tiny_model
 
     heads = max(1, options.hidden // 64)
@@ -73,12 +73,12 @@ def measure(options: argparse.Namespace, home: Path) -> dict[str, Any]:
         with (home / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("text", "label"), *zip(texts, parts[0][1], strict=True)])
 
-    def bench(cache: str, stage: int = 0) -> Workbench:
+    def bench(cache: str, stage: int = 0) -> TrialRunner:
         gpus = 1.0 if options.device == "cuda" else 0.0
         training = plan(
             gpus_per_worker=gpus, zero_stage=stage, prefix_cache=cache, prefix_cache_memory_gib=16.0, epochs=EPOCHS
         )
-        return Workbench(task(), training, str(home), str(home / "cache"), "accuracy", "max")
+        return TrialRunner(task(), training, str(home), str(home / "cache"), "accuracy", "max")
 
     device = torch.device(options.device)
     tflops, copied = matrix_rate(device), copy_rate(device)
@@ -214,16 +214,16 @@ def bare_loop(work: Any, device: Any) -> float:
     from finesearch.training.steps.optimizers import parameter_groups
 
     work._prepare()
-    materials = work._materials
-    tokens, tokenizer = materials.tokens.train, materials.base.tokenizer
-    model, _ = materials.base.build(ORDINARY, seed=0)
+    context = work._context
+    tokens, tokenizer = context.tokens.train, context.base.tokenizer
+    model, _ = context.base.build(ORDINARY, seed=0)
     model.to(device).train()
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.0), lr=1e-4, fused=True)
     batches = training_batches(tokens.lengths, BATCH_SIZE, seed=0, epoch=0)
     multiple = 8 if device.type == "cuda" else 1
 
     def step(rows: Any) -> None:
-        batch = {n: t.to(device) for n, t in materials.task.collate(tokens.rows(rows), tokenizer, multiple).items()}
+        batch = {n: t.to(device) for n, t in context.task.collate(tokens.rows(rows), tokenizer, multiple).items()}
         labels = batch.pop("labels")
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_native_bf16(device)):
             logits = model(**batch).logits

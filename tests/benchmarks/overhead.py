@@ -28,10 +28,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
 
 from shared import machine  # noqa: E402
 
-from finesearch.run.open_search import open_conductor  # noqa: E402
+from finesearch.run.open_search import open_search_controller  # noqa: E402
 from finesearch.tuning.cluster import connect  # noqa: E402
 from finesearch.tuning.controller.search_controller import SEARCH  # noqa: E402
-from finesearch.tuning.ray_tune.run_tuner import execute  # noqa: E402
+from finesearch.tuning.ray_tune.run_tuner import run_tuner  # noqa: E402
 from finesearch.tuning.workers.worker_group import GroupSettings  # noqa: E402
 from plans import empty_plan  # noqa: E402
 
@@ -49,7 +49,7 @@ def make_empty_bench() -> Any:
             job: dict[str, Any],
             report: Callable[[dict[str, Any]], bool],
             beat: Callable[[], None],
-            is_leaving: Callable[[], bool] | None,
+            is_preempted: Callable[[], bool] | None,
         ) -> dict[str, Any]:
             for step in range(1, REPORTS + 1):
                 value = job["recipe"]["learning_rate"] * step
@@ -71,13 +71,13 @@ def ours(trials: int) -> dict[str, float]:
         "overhead", budget=f"{{trials: {trials}}}", search="{sampler: tpe, pruner: none, concurrent_trials: 1}"
     )
     with tempfile.TemporaryDirectory() as folder:
-        conductor = open_conductor(plan, Path(folder), 1)
+        controller = open_search_controller(plan, Path(folder), 1)
         ends: dict[int, float] = {}
-        journal = conductor.journals[SEARCH]
-        conductor._on_change = lambda: ends.setdefault(journal.counts()["complete"], time.perf_counter())
+        journal = controller.journals[SEARCH]
+        controller._on_change = lambda: ends.setdefault(journal.counts()["complete"], time.perf_counter())
         began = time.perf_counter()
         settings = GroupSettings(make_empty_bench, 1, 1.0, 0.0, 600.0, False, "overhead", str(Path(folder) / "scratch"))
-        execute(conductor, settings)
+        run_tuner(controller, settings)
         assert journal.counts()["complete"] == trials
     first = min(WARM_UP, trials - 1)
     return {
@@ -201,7 +201,7 @@ def main() -> int:
         names = list(competitors)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             runs[name].append(competitors[name]())
-    connect.leave()
+    connect.disconnect()
     rows = {
         name: {key: statistics.median(run[key] for run in those) for key in those[0]} for name, those in runs.items()
     }

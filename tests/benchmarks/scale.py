@@ -2,7 +2,7 @@
 
     python tests/benchmarks/scale.py [--sizes 100 1000 5000] [--samplers tpe random gp cmaes qmc] [--json FILE]
 
-Trials do nothing, and Ray is left out: the conductor is driven as Tune's searcher and scheduler drive it, with its
+Trials do nothing, and Ray is left out: the controller is driven as Tune's searcher and scheduler drive it, with its
 journal on disk, three evaluations a trial, TPE and successive halving. Each size runs in a process of its own. A
 suggestion is one ``journal.ask`` after so many trials, the median of several (``gp`` up to 300 trials only: its time
 grows with their cube). Growth is an exponent between two sizes: of the whole work, of which 1 is linear, or of one

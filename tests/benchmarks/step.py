@@ -84,27 +84,27 @@ def measure(rounds: int, steps: int, zero_stage: int, threads: int, precision: s
     from finesearch.data import training_batches
     from finesearch.plan import ORDINARY, DataPlan, TaskPlan
     from finesearch.training.runtime.deepspeed_engine import EngineSettings, prepare_imports, running_engine
-    from finesearch.training.runtime.distributed import join
+    from finesearch.training.runtime.distributed import join_process_group
     from finesearch.training.runtime.precision import compute_in
     from finesearch.training.steps.optimizers import build_optimizer
-    from finesearch.training.task_context import load_materials
+    from finesearch.training.task_context import load_task_context
 
     torch.set_num_threads(threads)
     prepare_imports(torch.device("cpu"))
-    processes = join(gpus_per_worker=0.0, workers_per_trial=1)
+    processes = join_process_group(gpus_per_worker=0.0, workers_per_trial=1)
     data = DataPlan(builtin="standard-library-docstrings")
     task = TaskPlan(kind="text-classification", model=MODEL, data=data, columns={"text": "text", "label": "label"})
-    materials = load_materials(task, Path(), cache)
-    lengths = materials.tokens.train.lengths
+    context = load_task_context(task, Path(), cache)
+    lengths = context.tokens.train.lengths
     # One batch more than is timed, for warming up.
     batches = training_batches(lengths, ORDINARY.batch_size, seed=0, epoch=0)[: steps + 1]
-    model, _ = materials.base.build(ORDINARY, seed=0)
+    model, _ = context.base.build(ORDINARY, seed=0)
     compute_in(model, precision, torch.device("cpu"))
     settings = EngineSettings(zero_stage, ORDINARY.batch_size, 1, ORDINARY.gradient_clipping)
     with running_engine(model, build_optimizer(model, ORDINARY), settings, processes) as engine:
         loops = {
-            "bare": bare_loop(materials, processes, precision),
-            "finesearch": our_loop(materials, engine, model, processes, zero_stage, precision),
+            "bare": bare_loop(context, processes, precision),
+            "finesearch": our_loop(context, engine, model, processes, zero_stage, precision),
         }
         tokens = int(sum(lengths[batch].sum() for batch in batches[1:]))
         seconds: dict[str, list[list[float]]] = {name: [[] for _ in batches[1:]] for name in loops}
@@ -150,7 +150,7 @@ def measure(rounds: int, steps: int, zero_stage: int, threads: int, precision: s
     }
 
 
-def bare_loop(materials: Any, processes: Any, precision: str) -> Callable[[int, Any], None]:
+def bare_loop(context: Any, processes: Any, precision: str) -> Callable[[int, Any], None]:
     """The step as written by hand."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -158,13 +158,13 @@ def bare_loop(materials: Any, processes: Any, precision: str) -> Callable[[int, 
     from finesearch.plan import ORDINARY
     from finesearch.training.steps.optimizers import parameter_groups
 
-    model, _ = materials.base.build(ORDINARY, seed=0)
+    model, _ = context.base.build(ORDINARY, seed=0)
     model.train()
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.0), lr=ORDINARY.learning_rate, fused=True)
-    tokens, tokenizer = materials.tokens.train, materials.base.tokenizer
+    tokens, tokenizer = context.tokens.train, context.base.tokenizer
 
     def step(number: int, rows: Any) -> None:
-        batch = materials.task.collate(tokens.rows(rows), tokenizer, processes.padding_multiple)
+        batch = context.task.collate(tokens.rows(rows), tokenizer, processes.padding_multiple)
         labels = batch.pop("labels")
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             logits = model(**batch).logits
@@ -177,18 +177,18 @@ def bare_loop(materials: Any, processes: Any, precision: str) -> Callable[[int, 
 
 
 def our_loop(
-    materials: Any, engine: Any, model: Any, processes: Any, zero_stage: int, precision: str
+    context: Any, engine: Any, model: Any, processes: Any, zero_stage: int, precision: str
 ) -> Callable[[int, Any], None]:
-    """The step as trials take it: ``TrialRun`` itself, fed with the benchmark's batches."""
+    """The step as trials take it: ``TrainingLoop`` itself, fed with the benchmark's batches."""
     from finesearch.plan import ORDINARY, TrainingPlan
     from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter
-    from finesearch.training.loop.training_loop import TrialRun
-    from finesearch.training.metric_history import Yardstick
+    from finesearch.training.loop.training_loop import TrainingLoop
+    from finesearch.training.metric_history import RankingMetric
     from finesearch.training.regularizers.active_regularizers import Regularizers
-    from finesearch.training.steps.train_step import Learner
+    from finesearch.training.steps.train_step import TrainStep
     from finesearch.training.trial_types import TrialSpec
 
-    class BenchmarkRun(TrialRun):
+    class BenchmarkRun(TrainingLoop):
         """A run whose batches are given."""
 
         rows: Any = None
@@ -197,12 +197,12 @@ def our_loop(
             return self.rows
 
     spec = TrialSpec(number=0, recipe=ORDINARY, directory="unused")
-    learner = Learner(
-        engine, materials.task, materials.base, materials.tokens.train, processes, 1, 0.0, Regularizers(())
+    train_step = TrainStep(
+        engine, context.task, context.base, context.tokens.train, processes, 1, 0.0, Regularizers(())
     )
     writer = CheckpointWriter(Path("unused"), 1, processes, engine, model, {})
     training = TrainingPlan(zero_stage=zero_stage)
-    run = BenchmarkRun(spec, training, materials, Yardstick("accuracy", "max"), learner, writer, precision, 0, 0)
+    run = BenchmarkRun(spec, training, context, RankingMetric("accuracy", "max"), train_step, writer, precision, 0, 0)
     engine.train()
 
     def step(number: int, rows: Any) -> None:

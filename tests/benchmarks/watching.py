@@ -26,12 +26,12 @@ sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests" / "support")]
 from shared import machine  # noqa: E402
 from shared.empty_search import Stopwatch, run_trial  # noqa: E402
 
-from finesearch.run.driver_metrics import EVERY_S, Watching  # noqa: E402
-from finesearch.run.open_search import open_conductor  # noqa: E402
-from finesearch.training.runtime.counters import TOKENS, Meter  # noqa: E402
-from finesearch.tuning.observability.log_prefix import name_lines  # noqa: E402
-from finesearch.tuning.observability.prometheus import Instruments  # noqa: E402
-from finesearch.tuning.workers.mailbox_actor import WatchedMailbox  # noqa: E402
+from finesearch.run.driver_metrics import EVERY_S, DriverMetrics  # noqa: E402
+from finesearch.run.open_search import open_search_controller  # noqa: E402
+from finesearch.training.runtime.counters import TOKENS, Counters  # noqa: E402
+from finesearch.tuning.observability.log_prefix import set_log_prefix  # noqa: E402
+from finesearch.tuning.observability.prometheus import PrometheusMetrics  # noqa: E402
+from finesearch.tuning.workers.mailbox_actor import MailboxActor  # noqa: E402
 from plans import empty_plan  # noqa: E402
 
 DRIVER_SHARE, TRIAL_S, TRIAL_SHARE = 0.01, 0.07, 0.05
@@ -50,11 +50,11 @@ def timed(call: Callable[[], object], repeat: int, times: int) -> float:
 
 def driver_seconds(trials: int, repeat: int, folder: Path) -> float:
     """One telling of the driver, of a journal with so many trials."""
-    conductor = open_conductor(empty_plan("watched", budget=f"{{trials: {trials}}}"), folder)
+    controller = open_search_controller(empty_plan("watched", budget=f"{{trials: {trials}}}"), folder)
     for number in range(trials):
-        run_trial(conductor, Stopwatch(), number)
-    watching = Watching(conductor)
-    return timed(watching.tell, repeat, 5)
+        run_trial(controller, Stopwatch(), number)
+    watching = DriverMetrics(controller)
+    return timed(watching.report, repeat, 5)
 
 
 async def mailbox_seconds(repeat: int, folder: Path) -> float:
@@ -75,7 +75,7 @@ async def mailbox_seconds(repeat: int, folder: Path) -> float:
 
     from finesearch.tuning.workers.mailbox import Mailbox
 
-    return max(0.0, await seconds(WatchedMailbox("watched")) - await seconds(Mailbox()))
+    return max(0.0, await seconds(MailboxActor("watched")) - await seconds(Mailbox()))
 
 
 def line_seconds(repeat: int) -> float:
@@ -85,15 +85,15 @@ def line_seconds(repeat: int) -> float:
         handler = logging.StreamHandler(nowhere)
         log.addHandler(handler)
         log.setLevel(logging.INFO)
-        name_lines("trial 7")
+        set_log_prefix("trial 7")
         seconds = timed(lambda: log.info("evaluation %d: %s", 3, {"accuracy": 0.5}), repeat, 200)
         log.removeHandler(handler)
-    name_lines(None)
+    set_log_prefix(None)
     return seconds
 
 
 def measure(trials: int, repeat: int) -> dict[str, Any]:
-    meter, instruments = Meter(), Instruments("watched")
+    counters, instruments = Counters(), PrometheusMetrics("watched")
     with tempfile.TemporaryDirectory() as folder:
         told = driver_seconds(trials, repeat, Path(folder))
         box = asyncio.run(mailbox_seconds(repeat, Path(folder) / "box"))
@@ -103,7 +103,7 @@ def measure(trials: int, repeat: int) -> dict[str, Any]:
         "driver_s": told,
         "driver_share": told / EVERY_S,
         "gauge_s": timed(lambda: instruments.set("device_hours", 1.0), repeat, 1000),
-        "step_s": timed(lambda: meter.add(TOKENS, 300), repeat, 1000),
+        "step_s": timed(lambda: counters.add(TOKENS, 300), repeat, 1000),
         "line_s": line,
         "mailbox_s": box,
         "trial_s": box + 5 * line,  # begin, three evaluations, end

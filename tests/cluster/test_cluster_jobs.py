@@ -36,14 +36,14 @@ SLOW_DISK = '''
 import sys, time
 from pathlib import Path
 sys.path.insert(0, "platform")
-import finesearch.run
+import finesearch.run.partial_report
 from finesearch.cli import search_main
-write = finesearch.run.write_report
+write = finesearch.run.partial_report.write_report
 def write_slowly(record, folder):
     if (Path.home() / "slow").exists():
         time.sleep(8)
     return write(record, folder)
-finesearch.run.write_report = write_slowly
+finesearch.run.partial_report.write_report = write_slowly
 sys.exit(search_main())
 '''
 

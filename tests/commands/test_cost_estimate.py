@@ -11,7 +11,7 @@ from cost_examples import minilm_workload, priced_plan
 from finesearch.cli import main
 from finesearch.commands.cost_estimate import branch_lines, cache_line, search_line
 from finesearch.plan import FIXED_RECIPES, TrainingPlan
-from finesearch.run.progress import duration
+from finesearch.run.progress import format_duration
 from finesearch.training.cost_model.cost_model import CostModel
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
@@ -38,7 +38,7 @@ def test_what_is_kept_is_shown_beside_what_is_computed() -> None:
     plan = priced_plan()
     model = CostModel(minilm_workload(), plan.training)
     lines = branch_lines(plan, model, is_kept=True)
-    assert lines[0] == f"full: {duration(model.seconds(FIXED_RECIPES['ordinary']))} a trial"
+    assert lines[0] == f"full: {format_duration(model.seconds(FIXED_RECIPES['ordinary']))} a trial"
     assert re.fullmatch(rf"freeze_bottom: {TIME} to {TIME} a trial, {TIME} to {TIME} from the prefix cache", lines[1])
     assert re.fullmatch(rf"head_only: {TIME} a trial, {TIME} from the prefix cache", lines[2])
     assert re.fullmatch(rf"lora: {TIME}( to {TIME})? a trial", lines[3])
@@ -49,7 +49,7 @@ def test_the_bytes_of_every_cut_are_told_before_a_search() -> None:
     plan, load = priced_plan(), minilm_workload()
     said = cache_line(plan, CostModel(load, TrainingPlan()))
     # Layers 1 to 5 and, for head_only, all 6.
-    assert said.startswith(f"{load.cut_bytes(1) / (1 << 30):.3f} GiB for each of 6 cut(s)")
+    assert said.startswith(f"{load.prefix_bytes(1) / (1 << 30):.3f} GiB for each of 6 cut(s)")
     full = priced_plan(space="{learning_rate: [1.0e-4, 1.0e-3]}")
     assert cache_line(full, CostModel(load, TrainingPlan())).startswith("nothing to keep")
 

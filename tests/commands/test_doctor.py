@@ -21,7 +21,7 @@ from finesearch.commands.doctor.machine_checks import (
     check_versions,
     read_constraints,
 )
-from finesearch.commands.doctor.node_checks import check_clocks, check_nodes, check_reach
+from finesearch.commands.doctor.node_checks import check_clocks, check_network, check_nodes
 from finesearch.commands.doctor.plan_limits import check_waiting, limit_findings
 from finesearch.commands.doctor.security_checks import DASHBOARD_PORT, check_dashboard, check_own_dashboard, check_token
 from finesearch.commands.doctor.storage_checks import storage_findings, try_storage
@@ -30,8 +30,8 @@ from finesearch.tuning.cluster.addresses import own_addresses
 from finesearch.tuning.cluster.connect import Capacity, Node
 from finesearch.tuning.cluster.machine_facts import MachineFacts, describe_machine
 from finesearch.tuning.cluster.node_inspection import ClusterFacts, Link, NodeFacts
-from finesearch.tuning.cluster.node_probe import Examiner
-from finesearch.tuning.cluster.ray_token import Token, find_token
+from finesearch.tuning.cluster.node_probe import NodeProbe
+from finesearch.tuning.cluster.ray_token import RayToken, find_token
 from object_stores import BUCKET, s3_bucket
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
@@ -196,23 +196,23 @@ def test_machines_that_are_too_small_or_hide_their_gpus_warn(here: MachineFacts)
     ("token", "joins", "state", "said"),
     [
         (
-            Token("token", "/home/ada/.ray/auth_token", True, 0o600),
+            RayToken("token", "/home/ada/.ray/auth_token", True, 0o600),
             True,
             "ok",
             "auth_token (0600), RAY_AUTH_MODE=token",
         ),
-        (Token("token", "/home/ada/.ray/auth_token", True, 0o644), True, "warn", "may be read by others (0644)"),
-        (Token("token", "/home/ada/.ray/auth_token", False), True, "bad", "is missing or empty"),
-        (Token("", "/home/ada/.ray/auth_token", False), True, "warn", "this cluster asks for none"),
-        (Token("", "/home/ada/.ray/auth_token", True, 0o600), True, "warn", "RAY_AUTH_MODE is not set"),
-        (Token("", "/home/ada/.ray/auth_token", True, 0o600), False, "ok", "a Ray that is started here asks for"),
-        (Token("", "/home/ada/.ray/auth_token", False), False, "warn", "is missing or empty"),
-        (Token("token", "/data/token", False, is_named=True), False, "bad", "/data/token is missing or empty"),
-        (Token("disabled", "/home/ada/.ray/auth_token", True, 0o600), True, "warn", "takes commands from anybody"),
+        (RayToken("token", "/home/ada/.ray/auth_token", True, 0o644), True, "warn", "may be read by others (0644)"),
+        (RayToken("token", "/home/ada/.ray/auth_token", False), True, "bad", "is missing or empty"),
+        (RayToken("", "/home/ada/.ray/auth_token", False), True, "warn", "this cluster asks for none"),
+        (RayToken("", "/home/ada/.ray/auth_token", True, 0o600), True, "warn", "RAY_AUTH_MODE is not set"),
+        (RayToken("", "/home/ada/.ray/auth_token", True, 0o600), False, "ok", "a Ray that is started here asks for"),
+        (RayToken("", "/home/ada/.ray/auth_token", False), False, "warn", "is missing or empty"),
+        (RayToken("token", "/data/token", False, is_named=True), False, "bad", "/data/token is missing or empty"),
+        (RayToken("disabled", "/home/ada/.ray/auth_token", True, 0o600), True, "warn", "takes commands from anybody"),
     ],
 )
 def test_a_token_that_is_missing_open_or_not_asked_for_is_told(
-    token: Token, joins: bool, state: str, said: str
+    token: RayToken, joins: bool, state: str, said: str
 ) -> None:
     finding = check_token(token, joins)
     assert finding.state == state
@@ -225,9 +225,9 @@ def test_the_token_is_looked_for_where_ray_looks(tmp_path: Path) -> None:
     named.write_text(CANARY)
     named.chmod(0o640)
     environment = {"HOME": str(tmp_path), "RAY_AUTH_TOKEN_PATH": str(named), "RAY_AUTH_MODE": "TOKEN"}
-    assert find_token(environment) == Token("token", str(named), True, 0o640, True)
-    assert find_token({**environment, "RAY_AUTH_TOKEN": CANARY}) == Token("token", "RAY_AUTH_TOKEN", True)
-    assert find_token({"HOME": str(tmp_path)}) == Token("", str(tmp_path / ".ray" / "auth_token"), False)
+    assert find_token(environment) == RayToken("token", str(named), True, 0o640, True)
+    assert find_token({**environment, "RAY_AUTH_TOKEN": CANARY}) == RayToken("token", "RAY_AUTH_TOKEN", True)
+    assert find_token({"HOME": str(tmp_path)}) == RayToken("", str(tmp_path / ".ray" / "auth_token"), False)
     assert CANARY not in repr(find_token(environment))
 
 
@@ -252,20 +252,22 @@ def test_nodes_that_differ_in_time_or_cannot_be_reached_warn(here: MachineFacts)
     first, second = NodeFacts("a", "10.0.0.1", True, here), NodeFacts("b", "10.0.0.2", False, here, 0.4, 0.01)
     good = cluster(here, first, second, links=(Link(("10.0.0.1", "10.0.0.2"), "gloo", 0.004),))
     assert check_clocks(good).words == "2 node(s) within 0.410 s"
-    assert check_reach(good).words == "1 MiB summed: gloo 10.0.0.1 - 10.0.0.2 4 ms"
+    assert check_network(good).words == "1 MiB summed: gloo 10.0.0.1 - 10.0.0.2 4 ms"
     assert check_nodes(good).state == "ok"
-    late = cluster(here, first, replace(second, skew_s=-7.0))
+    late = cluster(here, first, replace(second, clock_offset_s=-7.0))
     assert (check_clocks(late).state, check_clocks(late).words) == ("warn", "10.0.0.2 is -7.0 s off")
     # What a slow round trip could explain is no skew.
-    assert check_clocks(cluster(here, first, replace(second, skew_s=2.0, skew_within_s=1.5))).state == "ok"
+    assert (
+        check_clocks(cluster(here, first, replace(second, clock_offset_s=2.0, clock_offset_error_s=1.5))).state == "ok"
+    )
     broken = replace(good, links=(Link(("10.0.0.1", "10.0.0.2"), "gloo", problem="no answer within 40 s"),))
-    assert (check_reach(broken).state, "no answer within 40 s" in check_reach(broken).words) == ("warn", True)
+    assert (check_network(broken).state, "no answer within 40 s" in check_network(broken).words) == ("warn", True)
     dead = cluster(here, first, replace(second, machine=None, problem="No module named 'torch'"))
     assert (check_nodes(dead).state, exit_status([check_nodes(dead)])) == ("bad", 1)
 
 
 def test_a_process_that_waits_for_its_peer_in_vain_says_so() -> None:
-    seconds, problem = Examiner().all_reduce(0, "127.0.0.1", free_port(), "gloo", 1.0)
+    seconds, problem = NodeProbe().all_reduce(0, "127.0.0.1", free_port(), "gloo", 1.0)
     assert seconds == 0.0
     assert "timed out" in problem.lower() or "timeout" in problem.lower()
     assert not torch.distributed.is_initialized()
@@ -284,12 +286,12 @@ def test_storage_that_everybody_may_write_or_that_nodes_do_not_see_is_told(tmp_p
     runs.mkdir()
     runs.chmod(0o777)
     nodes = (NodeFacts("a", "10.0.0.1", True, here), NodeFacts("b", "10.0.0.2", False, here))
-    tried = try_storage(str(runs))
-    shared, rights = storage_findings(tried, cluster(here, *nodes))
+    storage_probe = try_storage(str(runs))
+    shared, rights = storage_findings(storage_probe, cluster(here, *nodes))
     assert (shared.state, "and 1 other node(s) see it" in shared.words) == ("ok", True)
     assert (rights.state, rights.advice.startswith(f"chmod o-w {runs}")) == ("warn", True)
     apart = ("10.0.0.2 (h2) does not see what the driver writes there",)
-    lost, _ = storage_findings(tried, cluster(here, *nodes, without_storage=apart))
+    lost, _ = storage_findings(storage_probe, cluster(here, *nodes, without_storage=apart))
     assert (lost.state, f"is not shared: {apart[0]}" in lost.words) == ("bad", True)
     assert list(runs.iterdir()) == []
 

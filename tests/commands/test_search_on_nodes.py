@@ -27,7 +27,7 @@ LONG = ("training.epochs=100", "training.prefix_cache=off", "budget.trials=1", "
 SHORT = ("budget.trials=2", "report.baselines=[majority]")
 OF_RAY = "ray::(IDLE|DashboardAgent|RuntimeEnvAgent)"
 """What Ray runs on a node whatever runs there."""
-WIDE = ("training.workers_per_trial=2",)
+WIDE_FIGURES = ("training.workers_per_trial=2",)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def written(folder: Path, pattern: str) -> list[str]:
 def test_a_trial_across_two_nodes_moves_on_notice_and_loses_no_step(bench: Path, cluster: Nodes) -> None:
     cluster.add(cpus=1)
     second = cluster.add(cpus=1)
-    with front_door(bench, cluster, *LONG, *WIDE) as driver:
+    with front_door(bench, cluster, *LONG, *WIDE_FIGURES) as driver:
         wait_for(lambda: driver.poll() is not None or written(bench, "step-*"), "it trains", 200)
         assert driver.poll() is None, said(bench)
         cluster.add(cpus=1)
@@ -100,7 +100,7 @@ def test_a_trial_across_two_nodes_moves_on_notice_and_loses_no_step(bench: Path,
 def test_a_node_lost_without_grace_costs_what_came_after_the_last_checkpoint(bench: Path, cluster: Nodes) -> None:
     cluster.add(cpus=1)
     second = cluster.add(cpus=1)
-    with front_door(bench, cluster, *LONG, *WIDE) as driver:
+    with front_door(bench, cluster, *LONG, *WIDE_FIGURES) as driver:
         wait_for(lambda: driver.poll() is not None or len(written(bench, "step-*")) > 1, "checkpoints", 200)
         assert driver.poll() is None, said(bench)
         last = max(written(bench, "step-*"))

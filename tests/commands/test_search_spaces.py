@@ -11,9 +11,9 @@ import pytest
 from finesearch.plan import ADAPTATIONS, Plan, load_plan
 from finesearch.tasks import make_task
 from finesearch.training.adaptations.space_check import check_recipe_space
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.model.model_facts import inspect_model
-from finesearch.training.prompting.prompt_space_check import asking_of, check_asking
+from finesearch.training.prompting.prompt_space_check import check_prompt_recipes, prompt_adaptations_of
 from finesearch.training.trial_types import TrialSpec
 from paths import ROOT
 from plans import related_row, tagged_row, write_json_lines, write_sentiment
@@ -119,9 +119,9 @@ def test_every_example_trains_under_each_of_its_adaptations(
     plan = reduced(path, home, rows)
     model = inspect_model(plan.task, plan.base)
     check_recipe_space(plan.space, model)
-    check_asking(make_task(plan.task), asking_of(plan.space), Path(model.folder))
+    check_prompt_recipes(make_task(plan.task), prompt_adaptations_of(plan.space), Path(model.folder))
     goal = plan.objectives[0].goal
-    bench = Workbench(plan.task, plan.training, str(plan.base), str(tmp_path / "cache"), plan.task.metric, goal)
+    bench = TrialRunner(plan.task, plan.training, str(plan.base), str(tmp_path / "cache"), plan.task.metric, goal)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for number, adaptation in enumerate(plan.space.selectors["adaptation"]):
         if len(plan.space.selectors["adaptation"]) > 1:

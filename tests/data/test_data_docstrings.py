@@ -46,7 +46,7 @@ def test_texts_are_short_sentences_on_one_line(columns: dict[str, list[str]]) ->
 def test_another_process_reads_the_same_rows_and_imports_none_of_the_modules(columns: dict[str, list[str]]) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(PLATFORM)!r})\n"
-        "from finesearch.data.docstrings import standard_library_docstrings\n"
+        "from finesearch.data.readers.builtin_docstrings import standard_library_docstrings\n"
         "import hashlib, json; before = set(sys.modules)\n"
         "columns = standard_library_docstrings()\n"
         "print(hashlib.sha256(json.dumps(columns).encode()).hexdigest(), sorted(set(sys.modules) - before))\n"

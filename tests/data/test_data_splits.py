@@ -105,9 +105,9 @@ def test_too_few_rows_for_a_cut_are_refused(tmp_path: Path, load: Load) -> None:
 def test_a_cut_takes_every_row_once_and_leaves_every_class_in_train(
     labels: list[str], copies: int, fraction: float, seed: int
 ) -> None:
-    identities = [bytes([i]) for i in range(len(labels)) for _ in range(copies)]
+    example_hashes = [bytes([i]) for i in range(len(labels)) for _ in range(copies)]
     strata = [label for label in labels for _ in range(copies)]
-    parts = cut(identities, strata, {"validation": fraction, "test": fraction}, seed)
+    parts = cut(example_hashes, strata, {"validation": fraction, "test": fraction}, seed)
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(strata)))
     assert {strata[row] for row in parts["train"]} == set(strata)
     assert len(parts["test"]) <= max(1, round(len(strata) * fraction))
@@ -189,7 +189,7 @@ def run(script: str, home: Path, **environment: str) -> subprocess.CompletedProc
 def test_a_hub_data_set_that_cannot_be_reached_is_a_clear_error(tmp_path: Path) -> None:
     script = (
         "from pathlib import Path\n"
-        "from finesearch.data.hub import read_hub\n"
+        "from finesearch.data.readers.hub_datasets import read_hub\n"
         "from finesearch.errors import DataError\n"
         "try:\n    read_hub('owner/reviews', None, None, Path('cache'))\n"
         "except DataError as error:\n    print(error)\n"

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from data_plans import task_plan
 
-from finesearch.data import TokenisedSplits, TokenSplit, tokenise
+from finesearch.data import TokenizedSplit, TokenizedSplits, tokenize
 from finesearch.errors import StorageError
 from finesearch.plan import DataPlan
 from finesearch.tasks import RawSplits, make_task
@@ -34,13 +34,13 @@ def folder(tmp_path: Path, rows: Rows) -> Path:
 
 
 @pytest.fixture
-def make_tokens(folder: Path, load: Load, tokenizer: Any) -> Callable[..., TokenisedSplits]:
+def make_tokens(folder: Path, load: Load, tokenizer: Any) -> Callable[..., TokenizedSplits]:
     """Tokens of ``train.csv``; keywords replace fields of the plan or the tokeniser's key."""
 
-    def make(key: str = "minilm", **fields: Any) -> TokenisedSplits:
+    def make(key: str = "minilm", **fields: Any) -> TokenizedSplits:
         plan = task_plan(DataPlan(train="train.csv")).model_copy(update=fields)
         splits, task = load(train="train.csv"), make_task(plan)
-        return tokenise(splits, task, task.read(splits), tokenizer, key, folder / "cache")
+        return tokenize(splits, task, task.read(splits), tokenizer, key, folder / "cache")
 
     return make
 
@@ -62,7 +62,7 @@ def wait_until(claim: Callable[[], bool], seconds: float = 240.0) -> None:
         time.sleep(0.05)
 
 
-def test_token_rows_are_what_the_task_encoded(make_tokens: Callable[..., TokenisedSplits], tokenizer: Any) -> None:
+def test_token_rows_are_what_the_task_encoded(make_tokens: Callable[..., TokenizedSplits], tokenizer: Any) -> None:
     tokens = make_tokens()
     row = tokens.train.rows([3])[0]
     assert tokenizer.decode(row["input_ids"]).startswith("[CLS] text number")
@@ -74,7 +74,7 @@ def test_token_rows_are_what_the_task_encoded(make_tokens: Callable[..., Tokenis
         tokens.train.rows([32])
 
 
-def test_a_second_call_finds_the_files(make_tokens: Callable[..., TokenisedSplits], folder: Path) -> None:
+def test_a_second_call_finds_the_files(make_tokens: Callable[..., TokenizedSplits], folder: Path) -> None:
     first = make_tokens()
     stamp = first.train.path.stat().st_mtime_ns
     second = make_tokens()
@@ -84,7 +84,7 @@ def test_a_second_call_finds_the_files(make_tokens: Callable[..., TokenisedSplit
 
 
 def test_the_key_follows_everything_that_the_tokens_depend_on(
-    make_tokens: Callable[..., TokenisedSplits], folder: Path, rows: Rows
+    make_tokens: Callable[..., TokenizedSplits], folder: Path, rows: Rows
 ) -> None:
     keys = [make_tokens().key, make_tokens(key="other").key, make_tokens(max_length=16).key]
     with (folder / "train.csv").open("a") as file:
@@ -94,7 +94,7 @@ def test_the_key_follows_everything_that_the_tokens_depend_on(
 
 
 def test_what_the_tokens_do_not_depend_on_leaves_the_key(
-    make_tokens: Callable[..., TokenisedSplits], folder: Path
+    make_tokens: Callable[..., TokenizedSplits], folder: Path
 ) -> None:
     key = make_tokens().key
     lines = (folder / "train.csv").read_text().splitlines()
@@ -104,7 +104,7 @@ def test_what_the_tokens_do_not_depend_on_leaves_the_key(
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "manifest"])
-def test_damaged_files_are_made_again(make_tokens: Callable[..., TokenisedSplits], damage: str) -> None:
+def test_damaged_files_are_made_again(make_tokens: Callable[..., TokenizedSplits], damage: str) -> None:
     path = make_tokens().train.path
     if damage == "cut":
         os.truncate(path, path.stat().st_size - 1)
@@ -126,7 +126,7 @@ def test_rows_are_views_of_the_mapped_file(tmp_path: Path) -> None:
             writer.write_batch(pa.record_batch([pa.array(ids), pa.array([1] * 1_000, pa.int32())], schema=schema))
     del writer, ids
     before = pa.total_allocated_bytes()
-    split = TokenSplit(path)
+    split = TokenizedSplit(path)
     rows = split.rows([0, 999, 1_000, 19_999])
     assert [int(row["input_ids"][0]) for row in rows] == [0, 999, 1_000, 19_999]
     assert not rows[0]["input_ids"].flags.owndata
@@ -140,13 +140,13 @@ def test_strings_and_lists_beside_the_tokens_come_back_as_they_are(tmp_path: Pat
     )
     with pa.ipc.new_file(tmp_path / "t.arrow", table.schema) as writer:
         writer.write_table(table)
-    first, second = TokenSplit(tmp_path / "t.arrow").rows([0, 1])
+    first, second = TokenizedSplit(tmp_path / "t.arrow").rows([0, 1])
     assert (first["answers"], first["id"], second["answers"], second["id"]) == (["a", "b"], "x", [], None)
     assert second["weights"].tolist() == [1.0, 2.0]
 
 
 def test_a_cache_that_cannot_be_written_is_a_clear_error(
-    make_tokens: Callable[..., TokenisedSplits], folder: Path
+    make_tokens: Callable[..., TokenizedSplits], folder: Path
 ) -> None:
     (folder / "cache").write_text("a file where the folder should be")
     with pytest.raises(
@@ -155,7 +155,7 @@ def test_a_cache_that_cannot_be_written_is_a_clear_error(
         make_tokens()
 
 
-def test_a_full_disk_is_a_disk_full_error(make_tokens: Callable[..., TokenisedSplits], folder: Path) -> None:
+def test_a_full_disk_is_a_disk_full_error(make_tokens: Callable[..., TokenizedSplits], folder: Path) -> None:
     # /dev/full answers every write with "no space left", as a full disk does.
     from finesearch.data.build_once import build_once
     from finesearch.errors import DiskFullError

@@ -1,4 +1,4 @@
-"""Processes that tokenise the same data into one cache; a program of its own, so that they can be killed.
+"""Processes that tokenize the same data into one cache; a program of its own, so that they can be killed.
 
     tokenising_processes.py FOLDER many|first|second SECONDS
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from finesearch.data import load_splits, tokenise
+from finesearch.data import load_splits, tokenize
 from finesearch.plan import DataPlan, TaskPlan
 from finesearch.tasks import make_task
 
@@ -46,7 +46,7 @@ def tokenise_here(folder: Path, tokenizer: CountingTokenizer, wait: Callable[[],
     splits, task = load_splits(plan, folder), make_task(plan)
     facts = task.read(splits)
     wait()
-    tokens = tokenise(splits, task, facts, tokenizer, "counting", folder / "cache")
+    tokens = tokenize(splits, task, facts, tokenizer, "counting", folder / "cache")
     assert len(tokens.train.rows()) == len(splits.train)
     # In one write: several processes share the pipe.
     sys.stdout.write(f"{os.getpid()} {'built' if tokens.built else 'found'}\n")

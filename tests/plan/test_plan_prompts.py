@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from finesearch.plan.prompt_templates import around, literal
+from finesearch.plan.prompt_templates import escape_braces, split_at_answer
 from plan_examples import changed, made, refusal
 
 TRANSLATION = {
@@ -80,8 +80,8 @@ def test_a_template_is_cut_at_the_answer_and_never_at_a_written_brace() -> None:
         ("{label}", ("", "")),
         ("{labels} {label}", ("{labels} ", "")),
     ):
-        assert around(text, "label") == parts
-    assert literal("{x}").format() == "{x}"
+        assert split_at_answer(text, "label") == parts
+    assert escape_braces("{x}").format() == "{x}"
 
 
 @pytest.mark.parametrize(

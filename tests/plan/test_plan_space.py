@@ -12,7 +12,7 @@ from finesearch.plan import ADAPTATIONS, ORDINARY, PARAMETERS, Recipe, Space, Tr
 from finesearch.plan.space.branches import SELECTORS
 from finesearch.plan.space.domains import Choice, Fixed, Range
 from finesearch.plan.space.first_trials import first_configuration
-from finesearch.plan.space.parameters import Searchable
+from finesearch.plan.space.parameters import ParameterSpec
 from plan_examples import BRANCHED
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -268,36 +268,34 @@ def test_a_first_value_is_one_that_can_be_drawn(given_space: dict[str, Any], val
 NAMES = ["query", "value", r"layer\.[0-3]\.", "(norm|bias)$"]
 
 
-def numbers(searchable: Searchable) -> st.SearchStrategy[Any]:
-    low = max(searchable.low, -1.0) + (1e-6 if searchable.open_low else 0)
-    if searchable.kind == "integer":
+def numbers(spec: ParameterSpec) -> st.SearchStrategy[Any]:
+    low = max(spec.low, -1.0) + (1e-6 if spec.open_low else 0)
+    if spec.kind == "integer":
         return st.integers(int(max(low, 1)), 12)
-    return st.floats(low, min(searchable.high, 8.0), exclude_max=searchable.open_high, allow_subnormal=False)
+    return st.floats(low, min(spec.high, 8.0), exclude_max=spec.open_high, allow_subnormal=False)
 
 
 @st.composite
-def domains(draw: st.DrawFn, searchable: Searchable) -> Any:
-    if searchable.kind == "boolean":
+def domains(draw: st.DrawFn, spec: ParameterSpec) -> Any:
+    if spec.kind == "boolean":
         return draw(st.just(False) | st.just([False]))
-    if searchable.kind == "word":
-        words = st.sampled_from(searchable.words)
+    if spec.kind == "word":
+        words = st.sampled_from(spec.words)
         return draw(words | st.lists(words, min_size=1, unique=True))
-    if searchable.kind == "text":
+    if spec.kind == "text":
         texts = st.sampled_from(["auto", "{text} It was {label}.", "{label}"])
         return draw(texts | st.lists(texts, min_size=1, unique=True))
-    if searchable.is_list:
+    if spec.is_list:
         one = st.sampled_from(NAMES) | st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True)
         lists = st.lists(st.sampled_from(NAMES), min_size=1, max_size=2, unique=True)
         return draw(one | st.lists(lists, min_size=1, max_size=2, unique_by=" ".join))
-    values = numbers(searchable) | (st.none() if searchable.nullable else st.nothing())
+    values = numbers(spec) | (st.none() if spec.nullable else st.nothing())
     form = draw(st.sampled_from(["one", "list", "range"]))
     if form == "one":
         return draw(values)
     if form == "list":
         return draw(st.lists(values, min_size=1, max_size=4, unique=True))
-    low, high = sorted(
-        draw(st.tuples(numbers(searchable), numbers(searchable)).filter(lambda pair: pair[0] != pair[1]))
-    )
+    low, high = sorted(draw(st.tuples(numbers(spec), numbers(spec)).filter(lambda pair: pair[0] != pair[1])))
     return {"min": low, "max": high} | ({"log": True} if low > 0 and draw(st.booleans()) else {})
 
 

@@ -8,15 +8,15 @@ SERVER = {"tracking_uri": "http://tracker:5000"}
 
 def test_everything_is_off_by_default() -> None:
     assert made().tracking == TrackingPlan(tensorboard=False, mlflow=None, wandb=None)
-    assert not made().tracking.is_on
-    assert not made(tracking={}).tracking.is_on
+    assert not made().tracking.is_enabled
+    assert not made(tracking={}).tracking.is_enabled
 
 
 def test_a_plan_with_all_of_it_reads_back() -> None:
     plan = made(tracking={"tensorboard": True, "mlflow": SERVER, "wandb": {"project": "p", "entity": "team"}})
     assert plan.tracking.mlflow == MlflowPlan(tracking_uri="http://tracker:5000")
     assert plan.tracking.wandb == WandbPlan(project="p", entity="team")
-    assert plan.tracking.is_on
+    assert plan.tracking.is_enabled
     assert parse_plan(plan.to_yaml()) == plan
 
 

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from finesearch.errors import PlanError
 from finesearch.plan.parsing.yaml_lines import read_yaml, write_yaml
-from finesearch.plan.problems import Places, Problems
+from finesearch.plan.problems import Problems, SourceLocations
 from plan_examples import refusal
 
 
 def read(text: str) -> Any:
     problems = Problems()
     data, places = read_yaml(text, "plan.yaml", problems)
-    problems.raise_if_any(Places("plan.yaml", places))
+    problems.raise_if_any(SourceLocations("plan.yaml", places))
     return data
 
 

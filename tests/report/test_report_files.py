@@ -162,7 +162,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path):
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from finesearch.errors import StorageError\n"
-        "from finesearch.report.files import write_atomically\n"
+        "from finesearch.report.report_files import write_atomically\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try: write_atomically(Path(sys.argv[1]), b'x' * 300_000)\n"
@@ -193,7 +193,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     path = tmp_path / "report.json"
     code = (
         "import sys; from pathlib import Path\n"
-        "from finesearch.report.files import write_atomically\n"
+        "from finesearch.report.report_files import write_atomically\n"
         "for number in range(300): write_atomically(Path(sys.argv[1]), str(number % 10).encode() * 200_000)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(path)], env={"PYTHONPATH": str(PLATFORM)}) as writer:

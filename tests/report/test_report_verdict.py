@@ -3,7 +3,7 @@
 import pytest
 
 from finesearch.report import RunRecord, ScoredRow, StepRow, TrialRow, verdict
-from finesearch.report.ranking import ties, unranked, verified
+from finesearch.report.ranking import ties, unranked, verified_rows
 
 
 def scored(name, test, interval=None, **more):
@@ -162,7 +162,7 @@ def test_every_trial_without_a_rank_has_a_reason():
         (7, "reloaded, it scored 0.2 and not 0.8"),
         (2, "stopped by the pruner after 1 evaluation"),
     ]
-    assert [row.trial for row in verified(record)] == [0]
+    assert [row.trial for row in verified_rows(record)] == [0]
 
 
 def test_while_partial_complete_trials_wait_for_the_end():

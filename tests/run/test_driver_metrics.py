@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from clusters import BIN, ray_cluster, ray_folder
 from finesearch.plan import load_plan
-from finesearch.run.open_search import open_conductor
-from finesearch.tuning.observability.prometheus import MEASURES
+from finesearch.run.open_search import open_search_controller
+from finesearch.tuning.observability.prometheus import METRIC_DEFINITIONS
 from paths import ROOT
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
@@ -91,8 +91,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 
 def test_every_number_is_exported_with_few_labels(seen: Seen) -> None:
     ours = {name for name in seen.samples if name.startswith("ray_finesearch_")}
-    assert ours == {measure.exported for measure in MEASURES.values()}
-    for measure in MEASURES.values():
+    assert ours == {measure.exported for measure in METRIC_DEFINITIONS.values()}
+    for measure in METRIC_DEFINITIONS.values():
         for labels, _ in seen.samples[measure.exported]:
             own = {label for label in labels if label not in GIVEN_BY_RAY and not label.startswith("otel_scope_")}
             assert own == {"run", *measure.labels}, labels
@@ -100,8 +100,8 @@ def test_every_number_is_exported_with_few_labels(seen: Seen) -> None:
 
 
 def test_the_numbers_are_those_of_the_journal(seen: Seen) -> None:
-    conductor = open_conductor(load_plan(seen.folder / "tiny.yaml"), seen.folder / "runs" / "tiny")
-    trials = conductor.journals["search"].trials()
+    controller = open_search_controller(load_plan(seen.folder / "tiny.yaml"), seen.folder / "runs" / "tiny")
+    trials = controller.journals["search"].trials()
     told = seen.samples["ray_finesearch_trials"]
     assert max(value for labels, value in told if labels["state"] == "complete") == 3
     assert {value for labels, value in seen.samples["ray_finesearch_trials_wanted"]} == {3}
@@ -138,8 +138,8 @@ def test_lines_of_workers_begin_with_their_trial(seen: Seen) -> None:
 
 
 def test_tensorboard_shows_every_trial(seen: Seen) -> None:
-    conductor = open_conductor(load_plan(seen.folder / "tiny.yaml"), seen.folder / "runs" / "tiny")
-    for trial in conductor.journals["search"].trials():
+    controller = open_search_controller(load_plan(seen.folder / "tiny.yaml"), seen.folder / "runs" / "tiny")
+    for trial in controller.journals["search"].trials():
         found = scalars(seen.folder / "runs" / "tiny" / "tensorboard" / f"trial-{trial.number:04d}")
         told = {int(step): value for step, value in trial.intermediate_values.items()}
         assert found["ray/tune/accuracy"] == pytest.approx(told)

@@ -19,7 +19,7 @@ from test_driver_metrics import watched_plan
 from chromium import page
 from clusters import BIN, environment, free_port, ray_cluster, ray_folder
 from finesearch.plan import load_plan
-from finesearch.run.open_search import open_conductor
+from finesearch.run.open_search import open_search_controller
 from finesearch.tuning.observability.trackers import Tracking, make_trackers
 from grafana import PATH, queries
 from paths import ROOT
@@ -205,8 +205,8 @@ def test_mlflow_has_every_trial_of_a_search(mlflow: str, tmp_path: Path) -> None
     assert "left out" not in said
     shown = {run["name"]: run for run in runs_of(mlflow, "sentiment")}
     assert set(shown) == {f"tiny trial {number}" for number in range(3)}
-    conductor = open_conductor(load_plan(tmp_path / "tiny.yaml"), tmp_path / "runs" / "tiny")
-    for trial in conductor.journals["search"].trials():
+    controller = open_search_controller(load_plan(tmp_path / "tiny.yaml"), tmp_path / "runs" / "tiny")
+    for trial in controller.journals["search"].trials():
         run, asked = shown[f"tiny trial {trial.number}"], trial.user_attrs["asked"]["parameters"]
         assert run["status"] == "FINISHED"
         assert run["parameters"]["adaptation"] == asked["adaptation"]
@@ -218,12 +218,12 @@ def test_mlflow_has_every_trial_of_a_search(mlflow: str, tmp_path: Path) -> None
 def test_a_trial_that_goes_on_is_a_new_run_of_mlflow_with_all_of_its_history(mlflow: str, tmp_path: Path) -> None:
     tracking = f"{{mlflow: {{tracking_uri: '{mlflow}', experiment: goes-on}}}}"
     for step in (1, 2):
-        conductor = conductor_of(tmp_path, tracking)
-        watched = Tracking(conductor, make_trackers(conductor.plan, tmp_path), print)
-        trial = started(conductor, watched)
-        told(conductor, watched, trial, evaluation(step))
+        controller = conductor_of(tmp_path, tracking)
+        watched = Tracking(controller, make_trackers(controller.plan, tmp_path), print)
+        trial = started(controller, watched)
+        told(controller, watched, trial, evaluation(step))
         if step == 2:
-            told(conductor, watched, trial, {"state": "failed", "reason": "diverged", "detail": {}})
+            told(controller, watched, trial, {"state": "failed", "reason": "diverged", "detail": {}})
         watched.on_experiment_end([])
     newer, older = sorted(runs_of(mlflow, "goes-on"), key=lambda run: -len(run["accuracy"]))
     assert (older["name"], older["accuracy"]) == ("empty trial 0", {1: 0.25})

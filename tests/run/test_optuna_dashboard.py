@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusters import environment, free_port
-from finesearch.run.open_search import open_conductor
+from finesearch.run.open_search import open_search_controller
 from paths import ROOT
 from plans import empty_plan
 from watching_programs import ask, needed, running
@@ -20,9 +20,9 @@ def test_optuna_dashboard_opens_the_study(tmp_path: Path) -> None:
     program = needed("optuna-dashboard", "pip install '.[dev]'")
     from shared.empty_search import Stopwatch, run_trial
 
-    conductor = open_conductor(empty_plan("shown", search="{pruner: median, startup_trials: 1}"), tmp_path)
+    controller = open_search_controller(empty_plan("shown", search="{pruner: median, startup_trials: 1}"), tmp_path)
     for number in range(4):
-        run_trial(conductor, Stopwatch(), number)
+        run_trial(controller, Stopwatch(), number)
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = [program, f"sqlite:///{tmp_path / 'study.db'}", "--host", "127.0.0.1", "--port", str(port)]
     with running(command, tmp_path / "log", environment(HOME=str(tmp_path)), f"{address}/api/studies"):
@@ -30,7 +30,7 @@ def test_optuna_dashboard_opens_the_study(tmp_path: Path) -> None:
         assert set(names) == {"shown", "shown (baselines)"}
         study = ask(f"{address}/api/studies/{names['shown']}", after="0")
         assert len(study["trials"]) == 4
-        journaled = {trial.number: trial for trial in conductor.journals["search"].trials()}
+        journaled = {trial.number: trial for trial in controller.journals["search"].trials()}
         for trial in study["trials"]:
             assert {p["name"] for p in trial["params"]} == set(journaled[trial["number"]].params)
             shown = {step["step"]: step["value"] for step in trial["intermediate_values"]}

@@ -8,7 +8,7 @@ import pytest
 
 from finesearch.plan import Plan, parse_plan
 from finesearch.report import percentile_interval, resampled_scores
-from finesearch.run.score_cache import Intervals, Score, mismatch
+from finesearch.run.score_cache import CheckpointScore, Intervals, mismatch
 from finesearch.tasks import make_task
 from tiny_writers import word_pairs
 
@@ -20,8 +20,8 @@ def plan_of(**task: Any) -> Plan:
     return parse_plan(json.dumps({"name": "probe", "task": settings, "space": {"learning_rate": 1e-3}}))
 
 
-def score_of(name: str, predictions: list[str], references: list[str], **validation: float) -> Score:
-    return Score(name, None, validation, {}, predictions, references)
+def score_of(name: str, predictions: list[str], references: list[str], **validation: float) -> CheckpointScore:
+    return CheckpointScore(name, None, validation, {}, predictions, references)
 
 
 def test_one_sentence_of_fifty_may_come_out_otherwise_and_two_may_not() -> None:

@@ -6,10 +6,10 @@ import csv
 import json
 from pathlib import Path
 
-from finesearch.commands.rebuild_report import rewrite_report
+from finesearch.commands.rebuild_report import rebuild_report
 from finesearch.plan import parse_plan
-from finesearch.run.open_search import open_conductor
-from finesearch.run.preflight import inspect
+from finesearch.run.open_search import open_search_controller
+from finesearch.run.preflight import run_preflight
 from tiny_models import sentences, write_tiny_model
 
 PLAN = """
@@ -40,15 +40,15 @@ def test_an_unfit_baseline_is_not_run_and_says_why_in_the_report(tmp_path: Path)
     plan = parse_plan(PLAN.format(home=home))
     run.mkdir(parents=True)
     (run / "plan.yaml").write_text(plan.to_yaml(), encoding="utf-8")
-    preflight = inspect(plan, run / "cache")
-    assert list(preflight.unfit) == ["zero_shot"]
-    conductor = open_conductor(plan, run, unfit=preflight.unfit)
-    job = conductor.next_job("t")
+    preflight = run_preflight(plan, run / "cache")
+    assert list(preflight.unsupported_baselines) == ["zero_shot"]
+    controller = open_search_controller(plan, run, unsupported_baselines=preflight.unsupported_baselines)
+    job = controller.next_job("t")
     assert job is not None
     assert (job["study"], job["recipe"]["adaptation"]) == ("baselines", "full")
-    assert list(conductor.baseline_trials) == ["ordinary"]
-    conductor.trial_ended("t", {"state": "failed", "reason": "it broke", "error": "TrialError", "detail": {}}, False)
-    rewrite_report(run, tmp_path / "reports")
+    assert list(controller.baseline_trials) == ["ordinary"]
+    controller.trial_ended("t", {"state": "failed", "reason": "it broke", "error": "TrialError", "detail": {}}, False)
+    rebuild_report(run, tmp_path / "reports")
     said = json.loads((tmp_path / "reports" / "numbers" / "report.json").read_text())
     rows = {row["name"]: row for row in said["baselines"]}
     assert rows["zero_shot"]["error"].startswith(WHY)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from finesearch.plan import Plan
-from finesearch.training.cost_model.workload import Reading, Workload
-from finesearch.training.model.dimensions import Dimensions, Stack
+from finesearch.training.cost_model.workload import TokenCounts, Workload
+from finesearch.training.model.dimensions import Dimensions, StackDimensions
 from plans import empty_plan
 
 BRANCHES = (
@@ -20,11 +20,11 @@ SPACE = (
 
 def minilm_workload(rows: int = 2000) -> Workload:
     """MiniLM (6 blocks, 384 wide) over ``rows`` rows of 27 tokens, and half as many to validate on."""
-    train = Reading(tokens=27.0 * rows, squares=27.0**2 * rows)
-    validation = Reading(tokens=27.0 * rows / 2, squares=27.0**2 * rows / 2)
+    train = TokenCounts(tokens=27.0 * rows, squares=27.0**2 * rows)
+    validation = TokenCounts(tokens=27.0 * rows / 2, squares=27.0**2 * rows / 2)
     return Workload(
         dimensions=Dimensions(
-            stacks=(Stack(blocks=6, weights=1_769_472),), hidden_size=384, embedding_weights=11_917_824
+            stacks=(StackDimensions(blocks=6, weights=1_769_472),), hidden_size=384, embedding_weights=11_917_824
         ),
         num_layers=6,
         parameters=22_714_000,

@@ -1,4 +1,4 @@
-"""Trials without workers, told to trackers as Tune tells them: its own kind of trial, our conductor."""
+"""Trials without workers, told to trackers as Tune tells them: its own kind of trial, our controller."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
-from finesearch.run.open_search import open_conductor
-from finesearch.tuning.controller.search_controller import Conductor
+from finesearch.run.open_search import open_search_controller
+from finesearch.tuning.controller.search_controller import SearchController
 from finesearch.tuning.observability.trackers import Tracking
 from plans import empty_plan
 
@@ -22,22 +22,22 @@ def evaluation(step: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def conductor_of(folder: Path, tracking: str) -> Conductor:
-    return open_conductor(empty_plan(tracking=tracking, search="{pruner: none, concurrent_trials: 1}"), folder)
+def conductor_of(folder: Path, tracking: str) -> SearchController:
+    return open_search_controller(empty_plan(tracking=tracking, search="{pruner: none, concurrent_trials: 1}"), folder)
 
 
-def started(conductor: Conductor, tracking: Tracking) -> Trial:
+def started(controller: SearchController, tracking: Tracking) -> Trial:
     """The next trial as Tune has it."""
     trial = Trial("WarmTrial", stub=True)
-    trial.config = {"job": json.dumps(conductor.next_job(trial.trial_id))}
+    trial.config = {"job": json.dumps(controller.next_job(trial.trial_id))}
     tracking.on_trial_start(0, [trial], trial)
     return trial
 
 
-def told(conductor: Conductor, tracking: Tracking, trial: Trial, payload: dict[str, Any]) -> None:
+def told(controller: SearchController, tracking: Tracking, trial: Trial, payload: dict[str, Any]) -> None:
     """One result, in Tune's order: journal first."""
     if "state" not in payload:
-        conductor.evaluation(trial.trial_id, payload)
+        controller.evaluation(trial.trial_id, payload)
     tracking.on_trial_result(0, [trial], trial, {"value": 0.0, "payload": json.dumps(payload)})
 
 

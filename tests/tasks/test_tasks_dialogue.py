@@ -12,10 +12,10 @@ import torch
 
 from finesearch.errors import DataError, ModelError
 from finesearch.plan import GenerationPlan, TaskPlan
-from finesearch.tasks import Facts, make_task
-from finesearch.tasks.generation.chat_template import PLAIN, UnfitTemplate, render
+from finesearch.tasks import TaskFacts, make_task
+from finesearch.tasks.generation.chat_template import PLAIN_TEMPLATE, UnsupportedChatTemplate, render_conversation
 from finesearch.tasks.generation.generation_task import IGNORED
-from finesearch.tasks.task import UnfitRow
+from finesearch.tasks.task import UnencodableRow
 from finesearch.training.model.model_config import read_config
 from finesearch.training.model.model_files import load_tokenizer
 from tiny_writers import ENCODER_DECODERS, write_tiny_writer, write_writer_tokenizer
@@ -62,7 +62,7 @@ def model(folder: Path, template: str | None = TURNS, architecture: str = "llama
 
 def encoded(plan: TaskPlan, config: Any, tokenizer: Any, *talks: Any) -> list[dict[str, Any]]:
     task = make_task(plan)
-    facts = task.meet(Facts(kind="dialogue"), config, tokenizer)
+    facts = task.add_model_shape(TaskFacts(kind="dialogue"), config, tokenizer)
     made = task.encode({"messages": list(talks)}, tokenizer, facts)
     return [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
 
@@ -78,7 +78,7 @@ def said(row: dict[str, Any], tokenizer: Any) -> str:
     return " ".join(parts)
 
 
-@pytest.mark.parametrize("template", [TURNS, PLAIN])
+@pytest.mark.parametrize("template", [TURNS, PLAIN_TEMPLATE])
 def test_every_turn_of_the_assistant_is_learned_and_nothing_else(template: str, plan: Any, tmp_path: Path) -> None:
     config, tokenizer = model(tmp_path, template)
     (row,) = encoded(plan(), config, tokenizer, TALK)
@@ -92,7 +92,7 @@ def test_every_turn_of_the_assistant_is_learned_and_nothing_else(template: str, 
 def test_the_labels_are_those_that_the_model_would_see_token_by_token(plan: Any, tmp_path: Path) -> None:
     config, tokenizer = model(tmp_path)
     (row,) = encoded(plan(), config, tokenizer, TALK)
-    text = render(TALK, tokenizer, None).text
+    text = render_conversation(TALK, tokenizer, None).text
     assert row["input_ids"] == tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"]
 
 
@@ -197,7 +197,7 @@ def test_a_wrong_row_is_named(wrong: Any, message: str, plan: Any, make_splits: 
 def test_a_model_without_a_chat_template_is_refused_with_what_would_work(plan: Any, tmp_path: Path) -> None:
     config, tokenizer = model(tmp_path, None)
     with pytest.raises(ModelError, match="no chat template. Choose a model that was made for chat, or set task.chat"):
-        make_task(plan()).meet(Facts(kind="dialogue"), config, tokenizer)
+        make_task(plan()).add_model_shape(TaskFacts(kind="dialogue"), config, tokenizer)
     (row,) = encoded(plan(chat_template="plain"), config, tokenizer, TALK)
     assert said(row, tokenizer) == "very good </s> | it is lovely </s>"
 
@@ -205,18 +205,18 @@ def test_a_model_without_a_chat_template_is_refused_with_what_would_work(plan: A
 def test_templates_that_hide_what_was_said_are_refused(plan: Any, tmp_path: Path) -> None:
     config, tokenizer = model(tmp_path, FORGETFUL)
     with pytest.raises(ModelError, match="writes earlier turns otherwise once others follow.*Set it to 'plain'"):
-        make_task(plan()).meet(Facts(kind="dialogue"), config, tokenizer)
+        make_task(plan()).add_model_shape(TaskFacts(kind="dialogue"), config, tokenizer)
 
 
 def test_a_conversation_that_the_template_refuses_is_named(plan: Any, tmp_path: Path) -> None:
     config, tokenizer = model(tmp_path, STRICT)
     twice = [{"role": "user", "content": "a"}, *turns("b", "c")]
-    with pytest.raises(UnfitRow) as caught:
+    with pytest.raises(UnencodableRow) as caught:
         encoded(plan(), config, tokenizer, TALK, twice)
     assert caught.value.row == 1
     assert "the chat template refuses these turns: roles must alternate" in caught.value.what
-    with pytest.raises(UnfitTemplate):
-        render(twice, tokenizer, None)
+    with pytest.raises(UnsupportedChatTemplate):
+        render_conversation(twice, tokenizer, None)
 
 
 def test_the_commonest_reply_has_no_perplexity(plan: Any) -> None:
@@ -224,5 +224,5 @@ def test_the_commonest_reply_has_no_perplexity(plan: Any) -> None:
     metrics = task.score(task.majority(["yes", "no", "yes"], 2), ["yes", "no"])
     assert math.isnan(metrics["perplexity"])
     assert metrics["rougeL"] == 0.5
-    best = task.score(task.perfect(["yes", "no"]), ["yes", "no"])
+    best = task.score(task.perfect_predictions(["yes", "no"]), ["yes", "no"])
     assert (best["perplexity"], best["rougeL"]) == (1.0, 1.0)

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from finesearch.errors import DataError
 from finesearch.plan import TASK_KINDS, TaskPlan
-from finesearch.tasks import Facts, RawSplits, Task, make_task
+from finesearch.tasks import RawSplits, Task, TaskFacts, make_task
 
 Splits = Callable[..., RawSplits]
 Plans = Callable[..., TaskPlan]
@@ -31,20 +31,20 @@ def rows(labels: list[Any]) -> dict[str, list[Any]]:
 
 
 @pytest.fixture(params=FORMS)
-def made(request: pytest.FixtureRequest, make_plan: Plans, make_splits: Splits) -> tuple[Task, RawSplits, Facts]:
+def made(request: pytest.FixtureRequest, make_plan: Plans, make_splits: Splits) -> tuple[Task, RawSplits, TaskFacts]:
     plan = make_plan(form=request.param)
     splits = make_splits(*[rows(LABELS[request.param])] * 3, plan=plan)
     task = make_task(plan)
     return task, splits, task.read(splits)
 
 
-def token_rows(task: Task, splits: RawSplits, facts: Facts, tokenizer: Any) -> list[dict[str, Any]]:
+def token_rows(task: Task, splits: RawSplits, facts: TaskFacts, tokenizer: Any) -> list[dict[str, Any]]:
     encoded = task.encode(splits.plain_rows("train"), tokenizer, facts)
     return [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
 
 
 def batch_and_outputs(
-    task: Task, splits: RawSplits, facts: Facts, tokenizer: Any, model_folder: str, some: slice = slice(None)
+    task: Task, splits: RawSplits, facts: TaskFacts, tokenizer: Any, model_folder: str, some: slice = slice(None)
 ) -> tuple[Any, Any, Any]:
     torch.manual_seed(0)
     config = AutoConfig.from_pretrained(model_folder, num_hidden_layers=1, **task.model_settings(facts))
@@ -54,14 +54,14 @@ def batch_and_outputs(
 
 
 def test_the_loss_is_the_one_that_transformers_picks(
-    made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
+    made: tuple[Task, RawSplits, TaskFacts], tokenizer: Any, model_folder: str
 ) -> None:
     batch, outputs, model = batch_and_outputs(*made, tokenizer, model_folder)
     assert made[0].loss(outputs, batch).item() == pytest.approx(model(**batch).loss.item())
 
 
 def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(
-    made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
+    made: tuple[Task, RawSplits, TaskFacts], tokenizer: Any, model_folder: str
 ) -> None:
     task = made[0]
     parts = []
@@ -78,7 +78,7 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(
 
 
 def test_predictions_are_json_and_score_every_metric_of_the_form(
-    made: tuple[Task, RawSplits, Facts], tokenizer: Any, model_folder: str
+    made: tuple[Task, RawSplits, TaskFacts], tokenizer: Any, model_folder: str
 ) -> None:
     task, splits, facts = made
     batch, outputs, _ = batch_and_outputs(*made, tokenizer, model_folder)
@@ -223,7 +223,7 @@ def test_the_majority_is_the_most_frequent_set_and_the_mean(make_plan: Plans) ->
 def test_a_yes_of_a_rare_class_counts_for_more(make_plan: Plans) -> None:
     task = make_task(make_plan(form="multi-label"))
     targets = [[1, 0, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]]
-    weights = task.class_weights(targets, Facts(kind=task.kind, label_names=("a", "b", "c")))
+    weights = task.class_weights(targets, TaskFacts(kind=task.kind, label_names=("a", "b", "c")))
     assert weights == [1 / 3, 3.0, 1.0]
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     batch = {"labels": torch.tensor(targets, dtype=torch.float32), "class_weights": torch.tensor(weights)}

@@ -9,9 +9,9 @@ import pytest
 
 from finesearch.errors import DataError
 from finesearch.plan import TaskPlan
-from finesearch.tasks import Facts, Task, make_task
-from finesearch.tasks.prompting import Asking, Choosing, Question, can_ask, prompting_of
-from finesearch.tasks.prompting.prompt_task import spoken
+from finesearch.tasks import Task, TaskFacts, make_task
+from finesearch.tasks.prompting import ChoicePromptTask, PromptTask, Question, make_prompt_task, supports_prompting
+from finesearch.tasks.prompting.prompt_task import readable_label
 from finesearch.tasks.task import ModelShape
 
 Plans = Callable[..., TaskPlan]
@@ -19,9 +19,9 @@ LABELS = ("not_good", "good")
 
 
 def asking(plan: TaskPlan, *labels: str, shape: ModelShape | None = None) -> Any:
-    facts = Facts(kind=plan.kind, label_names=labels, shape=shape)
-    found = prompting_of(make_task(plan), facts)
-    assert isinstance(found, Asking)
+    facts = TaskFacts(kind=plan.kind, label_names=labels, shape=shape)
+    found = make_prompt_task(make_task(plan), facts)
+    assert isinstance(found, PromptTask)
     return found
 
 
@@ -124,8 +124,8 @@ def test_a_summary_is_asked_for_behind_its_text(make_plan: Plans) -> None:
 
 def test_pairs_with_numbers_are_compared_and_single_texts_are_not(make_plan: Plans) -> None:
     single = make_plan(form="regression")
-    assert not can_ask(make_task(single))
-    assert prompting_of(make_task(single), Facts(kind=single.kind)) is None
+    assert not supports_prompting(make_task(single))
+    assert make_prompt_task(make_task(single), TaskFacts(kind=single.kind)) is None
     own = asking(make_plan(form="regression", columns={"text": "one", "text_pair": "two", "label": "label"}))
     rows = {"one": ["a"], "two": ["b"], "label": ["2.5"]}
     assert own.questions(rows) == [[Question(fields={"text": "a", "text_pair": "b"})]]
@@ -137,8 +137,8 @@ def test_a_task_that_nobody_taught_to_ask_cannot(make_plan: Plans) -> None:
         pass
 
     task: Task = Unknown(make_plan())
-    assert not can_ask(task)
-    assert prompting_of(task, Facts(kind=task.kind)) is None
+    assert not supports_prompting(task)
+    assert make_prompt_task(task, TaskFacts(kind=task.kind)) is None
 
 
 def test_verbalizers_must_speak_of_labels_and_tell_them_apart(make_plan: Plans) -> None:
@@ -149,5 +149,5 @@ def test_verbalizers_must_speak_of_labels_and_tell_them_apart(make_plan: Plans) 
     # Also where two names sound alike.
     with pytest.raises(DataError, match=r"'a_b' and 'a-b' are both called 'a b'"):
         asking(make_plan(), "a_b", "a-b")
-    assert isinstance(asking(make_plan(verbalizers={"a-b": "other"}), "a_b", "a-b"), Choosing)
-    assert (spoken("a_b"), spoken("-")) == ("a b", "-")
+    assert isinstance(asking(make_plan(verbalizers={"a-b": "other"}), "a_b", "a-b"), ChoicePromptTask)
+    assert (readable_label("a_b"), readable_label("-")) == ("a b", "-")

@@ -12,9 +12,9 @@ import torch
 
 from finesearch.errors import DataError, PlanError
 from finesearch.plan import TaskPlan, parse_plan
-from finesearch.tasks import Facts, RawSplits, make_task
-from finesearch.tasks.extraction.squad_metrics import best_over_answers, null_threshold
-from finesearch.tasks.task import UnfitRow
+from finesearch.tasks import RawSplits, TaskFacts, make_task
+from finesearch.tasks.extraction.squad_metrics import max_over_answers, null_threshold
+from finesearch.tasks.task import UnencodableRow
 
 COLUMNS = {"question": "question", "context": "context", "answers": "answers"}
 CONTEXT = "The river Rhine rises in Switzerland. It flows to the North Sea, past Basel and Cologne."
@@ -50,7 +50,7 @@ def outputs_for(batch: dict[str, Any], sure: float = 5.0) -> Any:
 
 
 def encoded(task: Any, rows: dict[str, list[Any]], tokenizer: Any) -> list[dict[str, Any]]:
-    made = task.encode(rows, tokenizer, Facts(kind=task.kind))
+    made = task.encode(rows, tokenizer, TaskFacts(kind=task.kind))
     return [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
 
 
@@ -62,7 +62,7 @@ def test_what_points_at_the_answer_comes_back_as_its_text(max_length: int, plan:
     assert (len(rows) > len(texts)) == (max_length == 24)
     assert [row["window"] for row in rows].count(0) == len(texts)
     batch = task.collate(rows, tokenizer)
-    combined = task.combine(task.predict(outputs_for(batch), batch), rows, Facts(kind=task.kind))
+    combined = task.combine(task.predict(outputs_for(batch), batch), rows, TaskFacts(kind=task.kind))
     references = task.references(rows)
     assert references == [[text] if text else [] for text in texts]
     assert [given["text"] for given in combined[:4]] == texts[:4]
@@ -90,7 +90,7 @@ def test_no_answer_is_longer_than_the_plan_allows(plan: Any, tokenizer: Any) -> 
     task = make_task(plan(max_answer_length=2))
     rows = encoded(task, rows_of(answer("river Rhine rises in Switzerland")), tokenizer)
     batch = task.collate(rows, tokenizer)
-    (found,) = task.combine(task.predict(outputs_for(batch), batch), rows, Facts(kind=task.kind))
+    (found,) = task.combine(task.predict(outputs_for(batch), batch), rows, TaskFacts(kind=task.kind))
     lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text, _ in found["n_best"]]
     assert lengths
     assert max(lengths) <= 2
@@ -140,8 +140,8 @@ SCORED = [
 
 @pytest.mark.parametrize(("given", "true", "exact", "f1"), SCORED)
 def test_answers_are_scored_by_squads_rules(given: str, true: list[str], exact: float, f1: float) -> None:
-    assert best_over_answers("exact_match", given, true) == exact
-    assert best_over_answers("f1", given, true) == pytest.approx(f1)
+    assert max_over_answers("exact_match", given, true) == exact
+    assert max_over_answers("f1", given, true) == pytest.approx(f1)
 
 
 def test_the_threshold_is_the_best_of_all() -> None:
@@ -176,7 +176,7 @@ def test_answers_may_be_a_list_of_objects(plan: Any, make_splits: Any, tokenizer
     rows = rows_of([{"text": "Rhine", "answer_start": CONTEXT.index("Rhine")}], [{"text": "Basel", "answer_start": 70}])
     splits = make_splits(rows, rows, rows, plan=made)
     task.read(splits)
-    assert task.answers(splits.plain_rows("test"), Facts(kind=task.kind)) == [["Rhine"], ["Basel"]]
+    assert task.answers(splits.plain_rows("test"), TaskFacts(kind=task.kind)) == [["Rhine"], ["Basel"]]
 
 
 WRONG = [
@@ -209,12 +209,12 @@ def test_blank_texts_and_data_without_answers_are_refused(plan: Any, make_splits
 def test_a_question_that_leaves_no_room_is_refused(plan: Any, tokenizer: Any) -> None:
     rows = rows_of(answer("Rhine"), answer("Basel"))
     rows["question"][1] = "why " * 60
-    with pytest.raises(UnfitRow) as caught:
-        make_task(plan()).encode(rows, tokenizer, Facts(kind="question-answering"))
+    with pytest.raises(UnencodableRow) as caught:
+        make_task(plan()).encode(rows, tokenizer, TaskFacts(kind="question-answering"))
     assert caught.value.row == 1
     assert "leaves room for 1 tokens of the context, expected at least 8" in caught.value.what
-    with pytest.raises(UnfitRow, match="not more than the 16 of the stride"):
-        make_task(plan(max_length=22, stride=16)).encode(rows_of(answer("Rhine")), tokenizer, Facts(kind="x"))
+    with pytest.raises(UnencodableRow, match="not more than the 16 of the stride"):
+        make_task(plan(max_length=22, stride=16)).encode(rows_of(answer("Rhine")), tokenizer, TaskFacts(kind="x"))
 
 
 def test_the_options_belong_to_this_kind() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from finesearch.data.tokenize_splits import encoded_parts
+from finesearch.data.tokenize_splits import encode_in_chunks
 from finesearch.errors import DataError
 from finesearch.plan import TaskPlan, parse_plan
-from finesearch.tasks import Facts, RawSplits, make_task
+from finesearch.tasks import RawSplits, TaskFacts, make_task
 from finesearch.tasks.classification.relation_metrics import macro_f1, micro_f1
 from finesearch.training.model.added_tokens import task_tokenizer
 from finesearch.training.model.row_check import check_rows
@@ -41,7 +41,7 @@ def encode(splits: RawSplits, plan: TaskPlan, folder: str, split: str = "train")
     task = make_task(plan)
     facts = task.read(splits)
     tokenizer, _ = task_tokenizer(Path(folder), facts)
-    (part,) = encoded_parts(splits, split, task, facts, tokenizer)
+    (part,) = encode_in_chunks(splits, split, task, facts, tokenizer)
     return part, tokenizer
 
 
@@ -201,7 +201,7 @@ def test_a_relation_or_type_that_train_lacks_is_refused(
 
 def test_rows_without_relations_can_be_encoded_for_prediction(plan_of: Plans, model_folder: str) -> None:
     task = make_task(plan_of())
-    facts = Facts(kind=task.kind, label_names=("a", "b"), special_tokens=("[E1]", "[/E1]", "[E2]", "[/E2]"))
+    facts = TaskFacts(kind=task.kind, label_names=("a", "b"), special_tokens=("[E1]", "[/E1]", "[E2]", "[/E2]"))
     tokenizer, _ = task_tokenizer(Path(model_folder), facts)
     encoded = task.encode({"text": ["Ada met Bob"], "head": [[0, 3]], "tail": [[8, 11]]}, tokenizer, facts)
     assert set(encoded) == {"input_ids", "markers"}

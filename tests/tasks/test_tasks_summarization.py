@@ -10,9 +10,9 @@ import pytest
 
 from finesearch.errors import DataError
 from finesearch.plan import TaskPlan, parse_plan
-from finesearch.run.preflight import inspect
+from finesearch.run.preflight import run_preflight
 from finesearch.tasks import RawSplits, make_task
-from finesearch.tasks.generation.rouge import example_f
+from finesearch.tasks.generation.rouge import rouge_f_measures
 from tiny_writers import write_tiny_writer
 
 COLUMNS = {"text": "article", "summary": "highlights"}
@@ -44,7 +44,7 @@ REFERENCES = ["A cat is on the mat", "a dog runs", "nothing", "a b c a b"]
 
 
 def test_rouge_is_what_its_formulas_say() -> None:
-    scores = example_f(PREDICTIONS, REFERENCES, ["rouge1", "rouge2", "rougeL"])
+    scores = rouge_f_measures(PREDICTIONS, REFERENCES, ["rouge1", "rouge2", "rougeL"])
     words = [
         [text.lower().replace(",", "").replace(".", "").split() for text in texts]
         for texts in (PREDICTIONS, REFERENCES)
@@ -94,7 +94,7 @@ def test_before_anything_runs_the_reader_is_told_what_is_cut_and_what_rouge_cann
     task = {"kind": "summarization", "model": "model", "data": data, "columns": COLUMNS, "max_length": 32}
     task |= {"max_target_length": 16, "generation": {"max_new_tokens": 16}}
     plan = {"name": "probe", "task": task, "space": {"learning_rate": 1e-3}, "base": str(tmp_path)}
-    notes = inspect(parse_plan(json.dumps(plan)), tmp_path / "cache").notes
+    notes = run_preflight(parse_plan(json.dumps(plan)), tmp_path / "cache").notes
     cut = "1 of the 2 train rows have a text longer than task.max_length (32 tokens): their ends are cut off."
     assert cut in notes
     assert any(note.startswith("ROUGE counts words of the letters a-z and digits alone: 56% of") for note in notes)

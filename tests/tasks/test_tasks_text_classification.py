@@ -12,7 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from finesearch.errors import DataError, ModelError, PlanError
 from finesearch.plan import TaskPlan
-from finesearch.tasks import Facts, RawSplits, make_task
+from finesearch.tasks import RawSplits, TaskFacts, make_task
 
 Splits = Callable[..., RawSplits]
 Plans = Callable[..., TaskPlan]
@@ -23,7 +23,7 @@ def rows(labels: list[Any], texts: list[Any] = TEXTS) -> dict[str, list[Any]]:
     return {"text": texts, "label": labels}
 
 
-def read(splits: RawSplits, plan: TaskPlan) -> Facts:
+def read(splits: RawSplits, plan: TaskPlan) -> TaskFacts:
     return make_task(plan).read(splits)
 
 
@@ -166,7 +166,7 @@ def test_pairs_are_encoded_together_and_cut_to_the_length(
 
 def test_rows_without_labels_can_be_encoded_for_prediction(make_plan: Plans, tokenizer: Any) -> None:
     task = make_task(make_plan())
-    facts = Facts(kind=task.kind, label_names=("a", "b"))
+    facts = TaskFacts(kind=task.kind, label_names=("a", "b"))
     encoded = task.encode({"text": ["hello"]}, tokenizer, facts)
     assert set(encoded) == {"input_ids", "token_type_ids"}
     assert "labels" not in task.collate([{name: values[0] for name, values in encoded.items()}], tokenizer)
@@ -175,7 +175,9 @@ def test_rows_without_labels_can_be_encoded_for_prediction(make_plan: Plans, tok
 def test_a_batch_equals_the_tokenisers_own_padding(make_plan: Plans, tokenizer: Any) -> None:
     task = make_task(make_plan())
     texts = ["short", "a somewhat longer text that takes more tokens", "mid size text"]
-    encoded = task.encode({"text": texts, "label": ["b", "a", "b"]}, tokenizer, Facts(kind="", label_names=("a", "b")))
+    encoded = task.encode(
+        {"text": texts, "label": ["b", "a", "b"]}, tokenizer, TaskFacts(kind="", label_names=("a", "b"))
+    )
     batch = task.collate(
         [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)], tokenizer
     )

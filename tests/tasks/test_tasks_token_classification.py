@@ -14,12 +14,12 @@ from transformers.modeling_outputs import TokenClassifierOutput
 
 from finesearch.errors import DataError, ModelError
 from finesearch.plan import DataPlan, TaskPlan
-from finesearch.tasks import Facts, RawSplits, Task, make_task
-from finesearch.tasks.encoding.bio_tags import Span, spans_of_tags, tags_of_spans
-from finesearch.tasks.encoding.sliding_windows import special_frame
+from finesearch.tasks import RawSplits, Task, TaskFacts, make_task
+from finesearch.tasks.encoding.bio_tags import Span, spans_to_tags, tags_to_spans
+from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 from finesearch.tasks.extraction.entity_metrics import METRICS, score_entities
-from finesearch.tasks.extraction.entity_rows import Words
-from finesearch.tasks.extraction.word_alignment import first_pieces
+from finesearch.tasks.extraction.entity_rows import WordSpans
+from finesearch.tasks.extraction.word_alignment import words_by_first_piece
 
 Splits = Callable[..., RawSplits]
 Plans = Callable[..., TaskPlan]
@@ -63,7 +63,7 @@ PLAIN = spanned("Ada wrote in Rome.", (0, 3, "PER"), (13, 17, "LOC"))
     ],
 )
 def test_tags_are_read_as_conlleval_reads_them(tags: str, spans: list[Span]) -> None:
-    assert spans_of_tags(tags.split()) == spans
+    assert tags_to_spans(tags.split()) == spans
 
 
 # (predicted tags, true tags) a sentence, then conlleval's counts by hand: correct, found, true.
@@ -94,7 +94,7 @@ FIXTURES = {
 @pytest.mark.parametrize("name", FIXTURES)
 def test_scores_are_those_of_conlleval(name: str) -> None:
     sentences, (correct, found, true) = FIXTURES[name]
-    given, gold = ([spans_of_tags(pair[side].split()) for pair in sentences] for side in (0, 1))
+    given, gold = ([tags_to_spans(pair[side].split()) for pair in sentences] for side in (0, 1))
     expected = {
         "precision": correct / found if found else 0.0,
         "recall": correct / true if true else 0.0,
@@ -109,18 +109,18 @@ def test_the_fast_metrics_equal_the_librarys_on_any_tags() -> None:
     tags = ["O", "B-A", "I-A", "B-B", "I-B"]
     gold = [[draw.choice(tags) for _ in range(draw.randint(1, 20))] for _ in range(200)]
     given = [[draw.choice(tags) if draw.random() < 0.3 else tag for tag in row] for row in gold]
-    pair = [spans_of_tags(row) for row in given], [spans_of_tags(row) for row in gold]
+    pair = [tags_to_spans(row) for row in given], [tags_to_spans(row) for row in gold]
     assert {name: metric(*pair) for name, metric in METRICS.items()} == pytest.approx(score_entities(*pair))
 
 
 def test_spans_that_cut_words_tag_every_word_that_they_touch() -> None:
     words = [(0, 5), (6, 12), (13, 18)]
-    assert tags_of_spans(words, [[0, 8, "A"], [9, 12, "B"]]) == (["B-A", "I-A", "O"], 2)
-    assert tags_of_spans(words, [[0, 5, "A"], [13, 18, "B"]]) == (["B-A", "O", "B-B"], 0)
-    assert tags_of_spans(words, [[5, 6, "A"]]) == (["O", "O", "O"], 1)
+    assert spans_to_tags(words, [[0, 8, "A"], [9, 12, "B"]]) == (["B-A", "I-A", "O"], 2)
+    assert spans_to_tags(words, [[0, 5, "A"], [13, 18, "B"]]) == (["B-A", "O", "B-B"], 0)
+    assert spans_to_tags(words, [[5, 6, "A"]]) == (["O", "O", "O"], 1)
 
 
-def encoded(task: Task, splits: RawSplits, tokenizer: Any) -> tuple[list[dict[str, Any]], Facts]:
+def encoded(task: Task, splits: RawSplits, tokenizer: Any) -> tuple[list[dict[str, Any]], TaskFacts]:
     facts = task.read(splits)
     columns = task.encode(splits.plain_rows("train"), tokenizer, facts)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)], facts
@@ -138,7 +138,7 @@ def test_the_first_piece_of_each_word_is_labelled(make_splits: Splits, plan_of: 
     assert len(pieces) > 5
 
 
-def perfect(task: Task, rows: list[dict[str, Any]], facts: Facts, tokenizer: Any) -> list[list[Span]]:
+def perfect_predictions(task: Task, rows: list[dict[str, Any]], facts: TaskFacts, tokenizer: Any) -> list[list[Span]]:
     """What comes back when the model says what the labels say."""
     batch = task.collate(rows, tokenizer)
     logits = torch.nn.functional.one_hot(batch["labels"].clamp(min=0), len(facts.label_names)).float()
@@ -160,7 +160,11 @@ def test_long_texts_come_back_whole_from_their_windows(
     assert len(token_rows) > len(tags) or max_length == 64
     # Each word is answered for once, wherever it stands.
     assert sum(map(len, (row["units"] for row in token_rows))) == sum(map(len, tags))
-    assert perfect(task, token_rows, facts, tokenizer) == task.references(token_rows) == [*map(spans_of_tags, tags)]
+    assert (
+        perfect_predictions(task, token_rows, facts, tokenizer)
+        == task.references(token_rows)
+        == [*map(tags_to_spans, tags)]
+    )
 
 
 def test_a_word_is_answered_for_by_the_window_with_most_context(
@@ -182,14 +186,18 @@ def test_characters_come_back_as_they_were(make_splits: Splits, plan_of: Plans, 
     task = make_task(plan_of(TEXT))
     token_rows, facts = encoded(task, make_splits(row, row, row, plan=task.plan), tokenizer)
     assert [text[s:e] for s, e, _ in spans] == ["Ada  Lovelace-King", "北京", "O'Neil"]
-    assert perfect(task, token_rows, facts, tokenizer) == [[list(span) for span in spans]]
+    assert perfect_predictions(task, token_rows, facts, tokenizer) == [[list(span) for span in spans]]
     assert facts.notes == ()
 
 
 def test_a_piece_over_several_words_answers_for_all_of_them() -> None:
     text, words = "a b.c", [(0, 1), (2, 3), (3, 4), (4, 5)]
-    assert first_pieces(Words(text, words, words), [(0, 1), (1, 4), (4, 5)]) == {0: (0, 0), 1: (1, 2), 2: (3, 3)}
-    assert first_pieces(Words(text, words, words), [(0, 2), (2, 3), (2, 3)]) == {0: (0, 0), 1: (1, 1)}
+    assert words_by_first_piece(WordSpans(text, words, words), [(0, 1), (1, 4), (4, 5)]) == {
+        0: (0, 0),
+        1: (1, 2),
+        2: (3, 3),
+    }
+    assert words_by_first_piece(WordSpans(text, words, words), [(0, 2), (2, 3), (2, 3)]) == {0: (0, 0), 1: (1, 1)}
 
 
 def test_a_token_that_has_no_piece_is_outside_of_every_entity(
@@ -198,13 +206,15 @@ def test_a_token_that_has_no_piece_is_outside_of_every_entity(
     rows = {"tokens": [["Ada", "", "Lovelace"]], "tags": [["B-PER", "I-PER", "I-PER"]]}
     task = make_task(plan_of())
     token_rows, facts = encoded(task, make_splits(rows, rows, rows, plan=task.plan), tokenizer)
-    assert perfect(task, token_rows, facts, tokenizer) == [[[0, 1, "PER"], [2, 3, "PER"]]]
+    assert perfect_predictions(task, token_rows, facts, tokenizer) == [[[0, 1, "PER"], [2, 3, "PER"]]]
     assert task.references(token_rows) == [[[0, 3, "PER"]]]
 
 
 def test_rows_without_tags_can_be_encoded_for_prediction(plan_of: Plans, tokenizer: Any) -> None:
     task = make_task(plan_of(TEXT))
-    columns = task.encode({"text": ["Ada wrote"]}, tokenizer, Facts(kind=task.kind, label_names=("O", "B-X", "I-X")))
+    columns = task.encode(
+        {"text": ["Ada wrote"]}, tokenizer, TaskFacts(kind=task.kind, label_names=("O", "B-X", "I-X"))
+    )
     assert "labels" not in columns
     batch = task.collate([{name: values[0] for name, values in columns.items()}], tokenizer)
     assert set(batch) == {"input_ids", "attention_mask", "owned"}
@@ -334,7 +344,7 @@ def test_spans_that_words_cannot_hold_are_noted(make_splits: Splits, plan_of: Pl
 
 def test_a_tokeniser_that_does_not_know_its_offsets_is_refused() -> None:
     with pytest.raises(ModelError, match="CanineTokenizer does not say where its word pieces come from, which spans"):
-        special_frame(CanineTokenizer())
+        special_token_affixes(CanineTokenizer())
 
 
 @pytest.mark.parametrize(
@@ -354,5 +364,5 @@ def test_the_majority_is_no_entity_and_a_decision_is_an_entity(plan_of: Plans) -
     task = make_task(plan_of())
     references: list[Any] = [[[0, 1, "X"], [2, 3, "X"]], [], [[0, 1, "Y"]]]
     assert task.majority(references, 2) == [[], []]
-    assert task.decisions(references) == 1
+    assert task.num_decisions(references) == 1
     assert np.isclose(task.score(references, references)["f1"], 1.0)

@@ -30,7 +30,7 @@ def make_task_plan(make_plan: Callable[..., TaskPlan]) -> Callable[..., TaskPlan
 
 def encoded(plan: TaskPlan, splits: RawSplits, folder: Path) -> tuple[dict[str, list[Any]], Any]:
     task, tokenizer = make_task(plan), load_tokenizer(folder)
-    facts = task.meet(task.read(splits), read_config(folder), tokenizer)
+    facts = task.add_model_shape(task.read(splits), read_config(folder), tokenizer)
     return task.encode(splits.plain_rows("train"), tokenizer, facts), tokenizer
 
 
@@ -61,8 +61,8 @@ def test_a_long_source_loses_its_end_and_never_the_separator(
     assert len(columns["input_ids"][0]) - columns["prompt"][0] == 8
     assert columns["labels"][0][-1] == tokenizer.eos_token_id
     task = make_task(plan)
-    facts = task.meet(task.read(splits), read_config(folder), tokenizer)
-    notes = task.length_notes(splits, tokenizer, facts)
+    facts = task.add_model_shape(task.read(splits), read_config(folder), tokenizer)
+    notes = task.truncation_notes(splits, tokenizer, facts)
     assert notes[0] == (
         "1 of the 2 train rows have a source longer than task.max_length (12 tokens): their ends are cut off."
     )
@@ -81,7 +81,7 @@ def test_an_encoder_decoder_opens_its_answer_with_the_target_language(
     assert [VOCABULARY[token] for token in columns["labels"][0]] == ["<de>", "hund", "haus", "</s>"]
     assert [VOCABULARY[token] for token in columns["decoder_input_ids"][0]] == ["<pad>", "<de>", "hund", "haus"]
     task = make_task(plan)
-    facts = task.meet(task.read(splits), read_config(folder), tokenizer)
+    facts = task.add_model_shape(task.read(splits), read_config(folder), tokenizer)
     from transformers import GenerationConfig
 
     assert task.generation_config(GenerationConfig(), tokenizer, facts).forced_bos_token_id == VOCABULARY.index("<de>")

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from finesearch.plan import FIXED_RECIPES, Plan, Recipe
-from finesearch.plan.space.random_sampling import random_recipes
-from finesearch.training.cost_model.cost_model import CostModel, keeps_prefixes
+from finesearch.plan.space.random_sampling import sample_recipes
+from finesearch.training.cost_model.cost_model import CostModel, uses_prefix_cache
 
 if TYPE_CHECKING:
     from finesearch.run.preflight import Preflight
@@ -20,18 +20,20 @@ def estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[str]:
     """Lines about time and cache; measures the machine for about 0.3 s."""
     import torch
 
-    from finesearch.training.cost_model.machine_benchmark import measure_machine
+    from finesearch.training.cost_model.machine_benchmark import benchmark_machine
     from finesearch.training.cost_model.workload import measure_workload
 
     if plan.training.gpus_per_worker > 0 and not torch.cuda.is_available():
         return ["  time     not estimated: trials train on GPUs, and this machine has none"]
     workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
-    machine, measured = measure_machine(plan.training, workload.dimensions.hidden_size)
+    machine, measured = benchmark_machine(plan.training, workload.dimensions.hidden_size)
     model = CostModel(workload, plan.training, machine)
     fixed = [
-        FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES and name not in preflight.unfit
+        FIXED_RECIPES[name]
+        for name in plan.report.baselines
+        if name in FIXED_RECIPES and name not in preflight.unsupported_baselines
     ]
-    is_kept = keeps_prefixes(plan.training)
+    is_kept = uses_prefix_cache(plan.training)
     return [
         f"  time     an estimate, from {measured}, measured now:",
         *(f"             {line}" for line in branch_lines(plan, model, is_kept)),
@@ -44,7 +46,7 @@ def branch_lines(plan: Plan, model: CostModel, is_kept: bool) -> list[str]:
     """A line for each branch of the adaptation: seconds of a trial that is run to its end."""
     lines = []
     for branch in plan.space.selectors["adaptation"]:
-        recipes = random_recipes(plan.space, plan.training, DRAWS, branch)
+        recipes = sample_recipes(plan.space, plan.training, DRAWS, branch)
         line = f"{branch}: {_between(model.seconds(recipe) for recipe in recipes)} a trial"
         if is_kept and any(map(model.cut, recipes)):
             line += f", {_between(model.seconds(recipe, cached=True) for recipe in recipes)} from the prefix cache"
@@ -54,33 +56,33 @@ def branch_lines(plan: Plan, model: CostModel, is_kept: bool) -> list[str]:
 
 def search_line(plan: Plan, model: CostModel, fixed: list[Recipe], concurrent: int, is_kept: bool) -> str:
     """What the budget comes to if no trial is stopped early."""
-    from finesearch.run.progress import duration
+    from finesearch.run.progress import format_duration
 
-    drawn = random_recipes(plan.space, plan.training, DRAWS)
+    drawn = sample_recipes(plan.space, plan.training, DRAWS)
     mean = sum(model.seconds(recipe, cached=is_kept) for recipe in drawn) / len(drawn)
     whole = (plan.budget.trials * mean + sum(map(model.seconds, fixed))) / concurrent
     beside = " and the baselines" if fixed else ""
-    line = f"{plan.budget.trials} trials to their end{beside}: about {duration(whole)} with {concurrent} at once"
+    line = f"{plan.budget.trials} trials to their end{beside}: about {format_duration(whole)} with {concurrent} at once"
     hours = plan.budget.hours
     return line if hours is None or whole <= 3600 * hours else f"{line}; the budget of {hours:g} h ends it before"
 
 
 def cache_line(plan: Plan, model: CostModel) -> str:
     """Bytes of the outputs of frozen layers that the space can ask for, and the seconds of computing them once."""
-    from finesearch.run.progress import duration
+    from finesearch.run.progress import format_duration
 
-    cuts = sorted({model.cut(recipe) for recipe in random_recipes(plan.space, plan.training, DRAWS)} - {0})
+    cuts = sorted({model.cut(recipe) for recipe in sample_recipes(plan.space, plan.training, DRAWS)} - {0})
     if not cuts:
         return "nothing to keep: no branch leaves bottom layers as they are"
-    sizes = [model.workload.cut_bytes(cut) for cut in cuts]
+    sizes = [model.workload.prefix_bytes(cut) for cut in cuts]
     mean, most = sum(sizes) / len(cuts) / (1 << 30), sum(sizes) / (1 << 30)
-    build = duration(model.build_seconds(cuts[-1]))
+    build = format_duration(model.prefix_build_seconds(cuts[-1]))
     return f"{mean:.3f} GiB for each of {len(cuts)} cut(s), {most:.2f} GiB in all; computed once a node, about {build}"
 
 
 def _between(seconds: Iterable[float]) -> str:
-    from finesearch.run.progress import duration
+    from finesearch.run.progress import format_duration
 
     found = sorted(seconds)
-    low, high = duration(found[0]), duration(found[-1])
+    low, high = format_duration(found[0]), format_duration(found[-1])
     return low if low == high else f"{low} to {high}"

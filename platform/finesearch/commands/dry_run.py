@@ -9,19 +9,19 @@ from pathlib import Path
 from finesearch.commands.cost_estimate import estimate
 from finesearch.plan import Plan
 from finesearch.run.disk_check import check_disk
-from finesearch.run.preflight import Preflight, inspect
+from finesearch.run.preflight import Preflight, run_preflight
 from finesearch.run.run_paths import run_folder, run_place
 
 
-def describe(plan: Plan) -> str:
+def describe_search(plan: Plan) -> str:
     """The search in words.
 
     Raises:
-        InputError: what :func:`~finesearch.run.run_search` would refuse, but for what only a cluster can tell.
+        InputError: what :func:`~finesearch.commands.run_search.run_search` would refuse, but for what only a cluster can tell.
     """
     folder = run_folder(plan)
     with tempfile.TemporaryDirectory(prefix="finesearch-dry-run-") as scratch:
-        preflight = inspect(plan, Path(scratch))
+        preflight = run_preflight(plan, Path(scratch))
     most = max(1, int((os.cpu_count() or 1) // (plan.training.workers_per_trial * plan.training.cpus_per_worker)))
     concurrent = most if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
     need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)

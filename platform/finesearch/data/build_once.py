@@ -20,21 +20,21 @@ from finesearch.storage.atomic_files import storage_errors, sync
 POLL_S = 0.05
 
 
-def build_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> bool:
+def build_once(folder: Path, build: Callable[[Path], None], is_complete: Callable[[Path], bool]) -> bool:
     """Make ``folder`` by ``build(temporary folder)`` unless it is there; True where this process built it.
 
-    is_whole: whether a folder that is there can be used; one that cannot is removed and built again.
+    is_complete: whether a folder that is there can be used; one that cannot is removed and built again.
 
     Raises:
         DiskFullError, StorageError: the folder cannot be written.
     """
-    if is_whole(folder):
+    if is_complete(folder):
         return False
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.parent / f"{folder.name}.lock"
-    with storage_errors(lock), alone(lock):
-        if is_whole(folder):
+    with storage_errors(lock), file_lock(lock):
+        if is_complete(folder):
             return False
         # Only the holder of the lock builds here: whatever temporary folder is left belongs to a builder that died.
         for left_over in folder.parent.glob(f"{folder.name}.building-*"):
@@ -54,7 +54,7 @@ def build_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[
 
 
 @contextmanager
-def alone(path: Path, waits: bool = True, beat: Callable[[], None] | None = None) -> Iterator[bool]:
+def file_lock(path: Path, waits: bool = True, beat: Callable[[], None] | None = None) -> Iterator[bool]:
     """Hold the lock ``path``, which the kernel drops with the process; inside the block, whether this process has it.
 
     waits: False to go on at once where another has it. beat: called again and again while waiting.
@@ -69,7 +69,7 @@ def alone(path: Path, waits: bool = True, beat: Callable[[], None] | None = None
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield True
             return
-        while not (has_it := _is_locked(descriptor)) and waits and beat is not None:
+        while not (has_it := _try_lock(descriptor)) and waits and beat is not None:
             beat()
             time.sleep(POLL_S)
         yield has_it
@@ -77,7 +77,7 @@ def alone(path: Path, waits: bool = True, beat: Callable[[], None] | None = None
         os.close(descriptor)
 
 
-def _is_locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     """Take the lock if it is free."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

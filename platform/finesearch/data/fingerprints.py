@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROWS_AT_ONCE = 10_000
+_CHUNK_ROWS = 10_000
 
 
 def fingerprint(table: pa.Table, class_names: Mapping[str, Sequence[str]] | None = None) -> str:
@@ -24,18 +24,18 @@ def fingerprint(table: pa.Table, class_names: Mapping[str, Sequence[str]] | None
     True
     """
     digest = hashlib.sha256(json.dumps([class_names or {}, table.num_rows]).encode())
-    for start in range(0, table.num_rows, _ROWS_AT_ONCE):
-        rows = table.slice(start, _ROWS_AT_ONCE)
+    for start in range(0, table.num_rows, _CHUNK_ROWS):
+        rows = table.slice(start, _CHUNK_ROWS)
         for name in sorted(table.column_names):
             digest.update(json.dumps([name, rows.column(name).to_pylist()], default=str).encode())
     return digest.hexdigest()
 
 
-def identities(table: pa.Table, columns: Sequence[str]) -> list[bytes]:
+def example_hashes(table: pa.Table, columns: Sequence[str]) -> list[bytes]:
     """One hash a row over the columns that say which example it is: equal hashes, same example.
 
     >>> import pyarrow as pa
-    >>> a, b, c = identities(pa.table({"text": ["x", "x", "y"], "label": [0, 1, 0]}), ["text"])
+    >>> a, b, c = example_hashes(pa.table({"text": ["x", "x", "y"], "label": [0, 1, 0]}), ["text"])
     >>> a == b, a == c
     (True, False)
     """

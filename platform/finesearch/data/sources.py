@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
     from finesearch.plan import DataPlan, TaskPlan
 
-BUILTIN = {"standard-library-docstrings": standard_library_docstrings}
+BUILTIN_DATASETS = {"standard-library-docstrings": standard_library_docstrings}
 
 
 @dataclass(frozen=True)
-class Source:
+class LoadedSource:
     """What was read: split -> rows, split -> where they are from, and notes. ``train`` is always there.
 
-    chosen: True where the plan itself named each split's files, so that none of them may be left out.
+    is_explicit: True where the plan itself named each split's files, so that none of them may be left out.
     """
 
     tables: dict[str, pa.Table]
     origins: dict[str, Origin]
-    chosen: bool
+    is_explicit: bool
     notes: list[str] = field(default_factory=list)
 
 
-def read_source(task: TaskPlan, base: Path, cache: Path | None) -> Source:
+def read_source(task: TaskPlan, base: Path, cache: Path | None) -> LoadedSource:
     """Rows of the plan's columns from whichever source the plan names.
 
     Raises:
@@ -53,14 +53,14 @@ def read_source(task: TaskPlan, base: Path, cache: Path | None) -> Source:
     return _from_files(plan, base, task)
 
 
-def _from_files(plan: DataPlan, base: Path, task: TaskPlan) -> Source:
+def _from_files(plan: DataPlan, base: Path, task: TaskPlan) -> LoadedSource:
     tables, origins = {}, {}
     for split, paths in plan.files.items():
         tables[split], origins[split] = read_files(paths, base, task.columns, plan.format, split)
-    return Source(tables, origins, chosen=True)
+    return LoadedSource(tables, origins, is_explicit=True)
 
 
-def _from_datasets(present: dict[str, datasets.Dataset], source: str, task: TaskPlan, notes: list[str]) -> Source:
+def _from_datasets(present: dict[str, datasets.Dataset], source: str, task: TaskPlan, notes: list[str]) -> LoadedSource:
     names, unused = named_splits(present, source)
     tables, origins = {}, {}
     for split, name in names.items():
@@ -71,14 +71,14 @@ def _from_datasets(present: dict[str, datasets.Dataset], source: str, task: Task
         # The schema carries class names along as metadata.
         table = rows.with_format("arrow")[:].replace_schema_metadata(rows.features.arrow_schema.metadata)
         tables[split], origins[split] = plain_table(table), Origin(((where, len(rows)),))
-    return Source(tables, origins, chosen=False, notes=notes + unused)
+    return LoadedSource(tables, origins, is_explicit=False, notes=notes + unused)
 
 
-def _builtin(name: str, task: TaskPlan) -> Source:
+def _builtin(name: str, task: TaskPlan) -> LoadedSource:
     import pyarrow as pa
 
-    if name not in BUILTIN:
-        raise DataError(f"`data.builtin`: unknown data set {name!r}. Known: {', '.join(BUILTIN)}.")
-    table = pa.table(BUILTIN[name]())
+    if name not in BUILTIN_DATASETS:
+        raise DataError(f"`data.builtin`: unknown data set {name!r}. Known: {', '.join(BUILTIN_DATASETS)}.")
+    table = pa.table(BUILTIN_DATASETS[name]())
     columns = require_columns(table.column_names, task.columns, name)
-    return Source({"train": table.select(columns)}, {"train": Origin(((name, len(table)),))}, chosen=True)
+    return LoadedSource({"train": table.select(columns)}, {"train": Origin(((name, len(table)),))}, is_explicit=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finesearch.data.fingerprints import fingerprint, identities
-from finesearch.data.sources import Source, read_source
+from finesearch.data.fingerprints import example_hashes, fingerprint
+from finesearch.data.sources import LoadedSource, read_source
 from finesearch.data.train_test_split import cut
 from finesearch.errors import DataError
 from finesearch.tasks import SPLITS, Origin, RawSplits, Task, make_task
@@ -31,20 +31,22 @@ def load_splits(task: TaskPlan, base: Path, cache: Path | None = None) -> RawSpl
         DataError: anything missing, empty or unreadable; it says where, what was expected, what came and what to do.
     """
     known = make_task(task)
-    source = _without_unlabelled(read_source(task, base, cache), known)
-    identity = {split: identities(table, known.identity_columns) for split, table in source.tables.items()}
+    source = _drop_unlabelled_splits(read_source(task, base, cache), known)
+    identity = {split: example_hashes(table, known.identity_columns) for split, table in source.tables.items()}
     overlaps = _overlap_notes(identity)
-    kept_together = identities(source.tables["train"], known.cut_columns)
-    tables, origins, cut_notes = _complete(source, kept_together, known)
-    tables, origins, bound_notes = _bounded(tables, origins, task.data.evaluation_rows, task.data.split_seed)
+    kept_together = example_hashes(source.tables["train"], known.group_columns)
+    tables, origins, cut_notes = _add_missing_splits(source, kept_together, known)
+    tables, origins, bound_notes = _limit_evaluation_rows(
+        tables, origins, task.data.evaluation_rows, task.data.split_seed
+    )
     prints = {split: fingerprint(tables[split], _class_names(tables[split])) for split in SPLITS}
     train, validation, test = (_dataset(tables[split], prints[split]) for split in SPLITS)
     notes = (*source.notes, *cut_notes, *bound_notes, *overlaps)
     return RawSplits(train, validation, test, notes, prints, origins)
 
 
-def _complete(
-    source: Source, identity: list[bytes], task: Task
+def _add_missing_splits(
+    source: LoadedSource, identity: list[bytes], task: Task
 ) -> tuple[dict[str, pa.Table], dict[str, Origin], list[str]]:
     """Every split, with those that the source lacks cut out of its train rows."""
     plan = task.plan.data
@@ -62,7 +64,7 @@ def _complete(
                 f"{origin}: {len(train)} rows are too few to cut a {split} split out of them.\n"
                 f"  Name a file under `data.{split}`, or add rows: a class needs at least two different examples."
             )
-        tables[split], origins[split] = train.take(rows), Origin(origin.parts, picked=rows)
+        tables[split], origins[split] = train.take(rows), Origin(origin.parts, row_indices=rows)
         if split != "train":
             how = f", in the shares of {by!r}" if by else ""
             notes.append(
@@ -72,7 +74,7 @@ def _complete(
     return tables, origins, notes
 
 
-def _bounded(
+def _limit_evaluation_rows(
     tables: dict[str, pa.Table], origins: dict[str, Origin], most: int | None, seed: int
 ) -> tuple[dict[str, pa.Table], dict[str, Origin], list[str]]:
     """Validation and test with at most ``most`` rows, drawn by ``seed``, in their order."""
@@ -83,16 +85,16 @@ def _bounded(
             continue
         drawn = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
         origin = origins[split]
-        picked = drawn if origin.picked is None else origin.picked[drawn]
-        tables[split], origins[split] = tables[split].take(drawn), Origin(origin.parts, picked=picked)
+        row_indices = drawn if origin.row_indices is None else origin.row_indices[drawn]
+        tables[split], origins[split] = tables[split].take(drawn), Origin(origin.parts, row_indices=row_indices)
         notes.append(f"task.data.evaluation_rows: {most} of the {rows} {split} rows are scored (seed {seed}).")
     return tables, origins, notes
 
 
-def _without_unlabelled(source: Source, task: Task) -> Source:
+def _drop_unlabelled_splits(source: LoadedSource, task: Task) -> LoadedSource:
     """The source without splits whose labels are all null or -1, as in many test splits on the hub."""
     by = task.stratify_column
-    if source.chosen or by is None:
+    if source.is_explicit or by is None:
         return source
     tables, notes = {}, list(source.notes)
     for split, table in source.tables.items():
@@ -100,7 +102,7 @@ def _without_unlabelled(source: Source, task: Task) -> Source:
             notes.append(f"{source.origins[split]}: no row has a label in {by!r}; it cannot be scored and is left out.")
         else:
             tables[split] = table
-    return Source(tables, source.origins, source.chosen, notes)
+    return LoadedSource(tables, source.origins, source.is_explicit, notes)
 
 
 def _is_unlabelled(column: pa.ChunkedArray) -> bool:

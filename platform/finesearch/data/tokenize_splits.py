@@ -18,38 +18,38 @@ from pathlib import Path
 from typing import Any
 
 from finesearch.data.build_once import build_once
-from finesearch.data.tokenized_split import TokenSplit
+from finesearch.data.tokenized_split import TokenizedSplit
 from finesearch.errors import DataError
 from finesearch.storage.atomic_files import sync, write_synced
-from finesearch.tasks import SPLITS, Facts, RawSplits, Task
-from finesearch.tasks.task import UnfitRow
+from finesearch.tasks import SPLITS, RawSplits, Task, TaskFacts
+from finesearch.tasks.task import UnencodableRow
 
 # Raised whenever the files themselves change: their names, their types, their batches.
 _LAYOUT = 1
 _MANIFEST = "manifest.json"
-_ROWS_AT_ONCE = 4096
+_CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class TokenisedSplits:
+class TokenizedSplits:
     """Train, validation and test as token rows.
 
     built: True where this process made the files, False where it found them.
     """
 
-    train: TokenSplit
-    validation: TokenSplit
-    test: TokenSplit
+    train: TokenizedSplit
+    validation: TokenizedSplit
+    test: TokenizedSplit
     key: str
     built: bool
 
-    def __getitem__(self, split: str) -> TokenSplit:
+    def __getitem__(self, split: str) -> TokenizedSplit:
         return {"train": self.train, "validation": self.validation, "test": self.test}[split]
 
 
-def tokenise(
-    splits: RawSplits, task: Task, facts: Facts, tokenizer: Any, tokenizer_key: str, cache: Path
-) -> TokenisedSplits:
+def tokenize(
+    splits: RawSplits, task: Task, facts: TaskFacts, tokenizer: Any, tokenizer_key: str, cache: Path
+) -> TokenizedSplits:
     """Token files of all three splits, built by the first process that needs them and mapped by all.
 
     tokenizer_key: changes whenever the tokeniser would cut a text otherwise, e.g. a hash of its files.
@@ -60,12 +60,12 @@ def tokenise(
     """
     key = token_key(splits, task, facts, tokenizer_key)
     folder = cache / "tokens" / key
-    built = build_once(folder, partial(_build, splits, task, facts, tokenizer), _is_whole)
-    train, validation, test = (TokenSplit(folder / f"{split}.arrow") for split in SPLITS)
-    return TokenisedSplits(train, validation, test, key, built)
+    built = build_once(folder, partial(_build, splits, task, facts, tokenizer), _is_complete)
+    train, validation, test = (TokenizedSplit(folder / f"{split}.arrow") for split in SPLITS)
+    return TokenizedSplits(train, validation, test, key, built)
 
 
-def token_key(splits: RawSplits, task: Task, facts: Facts, tokenizer_key: str) -> str:
+def token_key(splits: RawSplits, task: Task, facts: TaskFacts, tokenizer_key: str) -> str:
     """SHA-256 over all that the token files depend on, the first 32 hex digits."""
     depends_on = {
         "layout": _LAYOUT,
@@ -82,7 +82,7 @@ def token_key(splits: RawSplits, task: Task, facts: Facts, tokenizer_key: str) -
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _build(splits: RawSplits, task: Task, facts: Facts, tokenizer: Any, folder: Path) -> None:
+def _build(splits: RawSplits, task: Task, facts: TaskFacts, tokenizer: Any, folder: Path) -> None:
     sizes = {}
     for split in SPLITS:
         path = folder / f"{split}.arrow"
@@ -91,7 +91,7 @@ def _build(splits: RawSplits, task: Task, facts: Facts, tokenizer: Any, folder: 
     write_synced(folder / _MANIFEST, json.dumps({"sizes": sizes}).encode())
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     """Whether every file is there in its full size. What cannot be read is not there: building says why."""
     try:
         sizes = json.loads((folder / _MANIFEST).read_bytes())["sizes"]
@@ -100,13 +100,13 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: Facts, tokenizer: Any) -> None:
+def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: TaskFacts, tokenizer: Any) -> None:
     """Encode a split and write it, a record batch at a time, so that memory does not grow with the data."""
     import pyarrow as pa
 
     writer = None
     with path.open("wb") as file:
-        for encoded in encoded_parts(splits, split, task, facts, tokenizer):
+        for encoded in encode_in_chunks(splits, split, task, facts, tokenizer):
             if writer is None:
                 schema = pa.schema([(name, _narrow(pa.infer_type(values))) for name, values in encoded.items()])
                 writer = pa.ipc.new_file(file, schema)
@@ -116,19 +116,19 @@ def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: Facts, 
     sync(path)
 
 
-def encoded_parts(
-    splits: RawSplits, split: str, task: Task, facts: Facts, tokenizer: Any
+def encode_in_chunks(
+    splits: RawSplits, split: str, task: Task, facts: TaskFacts, tokenizer: Any
 ) -> Iterator[dict[str, list[Any]]]:
     """The token rows of a split, a part of it at a time.
 
     Raises:
         DataError: a row that the task cannot encode, by file and row.
     """
-    for start in range(0, len(splits[split]), _ROWS_AT_ONCE):
-        stop = min(start + _ROWS_AT_ONCE, len(splits[split]))
+    for start in range(0, len(splits[split]), _CHUNK_ROWS):
+        stop = min(start + _CHUNK_ROWS, len(splits[split]))
         try:
             yield task.encode(splits.plain_rows(split, start, stop), tokenizer, facts)
-        except UnfitRow as error:
+        except UnencodableRow as error:
             where = splits.origins[split].where(start + error.row)
             raise DataError(f"{where}: {error.what}.\n  {error.advice}") from error
 

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
-from finesearch.tasks.encoding.array_columns import HasColumns
+from finesearch.tasks.encoding.array_columns import ColumnarRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class TokenSplit:
+class TokenizedSplit:
     """Rows of one token file, read only. Columns are what the task's ``encode`` returned."""
 
     def __init__(self, path: Path) -> None:
@@ -149,10 +149,10 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-class TokenBatch(HasColumns, Sequence):  # type: ignore[type-arg]
+class TokenBatch(ColumnarRows, Sequence):  # type: ignore[type-arg]
     """Some rows of a split, in the order asked: each a dictionary, made when it is looked at; columns as arrays."""
 
-    def __init__(self, split: TokenSplit, indices: np.ndarray) -> None:
+    def __init__(self, split: TokenizedSplit, indices: np.ndarray) -> None:
         self._split = split
         self._indices = indices
 
@@ -173,7 +173,7 @@ class TokenBatch(HasColumns, Sequence):  # type: ignore[type-arg]
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self._split.row(index) for index in self._indices.tolist())
 
-    def flat(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    def flat_values(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
         """The lists of numbers of all rows, one behind the other, and the length of each; None for other columns."""
         column = self._split.list_column(name)
         return None if column is None else column.gather(self._indices)

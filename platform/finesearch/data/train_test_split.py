@@ -16,12 +16,12 @@ import numpy as np
 
 
 def cut(
-    identities: Sequence[bytes], strata: Sequence[str] | None, fractions: Mapping[str, float], seed: int
+    example_hashes: Sequence[bytes], strata: Sequence[str] | None, fractions: Mapping[str, float], seed: int
 ) -> dict[str, np.ndarray]:
     """Row numbers of each part, ascending, int64; ``train`` is what the fractions leave.
 
-    identities: (n,) equal where two rows are the same example; strata: (n,) the class of each row, None for no classes.
-    fractions: part -> share of the n rows, in (0, 1).
+    example_hashes: (n,) equal where two rows are the same example; strata: (n,) the class of each row, None for no
+    classes. fractions: part -> share of the n rows, in (0, 1).
 
     Every class keeps at least one example in train. A part is empty where there are too few examples.
 
@@ -29,7 +29,7 @@ def cut(
     >>> {name: len(rows) for name, rows in parts.items()}
     {'test': 5, 'train': 5}
     """
-    remaining = _examples(identities, strata, seed)
+    remaining = _examples(example_hashes, strata, seed)
     totals = {stratum: sum(map(len, examples)) for stratum, examples in remaining.items()}
     parts: dict[str, np.ndarray] = {}
     for part, fraction in fractions.items():
@@ -45,10 +45,10 @@ def cut(
     return parts
 
 
-def _examples(identities: Sequence[bytes], strata: Sequence[str] | None, seed: int) -> dict[str, list[list[int]]]:
+def _examples(example_hashes: Sequence[bytes], strata: Sequence[str] | None, seed: int) -> dict[str, list[list[int]]]:
     """Class -> its examples in the order in which they are taken; an example is the list of its rows."""
     rows_of: dict[bytes, list[int]] = defaultdict(list)
-    for row, identity in enumerate(identities):
+    for row, identity in enumerate(example_hashes):
         rows_of[identity].append(row)
     ranked = sorted(rows_of, key=lambda identity: hashlib.sha256(f"{seed}/".encode() + identity).digest())
     examples: dict[str, list[list[int]]] = defaultdict(list)

@@ -13,7 +13,7 @@ from finesearch.plan.sections.tracking_section import MlflowPlan, TrackingPlan, 
 from finesearch.plan.sections.training_section import TrainingPlan
 from finesearch.plan.space.branches import ADAPTATIONS, OPTIMIZERS, Branch
 from finesearch.plan.space.domains import Choice, Domain, Fixed, Range, Trial
-from finesearch.plan.space.parameters import PARAMETERS, Scalar, Searchable
+from finesearch.plan.space.parameters import PARAMETERS, ParameterSpec, Scalar
 from finesearch.plan.space.parse_space import parse_space
 from finesearch.plan.space.recipe import FIXED_RECIPES, ORDINARY, Recipe
 from finesearch.plan.space.search_space import Parameter, Space
@@ -45,7 +45,7 @@ __all__ = [
     "ReportPlan",
     "Scalar",
     "SearchPlan",
-    "Searchable",
+    "ParameterSpec",
     "Space",
     "TaskKind",
     "TaskPlan",

@@ -10,9 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 
 from finesearch.plan.checks.compatibility import objectives_of, plan_problems
 from finesearch.plan.checks.secret_check import secret_problems
-from finesearch.plan.checks.unused_options import warnings_of
+from finesearch.plan.checks.unused_options import unused_option_warnings
 from finesearch.plan.parsing.yaml_lines import write_yaml
-from finesearch.plan.problems import Places, Problem, Problems, problem_error, shown
+from finesearch.plan.problems import Problem, Problems, SourceLocations, format_value, problem_error
 from finesearch.plan.sections.budget_section import BudgetPlan
 from finesearch.plan.sections.report_section import ReportPlan
 from finesearch.plan.sections.search_section import Objective, SearchPlan
@@ -23,7 +23,7 @@ from finesearch.plan.space.parse_space import parse_space
 from finesearch.plan.space.search_space import Space
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-_ELSEWHERE = ("budget", "report", "tracking", "storage", "study", "base", "source")
+_WITHOUT_INFLUENCE = ("budget", "report", "tracking", "storage", "study", "base", "source")
 
 
 class Plan(BaseModel):
@@ -62,7 +62,7 @@ class Plan(BaseModel):
         problems = Problems()
         plan_problems(self.task, self.space, self.training, self.search, self.report, problems)
         secret_problems(self.to_plain(), problems)
-        problems.raise_if_any(Places(str(self.source or "plan")))
+        problems.raise_if_any(SourceLocations(str(self.source or "plan")))
         return self
 
     @property
@@ -73,7 +73,7 @@ class Plan(BaseModel):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Options that have no effect as the plan stands."""
-        return warnings_of(self.task, self.space, self.training, self.search, self.budget, self.report)
+        return unused_option_warnings(self.task, self.space, self.training, self.search, self.budget, self.report)
 
     @property
     def longest_task(self) -> TaskPlan:
@@ -113,22 +113,22 @@ class Plan(BaseModel):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides what the trials are; not budget, report, tracking, storage and study."""
-        text = json.dumps(self._decisive(), sort_keys=True, ensure_ascii=True)
+        text = json.dumps(self._result_settings(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def differences(self, older: "Plan") -> list[str]:
         """What ``fingerprint`` sees differently in ``older``, an entry a key: ``training.epochs: 5, was 3``."""
-        ours, theirs = _flat(self._decisive()), _flat(older._decisive())
+        ours, theirs = _flat(self._result_settings()), _flat(older._result_settings())
         keys = [*ours, *(key for key in theirs if key not in ours)]
         return [
-            f"{key}: {_said(ours, key)}, was {_said(theirs, key)}"
+            f"{key}: {_format_setting(ours, key)}, was {_format_setting(theirs, key)}"
             for key in keys
             # repr sees that 1 is not 1.0 and true is not 1; the order of keys was settled above.
             if repr(ours.get(key)) != repr(theirs.get(key))
         ]
 
-    def _decisive(self) -> dict[str, Any]:
-        plain = {key: value for key, value in self.to_plain().items() if key not in _ELSEWHERE}
+    def _result_settings(self) -> dict[str, Any]:
+        plain = {key: value for key, value in self.to_plain().items() if key not in _WITHOUT_INFLUENCE}
         # Where outputs of frozen layers are kept changes no result.
         training = {key: value for key, value in plain["training"].items() if not key.startswith("prefix_cache")}
         return {**plain, "training": training}
@@ -144,7 +144,9 @@ def name_problem(name: object) -> Problem | None:
     """What is wrong with a plan's name, which becomes the name of folders."""
     if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
         return None
-    text = f"name: expected letters, digits, '.', '_' and '-', starting with a letter or digit, got {shown(name)}"
+    text = (
+        f"name: expected letters, digits, '.', '_' and '-', starting with a letter or digit, got {format_value(name)}"
+    )
     return Problem(("name",), text, "The name becomes a folder below storage and reports; at most 100 characters.")
 
 
@@ -158,5 +160,5 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _said(flat: dict[str, Any], key: str) -> str:
+def _format_setting(flat: dict[str, Any], key: str) -> str:
     return json.dumps(flat[key], ensure_ascii=False) if key in flat else "not there"

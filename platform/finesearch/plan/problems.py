@@ -12,7 +12,7 @@ from finesearch.errors import PlanError
 KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of the plan down to a value; ``()`` is the whole plan."""
 
-PROBLEMS = "plan_problems"
+PROBLEMS_ERROR_TYPE = "plan_problems"
 """The type of the pydantic errors that carry ``Problem`` objects."""
 
 
@@ -30,7 +30,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Places:
+class SourceLocations:
     """Where each value of a plan was written, for a reader: ``plan.yaml, line 9`` or ``--set training.epochs=x``."""
 
     source: str
@@ -39,7 +39,7 @@ class Places:
     def of(self, path: KeyPath) -> str:
         """The place of ``path``, or of the nearest thing around it that was written down.
 
-        >>> Places("plan.yaml", {("task",): "plan.yaml, line 3"}).of(("task", "model"))
+        >>> SourceLocations("plan.yaml", {("task",): "plan.yaml, line 3"}).of(("task", "model"))
         'plan.yaml, line 3'
         """
         return self.labels.get(self._written(path), self.source)
@@ -66,7 +66,7 @@ class Problems:
         if problem not in self.found:
             self.found.append(problem)
 
-    def raise_if_any(self, places: Places) -> None:
+    def raise_if_any(self, places: SourceLocations) -> None:
         """Raises:
         PlanError: something was added; the message holds every problem, one a paragraph, in the file's order.
         """
@@ -75,10 +75,11 @@ class Problems:
             raise PlanError("\n".join(rendered))
 
 
-def render(problem: Problem, places: Places) -> str:
+def render(problem: Problem, places: SourceLocations) -> str:
     """The problem as a paragraph.
 
-    >>> print(render(Problem(("space", "lr"), "unknown parameter 'lr'", "Known here: dropout."), Places("plan.yaml")))
+    >>> problem = Problem(("space", "lr"), "unknown parameter 'lr'", "Known here: dropout.")
+    >>> print(render(problem, SourceLocations("plan.yaml")))
     plan.yaml: unknown parameter 'lr'.
       Known here: dropout.
     """
@@ -89,7 +90,7 @@ def render(problem: Problem, places: Places) -> str:
 def problem_error(*problems: Problem) -> PydanticCustomError:
     """What a pydantic validator raises; paths count from the model that holds the validated field."""
     text = " ".join(f"{problem.text}. {problem.advice}".strip() for problem in problems)
-    return PydanticCustomError(PROBLEMS, "{text}", {"text": text, "problems": problems})
+    return PydanticCustomError(PROBLEMS_ERROR_TYPE, "{text}", {"text": text, "problems": problems})
 
 
 def dotted(path: KeyPath) -> str:
@@ -101,10 +102,10 @@ def dotted(path: KeyPath) -> str:
     return ".".join(str(part) for part in path)
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value that came in, short and as YAML would show it.
 
-    >>> shown(None), shown(True), shown("many"), shown(1e-05), shown({"min": 1})
+    >>> format_value(None), format_value(True), format_value("many"), format_value(1e-05), format_value({"min": 1})
     ('null', 'true', "'many'", '1e-05', 'a mapping (min)')
     """
     if value is None:

@@ -23,10 +23,10 @@ def placeholders(template: str) -> list[str]:
     return [name for _, name, _, _ in Formatter().parse(template) if name is not None]
 
 
-def around(template: str, answer: str) -> tuple[str, str]:
+def split_at_answer(template: str, answer: str) -> tuple[str, str]:
     """What stands before and behind the placeholder of the answer, unfilled.
 
-    >>> around("{text} {{label}} is {label}.", "label")
+    >>> split_at_answer("{text} {{label}} is {label}.", "label")
     ('{text} {{label}} is ', '.')
     """
     found = re.search(rf"(?<!\{{)(?:\{{\{{)*(\{{{re.escape(answer)}\}})", template)
@@ -34,10 +34,10 @@ def around(template: str, answer: str) -> tuple[str, str]:
     return template[: found.start(1)], template[found.end(1) :]
 
 
-def literal(text: str) -> str:
+def escape_braces(text: str) -> str:
     """A text as it stands in a template.
 
-    >>> literal("as {json}: ")
+    >>> escape_braces("as {json}: ")
     'as {{json}}: '
     """
     return text.replace("{", "{{").replace("}", "}}")

@@ -28,13 +28,13 @@ def tag(name: str, *children: str, **attributes: str | bool | None) -> Html:
             written += f' {attribute}="{escape(value)}"'
     if name in VOID:
         return Html(f"<{name}{written}>")
-    return Html(f"<{name}{written}>{joined(*children)}</{name}>")
+    return Html(f"<{name}{written}>{concat_html(*children)}</{name}>")
 
 
-def joined(*children: str) -> Html:
+def concat_html(*children: str) -> Html:
     """Children one after the other, those that are not HTML escaped.
 
-    >>> joined(Html("<br>"), "<br>")
+    >>> concat_html(Html("<br>"), "<br>")
     '<br>&lt;br&gt;'
     """
     return Html("".join(child if isinstance(child, Html) else escape(child) for child in children))

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from finesearch.report.number_format import count, duration, moment, parameter, score, scored, shortened
-from finesearch.report.page_sections import all_warnings, facts, flattened, partial_notice, reasons
-from finesearch.report.ranking import refused, ties, unranked, verified
+from finesearch.report.number_format import count, format_duration, format_utc, parameter, score, scored, shorten_line
+from finesearch.report.page_sections import all_warnings, flatten, key_figures, partial_notice, reasons
+from finesearch.report.ranking import refused, ties, unranked, verified_rows
 from finesearch.report.ranking_table import ranking_rule, settings, validation
 from finesearch.report.run_record import RunRecord, ScoredRow
 from finesearch.report.verdict import verdict
 
-MOST_ROWS = 100
+MAX_ROWS = 100
 COLUMNS = (
     "",
     "",
@@ -26,27 +26,29 @@ COLUMNS = (
 
 def markdown(record: RunRecord) -> str:
     """The whole text of report.md."""
-    parts = [f"# {plain(record.name)}"]
+    parts = [f"# {escape_markdown(record.name)}"]
     if record.partial:
         notice = partial_notice(record).split("; this page")[0] + "."
-        parts.append(f"> **{plain(notice)}**")
-    parts.append(f"**{plain(verdict(record).sentence)}**")
-    parts.append("\n".join(f"- {plain(value)}: {plain(label)}" for value, label in facts(record)))
+        parts.append(f"> **{escape_markdown(notice)}**")
+    parts.append(f"**{escape_markdown(verdict(record).sentence)}**")
+    parts.append(
+        "\n".join(f"- {escape_markdown(value)}: {escape_markdown(label)}" for value, label in key_figures(record))
+    )
     if record.updated is not None:
-        parts.append(f"As of {moment(record.updated)}.")
+        parts.append(f"As of {format_utc(record.updated)}.")
     parts += _ranking(record)
     parts += _importances(record)
     parts += _bullets("Warnings", all_warnings(record))
     parts += _bullets("Notes", record.notes)
-    parts += _others(record)
-    parts += _repeating(record)
+    parts += _unranked(record)
+    parts += _reproduction(record)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text in which nothing is markup: one line, Markdown's and HTML's own characters escaped.
 
-    >>> print(plain("a|b <i> *c* _d_ e_f"))
+    >>> print(escape_markdown("a|b <i> *c* _d_ e_f"))
     a\\|b \\<i\\> \\*c\\* \\_d\\_ e_f
     """
     # An underscore inside a word is no markup, and names of parameters are full of them.
@@ -54,19 +56,23 @@ def plain(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([plain(cell) for cell in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([escape_markdown(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _ranking(record: RunRecord) -> list[str]:
     if not record.ranked and not record.baselines:
         return ["## Ranking", "Nothing is ranked."]
-    rows = [_scored(str(place), row) for place, row in enumerate(verified(record), start=1)]
+    rows = [_scored(str(place), row) for place, row in enumerate(verified_rows(record), start=1)]
     rows += [_scored("refused", row) for row in refused(record)]
     rows += [_scored("baseline", row) for row in record.baselines]
-    errors = [f"- {plain(row.name)}: {plain(row.error)}" for row in (*record.ranked, *record.baselines) if row.error]
+    errors = [
+        f"- {escape_markdown(row.name)}: {escape_markdown(row.error)}"
+        for row in (*record.ranked, *record.baselines)
+        if row.error
+    ]
     rule = " ".join([ranking_rule(record), *ties(record)])
-    return ["## Ranking", plain(rule), table(COLUMNS, rows), "\n".join(errors)]
+    return ["## Ranking", escape_markdown(rule), table(COLUMNS, rows), "\n".join(errors)]
 
 
 def _scored(place: str, row: ScoredRow) -> list[str]:
@@ -77,7 +83,7 @@ def _scored(place: str, row: ScoredRow) -> list[str]:
         score(row.revalidated),
         scored(row.test, row.test_interval),
         count(row.trainable_parameters),
-        duration(row.seconds),
+        format_duration(row.seconds),
         ", ".join(f"{name} {parameter(value)}" for name, value in settings(row).items()),
         row.checkpoint or "",
     ]
@@ -92,10 +98,10 @@ def _importances(record: RunRecord) -> list[str]:
 
 
 def _bullets(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"## {title}", "\n".join(f"- {plain(line)}" for line in lines)] if lines else []
+    return [f"## {title}", "\n".join(f"- {escape_markdown(line)}" for line in lines)] if lines else []
 
 
-def _others(record: RunRecord) -> list[str]:
+def _unranked(record: RunRecord) -> list[str]:
     entries = unranked(record)
     if not entries:
         return []
@@ -104,28 +110,28 @@ def _others(record: RunRecord) -> list[str]:
             str(entry.row.trial),
             entry.row.state,
             score(entry.row.value),
-            duration(entry.row.seconds),
-            shortened(entry.reason, 200),
+            format_duration(entry.row.seconds),
+            shorten_line(entry.reason, 200),
         )
-        for entry in entries[:MOST_ROWS]
+        for entry in entries[:MAX_ROWS]
     ]
     more = len(entries) - len(rows)
     return [
         "## Trials without a rank",
-        "\n".join(f"- {plain(line)}" for line in reasons(entries)),
+        "\n".join(f"- {escape_markdown(line)}" for line in reasons(entries)),
         table(("trial", "state", "value", "time", "reason"), rows),
         f"{more:,} more stand in report.json and trials.parquet." if more else "",
     ]
 
 
-def _repeating(record: RunRecord) -> list[str]:
+def _reproduction(record: RunRecord) -> list[str]:
     parts: list[str] = []
     command = record.reproduction.get("command")
     if isinstance(command, str):
         parts.append(_fenced(command, "sh"))
-    lines = [(key, value) for key, value in flattened(record.reproduction) if key != "command"]
+    lines = [(key, value) for key, value in flatten(record.reproduction) if key != "command"]
     if lines:
-        parts.append("\n".join(f"- {plain(key)}: {plain(value)}" for key, value in lines))
+        parts.append("\n".join(f"- {escape_markdown(key)}: {escape_markdown(value)}" for key, value in lines))
     if record.plan_yaml:
         parts.append(_fenced(record.plan_yaml, "yaml"))
     return ["## To repeat this", *parts] if parts else []

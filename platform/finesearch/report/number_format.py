@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from finesearch.report.run_record import Interval, Scalar
 
-NOTHING = "–"
+MISSING_VALUE = "–"
 
 
 def score(value: float | None, decimals: int = 4) -> str:
@@ -15,7 +15,7 @@ def score(value: float | None, decimals: int = 4) -> str:
     ('0.9123', '123.5', '–')
     """
     if value is None:
-        return NOTHING
+        return MISSING_VALUE
     return f"{value:.{decimals}f}" if abs(value) < 10 else f"{value:.4g}"
 
 
@@ -43,14 +43,14 @@ def scored(value: float | None, interval: Interval | None, words: str = "") -> s
     return f"{score(value, decimals)} ({words}{low} to {high})"
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Seconds in the two largest units that matter.
 
-    >>> duration(0.042), duration(7.31), duration(192), duration(7500), duration(277200), duration(None)
-    ('0.04 s', '7.3 s', '3 min 12 s', '2 h 05 min', '3 d 5 h', '–')
+    >>> [format_duration(seconds) for seconds in (0.042, 7.31, 192, 7500, 277200, None)]
+    ['0.04 s', '7.3 s', '3 min 12 s', '2 h 05 min', '3 d 5 h', '–']
     """
     if seconds is None:
-        return NOTHING
+        return MISSING_VALUE
     if seconds < 1:
         return f"{seconds:.2f} s"
     if seconds < 9.95:
@@ -72,17 +72,17 @@ def count(number: int | None) -> str:
     ('22.7 M', '4.62 k', '0', '1.5 G', '1 M', '–')
     """
     if number is None:
-        return NOTHING
+        return MISSING_VALUE
     if number < 1000:
         return str(number)
     power = min(3, int(math.log10(float(f"{number:.3g}"))) // 3)
     return f"{number / 1000**power:.3g} {' kMG'[power]}"
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """A number with its noun in the right form.
 
-    >>> counted(1, "trial"), counted(3, "trial")
+    >>> pluralize(1, "trial"), pluralize(3, "trial")
     ('1 trial', '3 trials')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -112,19 +112,19 @@ def listed(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def moment(unix_s: float | None) -> str:
+def format_utc(unix_s: float | None) -> str:
     """A Unix time as date and time in UTC.
 
-    >>> moment(0.0)
+    >>> format_utc(0.0)
     '1970-01-01 00:00:00 UTC'
     """
-    return NOTHING if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return MISSING_VALUE if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def shortened(text: str, length: int = 60) -> str:
+def shorten_line(text: str, length: int = 60) -> str:
     """Text on one line, cut to ``length`` characters.
 
-    >>> shortened("a  b\\nc"), shortened("abcdef", length=4)
+    >>> shorten_line("a  b\\nc"), shorten_line("abcdef", length=4)
     ('a b c', 'abc…')
     """
     line = " ".join(text.split())

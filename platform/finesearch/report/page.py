@@ -13,20 +13,20 @@ from importlib import resources
 from finesearch.report.figures import Figure, all_figures
 from finesearch.report.figures.plotly_spec import trial_labels
 from finesearch.report.html import Html, tag
-from finesearch.report.page_sections import opening, others, remarks, repeating
+from finesearch.report.page_sections import notes_and_warnings, page_opening, reproduction_section, unranked_section
 from finesearch.report.ranking_table import ranking
 from finesearch.report.run_record import RunRecord
 
 REFRESH_S = 30
-WIDE = frozenset({"parallel", "timeline"})
+WIDE_FIGURES = frozenset({"parallel", "timeline"})
 
 
 def html_page(record: RunRecord) -> str:
     """The whole page; it asks to be loaded again every ``REFRESH_S`` seconds while the record is partial."""
     figures = all_figures(record)
-    narrow = [figure.key for figure in figures if figure.key not in WIDE]
+    narrow = [figure.key for figure in figures if figure.key not in WIDE_FIGURES]
     # The last of an odd number takes the whole width rather than leave a hole beside it.
-    wide = WIDE | set(narrow[-1:] if len(narrow) % 2 else [])
+    wide = WIDE_FIGURES | set(narrow[-1:] if len(narrow) % 2 else [])
     scripts = [_plotly(), _asset("page.js")]
     policy = (
         f"default-src 'none'; script-src {' '.join(_hash(script) for script in scripts)}; style-src 'unsafe-inline'; "
@@ -44,12 +44,12 @@ def html_page(record: RunRecord) -> str:
     )
     main = tag(
         "main",
-        opening(record),
+        page_opening(record),
         ranking(record),
         tag("div", *(_place(figure, figure.key in wide) for figure in figures), class_="figures"),
-        remarks(record),
-        others(record),
-        repeating(record),
+        notes_and_warnings(record),
+        unranked_section(record),
+        reproduction_section(record),
         tag("footer", "Written by finesearch. The same in machine-readable form: report.json, trials.parquet."),
     )
     data = tag("script", Html(_embedded(record, figures)), type="application/json", id="figures")

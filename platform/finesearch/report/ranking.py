@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from finesearch.report.number_format import count, counted, score
+from finesearch.report.number_format import count, pluralize, score
 from finesearch.report.run_record import RunRecord, ScoredRow, TrialRow
 
 ORDINARY = "ordinary"
-UNTRAINED = ("majority", "zero_shot")
+UNTRAINED_BASELINES = ("majority", "zero_shot")
 """Baselines that are far below all else as a rule: a scale that held them would flatten the rest."""
 STATE_ORDER = ("failed", "running", "complete", "pruned")
 
@@ -19,7 +19,7 @@ class Unranked:
     reason: str
 
 
-def verified(record: RunRecord) -> tuple[ScoredRow, ...]:
+def verified_rows(record: RunRecord) -> tuple[ScoredRow, ...]:
     """Ranked checkpoints that scored, when reloaded, what their trial had said; rank order."""
     return tuple(row for row in record.ranked if row.error is None)
 
@@ -34,7 +34,7 @@ def ordinary(record: RunRecord) -> ScoredRow | None:
     return next((row for row in record.baselines if row.name == ORDINARY), None)
 
 
-def states(record: RunRecord) -> dict[str, int]:
+def count_by_state(record: RunRecord) -> dict[str, int]:
     """How many trials are in each state, in the order in which a report lists them."""
     tally = {state: sum(row.state == state for row in record.trials) for state in ("complete", "pruned", "failed")}
     running = sum(row.state == "running" for row in record.trials)
@@ -43,7 +43,7 @@ def states(record: RunRecord) -> dict[str, int]:
 
 def unranked(record: RunRecord) -> list[Unranked]:
     """Every trial that holds no rank, failed ones first, then by number."""
-    ranked = {row.trial for row in verified(record)}
+    ranked = {row.trial for row in verified_rows(record)}
     rest = [Unranked(row, _reason(row, record)) for row in record.trials if row.trial not in ranked]
     return sorted(rest, key=lambda entry: (STATE_ORDER.index(entry.row.state), entry.row.trial))
 
@@ -51,12 +51,13 @@ def unranked(record: RunRecord) -> list[Unranked]:
 def ties(record: RunRecord) -> list[str]:
     """One sentence for each pair of neighbours in the ranking that validation alone does not tell apart."""
     sentences = []
-    ranked = verified(record)
+    ranked = verified_rows(record)
     for first, second in zip(ranked, ranked[1:], strict=False):
-        if first.decisive is None or first.decisive != second.decisive:
+        if first.ranking_score is None or first.ranking_score != second.ranking_score:
             continue
         sentences.append(
-            f"{first.name} and {second.name} are tied at {score(first.decisive)} on validation; {first.name} comes "
+            f"{first.name} and {second.name} are tied at {score(first.ranking_score)} on validation; "
+            f"{first.name} comes "
             f"first, {_advantage(first.trainable_parameters, second.trainable_parameters)}."
         )
     return sentences
@@ -79,12 +80,12 @@ def _reason(row: TrialRow, record: RunRecord) -> str:
     if row.state == "running":
         return "still running" if record.partial else "was running when the search ended"
     if row.state == "pruned":
-        return f"stopped by the pruner after {counted(len(row.history), 'evaluation')}"
+        return f"stopped by the pruner after {pluralize(len(row.history), 'evaluation')}"
     return _reason_of_complete(row, record)
 
 
 def _reason_of_complete(row: TrialRow, record: RunRecord) -> str:
-    ranked = verified(record)
+    ranked = verified_rows(record)
     if row.value is None:
         return f"finished without a finite {record.metric}"
     if not ranked:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from finesearch.report.html import Html, joined, tag
-from finesearch.report.number_format import NOTHING, count, duration, interval_decimals, parameter, score
-from finesearch.report.ranking import UNTRAINED, ordinary, refused, ties, verified
+from finesearch.report.html import Html, concat_html, tag
+from finesearch.report.number_format import MISSING_VALUE, count, format_duration, interval_decimals, parameter, score
+from finesearch.report.ranking import UNTRAINED_BASELINES, ordinary, refused, ties, verified_rows
 from finesearch.report.run_record import Interval, RunRecord, Scalar, ScoredRow
 
 COLUMNS = ("", "", "validation", "revalidated", "test, 95 % interval", "trainable", "time", "settings, checkpoint")
@@ -20,7 +20,7 @@ def ranking(record: RunRecord) -> Html:
     line = guide.test if guide else None
     rows = [
         _row(record, row, str(place), "winner" if place == 1 else "", bounds, line)
-        for place, row in enumerate(verified(record), start=1)
+        for place, row in enumerate(verified_rows(record), start=1)
     ]
     rows += [_row(record, row, "refused", "refused", bounds, line) for row in refused(record)]
     rows += [_row(record, row, "baseline", "baseline", bounds, line) for row in record.baselines]
@@ -54,7 +54,7 @@ def validation(row: ScoredRow) -> str:
 
 
 def _row(record: RunRecord, row: ScoredRow, place: str, kind: str, bounds: Interval | None, line: float | None) -> Html:
-    name = joined(tag("b", row.name), *([tag("small", row.error, class_="error")] if row.error else []))
+    name = concat_html(tag("b", row.name), *([tag("small", row.error, class_="error")] if row.error else []))
     return tag(
         "tr",
         _title(place),
@@ -63,7 +63,7 @@ def _row(record: RunRecord, row: ScoredRow, place: str, kind: str, bounds: Inter
         _cell("revalidated", score(row.revalidated), number=True),
         _cell(f"test {record.metric}", _test(row, record.metric, bounds, line), number=True),
         _cell("trainable", count(row.trainable_parameters), number=True),
-        _cell("time", duration(row.seconds), number=True),
+        _cell("time", format_duration(row.seconds), number=True),
         _cell("settings", _settings(row)),
         class_=kind or None,
     )
@@ -80,16 +80,16 @@ def _cell(label: str, content: str, number: bool = False) -> Html:
 
 def _test(row: ScoredRow, metric: str, bounds: Interval | None, line: float | None) -> Html:
     if row.test is None:
-        return joined(NOTHING)
+        return concat_html(MISSING_VALUE)
     decimals = interval_decimals(row.test_interval)
     parts = [tag("b", score(row.test, decimals))]
     if row.test_interval is not None:
         low, high = (score(bound, decimals) for bound in row.test_interval)
-        parts.append(joined(f"  {low} to {high}"))
+        parts.append(concat_html(f"  {low} to {high}"))
     if bounds is not None:
         parts.append(_forest(row, bounds, line))
     others = [f"{name} {score(value, 3)}" for name, value in row.test_metrics.items() if name != metric]
-    return joined(*parts, *([tag("small", " · ".join(others))] if others else []))
+    return concat_html(*parts, *([tag("small", " · ".join(others))] if others else []))
 
 
 def settings(row: ScoredRow) -> dict[str, Scalar]:
@@ -102,7 +102,7 @@ def _settings(row: ScoredRow) -> Html:
         tag("span", f"{name} ", tag("b", parameter(value)), class_="chip") for name, value in settings(row).items()
     ]
     path = [tag("code", row.checkpoint, class_="checkpoint")] if row.checkpoint else []
-    return joined(*([tag("div", *chips, class_="chips")] if chips else []), *path)
+    return concat_html(*([tag("div", *chips, class_="chips")] if chips else []), *path)
 
 
 def _bounds(rows: Sequence[ScoredRow]) -> Interval | None:
@@ -110,7 +110,7 @@ def _bounds(rows: Sequence[ScoredRow]) -> Interval | None:
 
     A row that does not fit shows its numbers and no drawing.
     """
-    trained = [row for row in rows if row.name not in UNTRAINED]
+    trained = [row for row in rows if row.name not in UNTRAINED_BASELINES]
     ranges = [row.test_interval or (row.test, row.test) for row in trained if row.test is not None]
     if not ranges:
         return None

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from finesearch.report.page_sections import all_warnings
-from finesearch.report.ranking import Unranked, unranked, verified
+from finesearch.report.ranking import Unranked, unranked, verified_rows
 from finesearch.report.run_record import RunRecord
 from finesearch.report.verdict import verdict
 
@@ -27,7 +27,7 @@ def summary(record: RunRecord) -> dict[str, Any]:
         "partial": record.partial,
         "verdict": {"sentence": claim.sentence, "tone": claim.tone},
         "baselines": [row.model_dump() for row in record.baselines],
-        "ranked": [{"rank": place} | row.model_dump() for place, row in enumerate(verified(record), start=1)],
+        "ranked": [{"rank": place} | row.model_dump() for place, row in enumerate(verified_rows(record), start=1)],
         "unranked": [_unranked(entry) for entry in unranked(record)],
         "front": list(record.front),
         "importances": dict(record.importances),

@@ -18,7 +18,7 @@ Scalar = bool | int | float | str | None
 Item = TypeVar("Item")
 
 # A list may be given; a tuple is kept, so that a frozen record stays as it was.
-Rows = Annotated[Sequence[Item], AfterValidator(tuple)]
+FrozenSequence = Annotated[Sequence[Item], AfterValidator(tuple)]
 
 
 def finite_or_none(value: Any) -> Any:
@@ -36,23 +36,23 @@ def finite_or_none(value: Any) -> Any:
     return value
 
 
-Measured = Annotated[float | None, BeforeValidator(finite_or_none)]
-Facts = Annotated[dict[str, JsonValue], BeforeValidator(finite_or_none)]
+FiniteOrNone = Annotated[float | None, BeforeValidator(finite_or_none)]
+JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(finite_or_none)]
 Interval = tuple[float, float]
 
 
-class Frozen(BaseModel):
+class FrozenRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True, allow_inf_nan=False)
 
 
-class ObjectiveRow(Frozen):
+class ObjectiveRow(FrozenRecord):
     """One thing that the search optimises; the first of a record is its quality metric."""
 
     name: str
     goal: Goal
 
 
-class StepRow(Frozen):
+class StepRow(FrozenRecord):
     """One evaluation of one trial.
 
     ``step`` counts evaluations from 1; ``value`` is the quality metric on validation; ``seconds`` is training time
@@ -60,14 +60,14 @@ class StepRow(Frozen):
     """
 
     step: int = Field(ge=1)
-    epoch: Measured = None
-    value: Measured = None
-    metrics: dict[str, Measured] = {}
-    train_loss: Measured = None
-    seconds: Measured = None
+    epoch: FiniteOrNone = None
+    value: FiniteOrNone = None
+    metrics: dict[str, FiniteOrNone] = {}
+    train_loss: FiniteOrNone = None
+    seconds: FiniteOrNone = None
 
 
-class TrialRow(Frozen):
+class TrialRow(FrozenRecord):
     """One trial: what was tried, how far it came and why it ended.
 
     ``values`` has one number an objective, None for a trial without a result. ``parameters`` holds only those that were
@@ -78,8 +78,8 @@ class TrialRow(Frozen):
     state: State
     reason: str | None = None
     parameters: dict[str, Scalar] = {}
-    values: Rows[Measured] | None = None
-    history: Rows[StepRow] = ()
+    values: FrozenSequence[FiniteOrNone] | None = None
+    history: FrozenSequence[StepRow] = ()
     trainable_parameters: int | None = None
     seconds: float = 0.0
     device_seconds: float = 0.0
@@ -87,7 +87,7 @@ class TrialRow(Frozen):
     finished: float | None = None
     group: str | None = None
     checkpoint: str | None = None
-    warnings: Rows[str] = ()
+    warnings: FrozenSequence[str] = ()
 
     @property
     def value(self) -> float | None:
@@ -98,7 +98,7 @@ class TrialRow(Frozen):
         return reported[-1] if reported else None
 
 
-class ScoredRow(Frozen):
+class ScoredRow(FrozenRecord):
     """One checkpoint or baseline as it was scored after the search.
 
     ``validation`` is what the trial reported, ``revalidated`` what the reloaded checkpoint scored on the same split,
@@ -111,28 +111,28 @@ class ScoredRow(Frozen):
 
     name: str
     trial: int | None = None
-    validation: Measured = None
-    revalidated: Measured = None
-    test: Measured = None
+    validation: FiniteOrNone = None
+    revalidated: FiniteOrNone = None
+    test: FiniteOrNone = None
     test_interval: Interval | None = None
     gain_interval: Interval | None = None
-    validation_metrics: dict[str, Measured] = {}
-    test_metrics: dict[str, Measured] = {}
+    validation_metrics: dict[str, FiniteOrNone] = {}
+    test_metrics: dict[str, FiniteOrNone] = {}
     parameters: dict[str, Scalar] = {}
     trainable_parameters: int | None = None
     seconds: float | None = None
     checkpoint: str | None = None
     error: str | None = None
     generation: dict[str, Scalar] = {}
-    chosen_validation: Measured = None
+    chosen_validation: FiniteOrNone = None
 
     @property
-    def decisive(self) -> float | None:
+    def ranking_score(self) -> float | None:
         """The score on validation by which rows are ordered."""
         return self.validation if self.chosen_validation is None else self.chosen_validation
 
 
-class RunRecord(Frozen):
+class RunRecord(FrozenRecord):
     """Everything that the report of one search says.
 
     ``ranked`` is in rank order. ``front`` lists the trial numbers of the Pareto front, none with one objective.
@@ -145,18 +145,18 @@ class RunRecord(Frozen):
     name: str
     metric: str
     goal: Goal
-    objectives: Rows[ObjectiveRow] = ()
+    objectives: FrozenSequence[ObjectiveRow] = ()
     partial: bool = False
-    trials: Rows[TrialRow] = ()
-    ranked: Rows[ScoredRow] = ()
-    baselines: Rows[ScoredRow] = ()
-    front: Rows[int] = ()
-    importances: dict[str, Measured] = {}
-    cost: Facts = {}
-    notes: Rows[str] = ()
-    warnings: Rows[str] = ()
+    trials: FrozenSequence[TrialRow] = ()
+    ranked: FrozenSequence[ScoredRow] = ()
+    baselines: FrozenSequence[ScoredRow] = ()
+    front: FrozenSequence[int] = ()
+    importances: dict[str, FiniteOrNone] = {}
+    cost: JsonObject = {}
+    notes: FrozenSequence[str] = ()
+    warnings: FrozenSequence[str] = ()
     plan_yaml: str = ""
-    reproduction: Facts = {}
+    reproduction: JsonObject = {}
     started: float | None = None
     updated: float | None = None
 

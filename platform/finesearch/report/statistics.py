@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from finesearch.report.run_record import Goal, Interval, TrialRow
 
-Score = Callable[[list[Any], list[Any]], float]
+ScoreFunction = Callable[[list[Any], list[Any]], float]
 RESAMPLES = 1000
 
 
 def resampled_scores(
-    score: Score, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int = RESAMPLES
+    score: ScoreFunction, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int = RESAMPLES
 ) -> NDArray[np.float64]:
     """``score`` on each of ``resamples`` bootstrap resamples of the n examples, (resamples,) (Efron, 1979).
 
@@ -76,7 +76,7 @@ def percentile_interval(samples: NDArray[np.float64], level: float = 0.95) -> In
 
 
 def bootstrap_interval(
-    score: Score,
+    score: ScoreFunction,
     predictions: Sequence[Any],
     references: Sequence[Any],
     seed: int,
@@ -103,7 +103,7 @@ def bootstrap_interval(
 
 
 def gain_interval(
-    score: Score,
+    score: ScoreFunction,
     predictions: Sequence[Any],
     baseline: Sequence[Any],
     references: Sequence[Any],

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from finesearch.report.number_format import parameter
-from finesearch.report.ranking import unranked, verified
+from finesearch.report.ranking import unranked, verified_rows
 from finesearch.report.report_json import SCHEMA_VERSION
 from finesearch.report.run_record import RunRecord, Scalar, TrialRow
 
@@ -22,7 +22,7 @@ def trials_table(record: RunRecord) -> "pa.Table":
     import pyarrow as pa
 
     rows = sorted(record.trials, key=lambda row: row.trial)
-    scored = {row.trial: (place, row) for place, row in enumerate(verified(record), start=1)}
+    scored = {row.trial: (place, row) for place, row in enumerate(verified_rows(record), start=1)}
     reasons = {entry.row.trial: entry.reason for entry in unranked(record)}
     step = pa.struct(
         [

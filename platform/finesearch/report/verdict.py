@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from finesearch.report.number_format import counted, listed, score, scored
-from finesearch.report.ranking import ordinary, refused, states, verified
+from finesearch.report.number_format import listed, pluralize, score, scored
+from finesearch.report.ranking import count_by_state, ordinary, refused, verified_rows
 from finesearch.report.run_record import RunRecord, ScoredRow
 
 Tone = Literal["better", "unclear", "worse", "unknown"]
@@ -20,7 +20,7 @@ class Verdict:
 
 def verdict(record: RunRecord) -> Verdict:
     """The claim that the record supports, said plainly either way."""
-    ranked = verified(record)
+    ranked = verified_rows(record)
     if not ranked:
         return Verdict(_without_winner(record), "unknown")
     winner, baseline = ranked[0], ordinary(record)
@@ -80,10 +80,10 @@ def _without_baseline(record: RunRecord, winner: ScoredRow, baseline: ScoredRow 
 def _without_winner(record: RunRecord) -> str:
     if not record.trials:
         return "No trial has started yet." if record.partial else "No trial was run, so nothing is ranked."
-    tally = listed([f"{number:,} {state}" for state, number in states(record).items() if number])
-    tried = f"{counted(len(record.trials), 'trial')} ({tally})"
+    tally = listed([f"{number:,} {state}" for state, number in count_by_state(record).items() if number])
+    tried = f"{pluralize(len(record.trials), 'trial')} ({tally})"
     if refused(record):
-        spoiled = counted(len(refused(record)), "checkpoint")
+        spoiled = pluralize(len(refused(record)), "checkpoint")
         return f"No checkpoint is ranked: {spoiled} did not pass re-scoring, after {tried}."
     if record.partial:
         return f"Nothing is ranked before the search ends; so far {tried}."

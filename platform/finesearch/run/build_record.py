@@ -1,4 +1,4 @@
-"""From the journal to the report's record: nothing is decided here, only told."""
+"""From the journal to the report's record: nothing is decided here, only reported."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial
 from finesearch.plan import Plan
 from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
 from finesearch.run.preflight import Preflight
-from finesearch.tuning.controller.search_controller import SEARCH, Conductor
-from finesearch.tuning.study.journal import decisions, started_at, state_name
+from finesearch.tuning.controller.search_controller import SEARCH, SearchController
+from finesearch.tuning.study.journal import journaled_evaluations, started_at, state_name
 from finesearch.tuning.study.parameter_importance import parameter_importances
 
 PACKAGES = (
@@ -35,7 +35,7 @@ PACKAGES = (
 
 
 @dataclass(frozen=True)
-class Standing:
+class FinalScores:
     """What final scoring found: rows in rank order and the baselines."""
 
     ranked: tuple[ScoredRow, ...] = ()
@@ -43,18 +43,18 @@ class Standing:
 
 
 def build_record(
-    conductor: Conductor, preflight: Preflight, standing: Standing, partial: bool, command: str
+    controller: SearchController, preflight: Preflight, final_scores: FinalScores, partial: bool, command: str
 ) -> RunRecord:
     """Everything that the report says, from what is journaled now."""
-    plan, journal = conductor.plan, conductor.journals[SEARCH]
-    trials = [trial_row(conductor, trial) for trial in journal.trials()]
+    plan, journal = controller.plan, controller.journals[SEARCH]
+    trials = [trial_row(controller, trial) for trial in journal.trials()]
     several = len(plan.objectives) > 1
-    spending = conductor.spending
+    usage = controller.usage
     warnings = dict.fromkeys(preflight.warnings)
-    outcomes = [trial.user_attrs.get("outcome") or {} for j in conductor.journals.values() for trial in j.trials()]
-    notes = dict.fromkeys((*preflight.notes, *(note for told in outcomes for note in told.get("notes", ()))))
-    if conductor.closing:
-        warnings[f"The search ended early: {conductor.closing}."] = None
+    outcomes = [trial.user_attrs.get("outcome") or {} for j in controller.journals.values() for trial in j.trials()]
+    notes = dict.fromkeys((*preflight.notes, *(note for reported in outcomes for note in reported.get("notes", ()))))
+    if controller.stop_reason:
+        warnings[f"The search ended early: {controller.stop_reason}."] = None
     return RunRecord(
         name=plan.name,
         metric=plan.task.metric,
@@ -62,15 +62,15 @@ def build_record(
         objectives=[ObjectiveRow(name=o.name, goal=o.goal) for o in plan.objectives],
         partial=partial,
         trials=trials,
-        ranked=standing.ranked,
-        baselines=standing.baselines,
+        ranked=final_scores.ranked,
+        baselines=final_scores.baselines,
         front=[t.number for t in journal.study.best_trials] if several and journal.counts()["complete"] else [],
         importances=dict(parameter_importances(journal)),
         cost={
-            "seconds": spending.seconds,
-            "device_seconds": spending.device_seconds,
+            "seconds": usage.seconds,
+            "device_seconds": usage.device_seconds,
             "trials": dict(journal.counts()),
-            "resumes": spending.starts - 1,
+            "resumes": usage.starts - 1,
         },
         notes=list(notes),
         warnings=list(warnings),
@@ -81,21 +81,21 @@ def build_record(
     )
 
 
-def trial_row(conductor: Conductor, trial: FrozenTrial) -> TrialRow:
+def trial_row(controller: SearchController, trial: FrozenTrial) -> TrialRow:
     """One trial as the report shows it."""
-    told: Mapping[str, Any] = trial.user_attrs.get("outcome") or {}
-    steps = decisions(trial)
-    seconds = float(told.get("seconds") or max((s["seconds"] for s in steps.values()), default=0.0))
-    training = conductor.plan.training
+    reported: Mapping[str, Any] = trial.user_attrs.get("outcome") or {}
+    steps = journaled_evaluations(trial)
+    seconds = float(reported.get("seconds") or max((s["seconds"] for s in steps.values()), default=0.0))
+    training = controller.plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
-    kept = told.get("checkpoint")
+    kept = reported.get("checkpoint")
     last: Mapping[str, Any] = steps[max(steps)] if steps else {}
     return TrialRow(
         trial=trial.number,
         state=cast(State, state_name(trial)),
-        reason=told.get("reason"),
+        reason=reported.get("reason"),
         parameters=trial.user_attrs["asked"]["parameters"],
-        values=told.get("values") if state_name(trial) == "complete" else None,
+        values=reported.get("values") if state_name(trial) == "complete" else None,
         history=[
             StepRow(
                 step=n,
@@ -107,14 +107,14 @@ def trial_row(conductor: Conductor, trial: FrozenTrial) -> TrialRow:
             )
             for n, s in sorted(steps.items())
         ],
-        trainable_parameters=told.get("trainable_parameters") or last.get("trainable_parameters"),
+        trainable_parameters=reported.get("trainable_parameters") or last.get("trainable_parameters"),
         seconds=seconds,
         device_seconds=seconds * devices,
-        started=told.get("began") or last.get("began") or started_at(trial),
-        finished=told.get("at"),
-        group=told.get("group") or last.get("group"),
-        checkpoint=kept if conductor.holds(kept, trial.number) else None,
-        warnings=told.get("warnings") or (),
+        started=reported.get("began") or last.get("began") or started_at(trial),
+        finished=reported.get("at"),
+        group=reported.get("group") or last.get("group"),
+        checkpoint=kept if controller.has_checkpoint(kept, trial.number) else None,
+        warnings=reported.get("warnings") or (),
     )
 
 

@@ -38,7 +38,7 @@ def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: in
         DiskFullError: what is free, or ``budget.disk_gib``, is less than checkpoints may take.
     """
     need, gib = disk_need(plan, model_bytes, concurrent_trials), 1 << 30
-    limit, name = _room(plan, folder), "the disk has free"
+    limit, name = _available_bytes(plan, folder), "the disk has free"
     if plan.budget.disk_gib is not None and plan.budget.disk_gib * gib < limit:
         limit, name = int(plan.budget.disk_gib * gib), "budget.disk_gib allows"
     if need > limit:
@@ -50,7 +50,7 @@ def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: in
     return need
 
 
-def _room(plan: Plan, folder: Path) -> float:
+def _available_bytes(plan: Plan, folder: Path) -> float:
     """Bytes that checkpoints may take where they are kept; of an object store nobody knows."""
     if run_place(plan) is not None:
         return float("inf")

@@ -1,4 +1,4 @@
-"""What the driver shows to Prometheus while a search runs: read from the conductor now and then, by a thread."""
+"""What the driver shows to Prometheus while a search runs: read from the controller now and then, by a thread."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import threading
 from dataclasses import dataclass
 
 from finesearch.run.progress import best_so_far
-from finesearch.tuning.controller.search_controller import SEARCH, Conductor
+from finesearch.tuning.controller.search_controller import SEARCH, SearchController
 from finesearch.tuning.observability.prometheus import (
     BEST,
     DEVICE_HOURS,
     SEARCH_SECONDS,
     TRIALS,
     TRIALS_WANTED,
-    Instruments,
+    PrometheusMetrics,
 )
 
 EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
-class Reading:
+class GaugeValue:
     """The value of one gauge; ``labels`` are pairs of name and word."""
 
     name: str
@@ -28,32 +28,32 @@ class Reading:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-def readings(conductor: Conductor) -> list[Reading]:
+def gauge_values(controller: SearchController) -> list[GaugeValue]:
     """Every gauge of the driver as it stands."""
-    journal, plan, spending = conductor.journals[SEARCH], conductor.plan, conductor.spending
-    found = [Reading(TRIALS, count, (("state", state),)) for state, count in journal.counts().items()]
+    journal, plan, usage = controller.journals[SEARCH], controller.plan, controller.usage
+    found = [GaugeValue(TRIALS, count, (("state", state),)) for state, count in journal.counts().items()]
     best = best_so_far(journal)
     if best is not None:
-        found.append(Reading(BEST, best[1], (("metric", plan.task.metric),)))
+        found.append(GaugeValue(BEST, best[1], (("metric", plan.task.metric),)))
     return [
         *found,
-        Reading(TRIALS_WANTED, plan.budget.trials),
-        Reading(DEVICE_HOURS, spending.device_hours),
-        Reading(SEARCH_SECONDS, spending.seconds),
+        GaugeValue(TRIALS_WANTED, plan.budget.trials),
+        GaugeValue(DEVICE_HOURS, usage.device_hours),
+        GaugeValue(SEARCH_SECONDS, usage.seconds),
     ]
 
 
-class Watching:
+class DriverMetrics:
     """Tells Ray's metrics how the search stands, every ``EVERY_S`` seconds and once more at the end."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
-        self._instruments = Instruments(conductor.plan.name)
+    def __init__(self, controller: SearchController) -> None:
+        self._controller = controller
+        self._instruments = PrometheusMetrics(controller.plan.name)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="metrics")
 
     def start(self) -> None:
-        """Begin to tell; Ray is connected."""
+        """Begin to report; Ray is connected."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -61,13 +61,13 @@ class Watching:
         self._stopped.set()
         self._thread.join()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """How it stands now."""
-        for reading in readings(self._conductor):
-            self._instruments.set(reading.name, reading.value, **dict(reading.labels))
+        for gauge in gauge_values(self._controller):
+            self._instruments.set(gauge.name, gauge.value, **dict(gauge.labels))
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            self.tell()
+            self.report()
             self._stopped.wait(EVERY_S)
-        self.tell()
+        self.report()

@@ -9,12 +9,12 @@ import time
 from finesearch.errors import StorageError
 from finesearch.redaction import redact
 from finesearch.report import RunRecord, write_report
-from finesearch.run.build_record import Standing, build_record
-from finesearch.run.open_search import Request
+from finesearch.run.build_record import FinalScores, build_record
+from finesearch.run.open_search import SearchRequest
 from finesearch.run.preflight import Preflight
 from finesearch.run.progress import Progress
-from finesearch.run.run_storage import RunHome
-from finesearch.tuning.controller.search_controller import Conductor
+from finesearch.run.run_storage import RunStorage
+from finesearch.tuning.controller.search_controller import SearchController
 
 REFRESH_AT_LEAST_S = 10.0
 
@@ -22,11 +22,11 @@ REFRESH_AT_LEAST_S = 10.0
 REFRESH_SHARE = 0.05  # of the driver's time that may go into partial reports
 
 
-class Reporter:
+class PartialReporter:
     """Writes the report: again and again while the search runs, marked partial, and once at the end."""
 
-    def __init__(self, request: Request, conductor: Conductor, preflight: Preflight) -> None:
-        self._request, self._conductor, self._preflight = request, conductor, preflight
+    def __init__(self, request: SearchRequest, controller: SearchController, preflight: Preflight) -> None:
+        self._request, self._controller, self._preflight = request, controller, preflight
         self.path = request.reports / request.plan.name / "report.html"
         self._writing = threading.Lock()
         self._stopped = threading.Event()
@@ -34,7 +34,7 @@ class Reporter:
 
     def start(self) -> None:
         """Write a first partial report, which also loads what a last one before a signal will need; then refresh it."""
-        self.write(Standing(), partial=True)
+        self.write(FinalScores(), partial=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -42,21 +42,21 @@ class Reporter:
         self._stopped.set()
         self._thread.join()
 
-    def write(self, standing: Standing, partial: bool) -> RunRecord:
+    def write(self, final_scores: FinalScores, partial: bool) -> RunRecord:
         """Write the report of what is journaled now."""
         with self._writing:
             command = redact(self._request.command)
-            record = build_record(self._conductor, self._preflight, standing, partial, command)
+            record = build_record(self._controller, self._preflight, final_scores, partial, command)
             write_report(record, self.path.parent)
             return record
 
-    def leave(self, code: int, progress: Progress, home: RunHome) -> None:
+    def close_on_signal(self, code: int, progress: Progress, run_storage: RunStorage) -> None:
         """The last act before the process ends by a signal."""
-        self._conductor.spending.keep(force=True)
+        self._controller.usage.persist(force=True)
         try:
-            self.write(Standing(), partial=True)
+            self.write(FinalScores(), partial=True)
         finally:
-            home.leave()
+            run_storage.close_on_signal()
         progress.say(
             f"\n{self._request.plan.name}: interrupted (exit {code}). Everything finished is saved; a partial report "
             "is in "
@@ -68,5 +68,5 @@ class Reporter:
         while not self._stopped.wait(pause):
             began = time.monotonic()
             with contextlib.suppress(StorageError):  # a full disk is the search's to tell, not the refresher's
-                self.write(Standing(), partial=True)
+                self.write(FinalScores(), partial=True)
             pause = max(REFRESH_AT_LEAST_S, (time.monotonic() - began) / REFRESH_SHARE)

@@ -11,7 +11,7 @@ from finesearch.errors import DataError, ModelError
 from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan
 
 if TYPE_CHECKING:
-    from finesearch.tasks import Facts, RawSplits, Task
+    from finesearch.tasks import RawSplits, Task, TaskFacts
     from finesearch.training.model.model_facts import ModelFacts
 
 
@@ -26,10 +26,10 @@ class Preflight:
 
     task: Task
     splits: RawSplits
-    facts: Facts
+    facts: TaskFacts
     model: ModelFacts
     warnings: tuple[str, ...]
-    unfit: Mapping[str, str] = field(default_factory=dict)
+    unsupported_baselines: Mapping[str, str] = field(default_factory=dict)
     """Baselines that cannot be run with this task and model, and why."""
 
     @property
@@ -37,7 +37,7 @@ class Preflight:
         return (*self.splits.notes, *self.facts.notes)
 
 
-def inspect(plan: Plan, cache: Path) -> Preflight:
+def run_preflight(plan: Plan, cache: Path) -> Preflight:
     """Read data and model.
 
     Raises:
@@ -46,7 +46,7 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
     from finesearch.data import load_splits
     from finesearch.tasks import make_task
     from finesearch.training.adaptations.space_check import check_recipe_space
-    from finesearch.training.model.model_facts import inspect_model, meet_model
+    from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
 
     check_tracking(plan)
@@ -56,40 +56,40 @@ def inspect(plan: Plan, cache: Path) -> Preflight:
     task = make_task(plan.task)
     facts = task.read(splits)
     if task.is_generated:
-        facts, tokenizer = meet_model(task, facts, Path(model.folder))
+        facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
     check_rows(task, splits, facts, Path(model.folder))
     if task.is_generated:
-        notes = (*facts.notes, *task.length_notes(splits, tokenizer, facts))
+        notes = (*facts.notes, *task.truncation_notes(splits, tokenizer, facts))
         facts = facts.model_copy(update={"notes": notes})
     return Preflight(task, splits, facts, model, plan.warnings, _check_prompts(plan, task, facts, Path(model.folder)))
 
 
-def _check_prompts(plan: Plan, task: Task, facts: Facts, folder: Path) -> dict[str, str]:
+def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> dict[str, str]:
     """Baselines that cannot be run, and why.
 
     Raises:
         ModelError, DataError: a prompt of the space cannot be put to the model, or verbalizers do not fit the data.
     """
-    from finesearch.tasks.prompting import prompting_of
-    from finesearch.training.prompting.prompt_space_check import asking_of, check_asking
+    from finesearch.tasks.prompting import make_prompt_task
+    from finesearch.training.prompting.prompt_space_check import check_prompt_recipes, prompt_adaptations_of
 
-    asking = asking_of(plan.space)
+    asking = prompt_adaptations_of(plan.space)
     if asking or plan.task.verbalizers:
-        check_asking(task, asking, folder)
-        prompting_of(task, facts)
+        check_prompt_recipes(task, asking, folder)
+        make_prompt_task(task, facts)
     baselines = [name for name in plan.report.baselines if name in FIXED_RECIPES]
-    unfit: dict[str, str] = {}
+    unsupported_baselines: dict[str, str] = {}
     for name in baselines:
         recipe = FIXED_RECIPES[name]
         if ADAPTATIONS[recipe.adaptation].trains:
             continue
         try:
             given = {key: (value,) for key, value in recipe.adaptation_parameters.items()}
-            check_asking(task, {recipe.adaptation: given}, folder)
-            prompting_of(task, facts)
+            check_prompt_recipes(task, {recipe.adaptation: given}, folder)
+            make_prompt_task(task, facts)
         except (ModelError, DataError) as error:
-            unfit[str(name)] = error.message
-    return unfit
+            unsupported_baselines[str(name)] = error.message
+    return unsupported_baselines
 
 
 def check_tracking(plan: Plan) -> None:

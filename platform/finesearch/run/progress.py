@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from finesearch.plan import Plan
 from finesearch.redaction import redact
-from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, Conductor
-from finesearch.tuning.study.journal import Journal, decisions, state_name
+from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, SearchController
+from finesearch.tuning.study.journal import Journal, journaled_evaluations, state_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +20,7 @@ LINE_EVERY_S = 60.0
 
 
 class Progress:
-    """Shows the conductor's state; ``changed`` is cheap and may be called often.
+    """Shows the controller's state; ``changed`` is cheap and may be called often.
 
     Args:
         plan: names the metric.
@@ -31,7 +31,7 @@ class Progress:
         self._plan = plan
         self._stream = stream or sys.stdout
         self._live = self._stream.isatty()
-        self._conductor: Conductor | None = None
+        self._controller: SearchController | None = None
         self._began = time.monotonic()
         self._ended_before = 0
         self._shown: set[tuple[str, int]] = set()
@@ -43,12 +43,12 @@ class Progress:
         """One line about the search as a whole."""
         print(redact(text), file=self._stream, flush=True)
 
-    def start(self, conductor: Conductor) -> None:
+    def start(self, controller: SearchController) -> None:
         """Begin to show trials."""
-        self._conductor = conductor
+        self._controller = controller
         self._began = time.monotonic()
-        self._ended_before = ended(conductor.journals[SEARCH])
-        for study, journal in conductor.journals.items():
+        self._ended_before = count_ended(controller.journals[SEARCH])
+        for study, journal in controller.journals.items():
             self._shown |= {(study, t.number) for t in journal.trials() if t.state.is_finished()}
         target = self._draw if self._live else self._print_lines
         self._thread = threading.Thread(target=target, daemon=True, name="progress")
@@ -72,16 +72,16 @@ class Progress:
     def _table(self) -> Table:
         from rich.table import Table
 
-        assert self._conductor is not None
+        assert self._controller is not None
         table = Table(title=f"{self._plan.name}: {self.summary()}", title_justify="left", expand=False)
         for heading in ("trial", "state", "evaluation", self._plan.task.metric, "seconds", "parameters"):
             table.add_column(heading, overflow="fold")
-        journal = self._conductor.journals[SEARCH]
-        running = [(BASELINES, t) for t in self._conductor.journals[BASELINES].running()]
+        journal = self._controller.journals[SEARCH]
+        running = [(BASELINES, t) for t in self._controller.journals[BASELINES].running()]
         running += [(SEARCH, t) for t in journal.running()]
         latest = [(SEARCH, t) for t in journal.trials()[-12:] if t.state.is_finished()]
         for study, trial in [*latest[-6:], *running]:
-            steps = decisions(trial)
+            steps = journaled_evaluations(trial)
             last = steps[max(steps)] if steps else None
             asked = trial.user_attrs["asked"]
             table.add_row(
@@ -90,7 +90,7 @@ class Progress:
                 str(max(steps)) if steps else "",
                 f"{last['value']:.4f}" if last else "",
                 f"{last['seconds']:.0f}" if last else "",
-                ", ".join(f"{k.rpartition('.')[2]}={shown(v)}" for k, v in asked["parameters"].items()),
+                ", ".join(f"{k.rpartition('.')[2]}={short_value(v)}" for k, v in asked["parameters"].items()),
             )
         return table
 
@@ -100,8 +100,8 @@ class Progress:
         self._print_new()
 
     def _print_new(self) -> None:
-        assert self._conductor is not None
-        for study, journal in self._conductor.journals.items():
+        assert self._controller is not None
+        for study, journal in self._controller.journals.items():
             for trial in journal.trials():
                 if trial.state.is_finished() and (study, trial.number) not in self._shown:
                     self._shown.add((study, trial.number))
@@ -118,28 +118,28 @@ class Progress:
 
     def summary(self) -> str:
         """Trials by state, best so far, rate, time left; one line."""
-        assert self._conductor is not None
-        journal = self._conductor.journals[SEARCH]
+        assert self._controller is not None
+        journal = self._controller.journals[SEARCH]
         counts = journal.counts()
         done, wanted = counts["complete"] + counts["pruned"], self._plan.budget.trials
         parts = [f"{done}/{wanted} trials"]
         parts += [f"{counts[state]} {state}" for state in ("pruned", "failed", "running") if counts[state]]
-        if self._conductor.waiting is not None:
-            parts.append(self._conductor.waiting)
+        if self._controller.waiting is not None:
+            parts.append(self._controller.waiting)
         best = best_so_far(journal)
         if best is not None:
             parts.append(f"best {self._plan.task.metric} {best[1]:.4f} (trial {best[0]})")
-        here, elapsed = ended(journal) - self._ended_before, time.monotonic() - self._began
-        left = self._conductor.seconds_left()
+        here, elapsed = count_ended(journal) - self._ended_before, time.monotonic() - self._began
+        left = self._controller.seconds_left()
         if here:
             parts.append(f"{elapsed / here:.1f} s a trial")
             left = (wanted - done) * elapsed / here if left is None else left
         if left is not None:
-            parts.append(f"about {duration(left)} left")
+            parts.append(f"about {format_duration(left)} left")
         return ", ".join(parts)
 
 
-def ended(journal: Journal) -> int:
+def count_ended(journal: Journal) -> int:
     """Trials that came to a result or were pruned."""
     counts = journal.counts()
     return counts["complete"] + counts["pruned"]
@@ -155,18 +155,18 @@ def best_so_far(journal: Journal) -> tuple[int, float] | None:
     return number, value
 
 
-def shown(value: object) -> str:
+def short_value(value: object) -> str:
     """A parameter's value, short.
 
-    >>> shown(0.000123456), shown(3), shown("full")
+    >>> short_value(0.000123456), short_value(3), short_value("full")
     ('0.000123', '3', 'full')
     """
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """
-    >>> duration(12), duration(600), duration(7300)
+    >>> format_duration(12), format_duration(600), format_duration(7300)
     ('12 s', '10 min', '2.0 h')
     """
     if seconds < 100:

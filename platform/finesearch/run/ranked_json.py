@@ -11,22 +11,22 @@ from typing import Any
 from finesearch.errors import InputError
 from finesearch.plan import Plan
 from finesearch.report import RunRecord, ScoredRow
-from finesearch.run.run_storage import PLAN, RANKED, RunHome
+from finesearch.run.run_storage import PLAN, RANKED, RunStorage
 from finesearch.storage.atomic_files import replace_synced, storage_errors
 from finesearch.storage.object_store import Place, is_remote
 
 
-def write_ranking(home: RunHome, plan: Plan, record: RunRecord) -> None:
+def write_ranking(run_storage: RunStorage, plan: Plan, record: RunRecord) -> None:
     """Keep the verified ranking with the run; checkpoints are named relative to it, so that a run can be moved."""
     rows: list[dict[str, Any]] = []
     for row in record.ranked:
         if row.error is None and row.checkpoint is not None:
             told = {"rank": len(rows) + 1, "trial": row.trial, "test": row.test}
-            kept = {"checkpoint": _from(home.storage, row.checkpoint), "generation": _complete(plan, row)}
+            kept = {"checkpoint": _from(run_storage.storage, row.checkpoint), "generation": _complete(plan, row)}
             rows.append({**told, **kept})
-    with storage_errors(home.folder / RANKED):
-        replace_synced(home.folder / RANKED, (json.dumps(rows, indent=2) + "\n").encode())
-    home.keep(RANKED)
+    with storage_errors(run_storage.folder / RANKED):
+        replace_synced(run_storage.folder / RANKED, (json.dumps(rows, indent=2) + "\n").encode())
+    run_storage.persist(RANKED)
 
 
 def _from(run: Path | Place, checkpoint: str) -> str:
@@ -45,14 +45,14 @@ def _complete(plan: Plan, row: ScoredRow) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedCheckpoint:
     """One ranked checkpoint: its folder or URI, and the generation settings that were chosen for it after training."""
 
     checkpoint: str
     generation: Mapping[str, Any]
 
 
-def ranked_checkpoint(run: str | Path, rank: int) -> Ranked:
+def find_ranked_checkpoint(run: str | Path, rank: int) -> RankedCheckpoint:
     """The checkpoint of a rank, counted from 1, of a run in a folder or at a URI.
 
     Raises:
@@ -74,8 +74,8 @@ def ranked_checkpoint(run: str | Path, rank: int) -> Ranked:
     row = rows[rank - 1]
     named = str(row["checkpoint"])
     if isinstance(storage, Path):
-        return Ranked(str(storage / named), row.get("generation", {}))
-    return Ranked(named if is_remote(named) else storage.child(named).uri, row.get("generation", {}))
+        return RankedCheckpoint(str(storage / named), row.get("generation", {}))
+    return RankedCheckpoint(named if is_remote(named) else storage.child(named).uri, row.get("generation", {}))
 
 
 def _read(storage: Path | Place, name: str) -> bytes | None:

@@ -1,26 +1,26 @@
-"""A resumed run is held to the plan that it began with."""
+"""A resumed run is locked to the plan that it began with."""
 
 from __future__ import annotations
 
 from finesearch.errors import RunConflictError
 from finesearch.plan import Plan, parse_plan
-from finesearch.run.run_storage import PLAN, RunHome
+from finesearch.run.run_storage import PLAN, RunStorage
 from finesearch.storage.atomic_files import replace_synced, storage_errors
 
 
-def settle_plan(plan: Plan, home: RunHome) -> None:
+def write_or_check_plan(plan: Plan, run_storage: RunStorage) -> None:
     """Write the resolved plan into the run; hold a resumed one to the plan it began with, but for budget and report.
 
     Raises:
         RunConflictError: something other than budget, report or storage differs.
     """
-    path = home.folder / PLAN
+    path = run_storage.folder / PLAN
     if path.exists():
         differences = plan.differences(parse_plan(path.read_text(encoding="utf-8"), str(path)))
         if differences:
             listed = "\n  ".join(differences)
             raise RunConflictError(
-                f"{home.shown}: this run was begun with another plan:\n  {listed}\n"
+                f"{run_storage.shown}: this run was begun with another plan:\n  {listed}\n"
                 "A run goes on only with the plan it began with (its budget may change). Restore those values, give "
                 "the new search a --name of its own, or start over with --fresh (the old run is set aside)."
             )
@@ -28,4 +28,4 @@ def settle_plan(plan: Plan, home: RunHome) -> None:
             return
     with storage_errors(path):
         replace_synced(path, plan.to_yaml().encode())
-    home.keep(PLAN)
+    run_storage.persist(PLAN)

@@ -1,6 +1,6 @@
 """Where one run lives: its folder on this machine, its place in an object store if it has one, and its study.
 
-storage        plan.yaml, scores/, ranked.json   checkpoints/   study            held by
+storage        plan.yaml, scores/, ranked.json   checkpoints/   study            locked by
 a folder       there                             there          there, SQLite    flock
   on a cluster that is joined                                   here, copied there
 s3://, gs://   here, copied there                there          here, copied there    flock here, lease there
@@ -39,8 +39,8 @@ RANKED = "ranked.json"
 
 
 @dataclass
-class RunHome:
-    """Found by :func:`home_of`; ``place`` is None where storage is a folder."""
+class RunStorage:
+    """Found by :func:`run_storage_of`; ``place`` is None where storage is a folder."""
 
     name: str
     folder: Path
@@ -87,7 +87,7 @@ class RunHome:
             self.place.check()
 
     @contextmanager
-    def held(self, say: Callable[[str], None]) -> Iterator[None]:
+    def locked(self, say: Callable[[str], None]) -> Iterator[None]:
         """No other driver works on the run meanwhile; what storage holds of it is in the folder.
 
         Raises:
@@ -123,7 +123,7 @@ class RunHome:
         # Those that could not be copied there when they were made are still here.
         place.child(SCORES).download(self.folder / SCORES)
 
-    def set_aside(self) -> None:
+    def archive(self) -> None:
         """Rename an existing run, so that --fresh loses nothing.
 
         Raises:
@@ -157,7 +157,7 @@ class RunHome:
             RunConflictError: the run was begun with its study elsewhere.
             StorageError: it cannot be opened.
         """
-        self._see_that_the_study_stayed()
+        self._check_study_location()
         if self.database is not None:
             return open_database(self.database), self._study_name()
         if self.backup is None:
@@ -165,7 +165,7 @@ class RunHome:
         self.backup.fetch()
         return open_storage(self.backup.path), self.name
 
-    def _see_that_the_study_stayed(self) -> None:
+    def _check_study_location(self) -> None:
         is_named = (self.folder / NAMED).exists()
         if self.database is None and is_named:
             raise RunConflictError(
@@ -188,12 +188,12 @@ class RunHome:
         name = new_study_name(self.name)
         with storage_errors(path):
             replace_synced(path, json.dumps({"study": name}).encode())
-        self.keep(NAMED)
+        self.persist(NAMED)
         return name
 
     # -- keeping -----------------------------------------------------------------------------------------------------
 
-    def keep(self, *names: str) -> None:
+    def persist(self, *names: str) -> None:
         """Copy files and folders of the run to its place, where it has one."""
         for name in names if self.place is not None else ():
             path = self.folder / name
@@ -203,36 +203,36 @@ class RunHome:
                 self.place.upload_file(path, name)  # type: ignore[union-attr]
 
     @contextmanager
-    def watched(self, give_up: Callable[[FinesearchError], None]) -> Iterator[None]:
-        """The study's copy is kept up to date; ``give_up`` is called when another driver has taken over."""
+    def watched(self, abort: Callable[[FinesearchError], None]) -> Iterator[None]:
+        """The study's copy is kept up to date; ``abort`` is called when another driver has taken over."""
         if self._lease is not None:
-            self._lease.on_lost = give_up
+            self._lease.on_lost = abort
         if self.backup is None:
             yield
             return
-        self.backup.keep()
+        self.backup.persist()
         self.backup.start()
         try:
             yield
         finally:
             self.backup.stop()
 
-    def leave(self) -> None:
+    def close_on_signal(self) -> None:
         """The last act before the process ends by a signal; it must not take long, and what fails here was told
         before."""
         try:
             if self.backup is not None:
-                self.backup.keep()
+                self.backup.persist()
             if self._lease is not None:
                 self._lease.release()
         except StorageError:
             return
 
 
-def home_of(plan: Plan) -> RunHome:
+def run_storage_of(plan: Plan) -> RunStorage:
     """Where the run of a plan lives.
 
     Raises:
         PlanError: ``storage`` or the study's URL cannot be used.
     """
-    return RunHome(plan.name, run_folder(plan), run_place(plan), database_url(plan))
+    return RunStorage(plan.name, run_folder(plan), run_place(plan), database_url(plan))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Score:
+class CheckpointScore:
     """One checkpoint or baseline on validation and test; lists have one entry an example of test.
 
     ``validation`` is with the plan's own generation settings. Where others were to be chosen from, ``choices`` is that
@@ -40,21 +40,21 @@ class Score:
     chosen_validation: float | None = None
 
 
-class ScoreBook:
+class ScoreCache:
     """Scores by name, one JSON file each below ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, name: str, checkpoint: str | None, choices: dict[str, Any] | None) -> Score | None:
+    def get(self, name: str, checkpoint: str | None, choices: dict[str, Any] | None) -> CheckpointScore | None:
         """What was scored before for this very checkpoint, with generation settings from the same choices."""
         path = self._folder / f"{name}.json"
         if not path.exists():
             return None
-        score = Score(**json.loads(path.read_text(encoding="utf-8")))
+        score = CheckpointScore(**json.loads(path.read_text(encoding="utf-8")))
         return score if (score.checkpoint, score.choices) == (checkpoint, choices) else None
 
-    def put(self, score: Score) -> None:
+    def put(self, score: CheckpointScore) -> None:
         """Keep a score; written whole or not at all. One with an error is not kept, so that it is tried again."""
         if score.error is not None:
             return
@@ -76,20 +76,20 @@ class Intervals:
         )
         self._samples: dict[str, NDArray[np.float64]] = {}
 
-    def of(self, score: Score) -> tuple[float, float] | None:
+    def of(self, score: CheckpointScore) -> tuple[float, float] | None:
         """Interval of one system's metric; None where it has none, as perplexity of a fixed reply."""
         if math.isnan(score.test.get(self._name, 0.0)):
             return None
         return percentile_interval(self._resampled(score))
 
-    def of_gain(self, score: Score, baseline: Score) -> tuple[float, float] | None:
+    def of_gain(self, score: CheckpointScore, baseline: CheckpointScore) -> tuple[float, float] | None:
         """Interval of what a system gains over another; positive is better, whichever way the goal points."""
         if not (self.of(score) and self.of(baseline)):
             return None
         gain = self._resampled(score) - self._resampled(baseline)
         return percentile_interval(gain if self._goal == "max" else -gain)
 
-    def _resampled(self, score: Score) -> NDArray[np.float64]:
+    def _resampled(self, score: CheckpointScore) -> NDArray[np.float64]:
         if score.name not in self._samples:
             values = self._task.example_scores(self._name, score.predictions, score.references)
             if values is not None:
@@ -102,7 +102,7 @@ class Intervals:
         return self._samples[score.name]
 
 
-def mismatch(plan: Plan, said: float, score: Score, decisions: int, scale: float = 1.0) -> str | None:
+def mismatch(plan: Plan, said: float, score: CheckpointScore, decisions: int, scale: float = 1.0) -> str | None:
     """Why a reloaded checkpoint is not ranked: it scores other than its trial said, by more than rounding can do.
 
     One of the answers that the metric counts may fall on the other side where two classes are nearly equal; two may

@@ -12,7 +12,7 @@ CAUGHT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 @contextlib.contextmanager
-def leave_cleanly(on_signal: Callable[[int], None]) -> Iterator[None]:
+def exit_on_signals(on_signal: Callable[[int], None]) -> Iterator[None]:
     """While inside, the first SIGINT or SIGTERM calls ``on_signal(exit code)`` on a thread of its own and ends the
     process.
 

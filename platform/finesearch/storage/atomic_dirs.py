@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 
 
 @contextmanager
-def disk_full_is_told(folder: Path) -> Iterator[None]:
+def disk_full_as_error(folder: Path) -> Iterator[None]:
     """Turn "no space left" from Python or from safetensors into an error that names the folder.
 
     Raises:

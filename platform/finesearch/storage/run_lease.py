@@ -17,7 +17,7 @@ from types import TracebackType
 
 from finesearch.errors import FinesearchError, RunConflictError, StorageError
 from finesearch.storage.object_store import Place
-from finesearch.storage.run_lock import describe, identity
+from finesearch.storage.run_lock import describe_driver, identity
 
 RENEW_S, EXPIRES_S, LOOK_EVERY_S = 15.0, 60.0, 1.0
 
@@ -62,11 +62,11 @@ class RunLease:
                 return
             if first is None:
                 first = others
-                who = describe(self._drivers.read(next(iter(others))) or b"")
+                who = describe_driver(self._drivers.read(next(iter(others))) or b"")
                 say(f"{self._run.shown}: {who} was at work on it; seeing for {EXPIRES_S:g} s whether it still is")
             renewed = [name for name, at in others.items() if first.get(name) != at]
             if renewed or time.monotonic() - began > 2 * EXPIRES_S:
-                holder = describe(self._drivers.read((renewed or list(others))[0]) or b"")
+                holder = describe_driver(self._drivers.read((renewed or list(others))[0]) or b"")
                 with suppress(StorageError):
                     self._drivers.delete_file(self._name)
                 raise RunConflictError(
@@ -101,7 +101,7 @@ class RunLease:
             try:
                 shown = self._drivers.files()
                 if self._name not in shown and shown:
-                    holder = describe(self._drivers.read(next(iter(shown))) or b"")
+                    holder = describe_driver(self._drivers.read(next(iter(shown))) or b"")
                     self.on_lost(
                         StorageError(
                             f"{self._run.shown}: this driver could not be seen for {EXPIRES_S:g} s, and another has "

@@ -31,7 +31,7 @@ class RunLock:
             holder = self._file.read()
             self._file.close()
             raise RunConflictError(
-                f"{folder}: another driver is working on this run: {describe(holder)}. Wait for it or end it "
+                f"{folder}: another driver is working on this run: {describe_driver(holder)}. Wait for it or end it "
                 "first, or "
                 "search under another name with --name."
             ) from None
@@ -57,7 +57,7 @@ def identity(since: float) -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
 
 
-def describe(holder: str | bytes) -> str:
+def describe_driver(holder: str | bytes) -> str:
     """A holder's identity in words."""
     try:
         known = json.loads(holder)

@@ -1,7 +1,7 @@
 """How a task reads, encodes and scores: one file a task, one interface (``base``) for the floors above."""
 
 from finesearch.tasks.raw_splits import SPLITS, Origin, RawSplits
-from finesearch.tasks.task import Facts, Task
+from finesearch.tasks.task import Task, TaskFacts
 from finesearch.tasks.task_registry import make_task
 
-__all__ = ["SPLITS", "Facts", "Origin", "RawSplits", "Task", "make_task"]
+__all__ = ["SPLITS", "TaskFacts", "Origin", "RawSplits", "Task", "make_task"]

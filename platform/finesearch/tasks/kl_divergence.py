@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def symmetric_divergence(one: Tensor, other: Tensor) -> Tensor:
+def symmetric_kl_divergence(one: Tensor, other: Tensor) -> Tensor:
     """``(KL(p ‖ q) + KL(q ‖ p)) / 2`` for logits (..., C) of two categorical distributions; (...) in float32.
 
     >>> import torch
     >>> one, other = torch.tensor([[0.0, 0.0]]), torch.log(torch.tensor([[0.8, 0.2]]))
-    >>> symmetric_divergence(one, other)
+    >>> symmetric_kl_divergence(one, other)
     tensor([0.2079])
     """
     log_p, log_q = one.float().log_softmax(dim=-1), other.float().log_softmax(dim=-1)

@@ -25,22 +25,22 @@ class Origin:
     """Where the rows of one split came from.
 
     parts: the files (or hub splits) in order, each with its number of rows.
-    picked: where the split was cut out of those parts, the row of the parts together for each row, int64 (n,).
+    row_indices: where the split was cut out of those parts, the row of the parts together for each row, int64 (n,).
 
     >>> print(Origin((("a.csv", 2), ("b.csv", 5))))
     a.csv + b.csv
     >>> Origin((("a.csv", 2), ("b.csv", 5))).where(3)
     'b.csv, row 2'
-    >>> Origin((("a.csv", 9),), picked=np.array([7, 4])).where(0)
+    >>> Origin((("a.csv", 9),), row_indices=np.array([7, 4])).where(0)
     'a.csv, row 8'
     """
 
     parts: tuple[tuple[str, int], ...]
-    picked: np.ndarray | None = None
+    row_indices: np.ndarray | None = None
 
     def where(self, row: int) -> str:
         """File and row, counted from 1 without a header, of the split's ``row``, counted from 0."""
-        left = row if self.picked is None else int(self.picked[row])
+        left = row if self.row_indices is None else int(self.row_indices[row])
         for name, rows in self.parts:
             if left < rows:
                 return f"{name}, row {left + 1}"
@@ -48,7 +48,7 @@ class Origin:
         raise AssertionError(f"row {row} is beyond the {len(self)} rows of {self}")
 
     def __len__(self) -> int:
-        return sum(rows for _, rows in self.parts) if self.picked is None else len(self.picked)
+        return sum(rows for _, rows in self.parts) if self.row_indices is None else len(self.row_indices)
 
     def __str__(self) -> str:
         return " + ".join(name for name, _ in self.parts)

@@ -2,7 +2,7 @@
 
 A task is a set of pure functions between these stages:
 
-    rows as read ──read──▶ Facts ──model_settings──▶ the model's config
+    rows as read ──read──▶ TaskFacts ──model_settings──▶ the model's config
          ├──encode──▶ token rows ──collate──▶ batch ──model──▶ outputs ──loss──▶ one number to descend
          │                │                                       └──predict──▶ a prediction for each token row
          │                │                                       ┌───────────────────────────────────┘
@@ -24,7 +24,8 @@ prediction an example. As long as nothing else is said, the two are the same.
 say so by ``is_generated``: ``generate`` writes texts for a batch of ``collate_prompts``, and ``join`` makes predictions
 of them and of what ``predict`` read from one forward pass over the references.
 
-**Some rows can be encoded only once the model is known**: ``meet`` adds the model's shape to the facts before that.
+**Some rows can be encoded only once the model is known**: ``add_model_shape`` adds the model's shape to the facts
+before that.
 
 **The loss composes over micro-batches.** ``loss`` is the mean over the batch's units and ``weight`` is the number of
 those units: examples for classification, target tokens for token-level tasks. The loss of the global batch is
@@ -53,7 +54,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from finesearch.tasks.encoding.padding import MULTIPLE
+from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF
 from finesearch.tasks.raw_splits import RawSplits
 
 if TYPE_CHECKING:
@@ -75,14 +76,14 @@ class ModelShape(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class SufficientStatistics:
     """A metric of a whole split by way of sums: ``counts`` (n, k) of each example, ``score`` of sums (r, k) to (r,)."""
 
     counts: np.ndarray
     score: Callable[[np.ndarray], np.ndarray]
 
 
-class Facts(BaseModel):
+class TaskFacts(BaseModel):
     """What a task learned by reading its rows; frozen, JSON-able, kept in every checkpoint.
 
     label_names: class number -> name, () for a task without classes.
@@ -119,7 +120,7 @@ class Facts(BaseModel):
         }
 
 
-class UnfitRow(Exception):  # noqa: N818 - its catcher knows the file and raises the DataError
+class UnencodableRow(Exception):  # noqa: N818 - its catcher knows the file and raises the DataError
     """A row that cannot be encoded: its number among the rows given, counted from 0, what is wrong, what to do."""
 
     def __init__(self, row: int, what: str, advice: str) -> None:
@@ -137,7 +138,7 @@ class Task(ABC):
     auto_class: ClassVar[str]
     """Name of the class that builds the model with its output layer: in ``transformers``, or of ours (see training)."""
     may_refuse_rows: ClassVar[bool] = False
-    """Whether ``encode`` can raise ``UnfitRow``: then every row is encoded once before a search starts."""
+    """Whether ``encode`` can raise ``UnencodableRow``: then every row is encoded once before a search starts."""
 
     is_generated: ClassVar[bool] = False
     """Whether predictions are text that the model writes."""
@@ -181,19 +182,19 @@ class Task(ABC):
         """Columns whose equal values make two rows the same example."""
 
     @property
-    def cut_columns(self) -> tuple[str, ...]:
+    def group_columns(self) -> tuple[str, ...]:
         """Columns whose equal values keep rows on one side of a cut: those of the same example, at least."""
         return self.identity_columns
 
     @abstractmethod
-    def read(self, splits: RawSplits) -> Facts:
+    def read(self, splits: RawSplits) -> TaskFacts:
         """Look at every row once.
 
         Raises:
             DataError: a row that the task cannot learn from or score, named by file and row.
         """
 
-    def meet(self, facts: Facts, config: Any, tokenizer: Any) -> Facts:
+    def add_model_shape(self, facts: TaskFacts, config: Any, tokenizer: Any) -> TaskFacts:
         """The facts with what encoding must know of the model.
 
         Raises:
@@ -201,31 +202,33 @@ class Task(ABC):
         """
         return facts
 
-    def dress(self, tokenizer: Any) -> None:  # noqa: B027 - most tasks change nothing
+    def prepare_tokenizer(self, tokenizer: Any) -> None:  # noqa: B027 - most tasks change nothing
         """Give the tokenizer, in place, what must travel with every checkpoint."""
 
-    def length_notes(self, splits: RawSplits, tokenizer: Any, facts: Facts) -> tuple[str, ...]:
+    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
         """What is cut off, counted: for the report's reader."""
         return ()
 
     @abstractmethod
-    def model_settings(self, facts: Facts) -> dict[str, Any]:
+    def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         """Fields of the model's config that the task fixes."""
 
     @abstractmethod
-    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """Token rows of some rows (column -> values, class names for numbers): ``input_ids`` (t,) each, not padded.
 
         Raises:
-            UnfitRow: only where ``may_refuse_rows`` says so.
+            UnencodableRow: only where ``may_refuse_rows`` says so.
         """
 
     @abstractmethod
-    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
         """The references of rows that were never tokenised, column -> values as for ``encode``: what baselines need."""
 
     @abstractmethod
-    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
+    def collate(
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
+    ) -> dict[str, Tensor]:
         """One batch from token rows: int64 (B, T) padded to the longest, plus what ``loss`` reads.
 
         multiple: T is rounded up to one of it. On a CPU 1 is faster: nothing is gained by even widths, and texts of a
@@ -244,7 +247,7 @@ class Task(ABC):
     def weight(self, batch: Mapping[str, Tensor]) -> float:
         """Weight of the units that ``loss`` is the mean over: their number if all count alike; see the note above."""
 
-    def class_weights(self, labels: Sequence[Any], facts: Facts) -> list[float] | None:
+    def class_weights(self, labels: Sequence[Any], facts: TaskFacts) -> list[float] | None:
         """What a unit of each class counts for, so that all classes weigh the same; None for a task without classes.
 
         labels: the column ``labels`` of the training split's token rows. ``loss``, ``weight`` and ``divergence`` find
@@ -258,9 +261,9 @@ class Task(ABC):
         As it stands: the symmetric Kullback-Leibler divergence over the last axis of ``logits``; where labels stand at
         every position, those of -100 count nothing.
         """
-        from finesearch.tasks.kl_divergence import symmetric_divergence
+        from finesearch.tasks.kl_divergence import symmetric_kl_divergence
 
-        values, labels = symmetric_divergence(one.logits, other.logits), batch["labels"]
+        values, labels = symmetric_kl_divergence(one.logits, other.logits), batch["labels"]
         if values.ndim == 1:
             return values.mean()
         is_labelled = labels != -100
@@ -271,12 +274,12 @@ class Task(ABC):
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """One JSON-able prediction a token row of the batch."""
 
-    def generation_config(self, own: Any, tokenizer: Any, facts: Facts) -> Any:
+    def generation_config(self, own: Any, tokenizer: Any, facts: TaskFacts) -> Any:
         """How the model writes; ``own`` is what its folder says. For generated predictions."""
         raise AssertionError(f"{self.kind} generates nothing")
 
     def collate_prompts(
-        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
     ) -> dict[str, Tensor]:
         """One batch to generate from. For generated predictions."""
         raise AssertionError(f"{self.kind} generates nothing")
@@ -285,7 +288,7 @@ class Task(ABC):
         """The text that the model writes for each row of ``collate_prompts``. For generated predictions."""
         raise AssertionError(f"{self.kind} generates nothing")
 
-    def needs_text(self, name: str) -> bool:
+    def needs_generation(self, name: str) -> bool:
         """Whether a metric looks at generated text: for others none is generated while a trial trains."""
         return True
 
@@ -294,7 +297,7 @@ class Task(ABC):
         assert texts is not None
         return list(texts)
 
-    def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]], facts: Facts) -> list[Any]:
+    def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]], facts: TaskFacts) -> list[Any]:
         """One prediction an example from one a token row, both in the split's order."""
         return list(predictions)
 
@@ -306,7 +309,7 @@ class Task(ABC):
         """Final predictions from combined ones, by what was chosen on validation; never chosen anew on test."""
         return list(predictions)
 
-    def perfect(self, references: Sequence[Any]) -> list[Any]:
+    def perfect_predictions(self, references: Sequence[Any]) -> list[Any]:
         """Predictions that are right everywhere."""
         return list(references)
 
@@ -326,7 +329,9 @@ class Task(ABC):
         """One number an example whose mean is the metric; None where the metric is no mean over examples."""
         return None
 
-    def statistics(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> Statistics | None:
+    def statistics(
+        self, name: str, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> SufficientStatistics | None:
         """What makes a thousand resamples cheap where the metric is computed from sums over examples; else None."""
         return None
 
@@ -334,7 +339,7 @@ class Task(ABC):
         """How far one answer of one can move the metric, near ``value``: 1 for metrics from 0 to 1."""
         return 1.0
 
-    def decisions(self, references: Sequence[Any]) -> int:
+    def num_decisions(self, references: Sequence[Any]) -> int:
         """How many answers the metrics count, at least 1: a single one may come out otherwise on other hardware."""
         return max(1, len(references))
 

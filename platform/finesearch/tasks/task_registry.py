@@ -19,7 +19,7 @@ from finesearch.tasks.task import Task
 if TYPE_CHECKING:
     from finesearch.plan import TaskPlan
 
-KINDS: dict[str, type[Task]] = {
+TASKS_BY_KIND: dict[str, type[Task]] = {
     task.kind: task
     for task in (
         TextClassification,
@@ -33,7 +33,7 @@ KINDS: dict[str, type[Task]] = {
 }
 
 
-FORMS: dict[tuple[str, str | None], type[Task]] = {
+TASKS_BY_FORM: dict[tuple[str, str | None], type[Task]] = {
     (TextClassification.kind, "multi-label"): MultiLabelClassification,
     (TextClassification.kind, "regression"): TextRegression,
 }
@@ -46,6 +46,6 @@ def make_task(plan: TaskPlan) -> Task:
     Raises:
         PlanError: no task of that kind is known.
     """
-    if plan.kind not in KINDS:
-        raise PlanError(f"task.kind: unknown task {plan.kind!r}. Known: {', '.join(sorted(KINDS))}.")
-    return FORMS.get((plan.kind, plan.form), KINDS[plan.kind])(plan)
+    if plan.kind not in TASKS_BY_KIND:
+        raise PlanError(f"task.kind: unknown task {plan.kind!r}. Known: {', '.join(sorted(TASKS_BY_KIND))}.")
+    return TASKS_BY_FORM.get((plan.kind, plan.form), TASKS_BY_KIND[plan.kind])(plan)

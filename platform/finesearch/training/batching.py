@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from finesearch.data import EVALUATION_TOKENS, budget_batches, evaluation_batches
+from finesearch.data import EVALUATION_TOKENS_PER_PASS, evaluation_batches, token_budget_batches
 from finesearch.training.runtime.distributed import Processes
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TokenRows(Protocol):
-    """What is evaluated: a ``TokenSplit``, or rows that were made otherwise."""
+    """What is evaluated: a ``TokenizedSplit``, or rows that were made otherwise."""
 
     @property
     def lengths(self) -> np.ndarray: ...
@@ -35,11 +35,11 @@ class TokenRows(Protocol):
     def rows(self, indices: Iterable[int] | None = None) -> Sequence[dict[str, Any]]: ...
 
 
-def batches_of(task: Task, tokens: TokenRows, processes: Processes) -> list[np.ndarray]:
+def inference_batches(task: Task, tokens: TokenRows, processes: Processes) -> list[np.ndarray]:
     """Row numbers that one process computes at a time when it scores a split alone."""
     if task.evaluation_batch_size:
         return evaluation_batches(tokens.lengths, task.evaluation_batch_size)
-    return budget_batches(tokens.lengths, EVALUATION_TOKENS[processes.device.type])
+    return token_budget_batches(tokens.lengths, EVALUATION_TOKENS_PER_PASS[processes.device.type])
 
 
 def model_inputs(task: Task, base: BaseModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:

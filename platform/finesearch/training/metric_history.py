@@ -10,7 +10,7 @@ from finesearch.training.trial_types import Evaluation
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class RankingMetric:
     """Which metric counts, and whether more (``max``) or less (``min``) of it is better."""
 
     metric: str
@@ -41,15 +41,15 @@ class Yardstick:
     def is_out_of_patience(self, history: tuple[Evaluation, ...], patience: int | None) -> bool:
         """Whether the last ``patience`` evaluations brought nothing better.
 
-        >>> from finesearch.training.history import Yardstick
-        >>> from finesearch.training.trial import Evaluation
+        >>> from finesearch.training.metric_history import RankingMetric
+        >>> from finesearch.training.trial_types import Evaluation
         >>> history = tuple(
         ...     Evaluation(
         ...         step=i + 1, epoch=i, metrics={"f1": f1}, train_loss=0, seconds=0, tokens=0, trainable_parameters=1
         ...     )
         ...     for i, f1 in enumerate([0.5, 0.7, 0.7, 0.6])
         ... )
-        >>> [Yardstick("f1", "max").is_out_of_patience(history, patience) for patience in (1, 2, 3, None)]
+        >>> [RankingMetric("f1", "max").is_out_of_patience(history, patience) for patience in (1, 2, 3, None)]
         [True, True, False, False]
         """
         best = self.best(history)

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finesearch.data import TokenisedSplits, load_splits, tokenise
-from finesearch.tasks import Facts, Task, make_task
+from finesearch.data import TokenizedSplits, load_splits, tokenize
+from finesearch.tasks import Task, TaskFacts, make_task
 from finesearch.training.model.base_model import BaseModel, load_base_model
 from finesearch.training.model.base_reference import BaseReference
 from finesearch.training.model.model_config import build_skeleton, check_max_length
-from finesearch.training.model.model_facts import meet_model
+from finesearch.training.model.model_facts import add_model_facts
 from finesearch.training.model.model_files import quiet_transformers, tokenizer_sha256, weights_sha256
 from finesearch.training.model.resolve_model import model_folder
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Materials:
+class TaskContext:
     """Read-only after loading, but for what is kept for later trials."""
 
     plan: TaskPlan
     task: Task
-    facts: Facts
-    tokens: TokenisedSplits
+    facts: TaskFacts
+    tokens: TokenizedSplits
     base: BaseModel
     splits: RawSplits
     asked: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
     """Models that are asked and not trained, with their tokenizers, by method and precision."""
-    cuts: tuple[int, ...] = ()
+    cache_depths: tuple[int, ...] = ()
     """Numbers of frozen bottom blocks that the space can ask for, the most useful first; see ``prefix``."""
     kept: dict[str, Any] = field(default_factory=dict)
     """What else later trials of this process find."""
@@ -56,7 +56,7 @@ class Materials:
             sha256=weights_sha256(self.base.folder),
         )
 
-    def writing_with(self, generation: GenerationPlan) -> Materials:
+    def with_generation(self, generation: GenerationPlan) -> TaskContext:
         """The same with other generation settings, for tasks whose model writes text; nothing is read again.
 
         Raises:
@@ -70,7 +70,7 @@ class Materials:
         return replace(self, plan=plan, task=task, base=replace(base, generation=config), asked={})
 
 
-def load_materials(plan: TaskPlan, base: Path, cache: Path, cuts: tuple[int, ...] = ()) -> Materials:
+def load_task_context(plan: TaskPlan, base: Path, cache: Path, cache_depths: tuple[int, ...] = ()) -> TaskContext:
     """Read data and model of a plan; the tokens are found in ``cache`` or built there.
 
     Raises:
@@ -81,10 +81,10 @@ def load_materials(plan: TaskPlan, base: Path, cache: Path, cuts: tuple[int, ...
     splits = load_splits(plan, base, cache)
     facts = task.read(splits)
     if task.is_generated:
-        facts, _ = meet_model(task, facts, folder)
+        facts, _ = add_model_facts(task, facts, folder)
     model = load_base_model(folder, task, facts)
-    tokens = tokenise(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)
+    tokens = tokenize(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)
     # The metrics' library is imported by its first use: not on the first trial's clock.
     references = task.references(tokens.validation.rows())
-    task.score(task.perfect(references), references)
-    return Materials(plan, task, facts, tokens, model, splits, cuts=cuts)
+    task.score(task.perfect_predictions(references), references)
+    return TaskContext(plan, task, facts, tokens, model, splits, cache_depths=cache_depths)

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from finesearch.plan import Recipe
 
 
-class Frozen(BaseModel):
+class FrozenRecord(BaseModel):
     """Immutable, complete, and strict about unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class TrialSpec(Frozen):
-    """One trial to run: everything that a warm worker needs beyond its workbench.
+class TrialSpec(FrozenRecord):
+    """One trial to run: everything that a warm worker needs beyond its runner.
 
     ``attempt`` counts the hand-outs of this trial from 1. It fences checkpoints: an attempt never deletes what a later
     one wrote, and a superseded attempt stops at its next checkpoint.
@@ -35,7 +35,7 @@ class TrialSpec(Frozen):
     resume_pays: float = Field(default=10.0, ge=0)
 
 
-class Evaluation(Frozen):
+class Evaluation(FrozenRecord):
     """The model's quality at one point of its training.
 
     ``step`` is the 1-based number of the evaluation, ``epoch`` the passes over the training split so far (0.5 is half
@@ -57,8 +57,8 @@ class Evaluation(Frozen):
     decision: dict[str, float] = {}
 
 
-class TrialResult(Frozen):
-    """What one call of ``Workbench.run`` came to.
+class TrialResult(FrozenRecord):
+    """What one call of ``TrialRunner.run`` came to.
 
     ``stopped`` says that the caller asked for the end (``report`` returned False); a trial that used up its epochs or
     its early-stopping patience is not stopped. ``checkpoint`` is the folder of ``best``, None where it does
@@ -80,7 +80,7 @@ class TrialResult(Frozen):
     notes: tuple[str, ...] = ()
 
 
-class Scored(Frozen):
+class ScoredPredictions(FrozenRecord):
     """A checkpoint scored on one split: every metric of the task, what they were computed from, and by what
     decision."""
 
@@ -90,5 +90,5 @@ class Scored(Frozen):
     decision: dict[str, float] = {}
 
 
-class PutAside(Exception):  # noqa: N818 - not an error: it ends an attempt that goes on elsewhere
+class Preempted(Exception):  # noqa: N818 - not an error: it ends an attempt that goes on elsewhere
     """The trial's state was written, and this attempt at it ends here; raised on every rank."""

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/shared/empty_search.py TRIALS [--sampler tpe] [--pruner successive_halving]
 
-The conductor and its journal on disk are the real ones; only Ray Tune between them and the workers is left out. Prints
+The controller and its journal on disk are the real ones; only Ray Tune between them and the workers is left out. Prints
 JSON.
 """
 
@@ -26,9 +26,9 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests" / "support")]
 
 from finesearch.report import write_report  # noqa: E402
-from finesearch.run.build_record import Standing, build_record  # noqa: E402
-from finesearch.run.open_search import open_conductor  # noqa: E402
-from finesearch.tuning.controller.search_controller import SEARCH, Conductor  # noqa: E402
+from finesearch.run.build_record import FinalScores, build_record  # noqa: E402
+from finesearch.run.open_search import open_search_controller  # noqa: E402
+from finesearch.tuning.controller.search_controller import SEARCH, SearchController  # noqa: E402
 from plans import empty_plan  # noqa: E402
 
 EVALUATIONS = 3
@@ -58,11 +58,11 @@ class Stopwatch:
         return timed
 
 
-def run_trial(conductor: Conductor, watch: Stopwatch, number: int) -> None:
+def run_trial(controller: SearchController, watch: Stopwatch, number: int) -> None:
     """One trial from being asked for to its end, as Tune's searcher and scheduler would have it."""
     generator = random.Random(number)
     name = str(number)
-    job = watch.time("next_job", conductor.next_job)(name)
+    job = watch.time("next_job", controller.next_job)(name)
     assert job is not None
     for step in range(1, EVALUATIONS + 1):
         value = accuracy(job["recipe"], step, generator)
@@ -70,12 +70,12 @@ def run_trial(conductor: Conductor, watch: Stopwatch, number: int) -> None:
             "step": step, "epoch": float(step), "metrics": {"accuracy": value}, "train_loss": 1 - value,
             "seconds": float(step), "tokens": 1000 * step, "trainable_parameters": 1000,
         }  # fmt: skip
-        if not watch.time("evaluation", conductor.evaluation)(name, told):
+        if not watch.time("evaluation", controller.evaluation)(name, told):
             break
     else:
         detail = {"best": told, "seconds": float(EVALUATIONS), "trainable_parameters": 1000}
         told = {"state": "complete", "detail": detail}
-    watch.time("trial_ended", conductor.trial_ended)(name, told, False)
+    watch.time("trial_ended", controller.trial_ended)(name, told, False)
 
 
 def resident_bytes() -> int:
@@ -91,8 +91,8 @@ def measure(trials: int, sampler: str, pruner: str, folder: Path) -> dict[str, A
     """
     search = f"{{sampler: {sampler}, pruner: {pruner}, concurrent_trials: 1}}"
     plan = empty_plan("scale", budget=f"{{trials: {trials}}}", search=search)
-    conductor = open_conductor(plan, folder, 1)
-    journal, watch = conductor.journals[SEARCH], Stopwatch()
+    controller = open_search_controller(plan, folder, 1)
+    journal, watch = controller.journals[SEARCH], Stopwatch()
     journal.ask = watch.time("ask", journal.ask)  # type: ignore[method-assign]
     before = resident_bytes()
     last = max(1, trials // 10)
@@ -100,13 +100,13 @@ def measure(trials: int, sampler: str, pruner: str, folder: Path) -> dict[str, A
     for number in range(trials):
         if number == trials - last:
             until_last = dict(watch.seconds)
-        run_trial(conductor, watch, number)
-    assert conductor.is_finished
+        run_trial(controller, watch, number)
+    assert controller.is_finished
     by_part = {part: watch.seconds[part] for part in (*PARTS, "ask")}
     at_the_end = {part: (seconds - until_last.get(part, 0.0)) / last for part, seconds in by_part.items()}
     grown = resident_bytes() - before
     opening = time.perf_counter()
-    again = open_conductor(plan, folder, 1)
+    again = open_search_controller(plan, folder, 1)
     opened_s = time.perf_counter() - opening
     assert again.journals[SEARCH].counts() == journal.counts()
     return {
@@ -118,12 +118,12 @@ def measure(trials: int, sampler: str, pruner: str, folder: Path) -> dict[str, A
         "seconds_per_trial_at_the_end": {**at_the_end, "whole": sum(at_the_end[part] for part in PARTS)},
         "grown_bytes": grown,
         "opening_s": opened_s,
-        "report_s": report_seconds(conductor, folder / "report"),
+        "report_s": report_seconds(controller, folder / "report"),
         "journal_bytes": (folder / "study.db").stat().st_size,
     }
 
 
-def report_seconds(conductor: Conductor, folder: Path) -> float:
+def report_seconds(controller: SearchController, folder: Path) -> float:
     """Seconds from the journal to the four files, the second time: the first loads what later ones find loaded."""
     # A report says of data and model what the plan's files say; there are none here.
     nothing = SimpleNamespace(
@@ -131,7 +131,7 @@ def report_seconds(conductor: Conductor, folder: Path) -> float:
     )
     for _ in range(2):
         began = time.perf_counter()
-        write_report(build_record(conductor, nothing, Standing(), True, "scale"), folder)  # type: ignore[arg-type]
+        write_report(build_record(controller, nothing, FinalScores(), True, "scale"), folder)  # type: ignore[arg-type]
     return time.perf_counter() - began
 
 

@@ -11,7 +11,7 @@ from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS as PLANNED
 from finesearch.training.adaptations.adapt import ADAPTATIONS as KNOWN
 from finesearch.training.adaptations.adapt import adapt
-from finesearch.training.model.module_structure import num_blocks, study
+from finesearch.training.model.module_structure import num_blocks, trace_structure
 from training_cases import ADAPTATIONS, ADDING, adaptation_settings, bench, frozen_names, merged, run, trial, untrained
 
 BERT = {
@@ -102,14 +102,14 @@ def test_plan_and_training_know_the_same_adaptations() -> None:
 def test_blocks_are_found_in_the_order_in_which_they_run(architecture: str) -> None:
     model = build(architecture)
     _, _, blocks, _ = ARCHITECTURES[architecture]
-    assert study(model, EXAMPLE).blocks == tuple(f"{blocks}.{index}" for index in range(3))
+    assert trace_structure(model, EXAMPLE).blocks == tuple(f"{blocks}.{index}" for index in range(3))
     assert num_blocks(model) == 3
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_embeddings_are_frozen_and_nothing_else(architecture: str) -> None:
     model = build(architecture)
-    adapt(model, study(model, EXAMPLE), "freeze_embeddings", {}, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), "freeze_embeddings", {}, fresh=())
     assert frozen(model) == below(model, *ARCHITECTURES[architecture][1])
 
 
@@ -117,7 +117,7 @@ def test_embeddings_are_frozen_and_nothing_else(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_bottom_layers_are_frozen_and_nothing_above_them(architecture: str, layers: int) -> None:
     model = build(architecture)
-    adapt(model, study(model, EXAMPLE), "freeze_bottom", {"layers": layers}, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), "freeze_bottom", {"layers": layers}, fresh=())
     _, embeddings, blocks, above = ARCHITECTURES[architecture]
     expected = below(model, *embeddings, *(f"{blocks}.{index}" for index in range(layers)))
     if architecture == "deberta-v2" and layers > 1:
@@ -130,15 +130,15 @@ def test_bottom_layers_are_frozen_and_nothing_above_them(architecture: str, laye
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_top_is_trained_where_the_bottom_is_frozen(architecture: str) -> None:
     bottom, top = build(architecture), build(architecture)
-    adapt(bottom, study(bottom, EXAMPLE), "freeze_bottom", {"layers": 2}, fresh=())
-    adapt(top, study(top, EXAMPLE), "train_top", {"layers": 1}, fresh=())
+    adapt(bottom, trace_structure(bottom, EXAMPLE), "freeze_bottom", {"layers": 2}, fresh=())
+    adapt(top, trace_structure(top, EXAMPLE), "train_top", {"layers": 1}, fresh=())
     assert frozen(top) == frozen(bottom)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_head_alone_is_trained(architecture: str) -> None:
     model = build(architecture)
-    adapt(model, study(model, EXAMPLE), "head_only", {}, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), "head_only", {}, fresh=())
     assert frozen(model) == below(model, model.base_model_prefix)
     assert len(frozen(model)) < len(list(model.parameters()))
 
@@ -146,7 +146,7 @@ def test_the_head_alone_is_trained(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_frozen_layers_drop_nothing_also_after_train(architecture: str) -> None:
     model = build(architecture)
-    adapt(model, study(model, EXAMPLE), "freeze_bottom", {"layers": 2}, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), "freeze_bottom", {"layers": 2}, fresh=())
     model.eval()
     model.train()
     outputs: list[torch.Tensor] = []
@@ -161,7 +161,7 @@ def test_frozen_layers_drop_nothing_also_after_train(architecture: str) -> None:
 
 def test_layers_that_are_trained_do_drop() -> None:
     model = build("bert")
-    adapt(model, study(model, EXAMPLE), "freeze_bottom", {"layers": 2}, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), "freeze_bottom", {"layers": 2}, fresh=())
     model.train()
     assert not torch.equal(model(**EXAMPLE).logits, model(**EXAMPLE).logits)
 
@@ -169,7 +169,7 @@ def test_layers_that_are_trained_do_drop() -> None:
 @pytest.mark.parametrize("adaptation", ["norms_only", "biases_only"])
 def test_layers_of_which_a_part_is_trained_drop_everywhere(adaptation: str) -> None:
     model = build("bert")
-    adapt(model, study(model, EXAMPLE), adaptation, {}, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), adaptation, {}, fresh=())
     model.train()
     dropouts = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
     assert len(dropouts) == 1 + 3 * 3 + 1
@@ -178,7 +178,7 @@ def test_layers_of_which_a_part_is_trained_drop_everywhere(adaptation: str) -> N
 
 def test_layers_without_a_trained_parameter_drop_nothing_wherever_they_stand() -> None:
     model = build("bert")
-    adapt(model, study(model, EXAMPLE), "pattern", {"patterns": r"layer\.1\."}, fresh={"classifier.weight"})
+    adapt(model, trace_structure(model, EXAMPLE), "pattern", {"patterns": r"layer\.1\."}, fresh={"classifier.weight"})
     model.train()
     silent = [f"bert.{name}" for name in ("embeddings.dropout", "encoder.layer.0.output", "encoder.layer.2.output")]
     assert [model.get_submodule(name).training for name in silent] == [False, False, False]
@@ -189,7 +189,7 @@ def test_layers_without_a_trained_parameter_drop_nothing_wherever_they_stand() -
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_norms_are_found_whatever_their_class_is_called(architecture: str) -> None:
     model = build(architecture)
-    adapt(model, study(model, EXAMPLE), "norms_only", {}, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), "norms_only", {}, fresh=())
     trained = {name for name in dict(model.named_parameters()) if name not in frozen(model)}
     inside = {name for name in trained if name.startswith(model.base_model_prefix)}
     assert inside == {
@@ -202,14 +202,14 @@ def test_norms_are_found_whatever_their_class_is_called(architecture: str) -> No
 def test_a_model_without_biases_has_none_to_train() -> None:
     model = build("llama")
     with pytest.raises(ModelError, match="biases_only: LlamaForSequenceClassification has no biases. Use norms_only"):
-        adapt(model, study(model, EXAMPLE), "biases_only", {}, fresh=())
+        adapt(model, trace_structure(model, EXAMPLE), "biases_only", {}, fresh=())
 
 
 def test_a_pattern_that_matches_nothing_is_refused_with_names_near_it() -> None:
     model = build("bert")
     wrong = {"patterns": r"classifier encodr\.layer\.2\.output\.LayerNorm"}
     with pytest.raises(ModelError, match=r"'encodr.* is found in .* no .* Near it: bert\.encoder\.layer\.2\.output"):
-        adapt(model, study(model, EXAMPLE), "pattern", wrong, fresh=())
+        adapt(model, trace_structure(model, EXAMPLE), "pattern", wrong, fresh=())
 
 
 def test_a_head_that_is_the_embeddings_cannot_be_trained_alone() -> None:
@@ -219,7 +219,7 @@ def test_a_head_that_is_the_embeddings_cannot_be_trained_alone() -> None:
     with pytest.raises(
         ModelError, match="adaptation.head_only: the output layer of GPT2LMHeadModel has no parameters of its own"
     ):
-        adapt(model, study(model, EXAMPLE), "head_only", {}, fresh=())
+        adapt(model, trace_structure(model, EXAMPLE), "head_only", {}, fresh=())
 
 
 def test_an_encoder_with_a_decoder_is_frozen_from_the_encoders_bottom() -> None:
@@ -232,9 +232,9 @@ def test_an_encoder_with_a_decoder_is_frozen_from_the_encoders_bottom() -> None:
         "bart", d_model=32, vocab_size=120, max_position_embeddings=64, decoder_start_token_id=2, **sizes, **IDS
     )
     model = AutoModelForSequenceClassification.from_config(config)
-    anatomy = study(model, EXAMPLE)
-    assert [name.split(".")[1] for name in anatomy.blocks] == ["encoder", "encoder", "decoder", "decoder"]
-    adapt(model, anatomy, "freeze_bottom", {"layers": 2}, fresh=())
+    structure = trace_structure(model, EXAMPLE)
+    assert [name.split(".")[1] for name in structure.blocks] == ["encoder", "encoder", "decoder", "decoder"]
+    adapt(model, structure, "freeze_bottom", {"layers": 2}, fresh=())
     assert below(model, "model.encoder", "model.shared") <= frozen(model)
     assert not below(model, "model.decoder.layers", "classification_head") & frozen(model)
 
@@ -242,7 +242,7 @@ def test_an_encoder_with_a_decoder_is_frozen_from_the_encoders_bottom() -> None:
 def test_more_layers_than_there_are_are_refused() -> None:
     model = build("bert")
     with pytest.raises(ModelError, match="BertForSequenceClassification has 3 layers, so expected at most 3, got 4"):
-        adapt(model, study(model, EXAMPLE), "freeze_bottom", {"layers": 4}, fresh=())
+        adapt(model, trace_structure(model, EXAMPLE), "freeze_bottom", {"layers": 4}, fresh=())
 
 
 def test_a_model_without_a_head_cannot_train_it_alone() -> None:
@@ -250,12 +250,12 @@ def test_a_model_without_a_head_cannot_train_it_alone() -> None:
 
     model = AutoModel.from_config(AutoConfig.for_model("bert", **BERT))
     with pytest.raises(ModelError, match="BertModel: head_only needs a model with a head of its own"):
-        adapt(model, study(model, EXAMPLE), "head_only", {}, fresh=())
+        adapt(model, trace_structure(model, EXAMPLE), "head_only", {}, fresh=())
 
 
 def test_what_the_base_did_not_have_is_trained_under_every_adaptation() -> None:
     model = build("bert")
-    adapt(model, study(model, EXAMPLE), "head_only", {}, fresh={"bert.pooler.dense.weight"})
+    adapt(model, trace_structure(model, EXAMPLE), "head_only", {}, fresh={"bert.pooler.dense.weight"})
     assert model.get_parameter("bert.pooler.dense.weight").requires_grad
 
 

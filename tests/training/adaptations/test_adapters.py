@@ -20,10 +20,10 @@ from finesearch.training.adaptations.space_check import check_recipe_space
 from finesearch.training.checkpoints.load_checkpoint import load_base, load_checkpoint_model
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.model.base_model import overlay
 from finesearch.training.model.model_facts import inspect_model
-from finesearch.training.model.module_structure import study
+from finesearch.training.model.module_structure import trace_structure
 from finesearch.training.trial_types import TrialResult
 from tiny_models import sentences
 from training_cases import bench, equal, merged, run, task_plan, trial, without_clock
@@ -57,12 +57,12 @@ TEXTS = sentences(30, seed=2)[0]
 
 
 @pytest.fixture(scope="module")
-def work(home: Path) -> Workbench:
+def work(home: Path) -> TrialRunner:
     return bench(home)
 
 
 @pytest.fixture(scope="module")
-def trained(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrialResult]:
+def trained(work: TrialRunner, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrialResult]:
     folder, results = tmp_path_factory.mktemp("trained"), {}
     for case, parameters in CASES.items():
         # The layers of an untaught model do little: vectors that scale them must move far to be noticed.
@@ -121,7 +121,7 @@ def test_the_base_is_not_in_the_checkpoint(case: str, trained: dict[str, TrialRe
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_reloaded_checkpoint_scores_what_its_trial_did(
-    case: str, trained: dict[str, TrialResult], work: Workbench, home: Path
+    case: str, trained: dict[str, TrialResult], work: TrialRunner, home: Path
 ) -> None:
     result = trained[case]
     assert result.best is not None
@@ -140,7 +140,7 @@ def test_an_interrupted_adapter_ends_as_the_undisturbed_one(stage: int, home: Pa
     assert equal(merged(resumed.checkpoint), merged(whole.checkpoint))
 
 
-def test_a_checkpoint_without_an_adapter_cannot_be_exported_as_one(work: Workbench, tmp_path: Path) -> None:
+def test_a_checkpoint_without_an_adapter_cannot_be_exported_as_one(work: TrialRunner, tmp_path: Path) -> None:
     result, _ = run(work, trial(tmp_path / "trial", adaptation="head_only"))
     with pytest.raises(InputError, match=r"--adapter: expected .* \(.*lora, ia3.*\), got one of head_only, which"):
         export_checkpoint(str(result.checkpoint), tmp_path / "adapter", adapter=True)
@@ -153,7 +153,7 @@ def test_every_architecture_takes_lora_inside_its_layers_and_gives_it_back(archi
     model = build(architecture).eval()
     names, expected = {name for name, _ in model.named_parameters()}, model(**EXAMPLE).logits
     parameters = {**ADAPTATIONS["lora"].defaults, "targets": targets}
-    adapt(model, study(model, EXAMPLE), "lora", parameters, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), "lora", parameters, fresh=())
     inside = f"{ARCHITECTURES[architecture][2]}."
     added = {name for name, _ in model.named_parameters() if is_added(name)}
     assert added
@@ -168,14 +168,14 @@ def test_every_architecture_takes_lora_inside_its_layers_and_gives_it_back(archi
 
 def test_a_layer_that_the_base_did_not_have_is_trained_as_a_whole_and_takes_no_adapter() -> None:
     model, new = build("bert"), "bert.encoder.layer.1.attention.self.query.weight"
-    adapt(model, study(model, EXAMPLE), "lora", ADAPTATIONS["lora"].defaults, fresh={new})
+    adapt(model, trace_structure(model, EXAMPLE), "lora", ADAPTATIONS["lora"].defaults, fresh={new})
     assert model.get_parameter(new).requires_grad
     added = {name for name, _ in model.named_parameters() if is_added(name)}
     assert not any("layer.1.attention.self.query" in name for name in added)
     assert any("layer.0.attention.self.query" in name for name in added)
 
 
-def test_the_first_matrices_are_drawn_from_the_trials_seed(work: Workbench, tmp_path: Path) -> None:
+def test_the_first_matrices_are_drawn_from_the_trials_seed(work: TrialRunner, tmp_path: Path) -> None:
     lora = {"adaptation": "lora", "adaptation_parameters": {}, "epochs": 1, "learning_rate": 1e-12}
     tensors = [
         {n: t for n, t in merged(run(work, trial(tmp_path / str(seed), seed=seed, **lora))[0].checkpoint).items()}
@@ -185,13 +185,13 @@ def test_the_first_matrices_are_drawn_from_the_trials_seed(work: Workbench, tmp_
     assert not torch.allclose(tensors[0][name], tensors[1][name])
 
 
-def test_vectors_of_ia3_are_spared_from_decay(work: Workbench) -> None:
+def test_vectors_of_ia3_are_spared_from_decay(work: TrialRunner) -> None:
     from finesearch.training.steps.optimizers import parameter_groups
     from training_cases import recipe
 
-    base = work._materials.base
+    base = work._context.base
     model, _ = base.build(recipe(), seed=3)
-    adapt(model, base.anatomy, "ia3", {}, base.fresh)
+    adapt(model, base.structure, "ia3", {}, base.fresh)
     decayed, spared = parameter_groups(model, weight_decay=0.1)
     assert [tuple(parameter.shape) for parameter in decayed["params"]] == [(2, 32)]
     # Keys, values and two feed-forward inputs of four layers, and the bias of the head.
@@ -200,7 +200,7 @@ def test_vectors_of_ia3_are_spared_from_decay(work: Workbench) -> None:
 
 def test_dropout_is_off_below_the_lowest_adapter() -> None:
     model = build("bert")
-    adapt(model, study(model, EXAMPLE), "lora", ADAPTATIONS["lora"].defaults, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), "lora", ADAPTATIONS["lora"].defaults, fresh=())
     model.train()
     assert not model.bert.embeddings.dropout.training
     assert model.bert.encoder.layer[0].output.dropout.training
@@ -227,7 +227,7 @@ def test_a_model_whose_places_for_vectors_are_not_known_is_refused() -> None:
     model = build("electra")
     assert linear_layers(model)
     with pytest.raises(ModelError, match="ia3: it is not known where ElectraFor.* takes its vectors. Use lora, which"):
-        adapt(model, study(model, EXAMPLE), "ia3", {}, fresh=())
+        adapt(model, trace_structure(model, EXAMPLE), "ia3", {}, fresh=())
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_model_whose_places_for_vectors_are_not_known_is_refused() -> None:
 def test_vectors_of_ia3_start_as_nothing_train_and_merge(architecture: str, vectors: dict[int, int]) -> None:
     model = build(architecture).eval()
     names, before = {name for name, _ in model.named_parameters()}, model(**EXAMPLE).logits
-    adapt(model, study(model, EXAMPLE), "ia3", {}, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), "ia3", {}, fresh=())
     model.eval()
     added = [parameter for name, parameter in model.named_parameters() if is_added(name)]
     sizes = [parameter.numel() for parameter in added]
@@ -262,7 +262,7 @@ def test_small_parts_of_a_language_model_train_without_its_output_layer(adaptati
 
     config = AutoConfig.for_model("gpt2", **ARCHITECTURES["gpt2"][0], tie_word_embeddings=False)
     model = AutoModelForCausalLM.from_config(config)
-    adapt(model, study(model, EXAMPLE), adaptation, ADAPTATIONS[adaptation].defaults, ())
+    adapt(model, trace_structure(model, EXAMPLE), adaptation, ADAPTATIONS[adaptation].defaults, ())
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained
     assert all(name.endswith("bias") or ".ln_" in name for name in trained)
@@ -275,13 +275,13 @@ def test_the_output_layer_that_a_language_model_came_with_stays_as_it_is(adaptat
     config = AutoConfig.for_model("llama", **ARCHITECTURES["llama"][0], tie_word_embeddings=False)
     for fresh in ((), ("lm_head.weight",)):
         model = AutoModelForCausalLM.from_config(config)
-        adapt(model, study(model, EXAMPLE), adaptation, ADAPTATIONS[adaptation].defaults, fresh)
+        adapt(model, trace_structure(model, EXAMPLE), adaptation, ADAPTATIONS[adaptation].defaults, fresh)
         assert model.lm_head.weight.requires_grad == bool(fresh)
         trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert {name for name in trained if not is_added(name)} == set(fresh)
     # That of a task trains, new or not.
     model = build("llama")
-    adapt(model, study(model, EXAMPLE), adaptation, ADAPTATIONS[adaptation].defaults, fresh=())
+    adapt(model, trace_structure(model, EXAMPLE), adaptation, ADAPTATIONS[adaptation].defaults, fresh=())
     assert model.score.weight.requires_grad
 
 
@@ -292,7 +292,7 @@ def test_words_for_targets_stand_alone() -> None:
         parse_space({"adaptation": {"one_of": {"lora": {"targets": ["auto", "query"]}}}})
 
 
-def test_a_loaded_checkpoint_holds_the_adapter_unmerged(work: Workbench, tmp_path: Path) -> None:
+def test_a_loaded_checkpoint_holds_the_adapter_unmerged(work: TrialRunner, tmp_path: Path) -> None:
     lora = {"adaptation": "lora", "adaptation_parameters": {"rank": 2}}
     result, _ = run(work, trial(tmp_path, **lora))
     model, _, record = load_checkpoint_model(str(result.checkpoint))

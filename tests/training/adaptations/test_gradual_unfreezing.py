@@ -55,7 +55,7 @@ def test_a_layer_keeps_every_bit_until_its_time_and_changes_from_then_on(
     stage: int, home: Path, tmp_path: Path
 ) -> None:
     work = bench(home, zero_stage=stage, evaluations_per_epoch=4)
-    before, _ = work._materials.base.build(recipe(), seed=3)
+    before, _ = work._context.base.build(recipe(), seed=3)
     seen = []
 
     def look(evaluation: Evaluation) -> bool:
@@ -87,10 +87,10 @@ def test_an_interrupted_trial_goes_on_where_it_was(stop_after: int, stage: int, 
 
 
 def test_dropout_comes_on_with_the_layer(home: Path) -> None:
-    base = bench(home)._materials.base
+    base = bench(home)._context.base
     model, _ = base.build(recipe(), seed=3)
     parameters = {"every_steps": 1, "every_fraction": 0.1}
-    unfreezing = adapt(model, base.anatomy, "gradual_unfreezing", parameters, base.fresh, steps=8).unfreezing
+    unfreezing = adapt(model, base.structure, "gradual_unfreezing", parameters, base.fresh, steps=8).unfreezing
     assert unfreezing is not None
     model.train()
     dropouts = [module.dropout for module in (*(layer.output for layer in model.bert.encoder.layer), model)]

@@ -19,7 +19,7 @@ from finesearch.training.adaptations.space_check import check_recipe_space
 from finesearch.training.export.peft_prompt import spread_for_decoder, task_type
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.model.model_facts import inspect_model
-from finesearch.training.model.module_structure import study
+from finesearch.training.model.module_structure import trace_structure
 from training_cases import ADAPTATIONS as CASES
 from training_cases import bench, equal, merged, run, task_plan, trial, without_clock
 
@@ -152,11 +152,11 @@ def test_padding_changes_nothing_of_what_is_written_or_said(architecture: str, w
 
 def test_prompts_start_as_what_was_asked_for(home: Path) -> None:
     work = bench(home)
-    base, drawn = work._materials.base, {}
+    base, drawn = work._context.base, {}
     for init in ("vocabulary", "random", "good film"):
         model, _ = base.build(trial(home, adaptation="head_only").recipe, 3)
         parameters = {"virtual_tokens": 3, "init": init}
-        adapt(model, base.anatomy, "prompt_tuning", parameters, base.fresh, seed=3)
+        adapt(model, base.structure, "prompt_tuning", parameters, base.fresh, seed=3)
         drawn[init] = model.get_parameter("prompt_encoder.embedding.weight").detach()
         table = model.get_input_embeddings().weight
     good, film = base.tokenizer.convert_tokens_to_ids(["good", "film"])
@@ -186,7 +186,9 @@ def test_models_that_a_prompt_cannot_go_before_are_refused() -> None:
     for name in NAMES:
         model = AutoModelForSequenceClassification.from_config(config)
         with pytest.raises(ModelError, match=f"adaptation.{name}: Bart.* classifies with an encoder and a decoder"):
-            adapt(model, study(model, EXAMPLE), name, parameters_of(name if name in WAYS else "mlp"), fresh=())
+            adapt(
+                model, trace_structure(model, EXAMPLE), name, parameters_of(name if name in WAYS else "mlp"), fresh=()
+            )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,10 +11,10 @@ import pytest
 
 from finesearch.errors import DivergedError
 from finesearch.training.checkpoints.checkpoint_layout import list_checkpoints
-from finesearch.training.checkpoints.checkpoint_policy import LEAST_S
+from finesearch.training.checkpoints.checkpoint_policy import MIN_WRITE_S
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.training_loop import TrialRun
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.training_loop import TrainingLoop
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 from training_cases import Diary, bench, equal, merged, run, trial, without_clock
 
@@ -25,12 +25,12 @@ TURNING = {"epochs": 8, "learning_rate": 0.02, "schedule": "constant"}
 
 
 @pytest.fixture(scope="module")
-def work(home: Path) -> Workbench:
+def work(home: Path) -> TrialRunner:
     return bench(home)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
+def undisturbed(work: TrialRunner, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
     return run(work, trial(tmp_path_factory.mktemp("undisturbed")))[0]
 
 
@@ -43,7 +43,7 @@ def steps_on_disk(directory: Path) -> list[int]:
     return [checkpoint.step for checkpoint in list_checkpoints(directory)]
 
 
-def watched(work: Workbench, spec: TrialSpec) -> tuple[TrialResult, list[list[int]]]:
+def watched(work: TrialRunner, spec: TrialSpec) -> tuple[TrialResult, list[list[int]]]:
     """Run a trial; what lay on the disk at each of its reports."""
     found: list[list[int]] = []
 
@@ -55,7 +55,7 @@ def watched(work: Workbench, spec: TrialSpec) -> tuple[TrialResult, list[list[in
 
 
 def test_a_short_trial_writes_its_best_weights_once_and_when_it_is_over(
-    work: Workbench, home: Path, tmp_path: Path
+    work: TrialRunner, home: Path, tmp_path: Path
 ) -> None:
     result, found = watched(work, short(tmp_path, seed=5, **TURNING))
     assert result.best is not None
@@ -70,7 +70,7 @@ def test_a_short_trial_writes_its_best_weights_once_and_when_it_is_over(
 
 
 def test_a_trial_that_is_stopped_has_written_nothing_and_is_trained_again_to_the_same_end(
-    work: Workbench, undisturbed: TrialResult, tmp_path: Path
+    work: TrialRunner, undisturbed: TrialResult, tmp_path: Path
 ) -> None:
     stopped, _ = run(work, short(tmp_path), stop_after=1)
     assert (stopped.stopped, stopped.checkpoint, list(tmp_path.iterdir())) == (True, None, [])
@@ -80,23 +80,25 @@ def test_a_trial_that_is_stopped_has_written_nothing_and_is_trained_again_to_the
     assert equal(merged(again.checkpoint), merged(undisturbed.checkpoint))
 
 
-def test_every_report_finds_its_checkpoint_on_the_disk_where_one_is_written(work: Workbench, tmp_path: Path) -> None:
+def test_every_report_finds_its_checkpoint_on_the_disk_where_one_is_written(work: TrialRunner, tmp_path: Path) -> None:
     _, found = watched(work, trial(tmp_path, seed=5, **TURNING))
     assert [max(steps) for steps in found[:-1]] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_state_to_go_on_from_is_written_once_training_has_taken_long_enough(work: Workbench, tmp_path: Path) -> None:
+def test_state_to_go_on_from_is_written_once_training_has_taken_long_enough(work: TrialRunner, tmp_path: Path) -> None:
     result, _ = run(work, trial(tmp_path / "clock", seed=5, **TURNING))
-    # Writing so little is reckoned to take LEAST_S: by this a third of the training is long enough.
-    spec = trial(tmp_path / "trial", seed=5, **TURNING).model_copy(update={"resume_pays": result.seconds / 3 / LEAST_S})
+    # Writing so little is reckoned to take MIN_WRITE_S: by this a third of the training is long enough.
+    spec = trial(tmp_path / "trial", seed=5, **TURNING).model_copy(
+        update={"resume_pays": result.seconds / 3 / MIN_WRITE_S}
+    )
     _, found = watched(work, spec)
     assert found[0] == []
     assert any(found[:-1])
 
 
 @pytest.mark.parametrize("goal", ["max", "min"])
-def test_a_trial_that_cannot_be_ranked_writes_no_weights(goal: str, work: Workbench, tmp_path: Path) -> None:
-    judged = Workbench(work.task_plan, work.training, work.base, work.cache, "accuracy", goal)
+def test_a_trial_that_cannot_be_ranked_writes_no_weights(goal: str, work: TrialRunner, tmp_path: Path) -> None:
+    judged = TrialRunner(work.task_plan, work.training, work.base, work.cache, "accuracy", goal)
     free, _ = run(judged, short(tmp_path / "free"))
     assert free.best is not None
     best = free.best.metrics["accuracy"]
@@ -114,7 +116,7 @@ def test_a_trial_that_cannot_be_ranked_writes_no_weights(goal: str, work: Workbe
 
 
 def test_a_trial_that_cannot_be_ranked_still_goes_on_from_where_it_was(
-    work: Workbench, undisturbed: TrialResult, tmp_path: Path
+    work: TrialRunner, undisturbed: TrialResult, tmp_path: Path
 ) -> None:
     unreachable = trial(tmp_path).model_copy(update={"bar": 2.0})
     run(work, unreachable, stop_after=1)
@@ -144,7 +146,7 @@ class SlowJudge(Diary):
 
 @pytest.mark.parametrize("resume_pays", [0.0, 10.0])
 def test_training_goes_on_while_a_checkpoint_is_written_and_judged(
-    resume_pays: float, work: Workbench, undisturbed: TrialResult, tmp_path: Path
+    resume_pays: float, work: TrialRunner, undisturbed: TrialResult, tmp_path: Path
 ) -> None:
     def decide(judge: SlowJudge) -> None:
         if judge.trained == 6:
@@ -165,15 +167,15 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_judged(
 def test_a_trial_that_diverges_after_it_was_stopped_is_stopped(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge, mean_loss = SlowJudge(), TrialRun._mean_loss
+    judge, mean_loss = SlowJudge(), TrainingLoop._mean_loss
 
-    def diverge(self: TrialRun, step: int) -> float:
+    def diverge(self: TrainingLoop, step: int) -> float:
         if step == 19:
             judge.ready.set()
             raise DivergedError("the training loss became nan")
         return mean_loss(self, step)
 
-    monkeypatch.setattr(TrialRun, "_mean_loss", diverge)
+    monkeypatch.setattr(TrainingLoop, "_mean_loss", diverge)
     # Thirteen steps an epoch: evaluated after 13, looked at after 20.
     result = bench(home).run(trial(tmp_path / "judged", batch_size=4), judge.report, judge.beat)
     assert (result.stopped, judge.steps) == (True, [1])
@@ -181,7 +183,7 @@ def test_a_trial_that_diverges_after_it_was_stopped_is_stopped(
         run(bench(home), trial(tmp_path / "free", batch_size=4))
 
 
-def test_what_a_caller_raises_in_its_report_ends_the_trial(work: Workbench, tmp_path: Path) -> None:
+def test_what_a_caller_raises_in_its_report_ends_the_trial(work: TrialRunner, tmp_path: Path) -> None:
     def report(_: Evaluation) -> bool:
         raise ConnectionError("nobody listens")
 

@@ -10,10 +10,10 @@ import pytest
 from finesearch.errors import CheckpointError, StorageError, TrialError
 from finesearch.storage.local_dirs import cache_home
 from finesearch.storage.object_store import Place
-from finesearch.training.checkpoints.checkpoint_store import Fetched
+from finesearch.training.checkpoints.checkpoint_store import LocalCopy
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
-from finesearch.training.trial_types import PutAside, TrialResult, TrialSpec
+from finesearch.training.loop.trial_runner import TrialRunner
+from finesearch.training.trial_types import Preempted, TrialResult, TrialSpec
 from object_stores import BUCKET, s3_bucket
 from pairs import seen_by_two
 from training_cases import Diary, bench, equal, merged, run, trial, without_clock
@@ -26,12 +26,12 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def work(home: Path) -> Workbench:
+def work(home: Path) -> TrialRunner:
     return bench(home, evaluations_per_epoch=2)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
+def undisturbed(work: TrialRunner, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
     return run(work, trial(tmp_path_factory.mktemp("undisturbed")))[0]
 
 
@@ -50,13 +50,18 @@ def at(place: Place, attempt: int = 1) -> TrialSpec:
     return trial(Path("x"), attempt=attempt).model_copy(update={"directory": place.uri})
 
 
-def local(checkpoint: str | None) -> Fetched:
+def local(checkpoint: str | None) -> LocalCopy:
     assert checkpoint is not None
-    return Fetched(checkpoint)
+    return LocalCopy(checkpoint)
 
 
 def test_a_trial_goes_on_on_another_machine_to_the_same_end(
-    work: Workbench, undisturbed: TrialResult, home: Path, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: TrialRunner,
+    undisturbed: TrialResult,
+    home: Path,
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, first = run(work, at(place), stop_after=3)
     kept = {name.partition("/")[0] for name in place.files()}
@@ -83,11 +88,11 @@ def test_a_trial_goes_on_on_another_machine_to_the_same_end(
 
 
 def test_a_trial_that_is_put_aside_between_evaluations_goes_on_on_another_machine(
-    work: Workbench, undisturbed: TrialResult, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: TrialRunner, undisturbed: TrialResult, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finesearch.training.loop.training_loop.ASK_EVERY_S", 0.0)
+    monkeypatch.setattr("finesearch.training.loop.training_loop.PREEMPTION_CHECK_INTERVAL_S", 0.0)
     diary = Diary()
-    with pytest.raises(PutAside):
+    with pytest.raises(Preempted):
         work.run(at(place), diary.report, diary.beat, iter([False, True]).__next__)
     (paused,) = [name.partition("/")[0] for name in place.files() if name.endswith("/pause.json")]
     other_machine(tmp_path / "second", monkeypatch)
@@ -98,7 +103,7 @@ def test_a_trial_that_is_put_aside_between_evaluations_goes_on_on_another_machin
 
 
 def test_a_finished_trial_is_told_again_from_what_is_there(
-    work: Workbench, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: TrialRunner, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, _ = run(work, at(place))
     other_machine(tmp_path / "second", monkeypatch)
@@ -108,7 +113,7 @@ def test_a_finished_trial_is_told_again_from_what_is_there(
 
 
 def test_a_checkpoint_without_its_manifest_does_not_count(
-    work: Workbench, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: TrialRunner, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(work, at(place), stop_after=3)
     newest = place.child("step-0003-a1")
@@ -121,7 +126,7 @@ def test_a_checkpoint_without_its_manifest_does_not_count(
 
 
 def test_a_damaged_checkpoint_is_set_aside_there_and_the_one_before_it_taken(
-    work: Workbench, undisturbed: TrialResult, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: TrialRunner, undisturbed: TrialResult, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(work, at(place), stop_after=3)
     newest = place.child("step-0003-a1")
@@ -135,7 +140,7 @@ def test_a_damaged_checkpoint_is_set_aside_there_and_the_one_before_it_taken(
     assert place.child("step-0003-a1.quarantined").read("model.safetensors") == bytes(content)
 
 
-def test_where_every_checkpoint_is_damaged_the_place_is_named(work: Workbench, place: Place) -> None:
+def test_where_every_checkpoint_is_damaged_the_place_is_named(work: TrialRunner, place: Place) -> None:
     run(work, at(place), stop_after=1)
     place.child("step-0001-a1").write("model.safetensors", b"nothing")
     with pytest.raises(CheckpointError, match=r"^s3://bucket/.*/trial-0000: every checkpoint .* is damaged") as refused:
@@ -143,7 +148,7 @@ def test_where_every_checkpoint_is_damaged_the_place_is_named(work: Workbench, p
     assert "endpoint_override" not in refused.value.message
 
 
-def test_a_superseded_attempt_stops_at_its_next_checkpoint(work: Workbench, place: Place) -> None:
+def test_a_superseded_attempt_stops_at_its_next_checkpoint(work: TrialRunner, place: Place) -> None:
     run(work, at(place, attempt=5), stop_after=1)
     spec = at(place, attempt=4)
     place.child("step-0001-a5", "resume").delete()  # nothing to go on from
@@ -151,7 +156,7 @@ def test_a_superseded_attempt_stops_at_its_next_checkpoint(work: Workbench, plac
         run(work, spec)
 
 
-def test_a_store_that_goes_away_ends_the_trial_as_a_matter_of_storage(work: Workbench, home: Path) -> None:
+def test_a_store_that_goes_away_ends_the_trial_as_a_matter_of_storage(work: TrialRunner, home: Path) -> None:
     with s3_bucket() as options:
         place = Place(f"s3://nowhere/trial-0000?{options}")
         with pytest.raises(StorageError, match=r"s3://nowhere/trial-0000.*: there is no such bucket"):

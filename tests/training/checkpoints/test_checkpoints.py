@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from finesearch.errors import CheckpointError, DiskFullError, StorageError, TrialError
-from finesearch.storage.atomic_dirs import disk_full_is_told
+from finesearch.storage.atomic_dirs import disk_full_as_error
 from finesearch.storage.atomic_files import write_synced
 from finesearch.training.checkpoints.checkpoint_layout import (
     Checkpoint,
@@ -14,17 +14,17 @@ from finesearch.training.checkpoints.checkpoint_layout import (
 )
 from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from training_cases import bench, equal, files_at_most, merged, run, trial, without_clock
 
 
 @pytest.fixture(scope="module")
-def work(home: Path) -> Workbench:
+def work(home: Path) -> TrialRunner:
     return bench(home, evaluations_per_epoch=2)
 
 
 @pytest.fixture(scope="module")
-def interrupted(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def interrupted(work: TrialRunner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a trial that was stopped after three of its four evaluations."""
     directory = tmp_path_factory.mktemp("interrupted")
     run(work, trial(directory), stop_after=3)
@@ -53,7 +53,7 @@ def test_two_checkpoints_are_kept_while_a_trial_runs(interrupted: Path) -> None:
     assert all(checkpoint.can_resume for checkpoint in list_checkpoints(interrupted))
 
 
-def test_the_best_alone_is_kept_when_it_is_done_without_optimizer_state(work: Workbench, directory: Path) -> None:
+def test_the_best_alone_is_kept_when_it_is_done_without_optimizer_state(work: TrialRunner, directory: Path) -> None:
     result, _ = run(work, trial(directory, attempt=2))
     assert result.checkpoint is not None
     assert names(directory) == ["result.json", Path(result.checkpoint).name]
@@ -70,7 +70,7 @@ def test_the_best_alone_is_kept_when_it_is_done_without_optimizer_state(work: Wo
     )
 
 
-def test_a_checkpoint_holds_only_what_was_trained(work: Workbench, tmp_path: Path) -> None:
+def test_a_checkpoint_holds_only_what_was_trained(work: TrialRunner, tmp_path: Path) -> None:
     from safetensors import safe_open
 
     result, _ = run(work, trial(tmp_path, adaptation="freeze_bottom", adaptation_parameters={"layers": 3}))
@@ -80,10 +80,10 @@ def test_a_checkpoint_holds_only_what_was_trained(work: Workbench, tmp_path: Pat
     assert {name.split(".")[3] for name in stored if "encoder" in name} == {"3"}
 
 
-def test_a_checkpoint_says_what_it_is(work: Workbench, interrupted: Path, home: Path) -> None:
+def test_a_checkpoint_says_what_it_is(work: TrialRunner, interrupted: Path, home: Path) -> None:
     _, _, record = load_checkpoint_model(interrupted / "step-0003-a1")
     assert record.base.model == "model"
-    assert record.base.sha256 == work._materials.base_reference.sha256
+    assert record.base.sha256 == work._context.base_reference.sha256
     assert (record.trial, record.attempt, record.seed) == (0, 1, 3)
     assert [evaluation.step for evaluation in record.history] == [1, 2, 3]
     assert record.facts["label_names"] == ["bad", "good"]
@@ -92,7 +92,7 @@ def test_a_checkpoint_says_what_it_is(work: Workbench, interrupted: Path, home: 
 @pytest.mark.parametrize(
     "damaged", ["model.safetensors", "finesearch.json", "config.json", "resume/optimizer-rank0.safetensors"]
 )
-def test_a_flipped_byte_costs_an_evaluation_and_not_the_trial(damaged: str, work: Workbench, directory: Path) -> None:
+def test_a_flipped_byte_costs_an_evaluation_and_not_the_trial(damaged: str, work: TrialRunner, directory: Path) -> None:
     whole, _ = run(work, trial(directory.parent / "whole"))
     flip(directory / "step-0003-a1" / damaged)
     earlier = list_checkpoints(directory)[0].step
@@ -107,7 +107,7 @@ def test_a_flipped_byte_costs_an_evaluation_and_not_the_trial(damaged: str, work
     assert without_clock(result.history) == without_clock(whole.history)
 
 
-def test_a_trial_whose_checkpoints_are_all_damaged_is_not_started_again(work: Workbench, directory: Path) -> None:
+def test_a_trial_whose_checkpoints_are_all_damaged_is_not_started_again(work: TrialRunner, directory: Path) -> None:
     for checkpoint in list_checkpoints(directory):
         flip(checkpoint.path / "model.safetensors")
     for _ in range(2):
@@ -139,7 +139,7 @@ def test_every_kind_of_damage_is_seen(spoil: str, directory: Path) -> None:
     assert len(warnings) == 1
 
 
-def test_a_half_written_checkpoint_does_not_count_and_is_removed(work: Workbench, directory: Path) -> None:
+def test_a_half_written_checkpoint_does_not_count_and_is_removed(work: TrialRunner, directory: Path) -> None:
     shutil.copytree(directory / "step-0003-a1", directory / ".tmp-step-0004-a1")
     assert [checkpoint.step for checkpoint in list_checkpoints(directory)][-1] == 3
     run(work, trial(directory, attempt=2))
@@ -147,7 +147,7 @@ def test_a_half_written_checkpoint_does_not_count_and_is_removed(work: Workbench
 
 
 def test_an_attempt_that_was_given_up_stops_and_leaves_the_later_ones_checkpoints(
-    work: Workbench, directory: Path
+    work: TrialRunner, directory: Path
 ) -> None:
     later = Path(shutil.copytree(directory / "step-0003-a1", directory / "step-0004-a9"))
     (later / "manifest.json").write_text((directory / "step-0003-a1" / "manifest.json").read_text())
@@ -157,7 +157,7 @@ def test_an_attempt_that_was_given_up_stops_and_leaves_the_later_ones_checkpoint
     assert later.is_dir()
 
 
-def test_checkpoints_of_another_trial_are_refused(work: Workbench, directory: Path) -> None:
+def test_checkpoints_of_another_trial_are_refused(work: TrialRunner, directory: Path) -> None:
     with pytest.raises(
         CheckpointError, match="expected a checkpoint of trial 5 with seed 4 .* got one of trial 0 with seed 3"
     ):
@@ -166,7 +166,7 @@ def test_checkpoints_of_another_trial_are_refused(work: Workbench, directory: Pa
 
 @pytest.mark.parametrize("limit", [100_000, 250_000])
 def test_a_full_disk_ends_the_attempt_and_the_last_good_state_loads(
-    limit: int, work: Workbench, directory: Path, home: Path
+    limit: int, work: TrialRunner, directory: Path, home: Path
 ) -> None:
     """Weights are 170 kB and the optimizer's state is 340 kB: the first limit stops one, the second the other."""
     whole, _ = run(work, trial(directory.parent / "whole"))
@@ -185,9 +185,9 @@ def test_a_full_disk_ends_the_attempt_and_the_last_good_state_loads(
 
 
 def test_a_device_that_is_really_full_is_told_apart_from_other_failures(tmp_path: Path) -> None:
-    with pytest.raises(DiskFullError, match="no space is left there"), disk_full_is_told(tmp_path):
+    with pytest.raises(DiskFullError, match="no space is left there"), disk_full_as_error(tmp_path):
         write_synced(Path("/dev/full"), b"x")
-    with pytest.raises(FileNotFoundError), disk_full_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError), disk_full_as_error(tmp_path):
         write_synced(tmp_path / "missing" / "file", b"x")
     assert issubclass(DiskFullError, StorageError)
 
@@ -199,7 +199,7 @@ def test_optimizer_state_is_dropped_when_a_trial_will_never_go_on(directory: Pat
     assert all(checkpoint.damage() is None for checkpoint in list_checkpoints(directory))
 
 
-def test_a_base_that_changed_is_refused(work: Workbench, directory: Path, home: Path, tmp_path: Path) -> None:
+def test_a_base_that_changed_is_refused(work: TrialRunner, directory: Path, home: Path, tmp_path: Path) -> None:
     from tiny_models import write_tiny_model
 
     other = Path(shutil.copytree(home, tmp_path / "home"))

@@ -11,8 +11,8 @@ import pytest
 
 from finesearch.errors import TrialError
 from finesearch.training.checkpoints.checkpoint_layout import drop_resume_state, list_checkpoints
-from finesearch.training.loop.trial_runner import Workbench
-from finesearch.training.trial_types import PutAside, TrialResult, TrialSpec
+from finesearch.training.loop.trial_runner import TrialRunner
+from finesearch.training.trial_types import Preempted, TrialResult, TrialSpec
 from pairs import seen_by_two
 from preemption_pair_worker import STAGES
 from training_cases import Diary, bench, equal, merged, run, trial, without_clock
@@ -25,12 +25,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def work(home: Path) -> Workbench:
+def work(home: Path) -> TrialRunner:
     return bench(home)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrialResult]:
+def undisturbed(work: TrialRunner, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrialResult]:
     return {
         name: run(work, trial(tmp_path_factory.mktemp("undisturbed"), **changes))[0]
         for name, changes in RECIPES.items()
@@ -39,7 +39,7 @@ def undisturbed(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @pytest.fixture(autouse=True)
 def _asked_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finesearch.training.loop.training_loop.ASK_EVERY_S", 0.0)
+    monkeypatch.setattr("finesearch.training.loop.training_loop.PREEMPTION_CHECK_INTERVAL_S", 0.0)
 
 
 def leaves_at(question: int) -> Callable[[], bool]:
@@ -54,9 +54,9 @@ def leaves_at(question: int) -> Callable[[], bool]:
     return is_leaving
 
 
-def put_aside(work: Workbench, spec: TrialSpec, question: int) -> Diary:
+def put_aside(work: TrialRunner, spec: TrialSpec, question: int) -> Diary:
     diary = Diary()
-    with pytest.raises(PutAside):
+    with pytest.raises(Preempted):
         work.run(spec, diary.report, diary.beat, leaves_at(question))
     return diary
 
@@ -69,7 +69,7 @@ def pauses(directory: Path) -> list[str]:
 @pytest.mark.parametrize(("question", "steps"), [(1, 1), (5, 6)])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_trial_that_was_put_aside_ends_as_if_nothing_had_been(
-    work: Workbench,
+    work: TrialRunner,
     undisturbed: dict[str, TrialResult],
     tmp_path: Path,
     name: str,
@@ -91,7 +91,7 @@ def test_a_trial_that_was_put_aside_ends_as_if_nothing_had_been(
 
 
 def test_a_trial_may_be_put_aside_again_and_again(
-    work: Workbench, undisturbed: dict[str, TrialResult], tmp_path: Path
+    work: TrialRunner, undisturbed: dict[str, TrialResult], tmp_path: Path
 ) -> None:
     spec = trial(tmp_path)
     for attempt in range(1, 4):
@@ -101,12 +101,12 @@ def test_a_trial_may_be_put_aside_again_and_again(
     assert equal(merged(result.checkpoint), merged(undisturbed["full"].checkpoint))
 
 
-def test_the_best_weights_in_memory_are_written_too(work: Workbench, tmp_path: Path) -> None:
+def test_the_best_weights_in_memory_are_written_too(work: TrialRunner, tmp_path: Path) -> None:
     put_aside(work, trial(tmp_path).model_copy(update={"resume_pays": 1e9}), 5)
     assert [checkpoint.step for checkpoint in list_checkpoints(tmp_path)] == [1]
 
 
-def test_a_damaged_state_is_passed_over(work: Workbench, undisturbed: dict[str, TrialResult], tmp_path: Path) -> None:
+def test_a_damaged_state_is_passed_over(work: TrialRunner, undisturbed: dict[str, TrialResult], tmp_path: Path) -> None:
     spec = trial(tmp_path)
     put_aside(work, spec, 5)
     state = tmp_path / "paused-000006-a1" / "resume" / "optimizer-rank0.safetensors"
@@ -118,11 +118,11 @@ def test_a_damaged_state_is_passed_over(work: Workbench, undisturbed: dict[str, 
     assert equal(merged(result.checkpoint), merged(undisturbed["full"].checkpoint))
 
 
-def test_a_checkpoint_that_goes_further_is_taken_instead(work: Workbench, tmp_path: Path) -> None:
+def test_a_checkpoint_that_goes_further_is_taken_instead(work: TrialRunner, tmp_path: Path) -> None:
     spec = trial(tmp_path)
     put_aside(work, spec, 1)
     shutil.copytree(tmp_path / "paused-000001-a1", tmp_path / "old")
-    with pytest.raises(PutAside):
+    with pytest.raises(Preempted):
         work.run(spec.model_copy(update={"attempt": 2}), lambda _: True, lambda: None, leaves_at(4))
     assert pauses(tmp_path) == ["paused-000006-a2"], "the older state went with the checkpoint of evaluation 1"
     shutil.rmtree(tmp_path / "paused-000006-a2")
@@ -131,14 +131,14 @@ def test_a_checkpoint_that_goes_further_is_taken_instead(work: Workbench, tmp_pa
     assert diary.trained == 4
 
 
-def test_an_attempt_that_was_given_up_does_not_write(work: Workbench, tmp_path: Path) -> None:
+def test_an_attempt_that_was_given_up_does_not_write(work: TrialRunner, tmp_path: Path) -> None:
     spec = trial(tmp_path)
     put_aside(work, spec.model_copy(update={"attempt": 2}), 1)
     with pytest.raises(TrialError, match="attempt 1 found a checkpoint of attempt 2, which has taken its place"):
         work.run(spec, lambda _: True, lambda: None, leaves_at(1))
 
 
-def test_a_trial_that_will_never_be_resumed_keeps_no_state(work: Workbench, tmp_path: Path) -> None:
+def test_a_trial_that_will_never_be_resumed_keeps_no_state(work: TrialRunner, tmp_path: Path) -> None:
     put_aside(work, trial(tmp_path), 1)
     drop_resume_state(tmp_path)
     assert not pauses(tmp_path)

@@ -14,12 +14,12 @@ from finesearch.plan import Recipe, TrainingPlan
 from finesearch.tasks import make_task
 from finesearch.training.adaptations.adapt import adapt
 from finesearch.training.cost_model.cost_model import CostModel
-from finesearch.training.cost_model.machine_benchmark import measure_machine
-from finesearch.training.cost_model.workload import Reading, Workload, measure_workload
-from finesearch.training.model.dimensions import Dimensions, Stack, dimensions_of
+from finesearch.training.cost_model.machine_benchmark import benchmark_machine
+from finesearch.training.cost_model.workload import TokenCounts, Workload, measure_workload
+from finesearch.training.model.dimensions import Dimensions, StackDimensions, dimensions_of
 from finesearch.training.model.model_config import build_skeleton, read_config
 from finesearch.training.model.model_facts import inspect_model
-from finesearch.training.task_context import load_materials
+from finesearch.training.task_context import load_task_context
 from tiny_models import write_tiny_model
 from tiny_writers import write_tiny_writer
 from training_cases import task_plan
@@ -48,10 +48,10 @@ def seconds(recipe: Recipe, cached: bool = False, **training: Any) -> float:
 )
 def test_operations_are_those_that_torch_counts(adaptation: str, parameters: dict[str, Any], tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path / "model", hidden=128, dropout=0.0)
-    materials = load_bert(folder)
-    model, anatomy, fresh = materials
+    context = load_bert(folder)
+    model, structure, fresh = context
     recipe = priced(adaptation, parameters, epochs=1, batch_size=ROWS)
-    adapt(model, anatomy, adaptation, recipe.adaptation_parameters, fresh, 1, 0)
+    adapt(model, structure, adaptation, recipe.adaptation_parameters, fresh, 1, 0)
     batch = {
         "input_ids": torch.randint(5, 60, (ROWS, LENGTH)),
         "attention_mask": torch.ones(ROWS, LENGTH, dtype=torch.long),
@@ -59,7 +59,7 @@ def test_operations_are_those_that_torch_counts(adaptation: str, parameters: dic
     counter = FlopCounterMode(display=False)
     with counter:
         model(**batch).logits.sum().backward()
-    reading = Reading(tokens=ROWS * LENGTH, squares=ROWS * LENGTH**2)
+    reading = TokenCounts(tokens=ROWS * LENGTH, squares=ROWS * LENGTH**2)
     load = minilm_workload().model_copy(
         update={
             "dimensions": dimensions_of(model),
@@ -67,7 +67,7 @@ def test_operations_are_those_that_torch_counts(adaptation: str, parameters: dic
             "train_rows": ROWS,
             "train": (reading,),
             "validation_rows": 0,
-            "validation": (Reading(tokens=0.0, squares=0.0),),
+            "validation": (TokenCounts(tokens=0.0, squares=0.0),),
         }
     )
     operations = CostModel(load, TrainingPlan()).cost(recipe).operations
@@ -77,28 +77,28 @@ def test_operations_are_those_that_torch_counts(adaptation: str, parameters: dic
 def load_bert(folder: Path) -> tuple[Any, Any, Any]:
     from transformers import AutoModelForSequenceClassification
 
-    from finesearch.training.model.module_structure import study
+    from finesearch.training.model.module_structure import trace_structure
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
     example = {"input_ids": torch.tensor([[2, 10, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
     fresh = frozenset(name for name, _ in model.named_parameters() if name.startswith("classifier."))
-    return model, study(model, example), fresh
+    return model, trace_structure(model, example), fresh
 
 
 def test_dimensions_tell_blocks_from_tables_and_output_layers(tmp_path: Path) -> None:
     bert = write_tiny_model(tmp_path / "bert")
     sizes = dimensions_of(build_skeleton(read_config(bert), "text-classification", bert))
     block = 4 * 32 * 32 + 2 * 32 * 64
-    assert sizes.stacks == (Stack(blocks=4, weights=block),)
+    assert sizes.stacks == (StackDimensions(blocks=4, weights=block),)
     assert (sizes.hidden_size, sizes.blocks, sizes.output_weights) == (32, 4, 0)
     gpt = write_tiny_writer(tmp_path / "gpt2", "gpt2")
     written = dimensions_of(build_skeleton(read_config(gpt), "translation", gpt))
     vocabulary = read_config(gpt).vocab_size
-    assert written.stacks == (Stack(blocks=2, weights=12 * 32 * 32),)
+    assert written.stacks == (StackDimensions(blocks=2, weights=12 * 32 * 32),)
     assert (written.embedding_weights, written.output_weights) == ((vocabulary + 96) * 32, vocabulary * 32)
     bart = write_tiny_writer(tmp_path / "bart", "bart")
     pair = dimensions_of(build_skeleton(read_config(bart), "translation", bart)).stacks
-    assert pair == (Stack(blocks=2, weights=block), Stack(blocks=2, weights=block + 4 * 32 * 32))
+    assert pair == (StackDimensions(blocks=2, weights=block), StackDimensions(blocks=2, weights=block + 4 * 32 * 32))
 
 
 def test_layers_that_share_one_block_are_counted_as_often_as_they_run() -> None:
@@ -129,8 +129,8 @@ def test_a_cut_that_is_kept_saves_what_computing_it_takes() -> None:
     recipe = priced("freeze_bottom", {"layers": 4}, epochs=1)
     saved = model.seconds(recipe) - model.seconds(recipe, cached=True)
     # One pass over both splits, in larger batches.
-    assert model.build_seconds(4) == pytest.approx(saved, rel=0.1)
-    assert minilm_workload(rows=1000).cut_bytes(4) == 27 * 1500 * 384 * 4
+    assert model.prefix_build_seconds(4) == pytest.approx(saved, rel=0.1)
+    assert minilm_workload(rows=1000).prefix_bytes(4) == 27 * 1500 * 384 * 4
 
 
 def test_costs_follow_epochs_passes_evaluations_and_workers() -> None:
@@ -159,11 +159,11 @@ def test_writing_answers_costs_by_the_token_and_the_beam() -> None:
 
 def test_a_workload_is_what_training_will_read(home: Path) -> None:
     plan = task_plan()
-    materials = load_materials(plan, home, home / "cache")
+    context = load_task_context(plan, home, home / "cache")
     task, facts = make_task(plan), inspect_model(plan, home)
-    load: Workload = measure_workload(task, materials.splits, materials.facts, facts)
+    load: Workload = measure_workload(task, context.splits, context.facts, facts)
     for split, rows, reading in (("train", 52, load.train[0]), ("validation", 37, load.validation[0])):
-        lengths = materials.tokens[split].lengths
+        lengths = context.tokens[split].lengths
         assert len(lengths) == rows
         # Few rows are all read, or some twice.
         assert reading.tokens == pytest.approx(lengths.sum(), rel=0.1)
@@ -174,6 +174,6 @@ def test_a_workload_is_what_training_will_read(home: Path) -> None:
 
 
 def test_a_machine_is_measured_in_a_moment() -> None:
-    machine, words = measure_machine(TrainingPlan(precision="fp32"), hidden_size=64)
+    machine, words = benchmark_machine(TrainingPlan(precision="fp32"), hidden_size=64)
     assert 1e8 < machine.operations_per_s < 1e15
     assert words.endswith("billion operations a second in fp32 on 1 CPU thread(s)")

@@ -9,7 +9,7 @@ import pytest
 from finesearch.errors import CheckpointError, StorageError
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from tiny_models import sentences
 from training_cases import bench, run, trial
 
@@ -28,12 +28,12 @@ print(any(name.split(".")[0] == "finesearch" for name in sys.modules))
 
 
 @pytest.fixture(scope="module")
-def work(home: Path) -> Workbench:
+def work(home: Path) -> TrialRunner:
     return bench(home)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> str:
+def checkpoint(work: TrialRunner, tmp_path_factory: pytest.TempPathFactory) -> str:
     frozen = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 1}, "head_dropout": 0.25}
     result, _ = run(work, trial(tmp_path_factory.mktemp("trial"), epochs=15, learning_rate=5e-3, **frozen))
     assert result.best is not None
@@ -42,7 +42,7 @@ def checkpoint(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> str
 
 
 def test_an_exported_checkpoint_predicts_the_same_without_us(
-    work: Workbench, checkpoint: str, home: Path, tmp_path: Path
+    work: TrialRunner, checkpoint: str, home: Path, tmp_path: Path
 ) -> None:
     exported = export_checkpoint(checkpoint, tmp_path / "exported")
     scored = evaluate_checkpoint(checkpoint, "test", work.task_plan, work.training, home, work.cache)
@@ -89,7 +89,9 @@ def test_a_damaged_checkpoint_is_not_exported(checkpoint: str, tmp_path: Path) -
     assert not (tmp_path / "exported").exists()
 
 
-def test_a_checkpoint_is_not_scored_on_data_with_other_labels(work: Workbench, checkpoint: str, tmp_path: Path) -> None:
+def test_a_checkpoint_is_not_scored_on_data_with_other_labels(
+    work: TrialRunner, checkpoint: str, tmp_path: Path
+) -> None:
     import csv
 
     from training_cases import task_plan, write_home

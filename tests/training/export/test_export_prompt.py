@@ -22,7 +22,7 @@ from finesearch.errors import InputError
 from finesearch.plan import GenerationPlan, TaskPlan, TrainingPlan
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from tiny_writers import word_pairs, write_tiny_writer, write_writer_tokenizer
 from training_cases import run, task_plan, trial, write_home
 
@@ -112,7 +112,7 @@ def place_in(place: tuple[int, int], tokens: list[str], start: int, end: int) ->
 
 def asked(home: Path, plan: TaskPlan, folder: Path, adaptation: str, parameters: Any) -> tuple[str, list[Any]]:
     training = TrainingPlan(precision="fp32")
-    work = Workbench(plan, training, str(home), str(home / "cache"), plan.metric, "max")
+    work = TrialRunner(plan, training, str(home), str(home / "cache"), plan.metric, "max")
     result, _ = run(work, trial(folder, adaptation=adaptation, adaptation_parameters=parameters))
     scored = evaluate_checkpoint(str(result.checkpoint), "validation", plan, training, home, home / "cache")
     return str(result.checkpoint), scored.predictions

@@ -18,7 +18,7 @@ from finesearch.training.adaptations.space_check import check_recipe_space
 from finesearch.training.checkpoints.checkpoint_record import read_record
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.model.model_facts import inspect_model
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.steps.evaluate import _shares
@@ -52,7 +52,7 @@ def plan_of(**fields: Any) -> TaskPlan:
 def train(home: Path, plan: TaskPlan, folder: Path, precision: str = "fp32", **recipe: Any) -> tuple[Any, TrialResult]:
     epochs = recipe.get("epochs", 1)
     training = TrainingPlan(epochs=epochs, batch_size=16, precision=precision)
-    work = Workbench(plan, training, str(home), str(home / "cache"), plan.metric, "max")
+    work = TrialRunner(plan, training, str(home), str(home / "cache"), plan.metric, "max")
     settings = {"epochs": epochs, "learning_rate": 5e-3, "weight_decay": 0.0, "label_smoothing": 0.0, **recipe}
     return work, run(work, trial(folder, **settings))[0]
 
@@ -86,7 +86,7 @@ def test_a_writer_learns_and_beats_the_majority(tmp_path: Path) -> None:
     plan = plan_of()
     work, result = train(home, plan, tmp_path / "trial", epochs=6)
     assert result.best is not None
-    references = make_task(plan).references(work._materials.tokens.validation.rows())
+    references = make_task(plan).references(work._context.tokens.validation.rows())
     task = make_task(plan)
     majority = task.score(task.majority(references, len(references)), references)
     assert result.best.metrics["chrf"] > 35 > 1.5 * majority["chrf"]
@@ -95,7 +95,7 @@ def test_a_writer_learns_and_beats_the_majority(tmp_path: Path) -> None:
 def test_tied_weights_stay_tied_in_a_trial_and_behind_a_checkpoint(tmp_path: Path) -> None:
     home = write_home(tmp_path / "home", "gpt2")
     work, result = train(home, plan_of(), tmp_path / "trial")
-    model, _ = work._materials.base.build(trial(tmp_path).recipe, seed=0)
+    model, _ = work._context.base.build(trial(tmp_path).recipe, seed=0)
     assert model.lm_head.weight is model.transformer.wte.weight
     after = merged(result.checkpoint)
     assert torch.equal(after["lm_head.weight"], after["transformer.wte.weight"])
@@ -108,7 +108,7 @@ def test_what_is_frozen_keeps_every_bit_in_both_shapes(architecture: str, tmp_pa
     work, result = train(
         home, plan_of(), tmp_path / "trial", adaptation="freeze_bottom", adaptation_parameters={"layers": 1}
     )
-    before, _ = work._materials.base.build(trial(tmp_path).recipe, seed=3)
+    before, _ = work._context.base.build(trial(tmp_path).recipe, seed=3)
     after = merged(result.checkpoint)
     held = {name for name, tensor in before.named_parameters() if torch.equal(tensor, after[name])}
     first = {"t5": "encoder.block.0.", "bart": "model.encoder.layers.0.", "llama": "model.layers.0."}[architecture]
@@ -162,8 +162,8 @@ def test_beams_drawing_and_bf16_are_repeated_exactly(tmp_path: Path) -> None:
 def test_ranks_share_whole_batches_and_run_equally_often(tmp_path: Path) -> None:
     home = write_home(tmp_path / "home", "gpt2")
     plan = plan_of()
-    work = Workbench(plan, TrainingPlan(), str(home), str(home / "cache"), "bleu", "max")
-    tokens, task = work._materials.tokens.validation, make_task(plan)
+    work = TrialRunner(plan, TrainingPlan(), str(home), str(home / "cache"), "bleu", "max")
+    tokens, task = work._context.tokens.validation, make_task(plan)
     alone = [rows.tolist() for _, rows in _shares(task, tokens, Processes(0, 1, torch.device("cpu")))]
     pair = [list(_shares(task, tokens, Processes(rank, 2, torch.device("cpu")))) for rank in (0, 1)]
     assert len(alone) == 3

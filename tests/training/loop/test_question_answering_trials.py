@@ -11,7 +11,7 @@ from finesearch.plan import DataPlan, TaskPlan, TrainingPlan
 from finesearch.training.checkpoints.checkpoint_record import read_record
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from tiny_models import write_tiny_model
 from training_cases import run, trial
 
@@ -47,7 +47,7 @@ def write(folder: Path) -> TaskPlan:
 
 def test_the_threshold_of_validation_decides_on_test_too(tmp_path: Path) -> None:
     plan = write(tmp_path)
-    work = Workbench(plan, TrainingPlan(precision="fp32"), str(tmp_path), str(tmp_path / "cache"), "f1", "max")
+    work = TrialRunner(plan, TrainingPlan(precision="fp32"), str(tmp_path), str(tmp_path / "cache"), "f1", "max")
     result, diary = run(work, trial(tmp_path / "t", learning_rate=5e-3, epochs=2, rdrop=0.5))
     assert all(set(each.decision) == {"null_threshold"} for each in diary.evaluations)
     folder = Path(str(result.checkpoint))

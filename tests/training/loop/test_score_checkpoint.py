@@ -9,7 +9,7 @@ from test_generation_trials import plan_of, train, write_home
 from finesearch.errors import CheckpointError, ModelError
 from finesearch.plan import GenerationChoices, GenerationPlan
 from finesearch.training.loop.score_checkpoint import CheckpointScorer, evaluate_checkpoint
-from finesearch.tuning.workers.rescoring import Rescoring, rescore
+from finesearch.tuning.workers.rescoring import RescoringSettings, rescore
 from training_cases import bench, run, trial
 
 
@@ -42,7 +42,7 @@ def test_a_damaged_checkpoint_costs_the_others_of_its_process_nothing(home: Path
         str(run(work, trial(tmp_path / str(number), number, adaptation="head_only"))[0].checkpoint) for number in (0, 1)
     ]
     (Path(folders[0]) / "model.safetensors").write_bytes(b"")
-    damaged, whole = rescore(folders, Rescoring(work.task_plan, work.training, work.base, work.cache, True))
+    damaged, whole = rescore(folders, RescoringSettings(work.task_plan, work.training, work.base, work.cache, True))
     assert "model.safetensors: expected" in str(damaged.error)
     assert whole.error is None
     assert (
@@ -59,7 +59,7 @@ def test_every_generation_setting_scores_as_it_does_in_a_process_of_its_own(tmp_
         alone = evaluate_checkpoint(str(result.checkpoint), "test", plan, work.training, home, work.cache)
         assert loaded.score("test", settings) == alone
     choices = GenerationChoices(beams=[2, 3])
-    rescoring = Rescoring(own, work.training, str(home), str(work.cache), True, choices)
+    rescoring = RescoringSettings(own, work.training, str(home), str(work.cache), True, choices)
     (chosen,) = rescore([str(result.checkpoint)], rescoring)
     settings = GenerationPlan.model_validate(chosen.generation)
     plan = own.model_copy(update={"generation": settings})

@@ -15,7 +15,7 @@ from finesearch.plan import DataPlan, TaskPlan, TrainingPlan
 from finesearch.tasks import make_task
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import TrialResult
 from tiny_models import WORDS, write_tiny_model
 from training_cases import recipe, run, trial
@@ -37,9 +37,9 @@ def task_plan(kind: str, columns: dict[str, str], **fields: Any) -> TaskPlan:
     return TaskPlan(**settings)
 
 
-def train(home: Path, plan: TaskPlan, folder: Path, **recipe: Any) -> tuple[Workbench, TrialResult]:
+def train(home: Path, plan: TaskPlan, folder: Path, **recipe: Any) -> tuple[TrialRunner, TrialResult]:
     training = TrainingPlan(epochs=6, batch_size=16, precision="fp32")
-    work = Workbench(plan, training, str(home), str(home / "cache"), plan.metric, "max")
+    work = TrialRunner(plan, training, str(home), str(home / "cache"), plan.metric, "max")
     settings = {"epochs": 6, "learning_rate": 1e-2, "weight_decay": 0.0, "label_smoothing": 0.0, **recipe}
     return work, run(work, trial(folder, **settings))[0]
 
@@ -74,7 +74,7 @@ def test_entities_are_learned_and_scored_again_over_windows(tmp_path: Path) -> N
     assert again.metrics == result.best.metrics
     # One prediction an example, though most texts are longer than max_length.
     assert len(again.predictions) == len(again.references) == 20
-    assert len(work._materials.tokens.validation) > 30
+    assert len(work._context.tokens.validation) > 30
 
 
 def test_an_exported_tagger_is_one_of_transformers_own(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_marker_rows_are_trained_and_kept_whatever_is_frozen(
 
     plan = task_plan("relation-extraction", RELATION, max_length=24)
     work, result = train(related, plan, tmp_path, epochs=1, **adaptation)
-    before, _ = work._materials.base.build(recipe(**adaptation), seed=3)
+    before, _ = work._context.base.build(recipe(**adaptation), seed=3)
     table = "bert.embeddings.word_embeddings"
     kept = load_file(Path(str(result.checkpoint)) / "model.safetensors")
     drawn = before.get_parameter(f"{table}.added.weight")
@@ -144,20 +144,22 @@ def test_marker_rows_are_trained_and_kept_whatever_is_frozen(
 
 
 @pytest.fixture(scope="module")
-def relation_trial(related: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workbench, TrialResult, TaskPlan]:
+def relation_trial(
+    related: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrialRunner, TrialResult, TaskPlan]:
     plan = task_plan("relation-extraction", RELATION, max_length=24)
     work, result = train(related, plan, tmp_path_factory.mktemp("trial"), learning_rate=5e-3)
     return work, result, plan
 
 
-def test_relations_are_learned(related: Path, relation_trial: tuple[Workbench, TrialResult, TaskPlan]) -> None:
+def test_relations_are_learned(related: Path, relation_trial: tuple[TrialRunner, TrialResult, TaskPlan]) -> None:
     _, result, plan = relation_trial
     assert result.best is not None
     assert result.best.metrics["micro_f1"] > baseline(related, plan) + 0.1
 
 
 def test_an_exported_relation_model_predicts_the_same_by_the_code_that_stands_beside_it(
-    related: Path, relation_trial: tuple[Workbench, TrialResult, TaskPlan], tmp_path: Path
+    related: Path, relation_trial: tuple[TrialRunner, TrialResult, TaskPlan], tmp_path: Path
 ) -> None:
     work, result, plan = relation_trial
     exported = export_checkpoint(str(result.checkpoint), tmp_path / "out")
@@ -196,7 +198,7 @@ def test_relations_stand_on_any_architecture(architecture: str) -> None:
     from test_adaptations import ARCHITECTURES, EXAMPLE
     from transformers import AutoConfig
 
-    from finesearch.training.model.module_structure import num_blocks, study
+    from finesearch.training.model.module_structure import num_blocks, trace_structure
     from finesearch.training.model.relation_model import AutoModelForRelationExtraction
 
     settings = {**ARCHITECTURES[architecture][0], "num_labels": 3, "added_tokens_start": 118, "num_added_tokens": 6}
@@ -206,7 +208,7 @@ def test_relations_stand_on_any_architecture(architecture: str) -> None:
     assert logits.shape == (1, 3)
     logits.sum().backward()
     assert model.get_input_embeddings().added.weight.grad.abs().sum(dim=1).nonzero().flatten().tolist() == [0, 5]
-    assert num_blocks(model) == len(study(model, EXAMPLE).blocks) == 3
+    assert num_blocks(model) == len(trace_structure(model, EXAMPLE).blocks) == 3
     model.merge_added_tokens()
     # The table of 120 rows had room for two of the six.
     assert model.get_input_embeddings().num_embeddings == model.config.vocab_size == 124

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from finesearch.plan import DataPlan, TrainingPlan
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from tiny_models import sentences, write_tiny_model
 from training_cases import run, task_plan, trial, without_clock
 
@@ -35,11 +35,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def bench(folder: Path, form: str, **training: Any) -> Workbench:
+def bench(folder: Path, form: str, **training: Any) -> TrialRunner:
     data = DataPlan(**{split: (f"{split}.jsonl",) for split in ("train", "validation", "test")})
     task = task_plan(form=form, data=data, columns={"text": "text", "label": form})
     settings = TrainingPlan(**{"epochs": 2, "batch_size": 16, "precision": "fp32", **training})
-    return Workbench(task, settings, str(folder), str(folder / "cache"), FORMS[form][0], "max")
+    return TrialRunner(task, settings, str(folder), str(folder / "cache"), FORMS[form][0], "max")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -56,7 +56,7 @@ def test_a_trial_learns_and_its_export_answers_the_same_in_plain_transformers(
     model = AutoModelForSequenceClassification.from_pretrained(exported)
     assert model.config.problem_type == FORMS[form][1]
     rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
-    tokens = work._materials.base.tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+    tokens = work._context.base.tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
     with torch.no_grad():
         logits = model(**tokens).logits
     if form == "regression":

@@ -22,7 +22,7 @@ from finesearch.training.adaptations.adapters import base_name, is_added
 from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
 from finesearch.training.cost_model.cost_model import CostModel
 from finesearch.training.cost_model.workload import measure_workload
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.model.model_facts import inspect_model
 from finesearch.training.trial_types import TrialResult
 from paths import TESTS
@@ -53,7 +53,7 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("kinds")
 
     @cache
-    def work(name: str) -> Workbench:
+    def work(name: str) -> TrialRunner:
         example, kind, home = EXAMPLES[name], TASK_KINDS[name.partition("/")[0]], folder / name
         home.mkdir(parents=True)
         writer = example.get("writer")
@@ -80,7 +80,7 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> Any:
             **options,
         )
         training = TrainingPlan(epochs=1, batch_size=64, precision="fp32")
-        return Workbench(plan, training, str(home), str(home / "cache"), plan.metric, "max")
+        return TrialRunner(plan, training, str(home), str(home / "cache"), plan.metric, "max")
 
     return work
 
@@ -112,33 +112,33 @@ def test_one_step_changes_what_is_trained_and_nothing_else_or_is_refused(
     assert set(record.trained) == set(stored)
     if any(map(is_added, stored)):
         # Beside what was added, nothing trains but what the base did not have.
-        assert {tensor for tensor in stored if not is_added(tensor)} == set(work._materials.base.fresh)
+        assert {tensor for tensor in stored if not is_added(tensor)} == set(work._context.base.fresh)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_every_kind_asks_of_a_model_is_known_beforehand(name: str, works: Any) -> None:
     work = works(name)
-    materials, facts = work._materials, inspect_model(work.task_plan, Path(work.base))
-    load = measure_workload(materials.task, materials.splits, materials.facts, facts)
-    assert (load.train_rows, load.validation_rows) == (len(materials.tokens.train), len(materials.tokens.validation))
-    assert load.train[0].tokens == pytest.approx(materials.tokens.train.lengths.sum())
+    context, facts = work._context, inspect_model(work.task_plan, Path(work.base))
+    load = measure_workload(context.task, context.splits, context.facts, facts)
+    assert (load.train_rows, load.validation_rows) == (len(context.tokens.train), len(context.tokens.validation))
+    assert load.train[0].tokens == pytest.approx(context.tokens.train.lengths.sum())
     model = CostModel(load, work.training)
     for adaptation, branch in BRANCHES.items():
         parameters = {key: VALUES[key] for key in branch.parameters if key in VALUES}
         assert model.seconds(Recipe(adaptation=adaptation, adaptation_parameters=parameters)) > 0.0
     for cut in range(1, load.num_layers + 1):
-        assert load.cut_bytes(cut) > 0
+        assert load.prefix_bytes(cut) > 0
 
 
-def result_or_refusal(work: Workbench, spec: Any) -> TrialResult | str:
+def result_or_refusal(work: TrialRunner, spec: Any) -> TrialResult | str:
     try:
         return run(work, spec)[0]
     except ModelError as error:
         return error.message
 
 
-def started_from(work: Workbench, spec: Any) -> dict[str, torch.Tensor]:
-    base, recipe = work._materials.base, spec.recipe
+def started_from(work: TrialRunner, spec: Any) -> dict[str, torch.Tensor]:
+    base, recipe = work._context.base, spec.recipe
     model, _ = base.build(recipe, spec.seed)
     attach(model, recipe.adaptation, recipe.adaptation_parameters, base.fresh, spec.seed)
     return {base_name(name): parameter.detach() for name, parameter in model.named_parameters()}

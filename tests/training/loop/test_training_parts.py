@@ -81,9 +81,9 @@ def test_rates_fall_with_depth_and_keep_their_ratio(home: Path) -> None:
     from finesearch.training.steps.optimizers import set_learning_rate
     from training_cases import bench
 
-    base = bench(home)._materials.base
+    base = bench(home)._context.base
     model, _ = base.build(recipe(), seed=0)
-    depths = parameter_depths(model, base.anatomy, base.fresh)
+    depths = parameter_depths(model, base.structure, base.fresh)
     optimizer = build_optimizer(model, recipe(layerwise_decay=0.5), depths)
     set_learning_rate(optimizer, 0.32)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -99,9 +99,9 @@ def test_what_the_base_did_not_have_has_the_full_rate_wherever_it_stands(home: P
     from finesearch.training.model.layer_depths import parameter_depths
     from training_cases import bench
 
-    base = bench(home)._materials.base
+    base = bench(home)._context.base
     model, _ = base.build(recipe(), seed=0)
-    depths = parameter_depths(model, base.anatomy, {*base.fresh, "bert.pooler.dense.weight"})
+    depths = parameter_depths(model, base.structure, {*base.fresh, "bert.pooler.dense.weight"})
     assert (depths["bert.pooler.dense.weight"], depths["bert.pooler.dense.bias"]) == (0, 1)
 
 

@@ -5,22 +5,22 @@ import pytest
 from finesearch.errors import DivergedError, ModelError, PlacementError, TrialError
 from finesearch.plan import TrainingPlan
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import TrialResult, TrialSpec
 from training_cases import Diary, bench, equal, merged, recipe, run, trial, without_clock
 
 
 @pytest.fixture(scope="module")
-def work(home: Path) -> Workbench:
+def work(home: Path) -> TrialRunner:
     return bench(home)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(work: Workbench, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
+def undisturbed(work: TrialRunner, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
     return run(work, trial(tmp_path_factory.mktemp("undisturbed")))[0]
 
 
-def test_a_trial_reports_each_evaluation_and_beats_each_step(work: Workbench, tmp_path: Path) -> None:
+def test_a_trial_reports_each_evaluation_and_beats_each_step(work: TrialRunner, tmp_path: Path) -> None:
     result, diary = run(work, trial(tmp_path))
     assert diary.steps == [1, 2]
     assert diary.trained == 8
@@ -28,7 +28,7 @@ def test_a_trial_reports_each_evaluation_and_beats_each_step(work: Workbench, tm
     assert not result.stopped
     assert set(result.best.metrics) == {"accuracy", "macro_f1", "micro_f1", "mcc"}
     assert result.history[0].seconds < result.history[1].seconds == result.seconds
-    assert result.tokens == 2 * int(work._materials.tokens.train.lengths.sum())
+    assert result.tokens == 2 * int(work._context.tokens.train.lengths.sum())
 
 
 def test_the_spec_and_the_result_survive_json(undisturbed: TrialResult, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_the_spec_and_the_result_survive_json(undisturbed: TrialResult, tmp_path
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_ran_before(
-    work: Workbench, undisturbed: TrialResult, tmp_path: Path
+    work: TrialRunner, undisturbed: TrialResult, tmp_path: Path
 ) -> None:
     run(work, trial(tmp_path / "between", seed=9, adaptation="head_only", dropout=0.3))
     again, _ = run(work, trial(tmp_path / "again"))
@@ -47,13 +47,13 @@ def test_the_same_seed_gives_the_same_bits_whatever_ran_before(
 
 
 def test_another_seed_gives_another_head_other_batches_and_other_dropout(
-    work: Workbench, undisturbed: TrialResult, tmp_path: Path
+    work: TrialRunner, undisturbed: TrialResult, tmp_path: Path
 ) -> None:
     other, _ = run(work, trial(tmp_path, seed=4))
     assert other.history[0].train_loss != undisturbed.history[0].train_loss
 
 
-def test_the_callers_random_numbers_are_its_own(work: Workbench, tmp_path: Path) -> None:
+def test_the_callers_random_numbers_are_its_own(work: TrialRunner, tmp_path: Path) -> None:
     import random
 
     import numpy as np
@@ -86,7 +86,7 @@ def test_an_interrupted_trial_ends_as_the_undisturbed_one_bit_for_bit(stage: int
     assert equal(merged(resumed.checkpoint), merged(whole.checkpoint))
 
 
-def test_momentum_survives_an_interruption(work: Workbench, tmp_path: Path) -> None:
+def test_momentum_survives_an_interruption(work: TrialRunner, tmp_path: Path) -> None:
     sgd = {"optimizer": "sgd", "learning_rate": 0.05}
     whole, _ = run(work, trial(tmp_path / "whole", **sgd))
     run(work, trial(tmp_path / "parts", **sgd), stop_after=1)
@@ -94,14 +94,14 @@ def test_momentum_survives_an_interruption(work: Workbench, tmp_path: Path) -> N
     assert without_clock(resumed.history) == without_clock(whole.history)
 
 
-def test_a_finished_trial_is_reported_again_and_not_trained_again(work: Workbench, tmp_path: Path) -> None:
+def test_a_finished_trial_is_reported_again_and_not_trained_again(work: TrialRunner, tmp_path: Path) -> None:
     first, _ = run(work, trial(tmp_path))
     again, diary = run(work, trial(tmp_path, attempt=2))
     assert (diary.steps, diary.trained) == ([1, 2], 0)
     assert again == first
 
 
-def test_the_evaluation_that_a_trial_ends_with_is_told_apart(work: Workbench, tmp_path: Path) -> None:
+def test_the_evaluation_that_a_trial_ends_with_is_told_apart(work: TrialRunner, tmp_path: Path) -> None:
     for attempt in (1, 2):  # trained, then taken from what the first attempt left
         diary, last = Diary(), Diary()
         spec = trial(tmp_path, attempt=attempt)
@@ -112,7 +112,7 @@ def test_the_evaluation_that_a_trial_ends_with_is_told_apart(work: Workbench, tm
     assert stopped == result.model_copy(update={"stopped": True})
 
 
-def test_a_stop_during_the_replay_trains_nothing(work: Workbench, tmp_path: Path) -> None:
+def test_a_stop_during_the_replay_trains_nothing(work: TrialRunner, tmp_path: Path) -> None:
     run(work, trial(tmp_path), stop_after=1)
     result, diary = run(work, trial(tmp_path, attempt=2), stop_after=1)
     assert (result.stopped, diary.steps, diary.trained) == (True, [1], 0)
@@ -135,12 +135,12 @@ def test_the_best_evaluation_is_kept_and_not_the_last(home: Path, tmp_path: Path
 
 def test_less_is_better_when_the_goal_is_min(home: Path, tmp_path: Path) -> None:
     plan = bench(home)
-    work = Workbench(plan.task_plan, plan.training, plan.base, plan.cache, "accuracy", "min")
+    work = TrialRunner(plan.task_plan, plan.training, plan.base, plan.cache, "accuracy", "min")
     result, _ = run(work, trial(tmp_path))
     assert result.best.metrics["accuracy"] == min(evaluation.metrics["accuracy"] for evaluation in result.history)
 
 
-def test_a_trial_without_progress_ends_when_its_patience_does(work: Workbench, tmp_path: Path) -> None:
+def test_a_trial_without_progress_ends_when_its_patience_does(work: TrialRunner, tmp_path: Path) -> None:
     result, diary = run(work, trial(tmp_path, epochs=20, learning_rate=1e-12, early_stopping_patience=2))
     assert diary.steps == [1, 2, 3]
     assert (result.stopped, result.best.step) == (False, 1)
@@ -161,14 +161,14 @@ def test_more_evaluations_than_steps_are_said(home: Path, tmp_path: Path) -> Non
     )
 
 
-def test_a_loss_that_is_not_finite_fails_the_trial(work: Workbench, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_fails_the_trial(work: TrialRunner, tmp_path: Path) -> None:
     with pytest.raises(
         DivergedError, match=r"trial 7, optimizer step 4 of 8: .* (NaN|nan).* The learning rate was 1e\+30"
     ):
         run(work, trial(tmp_path, number=7, learning_rate=1e30, gradient_clipping=None))
 
 
-def test_a_worker_goes_on_after_a_failed_trial(work: Workbench, undisturbed: TrialResult, tmp_path: Path) -> None:
+def test_a_worker_goes_on_after_a_failed_trial(work: TrialRunner, undisturbed: TrialResult, tmp_path: Path) -> None:
     with pytest.raises(DivergedError):
         run(work, trial(tmp_path / "bad", learning_rate=1e30, gradient_clipping=None))
     again, _ = run(work, trial(tmp_path / "good"))
@@ -182,7 +182,7 @@ def test_a_metric_that_the_task_lacks_fails_the_trial(home: Path, tmp_path: Path
         run(bench(home, metric="bleu"), trial(tmp_path))
 
 
-def test_too_many_frozen_layers_fail_the_trial(work: Workbench, tmp_path: Path) -> None:
+def test_too_many_frozen_layers_fail_the_trial(work: TrialRunner, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has 4 layers, so expected at most 4, got 5"):
         run(work, trial(tmp_path, adaptation="freeze_bottom", adaptation_parameters={"layers": 5}))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import TrialResult
 from pair_worker import PLAIN, UNEVEN
 from pairs import seen_by_two
@@ -19,7 +19,7 @@ STAGES = (0, 1, 2, 3)
 
 
 @pytest.fixture(scope="module")
-def work(home: Path) -> Workbench:
+def work(home: Path) -> TrialRunner:
     return bench(home)
 
 
@@ -35,7 +35,7 @@ def result_of(seen: list[dict[str, Any]], case: str) -> TrialResult:
 
 @pytest.mark.parametrize(("stage", "adaptation"), PAIRS)
 def test_what_is_frozen_keeps_every_bit_and_what_is_trained_changes(
-    stage: int, adaptation: str, seen: list[dict[str, Any]], work: Workbench
+    stage: int, adaptation: str, seen: list[dict[str, Any]], work: TrialRunner
 ) -> None:
     result = result_of(seen, f"zero{stage}-{adaptation}")
     before = untrained(work, adaptation)
@@ -49,7 +49,7 @@ def test_what_is_frozen_keeps_every_bit_and_what_is_trained_changes(
 
 @pytest.mark.parametrize(("stage", "adaptation"), PAIRS)
 def test_ranks_agree_on_the_result_and_the_first_reports(
-    stage: int, adaptation: str, seen: list[dict[str, Any]], work: Workbench
+    stage: int, adaptation: str, seen: list[dict[str, Any]], work: TrialRunner
 ) -> None:
     case = f"zero{stage}-{adaptation}"
     first, second = (json.loads(json.dumps(rank[case]["result"])) for rank in seen)
@@ -66,7 +66,7 @@ def test_ranks_agree_on_the_result_and_the_first_reports(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_evaluation_over_two_ranks_scores_what_one_process_does(
-    stage: int, seen: list[dict[str, Any]], work: Workbench, home: Path
+    stage: int, seen: list[dict[str, Any]], work: TrialRunner, home: Path
 ) -> None:
     result = result_of(seen, f"zero{stage}-full")
     assert result.best is not None
@@ -77,7 +77,7 @@ def test_evaluation_over_two_ranks_scores_what_one_process_does(
 @pytest.mark.parametrize("case", ["uneven", "sgd"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_weights_and_loss_are_those_of_plain_pytorch(
-    stage: int, case: str, seen: list[dict[str, Any]], work: Workbench
+    stage: int, case: str, seen: list[dict[str, Any]], work: TrialRunner
 ) -> None:
     result = result_of(seen, f"zero{stage}-{case}")
     settings = {**PLAIN, **SGD, "batch_size": 13} if case == "sgd" else UNEVEN

@@ -13,8 +13,8 @@ import torch
 from finesearch.errors import ModelError
 from finesearch.plan import DataPlan, GenerationPlan, TaskPlan, TrainingPlan
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
-from finesearch.training.model.gguf import cache_home, gguf_file
+from finesearch.training.loop.trial_runner import TrialRunner
+from finesearch.training.model.gguf import dequantized_models_home, gguf_file
 from finesearch.training.model.model_facts import inspect_model
 from finesearch.training.model.resolve_model import model_folder
 from tiny_gguf import CHAT, write_tiny_gguf
@@ -32,7 +32,7 @@ def test_the_folder_holds_what_transformers_reads_from_the_file(tmp_path: Path) 
 
     file = write_tiny_gguf(tmp_path / "m" / "tiny.gguf")
     folder = model_folder("m", None, tmp_path)
-    assert folder.parent == cache_home()
+    assert folder.parent == dequantized_models_home()
     assert model_folder("m/tiny.gguf", None, tmp_path) == folder
     ids = torch.tensor([[1, 5, 9, 40]])
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_it_trains_and_scores_the_same_when_reloaded(tmp_path: Path) -> None:
     )
     assert inspect_model(plan, tmp_path).num_layers == 2
     training = TrainingPlan(epochs=1, batch_size=16, precision="fp32")
-    work = Workbench(plan, training, str(tmp_path), str(tmp_path / "tokens"), "bleu", "max")
+    work = TrialRunner(plan, training, str(tmp_path), str(tmp_path / "tokens"), "bleu", "max")
     result, _ = run(work, trial(tmp_path / "t", epochs=1))
     assert result.best is not None
     again = evaluate_checkpoint(str(result.checkpoint), "validation", plan, training, tmp_path, work.cache)
@@ -72,13 +72,13 @@ def test_it_trains_and_scores_the_same_when_reloaded(tmp_path: Path) -> None:
 def test_processes_that_ask_at_once_convert_once(tmp_path: Path) -> None:
     write_tiny_gguf(tmp_path / "m" / "tiny.gguf")
     code = (
-        "from pathlib import Path; from finesearch.training.model_source import model_folder; "
+        "from pathlib import Path; from finesearch.training.model.resolve_model import model_folder; "
         f"print(model_folder('m', None, Path({str(tmp_path)!r})))"
     )
     asked = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     told = [process.communicate(timeout=120)[0] for process in asked]
     assert len(set(told)) == 1
-    assert [path.name for path in cache_home().iterdir() if path.is_dir()] == [Path(told[0].strip()).name]
+    assert [path.name for path in dequantized_models_home().iterdir() if path.is_dir()] == [Path(told[0].strip()).name]
 
 
 def test_several_files_and_unreadable_ones_are_refused(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_several_files_and_unreadable_ones_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad" / "x.gguf").write_bytes(b"not a model")
     with pytest.raises(ModelError, match="transformers cannot read .*x.gguf .*Use a model of an architecture"):
         model_folder("bad", None, tmp_path)
-    assert not list(cache_home().glob("*.building-*"))
+    assert not list(dequantized_models_home().glob("*.building-*"))
 
 
 def test_beside_other_weights_a_gguf_file_is_not_the_model(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ CASES = {
 def test_no_trial_changes_the_base(home: Path, tmp_path: Path, stage: int) -> None:
     work = bench(home, zero_stage=stage)
     run(work, trial(tmp_path / "first", epochs=1, **CASES["full"]))
-    base = work._materials.base
+    base = work._context.base
     before = {name: tensor.clone() for name, tensor in base.tensors.items()}
     for number, (name, changes) in enumerate(CASES.items()):
         if stage == 3 and name in ("ema", "mixout"):
@@ -37,10 +37,10 @@ def test_no_trial_changes_the_base(home: Path, tmp_path: Path, stage: int) -> No
 def test_what_is_frozen_is_the_bases_memory_and_what_trains_is_not(home: Path, tmp_path: Path, name: str) -> None:
     work = bench(home)
     run(work, trial(tmp_path, epochs=1, **CASES["head_only"]))
-    base, wanted = work._materials.base, recipe(**CASES[name])
+    base, wanted = work._context.base, recipe(**CASES[name])
     model, _ = base.build(wanted, seed=0, shares=True)
-    adapt(model, base.anatomy, wanted.adaptation, wanted.adaptation_parameters, base.fresh)
-    base.part(model)
+    adapt(model, base.structure, wanted.adaptation, wanted.adaptation_parameters, base.fresh)
+    base.unshare_trained(model)
     own = {tensor.data_ptr() for tensor in base.tensors.values()}
     for parameter_name, parameter in model.named_parameters():
         assert (parameter.data_ptr() in own) != parameter.requires_grad, parameter_name

@@ -10,10 +10,16 @@ from test_soft_prompts import writer
 
 from finesearch.plan import parse_plan
 from finesearch.training.adaptations.adapt import adapt
-from finesearch.training.model.module_structure import study
-from finesearch.training.prefix_cache.block_outputs import Feed, Unfit, capture, needed_cuts, stacks_of
-from finesearch.training.prefix_cache.cacheable_depth import cuts_of_space, depth_of
-from finesearch.training.prefix_cache.embedding_bypass import entrances
+from finesearch.training.model.module_structure import trace_structure
+from finesearch.training.prefix_cache.block_outputs import (
+    NotCacheable,
+    OutputInjector,
+    capture,
+    required_depths,
+    stacks_of,
+)
+from finesearch.training.prefix_cache.cacheable_depth import cache_depths_of_space, find_frozen_depth
+from finesearch.training.prefix_cache.embedding_bypass import bypassed_modules
 from prefix_cases import READ, alike, own_cache  # noqa: F401 - a fixture
 from training_cases import bench, recipe, run, trial
 
@@ -27,33 +33,33 @@ ROWS = {
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_outputs_and_gradients_are_those_of_the_model_itself(architecture: str, layers: int) -> None:
     model = build(architecture)
-    anatomy = study(model, EXAMPLE)
-    adapted = adapt(model, anatomy, "freeze_bottom", {"layers": layers}, fresh=())
-    depth = depth_of(model, anatomy, "freeze_bottom", adapted)
+    structure = trace_structure(model, EXAMPLE)
+    adapted = adapt(model, structure, "freeze_bottom", {"layers": layers}, fresh=())
+    depth = find_frozen_depth(model, structure, "freeze_bottom", adapted)
     assert depth.blocks == layers
-    captured = capture(model.eval(), anatomy, ROWS, [layers])
+    captured = capture(model.eval(), structure, ROWS, [layers])
     real = ROWS["attention_mask"].bool()[..., None]
     hidden = {cut: torch.where(real, at, 0.0) for cut, (at, _) in captured.items()}
-    before = entrances(model, anatomy, ROWS, hidden[layers].shape)
+    before = bypassed_modules(model, structure, ROWS, hidden[layers].shape)
     assert before, "the embeddings are left out as well"
     if (architecture, layers) == ("deberta-v2", 1):
         before = {}  # the convolution above its first block takes them
-    feed = Feed(model, anatomy, [layers], {cut: form for cut, (_, form) in captured.items()}, before)
-    own, fed = (_trained(model, feed, given) for given in (None, hidden))
+    injector = OutputInjector(model, structure, [layers], {cut: form for cut, (_, form) in captured.items()}, before)
+    own, fed = (_trained(model, injector, given) for given in (None, hidden))
     assert torch.allclose(own[0], fed[0], atol=1e-6)
     assert own[1].keys() == fed[1].keys()
     assert all(torch.allclose(own[1][name], fed[1][name], atol=1e-5) for name in own[1])
 
 
-def _trained(model: Any, feed: Feed, given: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def _trained(model: Any, injector: OutputInjector, given: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Logits and gradients of one step with dropout where something trains."""
     model.train()
     model.zero_grad()
     torch.manual_seed(5)
-    feed.give(given)
+    injector.inject(given)
     logits = model(**ROWS).logits
     logits.square().sum().backward()
-    feed.give(None)
+    injector.inject(None)
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return logits.detach(), gradients
 
@@ -62,16 +68,16 @@ def _trained(model: Any, feed: Feed, given: Any) -> tuple[torch.Tensor, dict[str
 def test_a_cut_above_an_encoder_takes_its_end_along(cut: int) -> None:
     model = writer("bart").eval()
     inputs = {**ROWS, "decoder_input_ids": torch.tensor([[2, 4, 6], [2, 7, 0]])}
-    anatomy = study(model, inputs)
-    stacks = stacks_of(anatomy, is_encoder_decoder=True, has_target=True)
-    cuts = needed_cuts(stacks, cut)
+    structure = trace_structure(model, inputs)
+    stacks = stacks_of(structure, is_encoder_decoder=True, has_target=True)
+    cuts = required_depths(stacks, cut)
     assert cuts == ((cut,) if cut <= 2 else (2, cut))
-    captured = capture(model, anatomy, inputs, cuts)
-    feed = Feed(model, anatomy, cuts, {at: form for at, (_, form) in captured.items()})
+    captured = capture(model, structure, inputs, cuts)
+    injector = OutputInjector(model, structure, cuts, {at: form for at, (_, form) in captured.items()})
     with torch.no_grad():
         own = model(**inputs).logits
-        feed.give({at: hidden for at, (hidden, _) in captured.items()})
-        for block in anatomy.blocks[:cut]:
+        injector.inject({at: hidden for at, (hidden, _) in captured.items()})
+        for block in structure.blocks[:cut]:
             for parameter in model.get_submodule(block).parameters():
                 parameter.fill_(torch.nan)
         assert torch.allclose(model(**inputs).logits, own, atol=1e-6)
@@ -80,8 +86,8 @@ def test_a_cut_above_an_encoder_takes_its_end_along(cut: int) -> None:
 def test_layers_that_hand_on_more_than_hidden_states_are_refused() -> None:
     model = writer("t5").eval()
     inputs = {**ROWS, "decoder_input_ids": torch.tensor([[0, 4, 6], [0, 7, 0]])}
-    with pytest.raises(Unfit, match=r"its layers \(T5Block\) hand on more than hidden states"):
-        capture(model, study(model, inputs), inputs, [1])
+    with pytest.raises(NotCacheable, match=r"its layers \(T5Block\) hand on more than hidden states"):
+        capture(model, trace_structure(model, inputs), inputs, [1])
 
 
 def test_nothing_above_the_cut_is_computed() -> None:
@@ -93,7 +99,7 @@ def test_nothing_above_the_cut_is_computed() -> None:
     for index in range(3):
         block = model.get_submodule(f"bert.encoder.layer.{index}")
         block.register_forward_pre_hook(lambda *_, at=index: ran.append(str(at)))  # type: ignore[misc]
-    capture(model, study(build("bert"), EXAMPLE), ROWS, [1])
+    capture(model, trace_structure(build("bert"), EXAMPLE), ROWS, [1])
     assert ran == ["0"]
 
 
@@ -115,10 +121,10 @@ def test_nothing_above_the_cut_is_computed() -> None:
 )
 def test_how_deep_a_model_stays_as_it_is(adaptation: str, parameters: Any, blocks: int, why: str) -> None:
     model = build("bert")
-    anatomy = study(model, EXAMPLE)
+    structure = trace_structure(model, EXAMPLE)
     whole = recipe(adaptation=adaptation, adaptation_parameters=parameters).adaptation_parameters
-    adapted = adapt(model, anatomy, adaptation, whole, fresh=(), steps=3)
-    depth = depth_of(model, anatomy, adaptation, adapted)
+    adapted = adapt(model, structure, adaptation, whole, fresh=(), steps=3)
+    depth = find_frozen_depth(model, structure, adaptation, adapted)
     assert (depth.blocks, depth.why) == (blocks, why)
 
 
@@ -143,8 +149,8 @@ def test_embeddings_that_are_looked_at_above_the_blocks_are_computed(
         work = bench(home, prefix_cache=cache)
         results[cache], _ = run(work, trial(tmp_path / cache, adaptation="head_only"))
     assert READ in results["auto"].notes
-    (fit,) = work._materials.kept["fits"].values()
-    assert not fit.entrances
+    (fit,) = work._context.kept["fits"].values()
+    assert not fit.bypassed_modules
     assert alike(results["off"], results["auto"])
 
 
@@ -153,9 +159,9 @@ def test_shared_blocks_are_refused() -> None:
 
     settings = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 120}
     model = AlbertForSequenceClassification(AlbertConfig(**settings, num_hidden_layers=3))
-    anatomy = study(model, EXAMPLE)
-    adapted = adapt(model, anatomy, "head_only", {}, fresh=())
-    assert depth_of(model, anatomy, "head_only", adapted).why == "its layers share one block"
+    structure = trace_structure(model, EXAMPLE)
+    adapted = adapt(model, structure, "head_only", {}, fresh=())
+    assert find_frozen_depth(model, structure, "head_only", adapted).why == "its layers share one block"
 
 
 def test_the_cuts_that_a_space_can_ask_for() -> None:
@@ -169,5 +175,5 @@ def test_the_cuts_that_a_space_can_ask_for() -> None:
         """,
         "plan.yaml",
     )
-    assert cuts_of_space(plan.space, num_layers=6) == (6, 5, 4, 3, 2, 1)
-    assert cuts_of_space(plan.space, num_layers=0) == ()
+    assert cache_depths_of_space(plan.space, num_layers=6) == (6, 5, 4, 3, 2, 1)
+    assert cache_depths_of_space(plan.space, num_layers=0) == ()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from finesearch.training.prefix_cache.cached_rows import FileRows, HeldFile, MemoryRows, RowWriter
+from finesearch.training.prefix_cache.cached_rows import CachedRowWriter, FileRows, LockedFile, MemoryRows
 
 
 def hidden_rows(count: int, width: int, dtype: torch.dtype) -> dict[int, torch.Tensor]:
@@ -19,7 +19,7 @@ def hidden_rows(count: int, width: int, dtype: torch.dtype) -> dict[int, torch.T
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_rows_come_back_bit_by_bit_where_the_tokens_are(tmp_path: Path, dtype: torch.dtype, side: str) -> None:
     hidden = hidden_rows(23, 8, dtype)
-    writer_of = RowWriter(tmp_path / "hidden.arrow")
+    writer_of = CachedRowWriter(tmp_path / "hidden.arrow")
     numbers = list(hidden)
     for start in range(0, 20, 7):
         part = numbers[start : min(start + 7, 20)]
@@ -27,7 +27,7 @@ def test_rows_come_back_bit_by_bit_where_the_tokens_are(tmp_path: Path, dtype: t
     writer_of.close()
     assert writer_of.rows == 20
     held = os.open(tmp_path / "hidden.arrow", os.O_RDONLY)
-    file = FileRows([HeldFile(tmp_path / "hidden.arrow", held)], 23, 1 << 20)
+    file = FileRows([LockedFile(tmp_path / "hidden.arrow", held)], 23, 1 << 20)
     memory = MemoryRows({row: hidden[row] for row in numbers[:20]}, 23)
     wanted = np.array([4, 22, 9, 3])
     lengths = torch.tensor([len(hidden[row]) for row in wanted])[:, None]

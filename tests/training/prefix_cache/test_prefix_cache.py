@@ -10,7 +10,7 @@ import pytest
 from test_training_contract import NAMES, works  # noqa: F401 - a fixture
 
 from finesearch.errors import ModelError
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.prefix_cache import disk_entries
 from prefix_cases import FROZEN, READ, alike, kept, own_cache  # noqa: F401 - a fixture
 from tiny_writers import write_tiny_writer
@@ -35,7 +35,7 @@ def test_a_trial_learns_the_same_from_memory(home: Path, tmp_path: Path, gib: fl
         result, _ = run(work, trial(tmp_path / f"{number}", number, **FROZEN["freeze_bottom"]))
         assert READ in result.notes
         assert number or alike(result, without)
-    store = work._materials.kept["prefix"]
+    store = work._context.kept["prefix"]
     assert store.bytes <= gib * (1 << 30)
     # The smaller budget holds a part of the rows only.
     (train,) = (rows for rows in store._kept.values() if len(rows._starts) == 52)
@@ -50,14 +50,14 @@ def test_a_trial_on_a_gpu_learns_the_same_with_and_without(home: Path, tmp_path:
     work = bench(home, gpus_per_worker=1.0)
     with_it, _ = run(work, trial(tmp_path / "auto", **FROZEN[name]))
     assert alike(without, with_it)
-    assert work._materials.kept["prefix"].bytes > 0
+    assert work._context.kept["prefix"].bytes > 0
     assert not kept()
 
 
 def test_in_memory_what_saves_least_goes_first(home: Path, tmp_path: Path) -> None:
     work = bench(home, prefix_cache="memory")
     run(work, trial(tmp_path / "shallow", **FROZEN["train_top"]))
-    store = work._materials.kept["prefix"]
+    store = work._context.kept["prefix"]
     both = store.bytes
     store.memory_bytes = int(1.5 * both)
     deep, _ = run(work, trial(tmp_path / "deep", 1, **FROZEN["head_only"]))
@@ -100,7 +100,7 @@ def test_every_kind_of_task_learns_the_same(works: Any, name: str, adaptation: s
     if name.startswith("relation-extraction"):
         why = "the embeddings train, or dropout is on in them."
         assert f"prefix cache: not used with {adaptation}, since {why}" in notes
-    elif type(work._materials.base.config).__name__ == "T5Config":
+    elif type(work._context.base.config).__name__ == "T5Config":
         assert f"not used with {adaptation}, since its layers (T5Block) hand on more than hidden states" in notes
     else:
         assert READ in notes
@@ -141,7 +141,7 @@ def test_later_trials_and_other_processes_compute_nothing(home: Path, tmp_path: 
 
 def test_one_pass_yields_every_cut_of_the_space(home: Path, tmp_path: Path) -> None:
     work = bench(home)
-    work.cuts = (4, 3, 2)
+    work.cache_depths = (4, 3, 2)
     shallow = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 2}}
     run(work, trial(tmp_path / "one", **shallow))
     assert {cut: len(paths) for cut, paths in kept().items()} == {2: 2, 3: 2, 4: 2}
@@ -157,7 +157,7 @@ def test_a_resumed_trial_yields_nothing_above_what_it_freezes(home: Path, tmp_pa
     shallow = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 2}}
     run(bench(home, prefix_cache="off"), trial(tmp_path / "trial", **shallow), stop_after=1)
     work = bench(home)
-    work.cuts = (4, 2, 1)
+    work.cache_depths = (4, 2, 1)
     resumed, diary = run(work, trial(tmp_path / "trial", attempt=2, **shallow))
     assert sorted(kept()) == [1, 2]
     whole, _ = run(bench(home, prefix_cache="off"), trial(tmp_path / "whole", **shallow))
@@ -169,7 +169,7 @@ def test_changed_data_model_or_precision_is_never_served_from_an_old_key(tmp_pat
     home = write_home(tmp_path / "home")
     keys: list[set[str]] = []
 
-    def look(work: Workbench, name: str) -> None:
+    def look(work: TrialRunner, name: str) -> None:
         run(work, trial(tmp_path / name, **FROZEN["train_top"]))
         keys.append({path.name for path in kept()[2]} - set().union(*keys))
 

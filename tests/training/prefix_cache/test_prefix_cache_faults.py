@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from finesearch.data.build_once import alone
+from finesearch.data.build_once import file_lock
 from finesearch.training.prefix_cache import disk_entries
 from finesearch.training.trial_types import TrialResult
 from pairs import seen_by_two
@@ -88,14 +88,14 @@ def test_of_two_processes_one_computes_and_the_other_waits(home: Path, tmp_path:
 
 
 SHARER = """
-from finesearch.data import EVALUATION_TOKENS
+from finesearch.data import EVALUATION_TOKENS_PER_PASS
 from finesearch.training.prefix import stores, wishes
-EVALUATION_TOKENS["cpu"], wishes.PART_TOKENS = 64, 64
-class Counting(stores.RowWriter):
+EVALUATION_TOKENS_PER_PASS["cpu"], wishes.PART_TOKENS = 64, 64
+class Counting(stores.CachedRowWriter):
     def write(self, numbers, hidden):
         super().write(numbers, hidden)
         print("computed", len(numbers))
-stores.RowWriter = Counting
+stores.CachedRowWriter = Counting
 """
 
 
@@ -111,7 +111,7 @@ def test_processes_of_a_node_share_out_the_parts_of_a_split(home: Path, tmp_path
     assert alike(*results)
     assert all(READ in result.notes for result in results)
     assert min(computed) > 0, "one has waited for the other"
-    assert sum(computed) == sum(entry.rows for entry in disk_entries.every_entry())
+    assert sum(computed) == sum(entry.rows for entry in disk_entries.list_entries())
     assert len(kept()[2]) > 4
     without, _ = run(bench(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
     assert alike(results[0], without)
@@ -120,12 +120,12 @@ def test_processes_of_a_node_share_out_the_parts_of_a_split(home: Path, tmp_path
 def test_what_does_not_fit_is_computed_as_it_comes(home: Path, tmp_path: Path) -> None:
     without, _ = run(bench(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
     whole, _ = run(bench(home), trial(tmp_path / "whole", **FROZEN["train_top"]))
-    sizes = sum(entry.bytes for entry in disk_entries.every_entry())
+    sizes = sum(entry.bytes for entry in disk_entries.list_entries())
     shutil.rmtree(disk_entries.home())
     half, _ = run(
         bench(home, prefix_cache_disk_gib=0.5 * sizes / (1 << 30)), trial(tmp_path / "half", **FROZEN["train_top"])
     )
-    assert any(not entry.is_complete for entry in disk_entries.every_entry())
+    assert any(not entry.is_complete for entry in disk_entries.list_entries())
     assert alike(whole, without)
     assert alike(half, without)
 
@@ -150,11 +150,11 @@ def test_a_home_that_cannot_be_written_costs_time_alone(
 
 def test_what_is_being_built_counts_and_what_a_dead_process_left_is_deleted() -> None:
     disk_entries.home().mkdir(parents=True)
-    with alone(disk_entries.lock_path("building")):
+    with file_lock(disk_entries.lock_path("building")):
         path = disk_entries.reserve("building", 1, 80_000)
-        assert disk_entries.make_room(needed=100_000, budget=150_000) == 70_000
+        assert disk_entries.evict_entries(needed=100_000, budget=150_000) == 70_000
         assert path.exists()
-    assert disk_entries.make_room(needed=100_000, budget=150_000) == 100_000
+    assert disk_entries.evict_entries(needed=100_000, budget=150_000) == 100_000
     assert not path.exists()
 
 
@@ -162,7 +162,7 @@ def make_entry(name: str, cut: int, kilobytes: int, uses: int, days: float = 0.0
     temporary, final = disk_entries.home() / f".building-{name}", disk_entries.home() / f"{name}-c{cut}"
     temporary.mkdir(parents=True)
     (temporary / disk_entries.HIDDEN).write_bytes(b"x" * (kilobytes * 1000))
-    disk_entries.finish(temporary, final, cut, 10, 10)
+    disk_entries.commit_entry(temporary, final, cut, 10, 10)
     (final / disk_entries.USES).write_bytes(b"." * uses)
     then = time.time() - days * 86_400
     os.utime(final / disk_entries.USES, (then, then))
@@ -174,25 +174,25 @@ def test_what_saves_least_for_its_bytes_goes_first() -> None:
     shallow = make_entry("shallow", 1, 100, uses=2)
     large = make_entry("large", 6, 900, uses=2)
     old = make_entry("old", 6, 100, uses=8, days=9.0)
-    assert disk_entries.make_room(needed=300_000, budget=1_420_000) == 300_000
+    assert disk_entries.evict_entries(needed=300_000, budget=1_420_000) == 300_000
     assert [path.exists() for path in (deep, shallow, large, old)] == [True, True, True, False]
-    assert disk_entries.make_room(needed=300_000, budget=1_350_000) == 300_000
+    assert disk_entries.evict_entries(needed=300_000, budget=1_350_000) == 300_000
     assert [path.exists() for path in (deep, shallow, large)] == [True, True, False]
-    assert disk_entries.make_room(needed=300_000, budget=450_000) == 300_000
+    assert disk_entries.evict_entries(needed=300_000, budget=450_000) == 300_000
     assert [path.exists() for path in (deep, shallow)] == [True, False]
-    assert disk_entries.make_room(needed=300_000, budget=200_000) == 200_000
+    assert disk_entries.evict_entries(needed=300_000, budget=200_000) == 200_000
     assert not deep.exists()
 
 
 def test_what_is_read_is_not_deleted() -> None:
     path = make_entry("read", 1, 100, uses=1)
-    held = disk_entries.hold(path)
+    held = disk_entries.lock_entry(path)
     assert held is not None
-    assert disk_entries.make_room(needed=100_000, budget=150_000) == 50_000
+    assert disk_entries.evict_entries(needed=100_000, budget=150_000) == 50_000
     os.close(held)
-    assert disk_entries.make_room(needed=100_000, budget=150_000) == 100_000
+    assert disk_entries.evict_entries(needed=100_000, budget=150_000) == 100_000
     assert not path.exists()
-    assert disk_entries.hold(path) is None
+    assert disk_entries.lock_entry(path) is None
 
 
 PEAK = """
@@ -200,10 +200,10 @@ import resource, sys
 from pathlib import Path
 from training_cases import run, task_plan, trial
 from finesearch.plan import TrainingPlan
-from finesearch.training import Workbench
+from finesearch.training import TrialRunner
 home, out, cache = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 training = TrainingPlan(epochs=2, batch_size=16, precision="fp32", prefix_cache=cache, prefix_cache_memory_gib=0.004)
-work = Workbench(task_plan(), training, str(home), str(home / "tokens"), "accuracy", "max")
+work = TrialRunner(task_plan(), training, str(home), str(home / "tokens"), "accuracy", "max")
 run(work, trial(out, adaptation="head_only"))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
@@ -221,7 +221,7 @@ def test_a_worker_takes_no_more_memory_than_its_budget_beside_what_it_takes_with
         command = [sys.executable, "-c", PEAK, str(home), str(tmp_path / cache), cache]
         done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=300)
         peaks[cache] = int(done.stdout.splitlines()[-1])
-    size = sum(entry.bytes for entry in disk_entries.every_entry())
+    size = sum(entry.bytes for entry in disk_entries.list_entries())
     assert size > 35e6, size
     # What goes through the reader is 40 times the budget; allocators differ by a few megabytes from run to run.
     assert peaks["auto"] - peaks["off"] < 0.004 * (1 << 30) + 20e6, (peaks, size)

@@ -13,11 +13,11 @@ from finesearch.errors import ModelError, TrialError
 from finesearch.plan import GenerationPlan, TrainingPlan
 from finesearch.tasks.prompting import Question
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.prompting import generate_text
-from finesearch.training.prompting.generate_text import Writer, make_writer
+from finesearch.training.prompting.generate_text import PromptedGenerator, make_generator
 from finesearch.training.prompting.prompt import read_prompt
-from finesearch.training.prompting.run_prompt_trial import asking_of, make_prompt
+from finesearch.training.prompting.run_prompt_trial import make_prompt, prompt_task_of
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.steps.evaluate import evaluate
 from tiny_writers import word_pairs, write_writer_tokenizer
@@ -27,20 +27,20 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 CHAT = "{% for m in messages %}<|turn|> {{ m.role }}: {{ m.content }} {% endfor %}<|turn|> assistant:"
 
 
-def bench(home: Path, plan: Any = None) -> Workbench:
+def bench(home: Path, plan: Any = None) -> TrialRunner:
     plan = plan or plan_of()
-    return Workbench(plan, TrainingPlan(precision="fp32"), str(home), str(home / "cache"), plan.metric, "max")
+    return TrialRunner(plan, TrainingPlan(precision="fp32"), str(home), str(home / "cache"), plan.metric, "max")
 
 
-def asked(work: Workbench, folder: Path, adaptation: str = "few_shot", **parameters: Any) -> Any:
+def asked(work: TrialRunner, folder: Path, adaptation: str = "few_shot", **parameters: Any) -> Any:
     return run(work, trial(folder, adaptation=adaptation, adaptation_parameters=parameters))[0]
 
 
-def writer(work: Workbench, adaptation: str = "few_shot", **parameters: Any) -> Writer:
+def writer(work: TrialRunner, adaptation: str = "few_shot", **parameters: Any) -> PromptedGenerator:
     spec = trial(Path("nowhere"), adaptation=adaptation, adaptation_parameters=parameters)
-    materials = work._materials
-    asking: Any = asking_of(materials)
-    return make_writer(materials, asking, make_prompt(materials, asking, spec), "fp32", ALONE.device)
+    context = work._context
+    asking: Any = prompt_task_of(context)
+    return make_generator(context, asking, make_prompt(context, asking, spec), "fp32", ALONE.device)
 
 
 @pytest.mark.parametrize("architecture", ["t5", "llama", "pair"])
@@ -48,9 +48,9 @@ def test_zero_shot_writes_what_the_untrained_model_writes_in_training(architectu
     home = write_home(tmp_path / "home", architecture)
     work = bench(home, plan_of(prefix="it is {a}: "))
     result = asked(work, tmp_path / "t", "zero_shot")
-    materials = work._materials
-    model, _ = materials.base.build(trial(tmp_path).recipe, seed=0)
-    expected = evaluate(model, materials.task, materials.base, materials.tokens.validation, ALONE)
+    context = work._context
+    model, _ = context.base.build(trial(tmp_path).recipe, seed=0)
+    expected = evaluate(model, context.task, context.base, context.tokens.validation, ALONE)
     again = evaluate_checkpoint(result.checkpoint, "validation", work.task_plan, work.training, home, work.cache)
     assert result.best.metrics == expected.metrics == again.metrics
     assert again.predictions == expected.predictions
@@ -105,7 +105,7 @@ def test_examples_are_turns_where_the_model_has_a_chat_template(tmp_path: Path) 
         "<|turn|> user: slow film => <|turn|> assistant:"
     )
     assert ids == own.base.tokenizer(expected, add_special_tokens=False)["input_ids"]
-    assert own.answer_in("one\n\ntwo") == "one\n\ntwo"
+    assert own.extract_answer("one\n\ntwo") == "one\n\ntwo"
     assert asked(work, tmp_path / "t", examples=1).notes[-1].startswith("few_shot asks by generation, style chat,")
 
 
@@ -113,9 +113,9 @@ def test_an_answer_ends_where_the_next_example_would_begin(tmp_path: Path, monke
     home = write_home(tmp_path / "home", "gpt2")
     work = bench(home)
     own = writer(work, examples=2, template="{source} => {target}")
-    assert [own.answer_in(text) for text in ("one\ntwo", "one \n\n two", "\n\none")] == ["one", "one", "one"]
+    assert [own.extract_answer(text) for text in ("one\ntwo", "one \n\n two", "\n\none")] == ["one", "one", "one"]
     lines = writer(work, examples=2, template="{source}\n{target}")
-    assert [lines.answer_in(text) for text in ("one\ntwo", "one\ntwo\n\nthree")] == ["one\ntwo", "one\ntwo"]
+    assert [lines.extract_answer(text) for text in ("one\ntwo", "one\ntwo\n\nthree")] == ["one\ntwo", "one\ntwo"]
     whole = asked(work, tmp_path / "a", "zero_shot")
     texts = evaluate_checkpoint(whole.checkpoint, "validation", work.task_plan, work.training, home, work.cache)
     end = next(text.split()[1] for text in texts.predictions if len(text.split()) > 2)
@@ -127,7 +127,7 @@ def test_an_answer_ends_where_the_next_example_would_begin(tmp_path: Path, monke
     (ids,) = own.prompts([Question(fields={"source": word_pairs(20, 1)[0][0]})])
     inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
     on = own.model.generate(**inputs).shape[1]
-    with generate_text.ending_early(own):
+    with generate_text.stopping_after_answer(own):
         assert own.model.generate(**inputs).shape[1] < on
     assert own.model.generate(**inputs).shape[1] == on
 
@@ -154,6 +154,6 @@ def test_what_cannot_be_asked_to_write_is_refused(tmp_path: Path) -> None:
     long = "very " * 30 + "{source} => {target}"
     with pytest.raises(TrialError, match=r"task.max_length: 24 tokens leave no room for a text: .* alone takes 32"):
         asked(work, tmp_path / "long", "zero_shot", template=long)
-    object.__setattr__(work._materials.base, "fresh", frozenset({"lm_head.weight"}))
+    object.__setattr__(work._context.base, "fresh", frozenset({"lm_head.weight"}))
     with pytest.raises(TrialError, match=r"have no lm_head.weight, which an untrained model cannot write without"):
         asked(work, tmp_path / "fresh", "zero_shot")

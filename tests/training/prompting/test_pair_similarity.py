@@ -15,7 +15,7 @@ from finesearch.plan import DataPlan, TaskPlan, TrainingPlan
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.export.exported_prompt_script import Asker
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import TrialResult
 from tiny_models import sentences, write_tiny_model
 from tiny_writers import write_tiny_writer
@@ -47,8 +47,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asked(
     home: Path, folder: Path, plan: TaskPlan, adaptation: str = "zero_shot", **parameters: Any
-) -> tuple[Workbench, TrialResult]:
-    work = Workbench(plan, TrainingPlan(precision="fp32"), str(home), str(home / "cache"), plan.metric, "max")
+) -> tuple[TrialRunner, TrialResult]:
+    work = TrialRunner(plan, TrainingPlan(precision="fp32"), str(home), str(home / "cache"), plan.metric, "max")
     return work, run(work, trial(folder, adaptation=adaptation, adaptation_parameters=parameters))[0]
 
 
@@ -59,7 +59,7 @@ def test_a_pair_scores_the_cosine_of_its_texts_here_and_in_an_export(home: Path,
     scored = evaluate_checkpoint(str(result.checkpoint), "validation", plan, work.training, home, work.cache)
     assert scored.metrics == result.best.metrics
     assert scored.metrics["pearson"] > 0.5
-    model, tokenizer = work._materials.asked["similarity", "fp32"]
+    model, tokenizer = work._context.asked["similarity", "fp32"]
     rows = [json.loads(line) for line in (home / "validation.jsonl").read_text().splitlines()]
 
     def embedded(text: str) -> torch.Tensor:

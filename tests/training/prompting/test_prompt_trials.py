@@ -15,10 +15,10 @@ import torch
 
 from finesearch.errors import ModelError
 from finesearch.plan import DataPlan, GenerationPlan, TaskPlan, TrainingPlan
-from finesearch.tasks.generation.chat_template import PLAIN
+from finesearch.tasks.generation.chat_template import PLAIN_TEMPLATE
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from tiny_models import write_tiny_model
 from tiny_writers import word_pairs, write_tiny_writer, write_writer_tokenizer
 from training_cases import run, trial
@@ -53,7 +53,7 @@ def write_rows(folder: Path, kind: str) -> None:
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
 
 
-def bench(folder: Path, kind: str, **options: Any) -> Workbench:
+def bench(folder: Path, kind: str, **options: Any) -> TrialRunner:
     write_rows(folder, kind)
     roles = ("messages",) if kind == "dialogue" else ("question", "context", "answers")
     plan = TaskPlan(
@@ -66,10 +66,10 @@ def bench(folder: Path, kind: str, **options: Any) -> Workbench:
     )
     training = TrainingPlan(precision="fp32")
     goal = "min" if kind == "dialogue" else "max"
-    return Workbench(plan, training, str(folder), str(folder / "cache"), plan.metric, goal)
+    return TrialRunner(plan, training, str(folder), str(folder / "cache"), plan.metric, goal)
 
 
-def ask(work: Workbench, folder: Path, adaptation: str, **parameters: Any) -> Any:
+def ask(work: TrialRunner, folder: Path, adaptation: str, **parameters: Any) -> Any:
     result, _ = run(work, trial(folder, adaptation=adaptation, adaptation_parameters=parameters))
     scored = {
         split: evaluate_checkpoint(str(result.checkpoint), split, work.task_plan, work.training, work.base, work.cache)
@@ -81,13 +81,13 @@ def ask(work: Workbench, folder: Path, adaptation: str, **parameters: Any) -> An
 
 
 @pytest.fixture
-def speaker(tmp_path: Path) -> Workbench:
+def speaker(tmp_path: Path) -> TrialRunner:
     write_tiny_writer(tmp_path / "model", "llama")
-    write_writer_tokenizer(tmp_path / "model", with_end=False, chat_template=PLAIN)
+    write_writer_tokenizer(tmp_path / "model", with_end=False, chat_template=PLAIN_TEMPLATE)
     return bench(tmp_path, "dialogue", generation=GenerationPlan(max_new_tokens=4, batch_size=4))
 
 
-def test_zero_shot_perplexity_is_that_of_the_untouched_model(speaker: Workbench, tmp_path: Path) -> None:
+def test_zero_shot_perplexity_is_that_of_the_untouched_model(speaker: TrialRunner, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     result, scored = ask(speaker, tmp_path / "t", "zero_shot")
@@ -95,7 +95,7 @@ def test_zero_shot_perplexity_is_that_of_the_untouched_model(speaker: Workbench,
     assert scored["test"].predictions[0]["text"] is not None
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     nll = tokens = 0.0
-    for row in speaker._materials.tokens.validation.rows():
+    for row in speaker._context.tokens.validation.rows():
         labels = torch.tensor([[int(label) for label in row["labels"]]])
         with torch.no_grad():
             loss = model(input_ids=torch.tensor([[int(piece) for piece in row["input_ids"]]]), labels=labels).loss
@@ -106,7 +106,7 @@ def test_zero_shot_perplexity_is_that_of_the_untouched_model(speaker: Workbench,
 
 @pytest.mark.parametrize("selection", ["random", "similar"])
 def test_examples_stand_before_a_conversation_and_their_turns_do_not_count(
-    selection: str, speaker: Workbench, tmp_path: Path
+    selection: str, speaker: TrialRunner, tmp_path: Path
 ) -> None:
     none, alone = ask(speaker, tmp_path / "zero", "zero_shot")
     shown, scored = ask(speaker, tmp_path / "few", "few_shot", examples=1, selection=selection)

@@ -19,11 +19,11 @@ from finesearch.plan import TrainingPlan
 from finesearch.tasks.prompting import Question
 from finesearch.training.checkpoints.checkpoint_record import read_record
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.prompting.few_shot_examples import Nearest, choose_examples
-from finesearch.training.prompting.methods import load_asked, possible_methods
-from finesearch.training.prompting.prompt import Prompt, read_prompt
-from finesearch.training.prompting.score_split import Answerer
+from finesearch.training.prompting.methods import load_prompt_model, possible_methods
+from finesearch.training.prompting.prompt import PromptSpec, read_prompt
+from finesearch.training.prompting.score_split import PromptedModel
 from finesearch.training.runtime.distributed import Processes
 from paths import IMPORT_ROOTS
 from tiny_models import write_tiny_model
@@ -52,18 +52,20 @@ def write_masked(folder: Path) -> Path:
     return folder
 
 
-def answerer(folder: Path, template: str, **settings: Any) -> Answerer:
+def prompted(folder: Path, template: str, **settings: Any) -> PromptedModel:
     method = settings.pop("method")
-    model, tokenizer = load_asked(folder, method)
-    prompt = Prompt(method=method, style="plain", template=template, candidates=CANDIDATES, calibrate=False, **settings)
-    return Answerer(model, tokenizer, prompt, folder, field_tokens=16, most_tokens=60)
+    model, tokenizer = load_prompt_model(folder, method)
+    prompt = PromptSpec(
+        method=method, style="plain", template=template, candidates=CANDIDATES, calibrate=False, **settings
+    )
+    return PromptedModel(model, tokenizer, prompt, folder, field_tokens=16, most_tokens=60)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize("examples", [(), EXAMPLES])
 def test_likelihoods_are_the_models_own_of_each_candidate(architecture: str, examples: Any, tmp_path: Path) -> None:
     write_tiny_writer(tmp_path, architecture)
-    asked = answerer(tmp_path, "{text} => {label}", method="likelihood", examples=examples)
+    asked = prompted(tmp_path, "{text} => {label}", method="likelihood", examples=examples)
     scores = asked.scores(QUESTIONS, ALONE)
     shown = "a great film => good\n\nthe plot was awful => very bad\n\n" if examples else ""
     for question, row in zip(QUESTIONS, scores, strict=True):
@@ -85,7 +87,7 @@ def test_likelihoods_are_the_models_own_of_each_candidate(architecture: str, exa
 
 def test_an_encoder_decoder_reads_the_prompt_and_scores_what_it_would_write(tmp_path: Path) -> None:
     write_tiny_writer(tmp_path, "t5")
-    asked = answerer(tmp_path, "{text} => {label}", method="likelihood")
+    asked = prompted(tmp_path, "{text} => {label}", method="likelihood")
     scores = asked.scores(QUESTIONS, ALONE)
     for question, row in zip(QUESTIONS, scores, strict=True):
         source = asked.tokenizer(f"{question.fields['text']} =>", return_tensors="pt", return_token_type_ids=False)
@@ -98,7 +100,7 @@ def test_an_encoder_decoder_reads_the_prompt_and_scores_what_it_would_write(tmp_
 
 def test_a_gap_is_as_long_as_the_candidate_that_fills_it(tmp_path: Path) -> None:
     write_masked(tmp_path)
-    asked = answerer(tmp_path, "{text} was {label} to me", method="cloze")
+    asked = prompted(tmp_path, "{text} was {label} to me", method="cloze")
     scores = asked.scores(QUESTIONS, ALONE)
     for question, row in zip(QUESTIONS, scores, strict=True):
         for candidate, score in zip(CANDIDATES, row, strict=True):
@@ -114,7 +116,7 @@ def test_a_gap_is_as_long_as_the_candidate_that_fills_it(tmp_path: Path) -> None
 
 def test_similarity_is_the_cosine_of_mean_states_and_prototypes(tmp_path: Path) -> None:
     write_tiny_model(tmp_path)
-    asked = answerer(tmp_path, "{text}\nit was {label}", method="similarity", examples=EXAMPLES)
+    asked = prompted(tmp_path, "{text}\nit was {label}", method="similarity", examples=EXAMPLES)
     scores = asked.scores(QUESTIONS, ALONE)
 
     def embedded(text: str) -> Any:
@@ -133,7 +135,7 @@ def test_similarity_is_the_cosine_of_mean_states_and_prototypes(tmp_path: Path) 
 
 def test_a_span_is_compared_by_its_own_tokens(tmp_path: Path) -> None:
     write_tiny_model(tmp_path)
-    asked = answerer(tmp_path, "{text}\n{label}", method="similarity")
+    asked = prompted(tmp_path, "{text}\n{label}", method="similarity")
     text = "the dull film"
     word, other = (Question(fields={"text": text, "word": w}, span=s) for w, s in (("dull", (4, 8)), ("film", (9, 13))))
     first, second = asked.scores([word, other], ALONE)
@@ -146,26 +148,26 @@ def test_a_span_is_compared_by_its_own_tokens(tmp_path: Path) -> None:
 
 def test_calibration_takes_off_what_an_answer_scores_without_content(tmp_path: Path) -> None:
     write_tiny_writer(tmp_path, "llama")
-    plain = answerer(tmp_path, "{text} => {label}", method="likelihood")
-    model, tokenizer = load_asked(tmp_path, "likelihood")
+    plain = prompted(tmp_path, "{text} => {label}", method="likelihood")
+    model, tokenizer = load_prompt_model(tmp_path, "likelihood")
     prompt = plain.prompt.model_copy(update={"calibrate": True})
-    calibrated = Answerer(model, tokenizer, prompt, tmp_path, 16, 60).scores(QUESTIONS, ALONE)
+    calibrated = PromptedModel(model, tokenizer, prompt, tmp_path, 16, 60).scores(QUESTIONS, ALONE)
     free = plain.scores([Question(fields={"text": "N/A"})], ALONE)
     assert calibrated == pytest.approx(plain.scores(QUESTIONS, ALONE) - free, abs=1e-5)
 
 
 def test_examples_that_do_not_fit_are_left_out_the_first_ones_first(tmp_path: Path) -> None:
-    from finesearch.training.prompting.render_prompt import Wording
+    from finesearch.training.prompting.render_prompt import PromptRenderer
 
     write_tiny_writer(tmp_path, "llama")
-    asked = answerer(tmp_path, "{text} => {label}", method="likelihood", examples=EXAMPLES * 3)
-    wording = Wording(asked.prompt, asked.tokenizer, field_tokens=16, most_tokens=30)
-    text = wording.before(QUESTIONS[0], asked.prompt.examples, room=3)
+    asked = prompted(tmp_path, "{text} => {label}", method="likelihood", examples=EXAMPLES * 3)
+    renderer = PromptRenderer(asked.prompt, asked.tokenizer, field_tokens=16, most_tokens=30)
+    text = renderer.before(QUESTIONS[0], asked.prompt.examples, room=3)
     assert text.endswith("the film was dull => ")
     assert 1 <= text.count("=>") - 1 < 6
     assert len(asked.tokenizer(text)["input_ids"]) + 3 <= 30
     long = Question(fields={"text": "very " * 40})
-    assert len(asked.tokenizer(wording.before(long, (), 0), add_special_tokens=False)["input_ids"]) <= 19
+    assert len(asked.tokenizer(renderer.before(long, (), 0), add_special_tokens=False)["input_ids"]) <= 19
 
 
 @pytest.mark.parametrize("method", ["cloze", "likelihood"])
@@ -174,9 +176,9 @@ def test_long_texts_are_cut_so_that_template_and_answer_fit(method: str, tmp_pat
         write_masked(tmp_path)
     else:
         write_tiny_writer(tmp_path, "gpt2")
-    model, tokenizer = load_asked(tmp_path, method)
+    model, tokenizer = load_prompt_model(tmp_path, method)
     most = 64 if method == "cloze" else 96
-    prompt = Prompt(
+    prompt = PromptSpec(
         method=method,
         style="plain",
         template="is it {labels}? {text} => {label}",
@@ -184,15 +186,15 @@ def test_long_texts_are_cut_so_that_template_and_answer_fit(method: str, tmp_pat
         calibrate=True,
         examples=EXAMPLES,
     )
-    whole = Answerer(model, tokenizer, prompt, tmp_path, field_tokens=most, most_tokens=most)
-    fits = whole.fitting_field()
+    whole = PromptedModel(model, tokenizer, prompt, tmp_path, field_tokens=most, most_tokens=most)
+    fits = whole.max_field_tokens()
     assert 8 < fits < most
-    asked = Answerer(model, tokenizer, prompt, tmp_path, fits, most)
+    asked = PromptedModel(model, tokenizer, prompt, tmp_path, fits, most)
     # Words, and letters of which the vocabulary makes a token each.
     scores = asked.scores([Question(fields={"text": text}) for text in ("film " * 200, "qzj " * 200)], ALONE)
     assert np.isfinite(scores).all()
     with pytest.raises(TrialError, match="takes .* tokens and an answer up to .* Shorten the template"):
-        Answerer(model, tokenizer, prompt, tmp_path, most, 12).fitting_field()
+        PromptedModel(model, tokenizer, prompt, tmp_path, most, 12).max_field_tokens()
 
 
 def test_likelihoods_are_the_same_however_few_answers_are_scored_at_a_time(
@@ -202,7 +204,7 @@ def test_likelihoods_are_the_same_however_few_answers_are_scored_at_a_time(
 
     for architecture in ("llama", "t5"):
         write_tiny_writer(tmp_path / architecture, architecture)
-        asked = answerer(tmp_path / architecture, "{text} => {label}", method="likelihood")
+        asked = prompted(tmp_path / architecture, "{text} => {label}", method="likelihood")
         whole = asked.scores(QUESTIONS, ALONE)
         with monkeypatch.context() as patch:
             patch.setattr(likelihood, "LOGITS_AT_ONCE", 1)
@@ -214,7 +216,7 @@ def test_an_output_layer_that_would_be_drawn_at_random_is_not_asked(tmp_path: Pa
 
     write_tiny_model(tmp_path)
     with pytest.raises(TrialError, match="have no .*cls.predictions.*without which a model cannot be asked by cloze"):
-        load_asked(tmp_path, "cloze")
+        load_prompt_model(tmp_path, "cloze")
     # ELECTRA's discriminator predicts no words, BERT's class for pretraining does.
     assert possible_methods(ElectraConfig(architectures=["ElectraForPreTraining"])) == ("similarity",)
     assert possible_methods(BertConfig(architectures=["BertForPreTraining"]))[0] == "cloze"
@@ -222,7 +224,7 @@ def test_an_output_layer_that_would_be_drawn_at_random_is_not_asked(tmp_path: Pa
 
 def test_scores_that_are_not_finite_are_no_answer(tmp_path: Path) -> None:
     write_tiny_writer(tmp_path, "llama")
-    asked = answerer(tmp_path, "{text} => {label}", method="likelihood")
+    asked = prompted(tmp_path, "{text} => {label}", method="likelihood")
     with torch.no_grad():
         next(asked.model.parameters()).fill_(float("nan"))
     with pytest.raises(TrialError, match="scores of the answers are NaN or infinite"):
@@ -245,7 +247,7 @@ def test_examples_are_balanced_at_random_or_the_nearest() -> None:
 
 def asking(home: Path, folder: Path, adaptation: str = "few_shot", model: str = "model", **parameters: Any) -> Any:
     plan = task_plan(model)
-    work = Workbench(plan, TrainingPlan(precision="fp32"), str(home), str(home / "cache"), "accuracy", "max")
+    work = TrialRunner(plan, TrainingPlan(precision="fp32"), str(home), str(home / "cache"), "accuracy", "max")
     result, diary = run(work, trial(folder, adaptation=adaptation, adaptation_parameters=parameters))
     return plan, work, result, diary
 
@@ -266,12 +268,14 @@ def test_a_trial_asks_once_and_its_checkpoint_answers_the_same(selection: str, h
         if split == "validation":
             assert scored.metrics == result.history[0].metrics
     # Again: what is there is told again, and nothing is asked.
-    again, diary = run(work, trial(tmp_path / "t", adaptation="few_shot", adaptation_parameters=prompt_of(selection)))
+    again, diary = run(
+        work, trial(tmp_path / "t", adaptation="few_shot", adaptation_parameters=encode_prompt(selection))
+    )
     assert again.model_dump(exclude={"warnings"}) == result.model_dump(exclude={"warnings"})
     assert [e.step for e in diary.evaluations] == [1]
 
 
-def prompt_of(selection: str) -> dict[str, Any]:
+def encode_prompt(selection: str) -> dict[str, Any]:
     return {"examples": 12, "selection": selection}
 
 
@@ -309,11 +313,11 @@ def test_two_ranks_answer_what_one_answers(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from training_cases import run, task_plan, trial\n"
         "from finesearch.plan import TrainingPlan\n"
-        "from finesearch.training.loop.trial_runner import Workbench\n"
+        "from finesearch.training.loop.trial_runner import TrialRunner\n"
         "dist.init_process_group('gloo')\n"
         f"home, folder = Path({str(home)!r}), Path({str(tmp_path / 'pair')!r})\n"
         "training = TrainingPlan(precision='fp32', workers_per_trial=2)\n"
-        "work = Workbench(task_plan(), training, str(home), str(home / 'cache'), 'accuracy', 'max')\n"
+        "work = TrialRunner(task_plan(), training, str(home), str(home / 'cache'), 'accuracy', 'max')\n"
         "spec = trial(folder, adaptation='few_shot', adaptation_parameters={'examples': 12})\n"
         "result, _ = run(work, spec)\n"
         f"Path({str(tmp_path)!r}, f'rank{{dist.get_rank()}}.json').write_text(result.model_dump_json())\n"

@@ -57,7 +57,7 @@ def test_the_mean_over_the_global_batch_is_exact(
 
 
 def test_weighted_divergence_composes_over_pieces(skewed: Path, tmp_path: Path) -> None:
-    task = bench(skewed)._materials.task
+    task = bench(skewed)._context.task
     outputs = [torch.nn.Module() for _ in range(2)]
     generator = torch.Generator().manual_seed(0)
     logits = [torch.randn(5, 2, generator=generator) for _ in outputs]

@@ -12,14 +12,14 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from finesearch.errors import ModelError, PlanError
 from finesearch.plan import parse_space
-from finesearch.tasks import Facts
+from finesearch.tasks import TaskFacts
 from finesearch.training.adaptations.adapt import adapt
 from finesearch.training.adaptations.space_check import check_recipe_space
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.model.base_model import BaseModel
 from finesearch.training.model.model_facts import inspect_model
-from finesearch.training.model.module_structure import study
+from finesearch.training.model.module_structure import trace_structure
 from finesearch.training.regularizers.active_regularizers import METHODS as KNOWN
 from finesearch.training.regularizers.active_regularizers import Regularizers, attach
 from finesearch.training.regularizers.mixout import mixed
@@ -33,19 +33,19 @@ SEED = 3
 
 
 @pytest.fixture(scope="module")
-def work(home: Path) -> Workbench:
+def work(home: Path) -> TrialRunner:
     return bench(home)
 
 
 @pytest.fixture(scope="module")
-def base(work: Workbench) -> BaseModel:
-    return work._materials.base
+def base(work: TrialRunner) -> BaseModel:
+    return work._context.base
 
 
 def attached(base: BaseModel, adaptation: str = "full", **changes: Any) -> tuple[PreTrainedModel, Regularizers]:
     settings = recipe(**{"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, **changes})
     model, _ = base.build(settings, SEED)
-    adapt(model, base.anatomy, adaptation, {"layers": 2}, base.fresh)
+    adapt(model, base.structure, adaptation, {"layers": 2}, base.fresh)
     return model, attach(model, base, settings, SEED, 0)
 
 
@@ -71,7 +71,7 @@ def test_l2sp_takes_weights_back_to_where_they_began(stage: int, optimizer: str,
     assert_close(merged(result.checkpoint), expected)
 
 
-def test_rdrop_descends_the_mean_of_two_passes_and_their_divergence(work: Workbench, tmp_path: Path) -> None:
+def test_rdrop_descends_the_mean_of_two_passes_and_their_divergence(work: TrialRunner, tmp_path: Path) -> None:
     settings = {"epochs": 1, "batch_size": 7, "rdrop": 2.0}
 
     def losses_of(
@@ -192,13 +192,15 @@ def test_layer_drop_trains_the_network_without_the_layers_that_it_drew(base: Bas
 def _base_of(model: PreTrainedModel, pretrained: dict[str, torch.Tensor] | None = None) -> BaseModel:
     tokenizer: Any = lambda text, return_tensors: EXAMPLE  # noqa: E731
     parts = {"tensors": pretrained or {}, "fresh": frozenset(), "head_dropouts": {}, "inputs": frozenset(EXAMPLE)}
-    return BaseModel(Path(), "", Facts(kind=""), model.config, tokenizer, anatomy=study(model, EXAMPLE), **parts)
+    return BaseModel(
+        Path(), "", TaskFacts(kind=""), model.config, tokenizer, structure=trace_structure(model, EXAMPLE), **parts
+    )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_layers_can_be_left_out_of_every_architecture_with_blocks_of_its_own(architecture: str) -> None:
     model = build(architecture)
-    names = study(model, EXAMPLE).blocks
+    names = trace_structure(model, EXAMPLE).blocks
     for module in model.modules():
         if "Dropout" in type(module).__name__:
             module.p = 0.0
@@ -222,7 +224,7 @@ def test_layers_that_share_one_block_cannot_be_left_out(tmp_path: Path) -> None:
         attach(model, _base_of(model), recipe(layer_drop=0.1), SEED, 0)
 
 
-def test_layer_drop_of_shared_blocks_is_refused_before_anything_runs(work: Workbench, home: Path) -> None:
+def test_layer_drop_of_shared_blocks_is_refused_before_anything_runs(work: TrialRunner, home: Path) -> None:
     facts = inspect_model(work.task_plan, home).model_copy(update={"num_layers": 0})
     with pytest.raises(ModelError, match="space.layer_drop: BertForSequenceClassification shares one block"):
         check_recipe_space(parse_space({"layer_drop": [0.0, 0.1]}), facts)
@@ -273,7 +275,7 @@ def test_frozen_layers_keep_every_bit_and_their_outputs_under_every_method(
     work = bench(home, zero_stage=stage)
     frozen = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 2}}
     result, _ = run(work, trial(tmp_path, **frozen, **ALL))
-    before, _ = work._materials.base.build(recipe(), SEED)
+    before, _ = work._context.base.build(recipe(), SEED)
     after = merged(result.checkpoint)
     held = ("bert.embeddings.", "bert.encoder.layer.0.", "bert.encoder.layer.1.")
     for name, parameter in before.named_parameters():

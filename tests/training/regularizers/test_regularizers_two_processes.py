@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import TrialResult
 from pairs import seen_by_two
 from plain_reference import plain_training
@@ -17,7 +17,7 @@ from training_cases import bench, equal, merged, recipe, run, trial
 
 
 @pytest.fixture(scope="module")
-def work(home: Path) -> Workbench:
+def work(home: Path) -> TrialRunner:
     return bench(home)
 
 
@@ -34,7 +34,7 @@ def result_of(seen: list[dict[str, Any]], case: str) -> TrialResult:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_weights_are_those_of_plain_pytorch(case: str, seen: list[dict[str, Any]], work: Workbench) -> None:
+def test_weights_are_those_of_plain_pytorch(case: str, seen: list[dict[str, Any]], work: TrialRunner) -> None:
     settings = recipe(**PLAIN, **CASES[case][1])
     if settings.ema_decay or settings.swa_start:
         expected = plain_average(work, settings, 3)

@@ -46,7 +46,7 @@ def test_memory_does_not_grow_over_twenty_trials(stage: int, home: Path, tmp_pat
 def test_deepspeed_loads_no_mlflow(tmp_path: Path) -> None:
     (tmp_path / "mlflow.py").write_text("raise AssertionError('it was imported')")
     program = (
-        "from finesearch.training.engine import import_deepspeed, prepare_imports\n"
+        "from finesearch.training.runtime.deepspeed_engine import import_deepspeed, prepare_imports\n"
         "import sys, torch\n"
         "prepare_imports(torch.device('cpu'))\n"
         "import_deepspeed()\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from finesearch.training.runtime.gradient_clipping import clip, shorten_step
+from finesearch.training.runtime.gradient_clipping import clip, install_fast_clipping
 from training_cases import bench, equal, merged, run, trial
 
 
@@ -36,7 +36,7 @@ def test_a_trial_learns_what_it_does_with_the_steps_of_deepspeed(
     settings = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 2}, "gradient_clipping": largest}
     ours, _ = run(bench(home), trial(tmp_path / "ours", epochs=1, **settings))
     monkeypatch.setattr(
-        "finesearch.training.runtime.deepspeed_engine.shorten_step", lambda engine, gradient_clipping: None
+        "finesearch.training.runtime.deepspeed_engine.install_fast_clipping", lambda engine, gradient_clipping: None
     )
     theirs, _ = run(bench(home), trial(tmp_path / "theirs", epochs=1, **settings))
     assert ours.history[0].train_loss == pytest.approx(theirs.history[0].train_loss, rel=1e-6)
@@ -57,7 +57,7 @@ def test_every_gradient_of_a_trained_parameter_is_cleared() -> None:
         module = model
 
     engine = Engine()
-    shorten_step(engine, None)  # type: ignore[arg-type]
+    install_fast_clipping(engine, None)  # type: ignore[arg-type]
     model(torch.ones(1, 3)).sum().backward()
     assert model[1].weight.grad is not None
     engine.zero_grad()  # type: ignore[attr-defined]

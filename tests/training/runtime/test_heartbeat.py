@@ -16,16 +16,16 @@ import torch
 
 from finesearch.training.runtime import heartbeat as module
 from finesearch.training.runtime.distributed import Processes
-from finesearch.training.runtime.heartbeat import alive
+from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.steps.evaluate import evaluate
 from training_cases import bench, recipe
 
-EVERY_S = 0.3
+HEARTBEAT_INTERVAL_S = 0.3
 
 
 @pytest.fixture(autouse=True)
 def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "EVERY_S", EVERY_S)
+    monkeypatch.setattr(module, "HEARTBEAT_INTERVAL_S", HEARTBEAT_INTERVAL_S)
 
 
 class Beats(list[float]):
@@ -35,29 +35,29 @@ class Beats(list[float]):
 
 def test_a_long_block_beats_and_a_short_one_does_not() -> None:
     beats = Beats()
-    with alive(beats):
+    with heartbeat(beats):
         pass
     assert not beats
-    with alive(beats):
-        time.sleep(2.5 * EVERY_S)
+    with heartbeat(beats):
+        time.sleep(2.5 * HEARTBEAT_INTERVAL_S)
     told = len(beats)
     assert 1 <= told <= 2  # a busy machine wakes threads late
-    time.sleep(2.5 * EVERY_S)
+    time.sleep(2.5 * HEARTBEAT_INTERVAL_S)
     assert len(beats) == told, "nothing beats once the block is over"
 
 
 def test_a_block_that_takes_all_too_long_counts_as_hanging() -> None:
     beats = Beats()
-    with alive(beats, longest_s=2.5 * EVERY_S):
-        time.sleep(6.5 * EVERY_S)
+    with heartbeat(beats, max_duration_s=2.5 * HEARTBEAT_INTERVAL_S):
+        time.sleep(6.5 * HEARTBEAT_INTERVAL_S)
     assert 1 <= len(beats) <= 2
 
 
 def test_an_error_ends_the_beats_and_gets_through() -> None:
     beats = Beats()
-    with pytest.raises(OSError, match="disk"), alive(beats):
+    with pytest.raises(OSError, match="disk"), heartbeat(beats):
         raise OSError("disk")
-    time.sleep(1.5 * EVERY_S)
+    time.sleep(1.5 * HEARTBEAT_INTERVAL_S)
     assert not beats
 
 
@@ -80,10 +80,10 @@ class CountedRows:
 
 
 def test_an_evaluation_beats_after_each_batch(home: Path) -> None:
-    materials = bench(home)._materials
-    model, _ = materials.base.build(recipe(), seed=0)
-    rows, beats = CountedRows(materials.tokens.validation, 20), Beats()
-    evaluate(model, materials.task, materials.base, rows, Processes(0, 1, torch.device("cpu")), beat=beats)
+    context = bench(home)._context
+    model, _ = context.base.build(recipe(), seed=0)
+    rows, beats = CountedRows(context.tokens.validation, 20), Beats()
+    evaluate(model, context.task, context.base, rows, Processes(0, 1, torch.device("cpu")), beat=beats)
     assert rows.reads > 5
     assert len(beats) == rows.reads
 

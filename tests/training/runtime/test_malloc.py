@@ -7,7 +7,7 @@ from paths import PLATFORM
 
 PROGRAM = """
 import resource, torch
-from finesearch.training.heap import freed_pages_kept, give_freed_pages_back
+from finesearch.training.runtime.malloc import keep_freed_pages, trim_heap
 
 def faults_of_a_block():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -20,11 +20,11 @@ def resident_pages():
 torch.ones(64_000_000).add_(1.0)
 mapped = [faults_of_a_block() for _ in range(4)]
 start = resident_pages()
-with freed_pages_kept():
+with keep_freed_pages():
     # What else is allocated in between makes a block move on some times, until the free room between is large enough.
     kept = [faults_of_a_block() for _ in range(24)]
     held = resident_pages()
-give_freed_pages_back()
+trim_heap()
 print(min(mapped), max(kept[-4:]), held - start, resident_pages() - start)
 """
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from finesearch.training.loop.trial_runner import Workbench
-from finesearch.training.steps.train_step import Learner
+from finesearch.training.loop.trial_runner import TrialRunner
+from finesearch.training.steps.train_step import TrainStep
 from finesearch.training.trial_types import TrialResult, TrialSpec
 from pairs import seen_by_two
 from pass_pair_worker import PLAIN
@@ -36,17 +36,19 @@ def check(result: TrialResult, expected: tuple[dict[str, torch.Tensor], list[flo
         torch.testing.assert_close(got[name], tensor, rtol=1e-3, atol=2e-5)
 
 
-def sizes_of_passes(work: Workbench, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> tuple[TrialResult, list[int]]:
+def sizes_of_passes(
+    work: TrialRunner, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> tuple[TrialResult, list[int]]:
     """The result of a trial, and the padded tokens of each of its forward passes in training."""
     sizes: list[int] = []
-    collate = Learner._collate
+    collate = TrainStep._collate
 
-    def measured(learner: Learner, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        batch = collate(learner, rows)
+    def measured(train_step: TrainStep, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        batch = collate(train_step, rows)
         sizes.append(batch["input_ids"].numel())
         return batch
 
-    monkeypatch.setattr(Learner, "_collate", measured)
+    monkeypatch.setattr(TrainStep, "_collate", measured)
     return run(work, spec)[0], sizes
 
 

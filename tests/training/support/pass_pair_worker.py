@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from finesearch.training.steps.train_step import Learner
+from finesearch.training.steps.train_step import TrainStep
 from pairs import as_rank
 from training_cases import bench, run, trial
 
@@ -20,13 +20,13 @@ BUDGET = 40
 
 def main(rank: int, home: Path, out: Path) -> None:
     passes: list[int] = []
-    count = Learner._passes
+    count = TrainStep._passes
 
-    def counted(learner: Learner, batch: object) -> int:
-        passes.append(count(learner, batch))  # type: ignore[arg-type]
+    def counted(train_step: TrainStep, batch: object) -> int:
+        passes.append(count(train_step, batch))  # type: ignore[arg-type]
         return passes[-1]
 
-    Learner._passes = counted  # type: ignore[method-assign]
+    TrainStep._passes = counted  # type: ignore[method-assign]
     with as_rank(rank, out) as seen:
         for stage in range(4):
             passes.clear()

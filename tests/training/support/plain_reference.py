@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from finesearch.data import training_batches
 from finesearch.plan import Recipe
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.runtime.seeding import derived_seed
 
 Change = Callable[[torch.nn.Module, float], None] | None
@@ -34,7 +34,7 @@ def depth_in_bert(name: str, layers: int = 4) -> int:
 
 
 def plain_training(
-    work: Workbench,
+    work: TrialRunner,
     recipe: Recipe,
     seed: int,
     pull: Change = None,
@@ -48,9 +48,9 @@ def plain_training(
     report, from model, batch and labels, with the dropout of step and seed on. look: called after each step. With
     ``every_steps`` one more layer trains after so many steps; what does not train has no gradient at all.
     """
-    materials = work._materials
-    model, _ = materials.base.build(recipe, seed)
-    tokens = materials.tokens.train
+    context = work._context
+    model, _ = context.base.build(recipe, seed)
+    tokens = context.tokens.train
     epochs = [
         training_batches(tokens.lengths, recipe.batch_size, derived_seed(seed, "batches"), e)
         for e in range(recipe.epochs)
@@ -86,7 +86,7 @@ def plain_training(
             rate = recipe.learning_rate * factor
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(every_steps is None or depth_in_bert(name) <= step // every_steps)
-            batch = materials.task.collate(tokens.rows(rows), materials.base.tokenizer, multiple=1)
+            batch = context.task.collate(tokens.rows(rows), context.base.tokenizer, multiple=1)
             labels = batch.pop("labels")
             if losses_of is None:
                 own = loss = cross_entropy(model(**batch).logits, labels, label_smoothing=recipe.label_smoothing)

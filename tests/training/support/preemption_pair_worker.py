@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from finesearch.training.loop import training_loop
-from finesearch.training.trial_types import PutAside
+from finesearch.training.trial_types import Preempted
 from pairs import as_rank
 from training_cases import bench, run, trial
 
@@ -17,7 +17,7 @@ STAGES = (0, 2, 3)
 
 
 def main(rank: int, home: Path, out: Path) -> None:
-    training_loop.ASK_EVERY_S = 0.0
+    training_loop.PREEMPTION_CHECK_INTERVAL_S = 0.0
     with as_rank(rank, out) as seen:
         for stage in STAGES:
             work = bench(home, zero_stage=stage, workers_per_trial=2)
@@ -25,7 +25,7 @@ def main(rank: int, home: Path, out: Path) -> None:
             spec = trial(out / f"zero{stage}")
             try:
                 work.run(spec, lambda _: True, lambda: None, iter([False, True]).__next__)
-            except PutAside as aside:
+            except Preempted as aside:
                 said = str(aside)
             paused = sorted(path.name for path in (out / f"zero{stage}").glob("paused-*"))
             again, diary = run(work, spec.model_copy(update={"attempt": 2}))

@@ -29,7 +29,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def kept() -> dict[int, list[Path]]:
     """Cut -> folders of whole entries."""
     found: dict[int, list[Path]] = {}
-    for entry in disk_entries.every_entry():
+    for entry in disk_entries.list_entries():
         found.setdefault(entry.cut, []).append(entry.path)
     return found
 

@@ -29,10 +29,10 @@ def main(rank: int, home: Path, out: Path) -> None:
             result, _ = run(off, trial(out / f"{stage}-off", **FROZEN))
             seen[f"{stage}-off"] = result.model_dump()
         found: dict[int, int] = {}
-        for entry in disk_entries.every_entry():
+        for entry in disk_entries.list_entries():
             found[entry.cut] = found.get(entry.cut, 0) + 1
         seen["entries"] = found
-        size = 0.3 * sum(entry.bytes for entry in disk_entries.every_entry()) / (1 << 30)
+        size = 0.3 * sum(entry.bytes for entry in disk_entries.list_entries()) / (1 << 30)
         for stage in range(4):
             shutil.rmtree(disk_entries.home())
             half = bench(home, zero_stage=stage, workers_per_trial=2, prefix_cache_disk_gib=size)

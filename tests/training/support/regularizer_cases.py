@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from finesearch.plan import Recipe
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from plain_reference import plain_training
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -39,9 +39,9 @@ def write_skewed(home: Path, folder: Path) -> Path:
     return folder
 
 
-def plain_l2sp(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str, torch.Tensor], list[float]]:
+def plain_l2sp(work: TrialRunner, recipe: Recipe, seed: int) -> tuple[dict[str, torch.Tensor], list[float]]:
     """A loop that takes a gradient step on ``l2sp / 2 · ‖w − w⁰‖²`` before each update."""
-    start = work._materials.base.tensors
+    start = work._context.base.tensors
 
     def pull(model: torch.nn.Module, rate: float) -> None:
         with torch.no_grad():
@@ -52,10 +52,10 @@ def plain_l2sp(work: Workbench, recipe: Recipe, seed: int) -> tuple[dict[str, to
     return plain_training(work, recipe, seed, pull=pull)
 
 
-def plain_average(work: Workbench, recipe: Recipe, seed: int) -> dict[str, torch.Tensor]:
+def plain_average(work: TrialRunner, recipe: Recipe, seed: int) -> dict[str, torch.Tensor]:
     """The average by its definition, from the weights after every step of a plain loop."""
     seen: list[dict[str, torch.Tensor]] = []
-    model, _ = work._materials.base.build(recipe, seed)
+    model, _ = work._context.base.build(recipe, seed)
 
     def look(model: torch.nn.Module) -> None:
         seen.append({name: parameter.detach().clone() for name, parameter in model.named_parameters()})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finesearch.plan import DataPlan, Recipe, TaskPlan, TrainingPlan
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 from tiny_models import sentences, write_tiny_model
 
@@ -101,9 +101,9 @@ def task_plan(model: str = "model", **changes: Any) -> TaskPlan:
     return TaskPlan(**{**settings, "max_length": 32, **changes})
 
 
-def bench(home: Path, metric: str = "accuracy", **training: Any) -> Workbench:
+def bench(home: Path, metric: str = "accuracy", **training: Any) -> TrialRunner:
     settings = {"epochs": 2, "batch_size": 16, "precision": "fp32", **training}
-    return Workbench(task_plan(), TrainingPlan(**settings), str(home), str(home / "cache"), metric, "max")
+    return TrialRunner(task_plan(), TrainingPlan(**settings), str(home), str(home / "cache"), metric, "max")
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -148,7 +148,7 @@ class Diary:
         return [evaluation.step for evaluation in self.evaluations]
 
 
-def run(on: Workbench, spec: TrialSpec, stop_after: int | None = None) -> tuple[TrialResult, Diary]:
+def run(on: TrialRunner, spec: TrialSpec, stop_after: int | None = None) -> tuple[TrialResult, Diary]:
     diary = Diary(stop_after)
     return on.run(spec, diary.report, diary.beat), diary
 
@@ -178,12 +178,12 @@ def merged(checkpoint: str | None) -> dict[str, Any]:
     return {base_name(name): tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def untrained(work: Workbench, adaptation: str, seed: int = 3) -> dict[str, Any]:
+def untrained(work: TrialRunner, adaptation: str, seed: int = 3) -> dict[str, Any]:
     """Every parameter as it is before the first step, by the names of ``merged``."""
     from finesearch.training.adaptations.adapt import attach
     from finesearch.training.adaptations.adapters import base_name
 
-    base, settings = work._materials.base, recipe(**adaptation_settings(adaptation))
+    base, settings = work._context.base, recipe(**adaptation_settings(adaptation))
     model, _ = base.build(settings, seed)
     attach(model, adaptation, settings.adaptation_parameters, base.fresh, seed)
     return {base_name(name): parameter.detach() for name, parameter in model.named_parameters()}

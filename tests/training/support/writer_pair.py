@@ -15,7 +15,7 @@ from pathlib import Path
 from test_generation_trials import plan_of
 
 from finesearch.plan import TrainingPlan
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from training_cases import run, trial
 
 
@@ -29,7 +29,7 @@ def main(rank: int, folder: Path, names: list[str]) -> None:
     for name, stage in itertools.product(names, range(4)):
         home = folder / name
         training = TrainingPlan(epochs=1, batch_size=16, precision="fp32", zero_stage=stage, workers_per_trial=2)
-        work = Workbench(plan_of(), training, str(home), str(home / "cache"), "bleu", "max")
+        work = TrialRunner(plan_of(), training, str(home), str(home / "cache"), "bleu", "max")
         result, _ = run(work, trial(home / f"zero{stage}", epochs=1, learning_rate=5e-4, dropout=0.0))
         if rank == 0:
             (folder / f"{name}-zero{stage}.json").write_text(result.model_dump_json())

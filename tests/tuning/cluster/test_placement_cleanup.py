@@ -23,7 +23,7 @@ import json, time
 import ray
 from ray.util import placement_group, placement_group_table
 from finesearch.tuning import cluster
-from finesearch.tuning.release import Releasing
+from finesearch.tuning.cluster.placement_cleanup import PlacementCleanup
 
 class Trial:
     def hold(self, name):
@@ -35,7 +35,7 @@ def held():
 
 cluster.connect()
 told = {}
-with Releasing():
+with PlacementCleanup():
     trials = {name: ray.remote(num_cpus=0)(Trial).remote() for name in ("killed", "alive")}
     ray.get([trial.hold.remote(name) for name, trial in trials.items()])
     ray.get(placement_group([{"CPU": 1}], name="driver").ready())

@@ -24,12 +24,12 @@ from pathlib import Path
 from finesearch.errors import FinesearchError
 from finesearch.storage import Place, is_remote
 from finesearch.tuning import cluster
-from finesearch.tuning.reach import check_reach
+from finesearch.tuning.cluster.shared_storage_check import check_shared_storage
 cluster.connect()
 assert len(ray.nodes()) == 2
 for storage in sys.argv[1:]:
     try:
-        check_reach(Place(storage) if is_remote(storage) else Path(storage), lambda said: print("said:", said))
+        check_shared_storage(Place(storage) if is_remote(storage) else Path(storage), lambda said: print("said:", said))
     except FinesearchError as error:
         print("refused:", error.exit_code, error.message.replace(chr(10), " "))
 """

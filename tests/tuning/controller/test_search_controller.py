@@ -12,12 +12,12 @@ from cost_examples import minilm_workload
 from finesearch.errors import DataError, DiskFullError
 from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.run.build_record import trial_row
-from finesearch.tuning.controller.budget_usage import Spending
-from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, Conductor
+from finesearch.tuning.controller.budget_usage import BudgetUsage
+from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, SearchController
 from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.controller.trial_outcomes import payload_error
 from finesearch.tuning.samplers.sampler_factory import make_pruner
-from finesearch.tuning.study.checkpoint_retention import Retention
+from finesearch.tuning.study.checkpoint_retention import CheckpointRetention
 from finesearch.tuning.study.journal import Direction, Journal, Outcome, state_name
 from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
@@ -33,16 +33,16 @@ class Clock:
 
 def conduct(
     folder: Path, plan: Plan, clock: Clock | None = None, devices: float = 1.0, costs: TrialCosts | None = None
-) -> Conductor:
+) -> SearchController:
     storage = open_storage(folder / "study.db")
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
     search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations))
     baselines = Journal(storage, "baselines", directions[:1])
-    spending = Spending({SEARCH: search, BASELINES: baselines}, devices, clock or Clock())
+    usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, devices, clock or Clock())
     fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
-    conductor = Conductor(plan, search, baselines, folder, 1, spending, fixed, costs=costs)
-    spending.begin()
-    return conductor
+    controller = SearchController(plan, search, baselines, folder, 1, usage, fixed, costs=costs)
+    usage.begin()
+    return controller
 
 
 def evaluation(step: int, accuracy: float, seconds: float = 1.0) -> dict[str, Any]:
@@ -62,103 +62,103 @@ def complete(accuracy: float, seconds: float = 1.0, **detail: Any) -> dict[str, 
     return {"state": "complete", "reason": None, "error": None, "detail": {"best": best, "seconds": seconds, **detail}}
 
 
-def run_one(conductor: Conductor, accuracy: float, seconds: float = 1.0, **detail: Any) -> int:
-    job = conductor.next_job("t")
+def run_one(controller: SearchController, accuracy: float, seconds: float = 1.0, **detail: Any) -> int:
+    job = controller.next_job("t")
     assert job is not None
     (Path(job["directory"]) / "step-0001").mkdir(parents=True)
-    conductor.trial_ended("t", complete(accuracy, seconds, **detail), False)
+    controller.trial_ended("t", complete(accuracy, seconds, **detail), False)
     return int(job["number"])
 
 
 def test_failed_trials_are_replaced_and_do_not_count(tmp_path: Path) -> None:
-    conductor = conduct(tmp_path, empty_plan(budget="{trials: 2}"))
-    assert conductor.next_job("t")
-    conductor.trial_ended("t", {"state": "failed", "reason": "it broke", "error": "TrialError", "detail": {}}, False)
-    run_one(conductor, 0.5)
-    assert not conductor.is_finished
-    run_one(conductor, 0.6)
-    assert conductor.is_finished
-    assert conductor.next_job("t") is None
-    assert conductor.journals[SEARCH].counts() == {"complete": 2, "pruned": 0, "failed": 1, "running": 0}
+    controller = conduct(tmp_path, empty_plan(budget="{trials: 2}"))
+    assert controller.next_job("t")
+    controller.trial_ended("t", {"state": "failed", "reason": "it broke", "error": "TrialError", "detail": {}}, False)
+    run_one(controller, 0.5)
+    assert not controller.is_finished
+    run_one(controller, 0.6)
+    assert controller.is_finished
+    assert controller.next_job("t") is None
+    assert controller.journals[SEARCH].counts() == {"complete": 2, "pruned": 0, "failed": 1, "running": 0}
 
 
 def test_first_configurations_come_before_the_sampler(tmp_path: Path) -> None:
     first = "[{learning_rate: 1.0e-4, adaptation: {freeze_bottom: {layers: 3}}}, {weight_decay: 0.1}]"
     search = f"{{pruner: none, first: {first}}}"
-    conductor = conduct(tmp_path, empty_plan(search=search))
-    job = conductor.next_job("a")
+    controller = conduct(tmp_path, empty_plan(search=search))
+    job = controller.next_job("a")
     assert job is not None
     assert (job["recipe"]["learning_rate"], job["recipe"]["adaptation"]) == (1e-4, "freeze_bottom")
     assert job["recipe"]["adaptation_parameters"] == {"layers": 3}
-    job = conductor.next_job("b")
+    job = controller.next_job("b")
     assert job is not None
     assert job["recipe"]["weight_decay"] == 0.1
 
 
 def test_the_ordinary_recipe_runs_first_and_counts_as_no_trial(tmp_path: Path) -> None:
     plan = empty_plan(report="{baselines: [ordinary]}", budget="{trials: 1}")
-    conductor = conduct(tmp_path, plan)
-    job = conductor.next_job("t")
+    controller = conduct(tmp_path, plan)
+    job = controller.next_job("t")
     assert job is not None
     assert (job["study"], job["recipe"]["adaptation"], job["recipe"]["learning_rate"]) == (BASELINES, "full", 5e-5)
-    conductor.trial_ended("t", complete(0.7), False)
-    run_one(conductor, 0.5)
-    assert conductor.is_finished
-    assert len(conductor.journals[BASELINES].trials()) == 1
+    controller.trial_ended("t", complete(0.7), False)
+    run_one(controller, 0.5)
+    assert controller.is_finished
+    assert len(controller.journals[BASELINES].trials()) == 1
 
 
 def test_only_what_can_be_ranked_stays_on_disk(tmp_path: Path) -> None:
-    conductor = conduct(tmp_path, empty_plan(report="{top: 2, baselines: []}", search="{pruner: none}"))
+    controller = conduct(tmp_path, empty_plan(report="{top: 2, baselines: []}", search="{pruner: none}"))
     for accuracy in (0.5, 0.9, 0.7, 0.6, 0.8):
-        run_one(conductor, accuracy)
+        run_one(controller, accuracy)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"trial-0001", "trial-0004"}
 
 
 def test_with_several_objectives_the_front_stays_on_disk(tmp_path: Path) -> None:
     search = "{pruner: none, objectives: [{metric: accuracy, goal: max}, {metric: seconds, goal: min}]}"
-    conductor = conduct(tmp_path, empty_plan(report="{top: 1, baselines: []}", search=search))
+    controller = conduct(tmp_path, empty_plan(report="{top: 1, baselines: []}", search=search))
     for accuracy, seconds in ((0.9, 9.0), (0.5, 1.0), (0.4, 5.0)):
-        run_one(conductor, accuracy, seconds)
+        run_one(controller, accuracy, seconds)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"trial-0000", "trial-0001"}
-    assert [trial.values for trial in conductor.journals[SEARCH].trials()] == [[0.9, 9.0], [0.5, 1.0], [0.4, 5.0]]
+    assert [trial.values for trial in controller.journals[SEARCH].trials()] == [[0.9, 9.0], [0.5, 1.0], [0.4, 5.0]]
 
 
 def test_hours_are_counted_over_resumes(tmp_path: Path) -> None:
     clock, plan = Clock(), empty_plan(budget="{trials: 9, hours: 1}")
-    conductor = conduct(tmp_path, plan, clock)
-    run_one(conductor, 0.5)
+    controller = conduct(tmp_path, plan, clock)
+    run_one(controller, 0.5)
     clock.now += 3000
-    conductor.tick()
-    assert conductor.closing is None
+    controller.tick()
+    assert controller.stop_reason is None
     clock.now += 100_000  # nobody searched meanwhile
-    conductor = conduct(tmp_path, plan, clock)
-    assert conductor.closing is None
+    controller = conduct(tmp_path, plan, clock)
+    assert controller.stop_reason is None
     clock.now += 601
-    assert conductor.next_job("t") is None
-    assert conductor.is_finished
-    assert conductor.closing == "the budget of 1 hours is spent"
+    assert controller.next_job("t") is None
+    assert controller.is_finished
+    assert controller.stop_reason == "the budget of 1 hours is spent"
 
 
 def test_device_hours_count_every_device_of_every_trial(tmp_path: Path) -> None:
     plan = empty_plan(budget="{trials: 9, device_hours: 1}", search="{pruner: none}")
-    conductor = conduct(tmp_path, plan, devices=4)
-    run_one(conductor, 0.5, seconds=500)
-    assert conductor.closing is None
-    run_one(conductor, 0.5, seconds=401)
-    assert conductor.closing == "the budget of 1 device-hours is spent"
+    controller = conduct(tmp_path, plan, devices=4)
+    run_one(controller, 0.5, seconds=500)
+    assert controller.stop_reason is None
+    run_one(controller, 0.5, seconds=401)
+    assert controller.stop_reason == "the budget of 1 device-hours is spent"
     again = conduct(tmp_path, plan, devices=4)
-    assert again.is_finished, "spending is read back from the journal"
+    assert again.is_finished, "usage is read back from the journal"
 
 
 def test_a_spent_budget_stops_a_running_trial_and_says_so(tmp_path: Path) -> None:
     clock = Clock()
-    conductor = conduct(tmp_path, empty_plan(budget="{trials: 9, hours: 1}", search="{pruner: none}"), clock)
-    conductor.next_job("t")
-    assert conductor.evaluation("t", evaluation(1, 0.5))
+    controller = conduct(tmp_path, empty_plan(budget="{trials: 9, hours: 1}", search="{pruner: none}"), clock)
+    controller.next_job("t")
+    assert controller.evaluation("t", evaluation(1, 0.5))
     clock.now += 3601
-    assert not conductor.evaluation("t", evaluation(2, 0.6))
-    conductor.trial_ended("t", evaluation(2, 0.6), False)
-    trial = conductor.journals[SEARCH].get(0)
+    assert not controller.evaluation("t", evaluation(2, 0.6))
+    controller.trial_ended("t", evaluation(2, 0.6), False)
+    trial = controller.journals[SEARCH].get(0)
     assert state_name(trial) == "pruned"
     assert trial.user_attrs["outcome"]["reason"] == "stopped at evaluation 2: the budget of 1 hours is spent"
 
@@ -170,17 +170,17 @@ def ended_with(last: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_last_evaluation_is_judged_with_the_end(tmp_path: Path) -> None:
     plan = empty_plan(search="{pruner: median, startup_trials: 1}", budget="{trials: 4}")
-    conductor = conduct(tmp_path, plan)
-    journal = conductor.journals[SEARCH]
+    controller = conduct(tmp_path, plan)
+    journal = controller.journals[SEARCH]
     for accuracy, state in ((0.5, "complete"), (0.4, "pruned"), (0.9, "complete")):
-        assert conductor.next_job("t")
-        assert conductor.evaluation("t", evaluation(1, 0.3))
-        conductor.trial_ended("t", ended_with(evaluation(2, accuracy, 2.0)), False)
+        assert controller.next_job("t")
+        assert controller.evaluation("t", evaluation(1, 0.3))
+        controller.trial_ended("t", ended_with(evaluation(2, accuracy, 2.0)), False)
         trial = journal.trials()[-1]
         assert state_name(trial) == state
         assert trial.intermediate_values == {1: 0.3, 2: accuracy}
         assert trial.value == accuracy
-        row = trial_row(conductor, trial)
+        row = trial_row(controller, trial)
         assert [said.metrics["accuracy"] for said in row.history] == [0.3, accuracy]
         assert (row.trainable_parameters, row.seconds) == (1234, 2.0)
         assert "last" not in trial.user_attrs["outcome"], "kept as an evaluation, not twice"
@@ -188,11 +188,11 @@ def test_the_last_evaluation_is_judged_with_the_end(tmp_path: Path) -> None:
 
 
 def test_a_last_evaluation_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
-    conductor = conduct(tmp_path, empty_plan())
-    assert conductor.next_job("t")
-    assert conductor.evaluation("t", evaluation(1, 0.5))
-    conductor.trial_ended("t", ended_with(evaluation(2, float("inf"))), False)
-    (trial,) = conductor.journals[SEARCH].trials()
+    controller = conduct(tmp_path, empty_plan())
+    assert controller.next_job("t")
+    assert controller.evaluation("t", evaluation(1, 0.5))
+    controller.trial_ended("t", ended_with(evaluation(2, float("inf"))), False)
+    (trial,) = controller.journals[SEARCH].trials()
     assert state_name(trial) == "failed"
     assert trial.user_attrs["outcome"]["reason"] == "accuracy was inf at evaluation 2"
     assert trial.intermediate_values == {1: 0.5}
@@ -200,21 +200,21 @@ def test_a_last_evaluation_that_is_no_number_fails_the_trial(tmp_path: Path) -> 
 
 def test_a_trial_that_has_come_to_its_end_counts_though_the_budget_is_spent(tmp_path: Path) -> None:
     clock = Clock()
-    conductor = conduct(tmp_path, empty_plan(budget="{trials: 9, hours: 1}"), clock)
-    assert conductor.next_job("t")
+    controller = conduct(tmp_path, empty_plan(budget="{trials: 9, hours: 1}"), clock)
+    assert controller.next_job("t")
     clock.now += 3601
-    conductor.tick()
-    assert conductor.closing
-    conductor.trial_ended("t", ended_with(evaluation(1, 0.5)), False)
-    assert conductor.journals[SEARCH].counts() == {"complete": 1, "pruned": 0, "failed": 0, "running": 0}
+    controller.tick()
+    assert controller.stop_reason
+    controller.trial_ended("t", ended_with(evaluation(1, 0.5)), False)
+    assert controller.journals[SEARCH].counts() == {"complete": 1, "pruned": 0, "failed": 0, "running": 0}
 
 
 def test_a_dead_actor_fails_its_trial(tmp_path: Path) -> None:
-    conductor = conduct(tmp_path, empty_plan())
-    conductor.next_job("t")
-    conductor.trial_ended("t", None, True)
-    conductor.trial_ended("t", None, True)
-    assert "actor died three times" in conductor.journals[SEARCH].get(0).user_attrs["outcome"]["reason"]
+    controller = conduct(tmp_path, empty_plan())
+    controller.next_job("t")
+    controller.trial_ended("t", None, True)
+    controller.trial_ended("t", None, True)
+    assert "actor died three times" in controller.journals[SEARCH].get(0).user_attrs["outcome"]["reason"]
 
 
 @pytest.mark.parametrize(("metrics", "reason"), [
@@ -223,32 +223,32 @@ def test_a_dead_actor_fails_its_trial(tmp_path: Path) -> None:
     ({"loss": 1.0}, "accuracy was None at evaluation 1"),
 ])  # fmt: skip
 def test_a_metric_that_is_no_number_fails_the_trial(tmp_path: Path, metrics: dict[str, float], reason: str) -> None:
-    conductor = conduct(tmp_path, empty_plan())
-    conductor.next_job("t")
+    controller = conduct(tmp_path, empty_plan())
+    controller.next_job("t")
     payload = {**evaluation(1, 0.0), "metrics": metrics}
-    assert not conductor.evaluation("t", payload)
-    conductor.trial_ended("t", payload, False)
-    trial = conductor.journals[SEARCH].get(0)
+    assert not controller.evaluation("t", payload)
+    controller.trial_ended("t", payload, False)
+    trial = controller.journals[SEARCH].get(0)
     assert (state_name(trial), trial.user_attrs["outcome"]["reason"]) == ("failed", reason)
     assert trial.intermediate_values == {}
 
 
 def test_an_objective_that_is_not_finite_fails_the_trial(tmp_path: Path) -> None:
     search = "{pruner: none, objectives: [{metric: accuracy, goal: max}, {metric: seconds, goal: min}]}"
-    conductor = conduct(tmp_path, empty_plan(search=search))
-    conductor.next_job("t")
-    conductor.trial_ended("t", complete(0.5, float("inf")), False)
-    assert "an objective is not finite" in conductor.journals[SEARCH].get(0).user_attrs["outcome"]["reason"]
+    controller = conduct(tmp_path, empty_plan(search=search))
+    controller.next_job("t")
+    controller.trial_ended("t", complete(0.5, float("inf")), False)
+    assert "an objective is not finite" in controller.journals[SEARCH].get(0).user_attrs["outcome"]["reason"]
 
 
 def test_what_would_end_every_trial_ends_the_search_and_keeps_its_trial(tmp_path: Path) -> None:
-    conductor = conduct(tmp_path, empty_plan())
-    conductor.next_job("t")
+    controller = conduct(tmp_path, empty_plan())
+    controller.next_job("t")
     payload = {"state": "fatal", "reason": "train.csv: gone", "error": "DataError", "detail": {}}
-    conductor.trial_ended("t", payload, False)
-    assert isinstance(conductor.fatal, DataError)
-    assert conductor.is_stopped
-    assert conductor.journals[SEARCH].counts()["running"] == 1
+    controller.trial_ended("t", payload, False)
+    assert isinstance(controller.fatal, DataError)
+    assert controller.should_stop_running
+    assert controller.journals[SEARCH].counts()["running"] == 1
 
 
 def test_a_workers_error_is_remade_by_name() -> None:
@@ -263,25 +263,25 @@ def test_a_grid_ends_when_every_cell_was_tried(tmp_path: Path) -> None:
         search="{sampler: grid, pruner: none}",
         budget="{trials: 99}",
     )
-    conductor = conduct(tmp_path, plan)
+    controller = conduct(tmp_path, plan)
     seen = set()
-    while not conductor.is_finished:
-        number = run_one(conductor, 0.5)
-        seen.add(tuple(sorted(conductor.journals[SEARCH].get(number).params.items())))
+    while not controller.is_finished:
+        number = run_one(controller, 0.5)
+        seen.add(tuple(sorted(controller.journals[SEARCH].get(number).params.items())))
     assert len(seen) == 4
 
 
 def test_a_trial_without_a_result_still_says_how_many_parameters_it_trained(tmp_path: Path) -> None:
     plan = empty_plan(search="{pruner: successive_halving, reduction_factor: 2}")
-    conductor = conduct(tmp_path, plan)
-    run_one(conductor, 0.9)
-    conductor.next_job("u")
-    assert conductor.evaluation("u", evaluation(1, 0.9))
-    running = trial_row(conductor, conductor.journals[SEARCH].get(1))
-    conductor.next_job("v")
-    assert not conductor.evaluation("v", evaluation(1, 0.1))
-    conductor.trial_ended("v", evaluation(1, 0.1), False)
-    pruned = trial_row(conductor, conductor.journals[SEARCH].get(2))
+    controller = conduct(tmp_path, plan)
+    run_one(controller, 0.9)
+    controller.next_job("u")
+    assert controller.evaluation("u", evaluation(1, 0.9))
+    running = trial_row(controller, controller.journals[SEARCH].get(1))
+    controller.next_job("v")
+    assert not controller.evaluation("v", evaluation(1, 0.1))
+    controller.trial_ended("v", evaluation(1, 0.1), False)
+    pruned = trial_row(controller, controller.journals[SEARCH].get(2))
     assert (running.state, running.trainable_parameters) == ("running", 1234)
     assert (pruned.state, pruned.trainable_parameters) == ("pruned", 1234)
     assert pruned.reason == "pruned by successive_halving at evaluation 1"
@@ -292,34 +292,34 @@ def test_a_trial_that_trains_nothing_is_neither_judged_by_the_pruner_nor_judges_
     first = "[{adaptation: full}, {adaptation: zero_shot}, {adaptation: full}]"
     # From the second trial on, the median of those before must be reached at each evaluation.
     search = f"{{pruner: median, startup_trials: 1, concurrent_trials: 1, first: {first}}}"
-    conductor = conduct(tmp_path, empty_plan(space=space, search=search))
+    controller = conduct(tmp_path, empty_plan(space=space, search=search))
     verdicts = {}
     for number, accuracy in enumerate((0.5, 0.1, 0.4)):
-        job = conductor.next_job("t")
+        job = controller.next_job("t")
         assert job is not None
-        verdicts[job["recipe"]["adaptation"], number] = conductor.evaluation("t", evaluation(1, accuracy))
-        conductor.trial_ended("t", complete(accuracy), False)
+        verdicts[job["recipe"]["adaptation"], number] = controller.evaluation("t", evaluation(1, accuracy))
+        controller.trial_ended("t", complete(accuracy), False)
     # The untrained 0.1 goes to its end, and has not lowered the median that 0.4 is held against.
     assert verdicts == {("full", 0): True, ("zero_shot", 1): True, ("full", 2): False}
-    asked = conductor.journals[SEARCH].get(1)
+    asked = controller.journals[SEARCH].get(1)
     assert (asked.state.name, asked.values, asked.intermediate_values) == ("COMPLETE", [0.1], {})
 
 
 def test_a_job_says_what_a_trial_must_come_up_to_for_being_ranked(tmp_path: Path) -> None:
-    conductor = conduct(tmp_path, empty_plan(budget="{trials: 9}", report="{top: 2, baselines: [ordinary]}"))
+    controller = conduct(tmp_path, empty_plan(budget="{trials: 9}", report="{top: 2, baselines: [ordinary]}"))
     bars = {SEARCH: [], BASELINES: []}
     for accuracy in (0.99, 0.5, 0.7, 0.6, 0.9, 0.1):
-        job = conductor.next_job("t")
+        job = controller.next_job("t")
         assert job is not None
         bars[job["study"]].append(job["bar"])
-        conductor.trial_ended("t", complete(accuracy), False)
+        controller.trial_ended("t", complete(accuracy), False)
     # A baseline is always in the report, and is no bar to others.
     assert bars == {BASELINES: [None], SEARCH: [None, None, 0.5, 0.6, 0.7]}
 
 
 def test_where_less_is_better_the_bar_is_the_largest_that_is_ranked(tmp_path: Path) -> None:
     journal = Journal(open_storage(tmp_path / "study.db"), "study", [Direction("perplexity", maximize=False)])
-    retention = Retention(empty_plan(report="{top: 2}"), journal, tmp_path)
+    retention = CheckpointRetention(empty_plan(report="{top: 2}"), journal, tmp_path)
     bars = []
     for perplexity in (5.0, 7.0, 6.0):
         trial = journal.ask(lambda _: {}, RandomSampler(seed=0))
@@ -327,72 +327,72 @@ def test_where_less_is_better_the_bar_is_the_largest_that_is_ranked(tmp_path: Pa
         retention.trial_ended(trial.number)
         bars.append(retention.bar)
     assert bars == [None, 7.0, 6.0]
-    assert Retention(empty_plan(report="{top: 2}"), journal, tmp_path).bar == 6.0
+    assert CheckpointRetention(empty_plan(report="{top: 2}"), journal, tmp_path).bar == 6.0
 
 
 def test_with_several_objectives_every_trial_may_be_ranked_and_baselines_have_the_metric_alone(tmp_path: Path) -> None:
     search = "{pruner: none, objectives: [{metric: accuracy, goal: max}, {metric: seconds, goal: min}]}"
-    conductor = conduct(tmp_path, empty_plan(report="{top: 1, baselines: [zero_shot, ordinary]}", search=search))
+    controller = conduct(tmp_path, empty_plan(report="{top: 1, baselines: [zero_shot, ordinary]}", search=search))
     for accuracy in (0.5, 0.6, 0.7, 0.8):
-        run_one(conductor, accuracy)
-    assert [trial.values for trial in conductor.journals[BASELINES].trials()] == [[0.5], [0.6]]
-    assert [trial.values for trial in conductor.journals[SEARCH].trials()] == [[0.7, 1.0], [0.8, 1.0]]
-    job = conductor.next_job("t")
+        run_one(controller, accuracy)
+    assert [trial.values for trial in controller.journals[BASELINES].trials()] == [[0.5], [0.6]]
+    assert [trial.values for trial in controller.journals[SEARCH].trials()] == [[0.7, 1.0], [0.8, 1.0]]
+    job = controller.next_job("t")
     assert job is not None
     assert (job["study"], job["bar"]) == (SEARCH, None)
 
 
 def test_a_trial_without_weights_says_so_when_more_trials_are_ranked_later(tmp_path: Path) -> None:
-    from finesearch.run.final_scoring import _kept
-    from finesearch.run.score_cache import ScoreBook
+    from finesearch.run.final_scoring import _cached_scores
+    from finesearch.run.score_cache import ScoreCache
 
-    conductor = conduct(tmp_path, empty_plan(report="{top: 1, baselines: []}"))
-    run_one(conductor, 0.9, checkpoint="somewhere")
-    run_one(conductor, 0.8, checkpoint=None)
-    assert _kept(conductor, ScoreBook(tmp_path / "scores")) == {}
+    controller = conduct(tmp_path, empty_plan(report="{top: 1, baselines: []}"))
+    run_one(controller, 0.9, checkpoint="somewhere")
+    run_one(controller, 0.8, checkpoint=None)
+    assert _cached_scores(controller, ScoreCache(tmp_path / "scores")) == {}
     wider = conduct(tmp_path, empty_plan(report="{top: 2, baselines: []}"))
-    known = _kept(wider, ScoreBook(tmp_path / "scores"))
+    known = _cached_scores(wider, ScoreCache(tmp_path / "scores"))
     assert {name: score.error for name, score in known.items()} == {
         "trial-0001": "its weights were not kept: it was not among report.top when it ended"
     }
 
 
 def test_a_search_is_ending_once_a_group_has_nothing_left_to_do(tmp_path: Path) -> None:
-    conductor = conduct(tmp_path, empty_plan(budget="{trials: 3}"))
-    conductor.concurrent_trials = 2
-    seen = [conductor.is_ending]
+    controller = conduct(tmp_path, empty_plan(budget="{trials: 3}"))
+    controller.concurrent_trials = 2
+    seen = [controller.is_ending]
     for name in "ab":
-        assert conductor.next_job(name)
-        seen.append(conductor.is_ending)
-    conductor.trial_ended("a", complete(0.5), False)
-    assert conductor.next_job("c")
-    seen.append(conductor.is_ending)
-    conductor.trial_ended("b", complete(0.6), False)
-    seen.append(conductor.is_ending)
+        assert controller.next_job(name)
+        seen.append(controller.is_ending)
+    controller.trial_ended("a", complete(0.5), False)
+    assert controller.next_job("c")
+    seen.append(controller.is_ending)
+    controller.trial_ended("b", complete(0.6), False)
+    seen.append(controller.is_ending)
     # It fails: another takes its place, and then there is a last one again.
     failed = {"state": "failed", "reason": "it broke", "error": "TrialError", "detail": {}}
-    conductor.trial_ended("c", failed, False)
-    seen.append(conductor.is_ending)
-    assert conductor.next_job("d")
-    seen.append(conductor.is_ending)
-    conductor.trial_ended("d", complete(0.7), False)
-    seen.append(conductor.is_ending)
+    controller.trial_ended("c", failed, False)
+    seen.append(controller.is_ending)
+    assert controller.next_job("d")
+    seen.append(controller.is_ending)
+    controller.trial_ended("d", complete(0.7), False)
+    seen.append(controller.is_ending)
     assert seen == [False, False, False, False, True, False, True, False]
 
 
 def test_a_search_is_ending_when_little_is_left_by_what_its_trials_cost(tmp_path: Path) -> None:
     plan = empty_plan(budget="{trials: 4}")
-    conductor = conduct(tmp_path, plan, costs=TrialCosts(plan, minilm_workload()))
+    controller = conduct(tmp_path, plan, costs=TrialCosts(plan, minilm_workload()))
     said = []
     for _ in range(3):
-        job = conductor.next_job("t")
+        job = controller.next_job("t")
         assert job is not None
         epochs = job["recipe"]["epochs"]
-        conductor.evaluation("t", {**evaluation(1, 0.5, 40.0), "epoch": epochs})
-        conductor.trial_ended("t", complete(0.5, 40.0), False)
-        said.append(conductor.is_ending)
-    assert conductor.next_job("t")
-    said.append(conductor.is_ending)
-    conductor.evaluation("t", {**evaluation(1, 0.5, 36.0), "epoch": 0.9 * epochs})
-    said.append(conductor.is_ending)
+        controller.evaluation("t", {**evaluation(1, 0.5, 40.0), "epoch": epochs})
+        controller.trial_ended("t", complete(0.5, 40.0), False)
+        said.append(controller.is_ending)
+    assert controller.next_job("t")
+    said.append(controller.is_ending)
+    controller.evaluation("t", {**evaluation(1, 0.5, 36.0), "epoch": 0.9 * epochs})
+    said.append(controller.is_ending)
     assert said == [False, False, False, False, True]

@@ -14,11 +14,11 @@ import pytest
 from cost_examples import minilm_workload, priced_plan
 from finesearch.plan import FIXED_RECIPES, Plan, Recipe, Scalar
 from finesearch.run.progress import Progress
-from finesearch.tuning.controller.budget_usage import Spending
-from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, Conductor
-from finesearch.tuning.controller.trial_costs import Run, TrialCosts
-from finesearch.tuning.samplers.cost_aware import DRAWN, PROPOSED, expected_gain, weighed_configuration
-from finesearch.tuning.samplers.latin_hypercube import spread_configuration
+from finesearch.tuning.controller.budget_usage import BudgetUsage
+from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, SearchController
+from finesearch.tuning.controller.trial_costs import TrialCosts, TrialProgress
+from finesearch.tuning.samplers.cost_aware import DRAWN, PROPOSED, cost_aware_configuration, expected_improvement
+from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study.journal import Direction, Journal, Outcome
 from finesearch.tuning.study.study_storage import open_storage
@@ -27,14 +27,14 @@ FULL = {"adaptation": "full", "learning_rate": 1e-4, "weight_decay": 0.1, "dropo
 LORA = {**FULL, "adaptation": "lora", "adaptation.lora.rank": 4, "adaptation.lora.learning_rate": 1e-3}
 
 
-def conduct(folder: Path, plan: Plan, concurrent: int = 1, with_costs: bool = True) -> Conductor:
+def conduct(folder: Path, plan: Plan, concurrent: int = 1, with_costs: bool = True) -> SearchController:
     storage = open_storage(folder / "study.db")
     search = Journal(storage, plan.name, [Direction("accuracy", True)], make_pruner(plan, plan.max_evaluations))
     baselines = Journal(storage, "baselines", [Direction("accuracy", True)])
-    spending = Spending({SEARCH: search, BASELINES: baselines}, 1.0)
+    usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, 1.0)
     fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
     costs = TrialCosts(plan, minilm_workload()) if with_costs else None
-    return Conductor(plan, search, baselines, folder, concurrent, spending, fixed, costs=costs)
+    return SearchController(plan, search, baselines, folder, concurrent, usage, fixed, costs=costs)
 
 
 def evaluation(step: int, seconds: float, epoch: float) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def seconds_of(plan: Plan, job: Mapping[str, Any]) -> float:
     return (
         TrialCosts(plan, minilm_workload())
         .run_of(Recipe.model_validate(job["recipe"]), optuna.trial.create_trial(value=0.0))
-        .reckoned
+        .estimated
     )
 
 
@@ -55,8 +55,12 @@ def seconds_of(plan: Plan, job: Mapping[str, Any]) -> float:
 
 def test_trials_that_ran_set_the_scale_and_one_that_waited_does_not() -> None:
     costs = TrialCosts(priced_plan(), minilm_workload())
-    assert costs.calibrate([Run("full", 10.0), Run("full", 10.0, share=0.0, seconds=5.0)]) is None
-    ran = [Run("full", 10.0, 0.5, 10.0), Run("head_only", 4.0, 1.0, 8.0), Run("full", 10.0, 1.0, 900.0)]
+    assert costs.calibrate([TrialProgress("full", 10.0), TrialProgress("full", 10.0, share=0.0, seconds=5.0)]) is None
+    ran = [
+        TrialProgress("full", 10.0, 0.5, 10.0),
+        TrialProgress("head_only", 4.0, 1.0, 8.0),
+        TrialProgress("full", 10.0, 1.0, 900.0),
+    ]
     calibration = costs.calibrate(ran)
     assert calibration is not None
     assert calibration.overall == 2.0
@@ -66,7 +70,7 @@ def test_trials_that_ran_set_the_scale_and_one_that_waited_does_not() -> None:
 
 def test_an_adaptation_that_ran_often_enough_has_a_scale_of_its_own() -> None:
     costs = TrialCosts(priced_plan(), minilm_workload())
-    runs = [Run("full", 10.0, 1.0, 10.0)] * 5 + [Run("lora", 10.0, 1.0, 15.0)] * 3
+    runs = [TrialProgress("full", 10.0, 1.0, 10.0)] * 5 + [TrialProgress("lora", 10.0, 1.0, 15.0)] * 3
     calibration = costs.calibrate(runs)
     assert calibration is not None
     assert (calibration.of("full"), calibration.of("lora"), calibration.of("head_only")) == (1.0, 1.5, 1.0)
@@ -81,11 +85,11 @@ def test_trials_left_from_before_start_longest_first(tmp_path: Path) -> None:
     first = "[{adaptation: head_only}, {adaptation: full}, {adaptation: {freeze_bottom: {layers: 4}}}]"
     search = f"{{pruner: none, concurrent_trials: 1, first: {first}}}"
     plan = priced_plan(search=search, report="{baselines: [zero_shot, ordinary]}")
-    conductor = conduct(tmp_path, plan, concurrent=5)
-    asked = [conductor.next_job(name) for name in "abcde"]
+    controller = conduct(tmp_path, plan, concurrent=5)
+    asked = [controller.next_job(name) for name in "abcde"]
     assert [job["recipe"]["adaptation"] for job in asked[:2]] == ["full", "zero_shot"], "the baselines, longest first"
     # The full one has trained two of its three epochs.
-    assert conductor.evaluation("d", evaluation(1, 30.0, 2.0))
+    assert controller.evaluation("d", evaluation(1, 30.0, 2.0))
     again = conduct(tmp_path, plan, concurrent=5)
     order = [again.next_job(name) for name in "abcde"]
     found = [(job["study"], job["recipe"]["adaptation"]) for job in order]
@@ -97,8 +101,8 @@ def test_trials_left_from_before_start_longest_first(tmp_path: Path) -> None:
 
 
 def test_without_costs_trials_go_on_in_the_order_in_which_they_were_asked_for(tmp_path: Path) -> None:
-    conductor = conduct(tmp_path, priced_plan(), concurrent=4, with_costs=False)
-    asked = [conductor.next_job(name)["number"] for name in "abcd"]
+    controller = conduct(tmp_path, priced_plan(), concurrent=4, with_costs=False)
+    asked = [controller.next_job(name)["number"] for name in "abcd"]
     again = conduct(tmp_path, priced_plan(), concurrent=4, with_costs=False)
     assert [again.next_job(name)["number"] for name in "abcd"] == asked
     assert again.seconds_left() is None
@@ -106,15 +110,15 @@ def test_without_costs_trials_go_on_in_the_order_in_which_they_were_asked_for(tm
 
 def test_the_time_left_is_told_from_the_first_evaluation_on(tmp_path: Path) -> None:
     plan = priced_plan(trials=10)
-    conductor, stream = conduct(tmp_path, plan), io.StringIO()
+    controller, stream = conduct(tmp_path, plan), io.StringIO()
     progress = Progress(plan, stream)
-    progress._conductor = conductor
-    job = conductor.next_job("t")
-    assert conductor.seconds_left() is None
+    progress._controller = controller
+    job = controller.next_job("t")
+    assert controller.seconds_left() is None
     assert "left" not in progress.summary()
-    # A third of the trial took twice what was reckoned.
-    conductor.evaluation("t", evaluation(1, 2 * seconds_of(plan, job) / 3, 1.0))
-    left = conductor.seconds_left()
+    # A third of the trial took twice what was estimated.
+    controller.evaluation("t", evaluation(1, 2 * seconds_of(plan, job) / 3, 1.0))
+    left = controller.seconds_left()
     assert left is not None
     whole = mean(seconds_of(plan, {"recipe": recipe}) for recipe in drawn_recipes(plan))
     assert left == pytest.approx(9 * 2 * whole, rel=0.25)
@@ -123,16 +127,16 @@ def test_the_time_left_is_told_from_the_first_evaluation_on(tmp_path: Path) -> N
 
 def test_hours_that_end_sooner_bound_the_time_left(tmp_path: Path) -> None:
     plan = priced_plan(budget="{trials: 1000, hours: 0.01}")
-    conductor = conduct(tmp_path, plan)
-    conductor.next_job("t")
-    conductor.evaluation("t", evaluation(1, 100.0, 1.0))
-    assert 30.0 < (conductor.seconds_left() or 0.0) <= 36.0
+    controller = conduct(tmp_path, plan)
+    controller.next_job("t")
+    controller.evaluation("t", evaluation(1, 100.0, 1.0))
+    assert 30.0 < (controller.seconds_left() or 0.0) <= 36.0
 
 
 def drawn_recipes(plan: Plan) -> list[dict[str, Any]]:
-    from finesearch.plan.space.random_sampling import random_recipes
+    from finesearch.plan.space.random_sampling import sample_recipes
 
-    return [recipe.model_dump(mode="json") for recipe in random_recipes(plan.space, plan.training, 200)]
+    return [recipe.model_dump(mode="json") for recipe in sample_recipes(plan.space, plan.training, 200)]
 
 
 # -- what is tried next ----------------------------------------------------------------------------------------------
@@ -151,7 +155,7 @@ def searched(folder: Path, plan: Plan, trials: int, maximize: bool = True) -> Jo
         number = len(journal.trials())
         if number == trials:
             return journal
-        given = weighed_configuration(plan, journal, number, lambda one: costs.seconds(one, None))
+        given = cost_aware_configuration(plan, journal, number, lambda one: costs.seconds(one, None))
         trial = journal.ask(plan.space.suggest, make_sampler(plan, number, 1), given)
         value = quality(trial.user_attrs["asked"]["parameters"])
         journal.finish(number, Outcome("complete", None, (value if maximize else -value,)))
@@ -182,7 +186,7 @@ def test_nothing_is_weighed_before_there_is_something_to_go_by_and_the_last_ones
     journal = searched(tmp_path, plan, 10)
     assert not any("fixed_params" in trial.system_attrs for trial in journal.trials()[:8])
     assert all("fixed_params" in trial.system_attrs for trial in journal.trials()[8:10])
-    assert weighed_configuration(plan, journal, 10, lambda _: 1.0) is None
+    assert cost_aware_configuration(plan, journal, 10, lambda _: 1.0) is None
 
 
 def test_a_choice_is_the_same_after_a_restart_and_leaves_no_trace(tmp_path: Path) -> None:
@@ -191,11 +195,11 @@ def test_a_choice_is_the_same_after_a_restart_and_leaves_no_trace(tmp_path: Path
     running = journal.ask(plan.space.suggest, make_sampler(plan, 9, 1))
     seconds = lambda one: TrialCosts(plan, minilm_workload()).seconds(one, None)  # noqa: E731
     before = [(t.number, t.params, dict(t.system_attrs), dict(t.user_attrs)) for t in journal.trials()]
-    found = weighed_configuration(plan, journal, 10, seconds)
+    found = cost_aware_configuration(plan, journal, 10, seconds)
     after = [(t.number, t.params, dict(t.system_attrs), dict(t.user_attrs)) for t in journal.trials()]
     assert before == after
     again = Journal(open_storage(tmp_path / "study.db"), plan.name, [Direction("accuracy", True)])
-    assert weighed_configuration(plan, again, 10, seconds) == found
+    assert cost_aware_configuration(plan, again, 10, seconds) == found
     assert found is not None
     assert found != running.params
     trial = again.ask(plan.space.suggest, make_sampler(plan, 10, 1), found)
@@ -205,17 +209,17 @@ def test_a_choice_is_the_same_after_a_restart_and_leaves_no_trace(tmp_path: Path
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_a_conductor_tries_what_is_spread_then_what_was_weighed(tmp_path: Path, weight: float) -> None:
     plan = priced_plan(weight, trials=12)
-    conductor = conduct(tmp_path, plan)
+    controller = conduct(tmp_path, plan)
     for number in range(10):
-        job = conductor.next_job("t")
+        job = controller.next_job("t")
         assert job is not None
-        parameters = conductor.journals[SEARCH].get(number).user_attrs["asked"]["parameters"]
+        parameters = controller.journals[SEARCH].get(number).user_attrs["asked"]["parameters"]
         best = {**evaluation(1, 1.0, 3.0), "metrics": {"accuracy": quality(parameters)}}
         detail = {"best": best, "seconds": 1.0}
-        conductor.trial_ended("t", {"state": "complete", "reason": None, "error": None, "detail": detail}, False)
-    trials = conductor.journals[SEARCH].trials()
+        controller.trial_ended("t", {"state": "complete", "reason": None, "error": None, "detail": detail}, False)
+    trials = controller.journals[SEARCH].trials()
     assert [trial.user_attrs["asked"]["parameters"] for trial in trials[:8]] == [
-        spread_configuration(plan, number) for number in range(8)
+        latin_hypercube_configuration(plan, number) for number in range(8)
     ]
     assert ["fixed_params" in trial.system_attrs for trial in trials[8:]] == [weight > 0.0] * 2
 
@@ -233,7 +237,7 @@ def test_gain_is_expected_near_what_was_good() -> None:
     plan = priced_plan()
     tried = [{**FULL, "weight_decay": 0.3 * k / 19} for k in range(20)]
     candidates = [{**FULL, "weight_decay": 0.1}, {**FULL, "weight_decay": 0.29}, LORA]
-    gain = expected_gain(plan.space, tried, [quality(each) for each in tried], candidates, seed=0)
+    gain = expected_improvement(plan.space, tried, [quality(each) for each in tried], candidates, seed=0)
     assert gain.shape == (3,)
     assert (gain > 0).all()
     assert gain[0] > 10 * gain[1]
@@ -247,7 +251,7 @@ def test_a_choice_is_made_among_proposals_and_draws(tmp_path: Path) -> None:
         priced.append(dict(configuration))
         return 1.0
 
-    found = weighed_configuration(plan, journal, 9, seconds)
+    found = cost_aware_configuration(plan, journal, 9, seconds)
     assert len(priced) == PROPOSED + DRAWN
     assert found in priced
     # The sampler's first proposal is what it would have tried alone.

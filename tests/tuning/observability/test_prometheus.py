@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from test_mailbox import job
 
-from finesearch.run.driver_metrics import readings
-from finesearch.run.open_search import open_conductor
-from finesearch.training.runtime.counters import COUNTED, Meter
-from finesearch.tuning.observability.log_prefix import name_lines
-from finesearch.tuning.observability.prometheus import BEST, MEASURES, TRIALS
-from finesearch.tuning.workers.mailbox_actor import STATES, WatchedMailbox
+from finesearch.run.driver_metrics import gauge_values
+from finesearch.run.open_search import open_search_controller
+from finesearch.training.runtime.counters import COUNTED, Counters
+from finesearch.tuning.observability.log_prefix import set_log_prefix
+from finesearch.tuning.observability.prometheus import BEST, METRIC_DEFINITIONS, TRIALS
+from finesearch.tuning.workers.mailbox_actor import STATES, MailboxActor
 from grafana import board, queries
 from paths import ROOT
 from plans import empty_plan
@@ -27,17 +27,17 @@ sys.path.append(str(ROOT / "tests" / "benchmarks"))
 
 def test_the_dashboard_shows_every_metric_of_the_code_and_no_other() -> None:
     shown = set().union(*(query.names for query in queries()))
-    assert shown == {measure.exported for measure in MEASURES.values()}
+    assert shown == {measure.exported for measure in METRIC_DEFINITIONS.values()}
 
 
 def test_every_metric_is_set_somewhere_in_the_code() -> None:
-    assert set(COUNTED) == {name for name, measure in MEASURES.items() if measure.kind == "counter"}
+    assert set(COUNTED) == {name for name, measure in METRIC_DEFINITIONS.items() if measure.kind == "counter"}
     package = ROOT / "platform" / "finesearch"
     used = "\n".join(p.read_text() for p in package.rglob("*.py") if p.name not in {"metrics.py", "meter.py"})
     constants = re.findall(r"^([A-Z_, ]+) = ", (package / "tuning" / "metrics.py").read_text(), re.MULTILINE)
     constants += re.findall(r"^([A-Z_, ]+) = ", (package / "training" / "meter.py").read_text(), re.MULTILINE)
-    names = {name for line in constants for name in line.split(", ")} - {"COUNTED", "MEASURES", "METER"}
-    assert len(names) == len(MEASURES)
+    names = {name for line in constants for name in line.split(", ")} - {"COUNTED", "METRIC_DEFINITIONS", "COUNTERS"}
+    assert len(names) == len(METRIC_DEFINITIONS)
     for name in names:
         assert re.search(rf"(set|add|Reading)\({name}\b", used), f"{name} is never set"
 
@@ -56,29 +56,29 @@ def test_every_query_sums_up_what_ray_tells_by_process_and_keeps_to_the_variable
 
 
 def test_labels_are_words_of_which_there_are_few() -> None:
-    assert {label for measure in MEASURES.values() for label in measure.labels} == {"state", "metric"}
+    assert {label for measure in METRIC_DEFINITIONS.values() for label in measure.labels} == {"state", "metric"}
 
 
 def test_readings_follow_the_journal(tmp_path: Path) -> None:
     from shared.empty_search import Stopwatch, run_trial
 
-    conductor = open_conductor(empty_plan(search="{pruner: none, concurrent_trials: 1}"), tmp_path)
-    assert BEST not in {reading.name for reading in readings(conductor)}
+    controller = open_search_controller(empty_plan(search="{pruner: none, concurrent_trials: 1}"), tmp_path)
+    assert BEST not in {reading.name for reading in gauge_values(controller)}
     for number in range(3):
-        run_trial(conductor, Stopwatch(), number)
-    found = {(reading.name, *reading.labels): reading.value for reading in readings(conductor)}
-    values = [trial.values[0] for trial in conductor.journals["search"].trials()]
+        run_trial(controller, Stopwatch(), number)
+    found = {(reading.name, *reading.labels): reading.value for reading in gauge_values(controller)}
+    values = [trial.values[0] for trial in controller.journals["search"].trials()]
     assert found[TRIALS, ("state", "complete")] == 3
     assert found[TRIALS, ("state", "running")] == 0
     assert found[BEST, ("metric", "accuracy")] == max(values)
     assert found[("device_hours",)] == pytest.approx(9 / 3600)
     assert found[("trials_wanted",)] == 8
-    assert {name for name, *_ in found} <= set(MEASURES)
+    assert {name for name, *_ in found} <= set(METRIC_DEFINITIONS)
 
 
 def test_a_mailbox_says_what_its_group_does(tmp_path: Path) -> None:
     async def story() -> list[str]:
-        box = WatchedMailbox("tiny")
+        box = MailboxActor("tiny")
         seen = [box.state]
         generation = await box.post(job(tmp_path))
         seen.append(box.state)
@@ -99,7 +99,7 @@ def test_a_mailbox_says_what_its_group_does(tmp_path: Path) -> None:
 def test_totals_only_grow_whoever_adds() -> None:
     import threading
 
-    meter = Meter()
+    meter = Counters()
     threads = [threading.Thread(target=lambda: [meter.add("tokens", 1) for _ in range(1000)]) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -125,20 +125,20 @@ def lines() -> Any:
     before = logging.getLogRecordFactory()
     yield logger, written
     logger.removeHandler(handler)
-    name_lines(None)
+    set_log_prefix(None)
     logging.setLogRecordFactory(before)
 
 
 def test_every_line_of_a_worker_begins_with_its_trial(lines: Any) -> None:
     logger, written = lines
     logger.info("before any")
-    name_lines("trial 7")
+    set_log_prefix("trial 7")
     logger.info("%d rows\nof %s", 3, "text")
     try:
         raise ValueError("no\nsuch row")
     except ValueError:
         logger.exception("failed")
-    name_lines("baseline 0")
+    set_log_prefix("baseline 0")
     logger.warning("next")
     assert written[0] == "before any"
     assert written[1] == "[trial 7] 3 rows\n[trial 7] of text"
@@ -149,7 +149,7 @@ def test_every_line_of_a_worker_begins_with_its_trial(lines: Any) -> None:
 
 def test_a_message_that_does_not_fit_its_arguments_is_left_to_logging(lines: Any) -> None:
     logger, written = lines
-    name_lines("trial 1")
+    set_log_prefix("trial 1")
     with pytest.raises(TypeError):
         logger.info("%d rows", "many")
     logger.info("goes on")

@@ -10,19 +10,19 @@ import pytest
 
 from finesearch.errors import InputError
 from finesearch.run.preflight import check_tracking
-from finesearch.tuning.observability.trackers import ShownTrial, Tracking, make_trackers
+from finesearch.tuning.observability.trackers import TrackedTrial, Tracking, make_trackers
 from plans import empty_plan
 from tracked import conductor_of, evaluation, scalars, started, told
 
 
 def test_event_files_hold_every_evaluation_and_the_recipe(tmp_path: Path) -> None:
     said: list[str] = []
-    conductor = conductor_of(tmp_path, "{tensorboard: true}")
-    tracking = Tracking(conductor, make_trackers(conductor.plan, tmp_path), said.append)
-    trial = started(conductor, tracking)
+    controller = conductor_of(tmp_path, "{tensorboard: true}")
+    tracking = Tracking(controller, make_trackers(controller.plan, tmp_path), said.append)
+    trial = started(controller, tracking)
     for step in (1, 2, 3):
-        told(conductor, tracking, trial, evaluation(step))
-    told(conductor, tracking, trial, {"state": "complete", "reason": None, "detail": {}})
+        told(controller, tracking, trial, evaluation(step))
+    told(controller, tracking, trial, {"state": "complete", "reason": None, "detail": {}})
     tracking.on_trial_complete(0, [trial], trial)
     tracking.on_experiment_end([trial])
     found = scalars(tmp_path / "tensorboard" / "trial-0000")
@@ -34,9 +34,9 @@ def test_event_files_hold_every_evaluation_and_the_recipe(tmp_path: Path) -> Non
 
 
 def test_a_search_that_goes_on_adds_to_the_events_and_repeats_none(tmp_path: Path) -> None:
-    conductor = conductor_of(tmp_path, "{tensorboard: true}")
-    tracking = Tracking(conductor, make_trackers(conductor.plan, tmp_path), print)
-    told(conductor, tracking, started(conductor, tracking), evaluation(1))
+    controller = conductor_of(tmp_path, "{tensorboard: true}")
+    tracking = Tracking(controller, make_trackers(controller.plan, tmp_path), print)
+    told(controller, tracking, started(controller, tracking), evaluation(1))
     tracking.on_experiment_end([])  # the driver is gone, and the trial is left running in the journal
     time.sleep(1.1)  # event files are named by the second
     again = conductor_of(tmp_path, "{tensorboard: true}")
@@ -51,11 +51,11 @@ def test_a_search_that_goes_on_adds_to_the_events_and_repeats_none(tmp_path: Pat
 def test_a_tracker_that_fails_is_said_once_and_does_not_end_the_search(tmp_path: Path) -> None:
     said: list[str] = []
     (tmp_path / "tensorboard").write_text("a file where a folder is to be")
-    conductor = conductor_of(tmp_path, "{tensorboard: true}")
-    tracking = Tracking(conductor, make_trackers(conductor.plan, tmp_path), said.append)
+    controller = conductor_of(tmp_path, "{tensorboard: true}")
+    tracking = Tracking(controller, make_trackers(controller.plan, tmp_path), said.append)
     for _ in range(2):
-        trial = started(conductor, tracking)
-        told(conductor, tracking, trial, evaluation(1))
+        trial = started(controller, tracking)
+        told(controller, tracking, trial, evaluation(1))
         tracking.on_trial_error(0, [trial], trial)
     tracking.on_experiment_end([])
     assert len(said) == 1
@@ -63,17 +63,17 @@ def test_a_tracker_that_fails_is_said_once_and_does_not_end_the_search(tmp_path:
 
 
 def test_nothing_is_made_unless_the_plan_asks(tmp_path: Path) -> None:
-    assert not empty_plan().tracking.is_on
+    assert not empty_plan().tracking.is_enabled
     assert make_trackers(empty_plan(), tmp_path) == []
 
 
 def test_tune_may_pickle_it(tmp_path: Path) -> None:
-    conductor = conductor_of(tmp_path, "{tensorboard: true}")
-    pickle.loads(pickle.dumps(Tracking(conductor, [], print)))
+    controller = conductor_of(tmp_path, "{tensorboard: true}")
+    pickle.loads(pickle.dumps(Tracking(controller, [], print)))
 
 
 def test_what_is_shown_is_hashed_by_identity(tmp_path: Path) -> None:
-    one, other = (ShownTrial("a", "tiny trial 1", {}, str(tmp_path), "tiny") for _ in range(2))
+    one, other = (TrackedTrial("a", "tiny trial 1", {}, str(tmp_path), "tiny") for _ in range(2))
     assert len({one, other}) == 2
     assert str(one) == "tiny trial 1"
 

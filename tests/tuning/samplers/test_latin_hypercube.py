@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finesearch.plan import Plan
-from finesearch.tuning.samplers.latin_hypercube import spread_configuration
+from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
 from plans import empty_plan
 
 SPACE = (
@@ -33,7 +33,7 @@ def part(value: float, low: float, high: float, parts: int) -> int:
 @given(startup=st.integers(2, 40), seed=st.integers(0, 2**16))
 def test_each_part_of_a_range_is_tried_once(startup: int, seed: int) -> None:
     plan = plan_of(startup, seed)
-    tried = [spread_configuration(plan, number) for number in range(startup)]
+    tried = [latin_hypercube_configuration(plan, number) for number in range(startup)]
     rates = [part(math.log10(each["learning_rate"]), -6.0, -2.0, startup) for each in tried]
     decays = [part(each["weight_decay"], 0.0, 0.3, startup) for each in tried]
     assert sorted(rates) == sorted(decays) == list(range(startup))
@@ -48,7 +48,7 @@ def test_each_part_of_a_range_is_tried_once(startup: int, seed: int) -> None:
 
 def test_ranges_are_not_spread_in_step_with_each_other() -> None:
     plan = plan_of()
-    tried = [spread_configuration(plan, number) for number in range(10)]
+    tried = [latin_hypercube_configuration(plan, number) for number in range(10)]
     by_rate = sorted(tried, key=lambda each: each["learning_rate"])
     decays = [each["weight_decay"] for each in by_rate]
     assert decays not in (sorted(decays), sorted(decays, reverse=True))
@@ -56,17 +56,19 @@ def test_ranges_are_not_spread_in_step_with_each_other() -> None:
 
 
 def test_a_seed_has_its_own_trials_and_the_same_ones_each_time() -> None:
-    once, again, other = ([spread_configuration(plan_of(seed=seed), n) for n in range(10)] for seed in (1, 1, 2))
+    once, again, other = (
+        [latin_hypercube_configuration(plan_of(seed=seed), n) for n in range(10)] for seed in (1, 1, 2)
+    )
     assert once == again
     assert not [each for each in once if each in other]
 
 
 def test_configurations_that_the_plan_gives_count_among_those_to_start_from() -> None:
     plan = plan_of(4, first="[{learning_rate: 1.0e-4}]")
-    tried = [spread_configuration(plan, number) for number in range(1, 4)]
+    tried = [latin_hypercube_configuration(plan, number) for number in range(1, 4)]
     assert sorted(part(math.log10(each["learning_rate"]), -6.0, -2.0, 3) for each in tried) == [0, 1, 2]
-    assert spread_configuration(plan, 0) is None
-    assert spread_configuration(plan, 4) is None
+    assert latin_hypercube_configuration(plan, 0) is None
+    assert latin_hypercube_configuration(plan, 4) is None
 
 
 @pytest.mark.parametrize(
@@ -78,8 +80,8 @@ def test_configurations_that_the_plan_gives_count_among_those_to_start_from() ->
     ],
 )
 def test_samplers_that_learn_nothing_draw_all_of_their_trials(sampler: str, space: str) -> None:
-    assert spread_configuration(plan_of(sampler=sampler, space=space), 0) is None
+    assert latin_hypercube_configuration(plan_of(sampler=sampler, space=space), 0) is None
 
 
 def test_without_trials_to_start_from_the_sampler_has_the_first() -> None:
-    assert spread_configuration(plan_of(0), 0) is None
+    assert latin_hypercube_configuration(plan_of(0), 0) is None

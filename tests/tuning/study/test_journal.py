@@ -9,7 +9,7 @@ import pytest
 from finesearch.errors import RunConflictError
 from finesearch.plan import Plan
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
-from finesearch.tuning.study.journal import Direction, Journal, Outcome, decisions
+from finesearch.tuning.study.journal import Direction, Journal, Outcome, journaled_evaluations
 from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
 from writes import before_each_change
@@ -70,7 +70,7 @@ class Driver:
         for step in (1, 2, 3, 4):
             value = math.tanh(step * (6 + math.log10(rate)) / 4) + 0.01 * number
             if step == 4 and number % 3:  # told together with the end, as trials with a model do
-                last = journal.judge(number, step, value, measured(step, value))
+                last = journal.ask_pruner(number, step, value, measured(step, value))
                 ended = Outcome("complete", None, (value,)) if last.go_on else Outcome("pruned", "pruned")
                 journal.finish(number, ended, last)
                 return
@@ -83,7 +83,7 @@ class Driver:
 def told(journal: Journal) -> list[tuple[object, ...]]:
     """Everything about a study but its times."""
     return [
-        (t.number, t.state, t.values, t.params, t.intermediate_values, t.system_attrs, sorted(decisions(t)))
+        (t.number, t.state, t.values, t.params, t.intermediate_values, t.system_attrs, sorted(journaled_evaluations(t)))
         for t in journal.trials()
     ]
 
@@ -141,11 +141,11 @@ def test_a_verdict_that_was_journaled_before_its_trial_ended_is_kept(tmp_path: P
     number = journal.ask(plan.space.suggest, make_sampler(plan, 0, 1)).number
     journal.report(number, 1, 0.1, measured(1, 0.1))
     again = open_journal(tmp_path, plan)
-    last = again.judge(number, 1, 99.0, measured(1, 99.0))
+    last = again.ask_pruner(number, 1, 99.0, measured(1, 99.0))
     assert not last.is_new
     again.finish(number, Outcome("complete", None, (0.1,)), last)
     read = open_journal(tmp_path, plan).get(number)
-    assert (read.intermediate_values, decisions(read)[1]["value"], read.values) == ({1: 0.1}, 0.1, [0.1])
+    assert (read.intermediate_values, journaled_evaluations(read)[1]["value"], read.values) == ({1: 0.1}, 0.1, [0.1])
 
 
 def test_a_value_that_is_not_finite_is_never_told(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_value_that_is_not_finite_is_never_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not finite"):
         journal.report(number, 1, math.inf, {})
     with pytest.raises(ValueError, match="not finite"):
-        journal.judge(number, 1, math.nan, {})
+        journal.ask_pruner(number, 1, math.nan, {})
     with pytest.raises(ValueError, match="complete with values"):
         journal.finish(number, Outcome("complete", None, (math.nan,)))
     assert journal.counts() == {"complete": 0, "pruned": 0, "failed": 0, "running": 1}

@@ -17,7 +17,7 @@ from finesearch.plan import Plan
 from finesearch.storage.object_store import Place
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study import study_backup as backup_module
-from finesearch.tuning.study.checkpoint_retention import Retention
+from finesearch.tuning.study.checkpoint_retention import CheckpointRetention
 from finesearch.tuning.study.journal import Direction, Journal, Outcome
 from finesearch.tuning.study.study_backup import StudyBackup
 from finesearch.tuning.study.study_storage import open_storage
@@ -70,7 +70,7 @@ def test_a_lost_disk_loses_no_trial_that_was_kept(storage: Path | Place, tmp_pat
     backup.fetch()
     journal = journal_of(backup.path)
     run_trials(journal, 3)
-    backup.keep()
+    backup.persist()
     shutil.rmtree(tmp_path / "head")
     other = StudyBackup(tmp_path / "another head", storage)
     other.fetch()
@@ -85,7 +85,7 @@ def test_what_this_machine_wrote_after_the_copy_is_gone_on_with(storage: Path | 
         backup.fetch()
         journal = journal_of(backup.path)
         run_trials(journal, count)
-        backup.keep()
+        backup.persist()
         run_trials(journal, 1)  # told, and the driver dies before the next copy
     last = StudyBackup(tmp_path / "head", storage)
     last.fetch()
@@ -98,11 +98,11 @@ def test_what_another_machine_went_on_with_is_fetched_and_the_old_one_set_aside(
     first = StudyBackup(tmp_path / "first", storage)
     first.fetch()
     run_trials(journal_of(first.path), 1)
-    first.keep()
+    first.persist()
     second = StudyBackup(tmp_path / "second", storage)
     second.fetch()
     run_trials(journal_of(second.path), 3)
-    second.keep()
+    second.persist()
     again = StudyBackup(tmp_path / "first", storage)
     again.fetch()
     assert len(journal_of(again.path).trials()) == 4
@@ -113,7 +113,7 @@ def test_a_run_that_is_gone_from_storage_begins_anew(storage: Path | Place, tmp_
     backup = StudyBackup(tmp_path / "head", storage)
     backup.fetch()
     run_trials(journal_of(backup.path), 2)
-    backup.keep()
+    backup.persist()
     storage.delete() if isinstance(storage, Place) else (storage / "study.db").unlink()
     again = StudyBackup(tmp_path / "head", storage)
     again.fetch()
@@ -126,7 +126,7 @@ def test_a_driver_that_joins_no_cluster_goes_on_with_the_copy_and_is_followed(tm
     joined = StudyBackup(tmp_path / "head", shared)
     joined.fetch()
     run_trials(journal_of(joined.path), 1)
-    joined.keep()
+    joined.persist()
     run_trials(journal_of(shared / "study.db"), 2)  # on one machine, in the run folder itself
     again = StudyBackup(tmp_path / "head", shared)
     again.fetch()
@@ -151,7 +151,7 @@ def test_a_log_that_a_killed_driver_left_beside_the_copy_is_part_of_it_and_of_no
     journal = journal_of(backup.path)
     assert len(journal.trials()) == 2
     run_trials(journal, 1)
-    backup.keep()
+    backup.persist()
     assert not (shared / "study.db-wal").exists()
     assert len(journal_of(shared / "study.db").trials()) == 3
 
@@ -170,7 +170,7 @@ def test_copies_are_kept_while_trials_run_and_nothing_is_written_when_nothing_ch
     other.fetch()
     assert len(journal_of(other.path).trials()) == 1
     before = backup._numbers()
-    backup.keep()
+    backup.persist()
     assert backup._numbers() == before
 
 
@@ -199,9 +199,9 @@ def test_checkpoints_of_trials_that_the_study_has_lost_are_not_taken_for_those_o
         else:
             (storage / name).parent.mkdir(parents=True)
             (storage / name).write_bytes(b"{}")
-    retention = Retention(PLAN, journal, storage)
-    assert retention.holds(3)
-    retention.forget_unknown()
-    assert [retention.holds(number) for number in range(4)] == [True, True, False, False]
-    left = Retention(PLAN, journal, storage)
-    assert [left.holds(number) for number in range(4)] == [True, True, False, False]
+    retention = CheckpointRetention(PLAN, journal, storage)
+    assert retention.has_checkpoint(3)
+    retention.delete_orphaned_checkpoints()
+    assert [retention.has_checkpoint(number) for number in range(4)] == [True, True, False, False]
+    left = CheckpointRetention(PLAN, journal, storage)
+    assert [left.has_checkpoint(number) for number in range(4)] == [True, True, False, False]

@@ -11,8 +11,8 @@ import pytest
 from databases import PASSWORD, USER, postgres
 from finesearch.errors import PlanError, RunConflictError, StorageError
 from finesearch.plan import Plan, parse_plan
-from finesearch.run.open_search import open_conductor
-from finesearch.run.run_storage import home_of
+from finesearch.run.open_search import open_search_controller
+from finesearch.run.run_storage import run_storage_of
 from finesearch.tuning.controller.search_controller import SEARCH
 from finesearch.tuning.samplers.sampler_factory import make_sampler
 from finesearch.tuning.study.journal import Outcome
@@ -41,15 +41,15 @@ def plan_in(folder: Path, study: str | None = None, name: str = "empty") -> Plan
 
 def run_trials(plan: Plan, count: int) -> list[float]:
     """Values of all trials of the plan's run, after ``count`` more."""
-    home = home_of(plan)
+    home = run_storage_of(plan)
     home.prepare()
-    with home.held(lambda _: None):
-        journal = open_conductor(plan, home).journals[SEARCH]
+    with home.locked(lambda _: None):
+        journal = open_search_controller(plan, home).journals[SEARCH]
         for _ in range(count):
             number = journal.ask(plan.space.suggest, make_sampler(plan, len(journal.trials()), 1)).number
             journal.report(number, 1, 0.5, {"seconds": 1.0, "metrics": {"accuracy": 0.5}})
             journal.finish(number, Outcome("complete", values=(0.5 + number / 100,)))
-    return [trial.values[0] for trial in open_conductor(plan, home).journals[SEARCH].trials()]
+    return [trial.values[0] for trial in open_search_controller(plan, home).journals[SEARCH].trials()]
 
 
 def test_a_study_lives_in_the_database_and_goes_on_from_there(

@@ -14,7 +14,7 @@ from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study import journal as journals
 from finesearch.tuning.study.journal import Direction, Journal, Outcome
 from finesearch.tuning.study.study_storage import open_storage
-from finesearch.tuning.study.study_writer import CallWriter, RowWriter, writer_of
+from finesearch.tuning.study.study_writer import OptunaApiStudyWriter, SqlStudyWriter, make_study_writer
 from plans import empty_plan
 from writes import before_each_change
 
@@ -29,11 +29,11 @@ def search(storage: RDBStorage) -> Journal:
         for step in (1, 2, 3):
             value = (number * 7 % 5) / 5 + step / 100
             if step == 3 and number in (3, 5, 6):
-                last = journal.judge(number, step, value, {"step": step, "seconds": 1.0})
+                last = journal.ask_pruner(number, step, value, {"step": step, "seconds": 1.0})
                 ended = Outcome("complete", None, (value,)) if last.go_on else Outcome("pruned", "stopped")
                 journal.finish(number, ended, last)
                 break
-            if not journal.report(number, step, value, {"step": step, "seconds": 1.0}, is_judged=number != 4):
+            if not journal.report(number, step, value, {"step": step, "seconds": 1.0}, is_prunable=number != 4):
                 journal.finish(number, Outcome("pruned", "stopped"))
                 break
         else:
@@ -57,8 +57,8 @@ def told(trial: FrozenTrial) -> dict[str, Any]:
 
 def test_optuna_reads_what_it_would_have_written_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
-    for name, writer in (("ours", writer_of), ("optuna's", CallWriter)):
-        monkeypatch.setattr(journals, "writer_of", writer)
+    for name, writer in (("ours", make_study_writer), ("optuna's", OptunaApiStudyWriter)):
+        monkeypatch.setattr(journals, "make_study_writer", writer)
         storage = open_storage(tmp_path / f"{name}.db")
         search(storage)
         study = optuna.load_study(study_name="study", storage=f"sqlite:///{tmp_path / name}.db")
@@ -72,7 +72,7 @@ def test_optuna_reads_what_it_would_have_written_itself(tmp_path: Path, monkeypa
 
 def test_each_decision_is_one_transaction(tmp_path: Path) -> None:
     storage = open_storage(tmp_path / "study.db")
-    assert isinstance(writer_of(storage), RowWriter)
+    assert isinstance(make_study_writer(storage), SqlStudyWriter)
     plan = empty_plan()
     journal = Journal(storage, "study", [Direction("accuracy", True)], make_pruner(plan, 4))
     commits: list[str] = []
@@ -82,14 +82,14 @@ def test_each_decision_is_one_transaction(tmp_path: Path) -> None:
     counted.append(len(commits))
     journal.report(0, 1, 0.5, {"step": 1, "seconds": 1.0})
     counted.append(len(commits))
-    last = journal.judge(0, 2, 0.6, {"step": 2, "seconds": 2.0})
+    last = journal.ask_pruner(0, 2, 0.6, {"step": 2, "seconds": 2.0})
     assert len(commits) == 2, "nothing of it is there before the end is"
     journal.finish(0, Outcome("complete", None, (0.6,)), last)
     counted.append(len(commits))
     assert counted == [1, 2, 3]
     (read,) = storage.get_all_trials(journal._study_id)
     assert read.intermediate_values == {1: 0.5, 2: 0.6}
-    assert sorted(journals.decisions(read)) == [1, 2]
+    assert sorted(journals.journaled_evaluations(read)) == [1, 2]
 
 
 def test_what_a_driver_left_half_written_is_replaced(tmp_path: Path) -> None:
@@ -108,4 +108,4 @@ def test_what_a_driver_left_half_written_is_replaced(tmp_path: Path) -> None:
 
 def test_in_memory_a_study_is_told_the_same() -> None:
     storage = optuna.storages.InMemoryStorage()
-    assert isinstance(writer_of(storage), CallWriter)
+    assert isinstance(make_study_writer(storage), OptunaApiStudyWriter)

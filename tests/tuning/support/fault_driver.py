@@ -24,12 +24,12 @@ sys.path[:0] = [str(TESTS / "tuning" / "support"), str(TESTS / "support"), str(T
 
 from fault_runner import STEPS, FaultBench  # noqa: E402
 from finesearch.errors import FinesearchError  # noqa: E402
-from finesearch.run.open_search import open_conductor  # noqa: E402
+from finesearch.run.open_search import open_search_controller  # noqa: E402
 from finesearch.storage.run_lock import RunLock  # noqa: E402
 from finesearch.tuning.cluster import connect  # noqa: E402
-from finesearch.tuning.cluster.trial_concurrency import Following, make_room  # noqa: E402
-from finesearch.tuning.controller.search_controller import SEARCH, Conductor  # noqa: E402
-from finesearch.tuning.ray_tune.run_tuner import execute  # noqa: E402
+from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, initial_concurrency  # noqa: E402
+from finesearch.tuning.controller.search_controller import SEARCH, SearchController  # noqa: E402
+from finesearch.tuning.ray_tune.run_tuner import run_tuner  # noqa: E402
 from finesearch.tuning.study.journal import Journal, state_name  # noqa: E402
 from finesearch.tuning.workers.worker_group import GroupSettings  # noqa: E402
 from plans import empty_plan  # noqa: E402
@@ -52,14 +52,14 @@ def die_at(journal: Journal, number: int) -> None:
 
 
 @contextlib.contextmanager
-def watched(conductor: Conductor) -> Iterator[None]:
+def watched(controller: SearchController) -> Iterator[None]:
     """Print each change of how many trials run at once, and of why some wait."""
     over = threading.Event()
 
     def watch() -> None:
         before = None
         while not over.wait(0.1):
-            now = f"at once: {conductor.concurrent_trials}; waiting: {conductor.waiting}"
+            now = f"at once: {controller.concurrent_trials}; waiting: {controller.waiting}"
             if now != before:
                 print(now, flush=True)
                 before = now
@@ -96,12 +96,12 @@ def main() -> int:
     given.folder.mkdir(parents=True, exist_ok=True)
     log = given.folder / "log"
     with RunLock(given.folder):
-        conductor = open_conductor(plan, given.folder, 1 if given.follow else int(given.concurrent))
+        controller = open_search_controller(plan, given.folder, 1 if given.follow else int(given.concurrent))
         if given.die_at_write:
-            die_at(conductor.journals[SEARCH], given.die_at_write)
+            die_at(controller.journals[SEARCH], given.die_at_write)
         connect.connect()
         settings = GroupSettings(
-            make_bench=functools.partial(FaultBench, str(log), given.fault, given.step_s, given.steps),
+            make_runner=functools.partial(FaultBench, str(log), given.fault, given.step_s, given.steps),
             workers=given.workers,
             cpus_per_worker=given.cpus,
             gpus_per_worker=0,
@@ -113,14 +113,16 @@ def main() -> int:
         error = None
         try:
             if given.follow:
-                _, conductor.concurrent_trials = make_room(plan, MODEL_BYTES, lambda text: print(text, flush=True))
-                with Following(plan, MODEL_BYTES, conductor), watched(conductor):
-                    execute(conductor, settings)
+                _, controller.concurrent_trials = initial_concurrency(
+                    plan, MODEL_BYTES, lambda text: print(text, flush=True)
+                )
+                with ConcurrencyUpdater(plan, MODEL_BYTES, controller), watched(controller):
+                    run_tuner(controller, settings)
             else:
-                execute(conductor, settings)
+                run_tuner(controller, settings)
         except FinesearchError as met:
             error = [type(met).__name__, met.message]
-        connect.leave()
+        connect.disconnect()
     trials = [
         {
             "number": trial.number,
@@ -131,9 +133,9 @@ def main() -> int:
             "reason": (trial.user_attrs.get("outcome") or {}).get("reason"),
             "group": (trial.user_attrs.get("outcome") or {}).get("group"),
         }
-        for trial in conductor.journals[SEARCH].trials()
+        for trial in controller.journals[SEARCH].trials()
     ]
-    print(json.dumps({"trials": trials, "closing": conductor.closing, "error": error}))
+    print(json.dumps({"trials": trials, "stop_reason": controller.stop_reason, "error": error}))
     return 0
 
 

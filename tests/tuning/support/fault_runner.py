@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from finesearch.errors import DiskFullError, DivergedError
-from finesearch.training.trial_types import PutAside
+from finesearch.training.trial_types import Preempted
 
 STEPS = 3
 
@@ -38,7 +38,7 @@ class FaultBench:
         job: dict[str, Any],
         report: Callable[[dict[str, Any]], bool],
         beat: Callable[[], None],
-        is_leaving: Callable[[], bool] | None,
+        is_preempted: Callable[[], bool] | None,
     ) -> dict[str, Any]:
         state = Path(job["directory"]) / "state.json"
         history = json.loads(state.read_text())["history"] if state.exists() else []
@@ -46,8 +46,8 @@ class FaultBench:
             if not report(evaluation):
                 return self._result(history, state)
         for step in range(len(history) + 1, self.steps + 1):
-            if is_leaving is not None and is_leaving():
-                raise PutAside("nothing is written here that is not written at every step")
+            if is_preempted is not None and is_preempted():
+                raise Preempted("nothing is written here that is not written at every step")
             value = math.tanh(step * (6 + math.log10(job["recipe"]["learning_rate"])) / 4) + 0.01 * job["number"]
             beat()
             value = self._break(job, step, value)

@@ -14,11 +14,11 @@ from ray import cloudpickle
 
 from finesearch.plan import TrainingPlan
 from finesearch.tuning.ray_tune.trainable import WarmTrial
-from finesearch.tuning.workers.mailbox_actor import WatchedMailbox
-from finesearch.tuning.workers.ray_train import GroupOver, ProcessGroup, WarmTrainer
-from finesearch.tuning.workers.training_job_runner import TrainingBench
+from finesearch.tuning.workers.mailbox_actor import MailboxActor
+from finesearch.tuning.workers.ray_train import GroupOver, TorchProcessGroupConfig, WarmTrainer
+from finesearch.tuning.workers.training_job_runner import TrainingJobRunner
 from finesearch.tuning.workers.worker_group import GroupSettings
-from finesearch.tuning.workers.worker_loop import Service, serve
+from finesearch.tuning.workers.worker_loop import WorkerLoopConfig, serve
 from paths import PYTHONPATH
 from plans import empty_plan
 
@@ -27,18 +27,20 @@ LOOK = "import pickle, sys; pickle.load(sys.stdin.buffer); print(*{name.split('.
 
 
 def settings() -> GroupSettings:
-    bench = functools.partial(TrainingBench, empty_plan().task, TrainingPlan(), ".", ".", "accuracy", "max")
-    return GroupSettings(bench, 1, 1.0, 0.0, 60.0, False, "light", "scratch")
+    runner = functools.partial(TrainingJobRunner, empty_plan().task, TrainingPlan(), ".", ".", "accuracy", "max")
+    return GroupSettings(runner, 1, 1.0, 0.0, 60.0, False, "light", "scratch")
 
 
 def trainer(is_over: Callable[[], bool] = bool) -> WarmTrainer:
-    service = {"service": Service(None, settings().make_bench, False, "group", "light")}
-    return WarmTrainer(serve, train_loop_config=service, backend_config=ProcessGroup("gloo"), is_over=is_over)
+    loop_config = {"loop_config": WorkerLoopConfig(None, settings().make_runner, False, "group", "light")}
+    return WarmTrainer(
+        serve, train_loop_config=loop_config, backend_config=TorchProcessGroupConfig("gloo"), is_over=is_over
+    )
 
 
 @pytest.mark.parametrize(
     "held",
-    [lambda: WarmTrial.bound_to(settings()), trainer, lambda: WatchedMailbox],
+    [lambda: WarmTrial.bound_to(settings()), trainer, lambda: MailboxActor],
     ids=["trial actor", "trainer in it", "mailbox"],
 )
 def test_what_such_a_process_holds_imports_no_torch(held: functools.partial[object]) -> None:

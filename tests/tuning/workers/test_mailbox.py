@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from finesearch.tuning.workers.mailbox import HAND_OUTS, Mailbox, claim_attempt
+from finesearch.tuning.workers.mailbox import MAX_TRIES, Mailbox, claim_attempt
 
 QUICK = 0.05
 
@@ -74,7 +74,7 @@ def test_a_trial_that_kills_its_worker_every_time_fails_alone(tmp_path: Path) ->
     async def story() -> None:
         box = Mailbox()
         generation = await box.post(job(tmp_path))
-        for attempt in range(1, HAND_OUTS + 1):
+        for attempt in range(1, MAX_TRIES + 1):
             taken = await box.take(f"incarnation {attempt}", 0, 0)
             assert taken is not None
             assert taken["attempt"] == attempt
@@ -124,12 +124,12 @@ def test_silence_counts_only_while_a_worker_works(tmp_path: Path) -> None:
         box = Mailbox()
         generation = await box.post(job(tmp_path))
         await asyncio.sleep(QUICK)
-        assert await box.silence_s() == 0.0, "no worker has the job yet"
+        assert await box.seconds_since_heartbeat() == 0.0, "no worker has the job yet"
         await box.take("a", 0, 0)
         await asyncio.sleep(2 * QUICK)
-        assert await box.silence_s() >= QUICK
+        assert await box.seconds_since_heartbeat() >= QUICK
         await box.beat(generation)
-        assert await box.silence_s() < QUICK
+        assert await box.seconds_since_heartbeat() < QUICK
         assert await box.condemn() == "a"
         assert await box.is_condemned("a")
         assert await box.take("a", 0, 0, QUICK) is None, "a condemned group gets nothing more"
@@ -158,12 +158,12 @@ def test_a_trial_that_gets_further_each_time_is_handed_out_again_and_again(tmp_p
     async def story() -> None:
         box = Mailbox()
         generation = await box.post(job(tmp_path))
-        for step in range(1, 3 * HAND_OUTS):
+        for step in range(1, 3 * MAX_TRIES):
             assert await box.take(f"incarnation {step}", 0, 0) is not None
             await box.answer(generation, step, True)
             assert await box.report(generation, step, evaluation(step)) is True
         # What it reports again after a restart is not new: from the same place it may fail so often and no more.
-        for attempt in range(HAND_OUTS):
+        for attempt in range(MAX_TRIES):
             assert await box.take(f"again {attempt}", 0, 0) is not None
             assert await box.report(generation, 1, evaluation(1)) is True
         assert await box.take("one too many", 0, 0, QUICK) is None
@@ -183,8 +183,8 @@ def test_a_trial_that_got_further_and_is_put_back_has_as_many_tries_as_any(tmp_p
         assert await box.take("first", 0, 0) is not None
         await box.answer(generation, 1, True)
         assert await box.report(generation, 1, evaluation(1)) is True
-        await box.put_back(generation, "first")
-        for attempt in range(HAND_OUTS):
+        await box.requeue(generation, "first")
+        for attempt in range(MAX_TRIES):
             assert await box.take(f"again {attempt}", 0, 0) is not None
         assert await box.take("one too many", 0, 0, QUICK) is None
 
@@ -195,15 +195,15 @@ def test_a_trial_that_is_put_back_loses_no_try(tmp_path: Path) -> None:
     async def story() -> None:
         box = Mailbox()
         generation = await box.post(job(tmp_path))
-        for number in range(2 * HAND_OUTS):
+        for number in range(2 * MAX_TRIES):
             taken = await box.take(f"incarnation {number}", 0, 0)
             assert taken is not None
             assert taken["attempt"] == number + 1
             for _ in ("rank 0", "rank 1"):
-                await box.put_back(generation, f"incarnation {number}")
-            assert await box.silence_s() == 0.0
+                await box.requeue(generation, f"incarnation {number}")
+            assert await box.seconds_since_heartbeat() == 0.0
         await box.take("last", 0, 0)
-        await box.put_back(generation, "incarnation 0")
+        await box.requeue(generation, "incarnation 0")
         assert await box.take("last", 1, 0) is not None, "what is put back late changes nothing"
 
     asyncio.run(story())

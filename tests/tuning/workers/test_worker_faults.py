@@ -100,7 +100,7 @@ def test_each_fault_that_ends_the_worker_fails_its_own_trial_and_no_other(
 def test_when_every_trial_fails_the_search_stops_and_says_why(tmp_path: Path, joined: dict[str, str]) -> None:
     result = drive(tmp_path, joined, "diverge", "--failed", "3")
     assert [trial["state"] for trial in result["trials"]] == ["failed"] * 3
-    assert result["closing"].startswith(
+    assert result["stop_reason"].startswith(
         "3 trials failed (budget.failed_trials is 3); the last: the training loss became nan"
     )
 

@@ -18,9 +18,9 @@ from finesearch.plan import Plan, load_plan
 from finesearch.tuning.cluster import connect
 from finesearch.tuning.cluster.machine_facts import MachineFacts, describe_machine
 from finesearch.tuning.cluster.node_inspection import ClusterFacts, examine_cluster
-from finesearch.tuning.cluster.pending_reasons import explain, fitting_now
+from finesearch.tuning.cluster.pending_reasons import explain_pending, trials_that_fit_now
 from finesearch.tuning.cluster.ray_token import find_token
-from finesearch.tuning.cluster.resource_usage import read_occupancy
+from finesearch.tuning.cluster.resource_usage import read_resource_usage
 
 __all__ = ["Finding", "doctor", "examine", "exit_status", "render"]
 
@@ -41,19 +41,21 @@ def examine(space: Path | None, storage: str | None) -> list[Finding]:
     """
     plan, problems = _read(space, storage)
     where = plan.storage if plan is not None else storage or "runs"
-    tried = try_storage(where)
+    storage_probe = try_storage(where)
     here, joins = describe_machine(), bool(os.environ.get("RAY_ADDRESS"))
     known: ClusterFacts | None = None
     try:
         if joins:
-            known = examine_cluster(tried.usable)
+            known = examine_cluster(storage_probe.usable)
         machines = [here] if known is None else known.machines or [here]
         findings = [*machine_findings(machines, read_constraints()), check_token(find_token(), joins)]
         if known is not None:
             findings += [check_dashboard(known), check_ports(), *node_findings(known)]
             if plan is not None:
-                occupancy = read_occupancy()
-                findings.append(check_waiting(explain(plan, occupancy), fitting_now(plan, occupancy)))
+                resource_usage = read_resource_usage()
+                findings.append(
+                    check_waiting(explain_pending(plan, resource_usage), trials_that_fit_now(plan, resource_usage))
+                )
         else:
             findings += [check_own_dashboard(), check_ports()]
     except InputError as error:
@@ -62,8 +64,8 @@ def examine(space: Path | None, storage: str | None) -> list[Finding]:
         findings.append(check_token(find_token(), joins))
     finally:
         if joins:
-            connect.leave()
-    findings += [*storage_findings(tried, known), *problems]
+            connect.disconnect()
+    findings += [*storage_findings(storage_probe, known), *problems]
     if plan is not None:
         findings += limit_findings(plan, _own_capacity(here) if known is None else known.capacity)
     return findings

@@ -13,7 +13,7 @@ REDUCED_BYTES = 1 << 20
 
 def node_findings(cluster: ClusterFacts) -> list[Finding]:
     """Every check of nodes."""
-    return [check_nodes(cluster), check_clocks(cluster), check_reach(cluster)]
+    return [check_nodes(cluster), check_clocks(cluster), check_network(cluster)]
 
 
 def check_nodes(cluster: ClusterFacts) -> Finding:
@@ -28,15 +28,15 @@ def check_nodes(cluster: ClusterFacts) -> Finding:
 def check_clocks(cluster: ClusterFacts) -> Finding:
     """Clocks of the nodes against this process's, as far as a round trip can tell."""
     known = [node for node in cluster.nodes if node.machine is not None]
-    wrong = [node for node in known if abs(node.skew_s) - node.skew_within_s > CLOCKS_DIFFER_S]
+    wrong = [node for node in known if abs(node.clock_offset_s) - node.clock_offset_error_s > CLOCKS_DIFFER_S]
     if wrong:
-        words = ", ".join(f"{node.address} is {node.skew_s:+.1f} s off" for node in wrong)
+        words = ", ".join(f"{node.address} is {node.clock_offset_s:+.1f} s off" for node in wrong)
         return warn("clock", words, "Have every node keep time by NTP (chrony, systemd-timesyncd).")
-    largest = max((abs(node.skew_s) + node.skew_within_s for node in known), default=0.0)
+    largest = max((abs(node.clock_offset_s) + node.clock_offset_error_s for node in known), default=0.0)
     return ok("clock", f"{len(known)} node(s) within {largest:.3f} s")
 
 
-def check_reach(cluster: ClusterFacts) -> Finding:
+def check_network(cluster: ClusterFacts) -> Finding:
     """Two processes on different nodes sum a megabyte: what trials of several workers do all the time."""
     if len(cluster.nodes) < 2:
         return ok("network", "one node: nothing to reach")

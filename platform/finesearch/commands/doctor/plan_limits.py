@@ -11,7 +11,7 @@ from finesearch.commands.doctor.machine_checks import GIB
 from finesearch.errors import FinesearchError, StorageError
 from finesearch.plan import Plan
 from finesearch.run.disk_check import check_disk
-from finesearch.run.preflight import Preflight, inspect
+from finesearch.run.preflight import Preflight, run_preflight
 from finesearch.run.run_paths import run_folder
 from finesearch.tuning.cluster.connect import GROUP_BYTES, Capacity, fit_concurrency
 
@@ -22,7 +22,7 @@ def limit_findings(plan: Plan, capacity: Capacity) -> list[Finding]:
     """Every check of a plan against data, model and what there is to run it on."""
     with tempfile.TemporaryDirectory(prefix="finesearch-doctor-") as scratch:
         try:
-            preflight = inspect(plan, Path(scratch))
+            preflight = run_preflight(plan, Path(scratch))
             concurrent = fit_concurrency(plan, capacity, preflight.model.bytes_in_training)
         except FinesearchError as error:
             return [bad("plan", error.message, "Correct the plan, or what it names.")]
@@ -93,8 +93,8 @@ def check_estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[Fi
     return [ok("time", times[-1].removeprefix("time").strip()), *(ok("cache", line) for line in cache)]
 
 
-def check_waiting(reasons: list[str], fitting_now: int) -> Finding:
+def check_waiting(reasons: list[str], trials_that_fit_now: int) -> Finding:
     """Whether a trial could start now, into devices that nobody holds; who holds the rest where it could not."""
-    if fitting_now < 1:
+    if trials_that_fit_now < 1:
         return warn("waits", "\n".join(reasons), "End what holds them, ask for less in `training`, or wait.")
-    return ok("waits", f"nothing: {fitting_now} trial(s) could start now")
+    return ok("waits", f"nothing: {trials_that_fit_now} trial(s) could start now")

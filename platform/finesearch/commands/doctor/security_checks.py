@@ -8,14 +8,14 @@ import urllib.request
 from finesearch.commands.doctor.finding import Finding, bad, ok, warn
 from finesearch.tuning.cluster.addresses import can_connect, own_addresses
 from finesearch.tuning.cluster.node_inspection import ClusterFacts
-from finesearch.tuning.cluster.ray_token import Token
+from finesearch.tuning.cluster.ray_token import RayToken
 
 DASHBOARD_PORT = 8265
 TUNNEL = "Bind it to 127.0.0.1 (--dashboard-host) and forward the port over ssh (`ray dashboard`, or ssh -L)."
 NEW_TOKEN = "(umask 077; ray get-auth-token --generate >/dev/null)"
 
 
-def check_token(token: Token, joins: bool) -> Finding:
+def check_token(token: RayToken, joins: bool) -> Finding:
     """A token is there, demanded, and its owner's alone."""
     if token.mode == "disabled":
         advice = "Set RAY_AUTH_MODE=token and start Ray anew: else whoever reaches its ports runs code here."

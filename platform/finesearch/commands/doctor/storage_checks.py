@@ -21,7 +21,7 @@ SHARE = (
 
 
 @dataclass(frozen=True)
-class Tried:
+class StorageProbe:
     """Storage as this machine found it. ``there`` is the place, or the folder or what is there of the way to it."""
 
     name: str
@@ -35,11 +35,13 @@ class Tried:
         return None if self.problem else self.there
 
 
-def try_storage(storage: str) -> Tried:
+def try_storage(storage: str) -> StorageProbe:
     """Write into a plan's ``storage`` and take it away again."""
     secret = secret_in_url(storage)
     if secret is not None:
-        return Tried(redact(storage), None, problem=f"{redact(storage)} holds {secret}, which would be written down")
+        return StorageProbe(
+            redact(storage), None, problem=f"{redact(storage)} holds {secret}, which would be written down"
+        )
     if is_remote(storage):
         return _try_place(storage)
     folder = results_home() / storage.removeprefix("file://")
@@ -51,33 +53,38 @@ def try_storage(storage: str) -> Tried:
         probe.write_bytes(b"finesearch")
         probe.unlink()
     except OSError as error:
-        return Tried(str(folder), nearest, folder, f"{nearest} cannot be written: {error.strerror or error}")
-    return Tried(str(folder), nearest, folder)
+        return StorageProbe(str(folder), nearest, folder, f"{nearest} cannot be written: {error.strerror or error}")
+    return StorageProbe(str(folder), nearest, folder)
 
 
-def _try_place(storage: str) -> Tried:
+def _try_place(storage: str) -> StorageProbe:
     try:
         place = Place(storage)
         place.check()
     except FinesearchError as error:
-        return Tried(redact(storage), None, problem=redact(error.message))
-    return Tried(place.shown, place)
+        return StorageProbe(redact(storage), None, problem=redact(error.message))
+    return StorageProbe(place.shown, place)
 
 
-def storage_findings(tried: Tried, cluster: ClusterFacts | None) -> list[Finding]:
+def storage_findings(storage_probe: StorageProbe, cluster: ClusterFacts | None) -> list[Finding]:
     """Every check of storage."""
-    return [check_storage(tried, cluster), *([check_rights(tried.folder)] if tried.folder is not None else [])]
+    return [
+        check_storage(storage_probe, cluster),
+        *([check_rights(storage_probe.folder)] if storage_probe.folder is not None else []),
+    ]
 
 
-def check_storage(tried: Tried, cluster: ClusterFacts | None) -> Finding:
+def check_storage(storage_probe: StorageProbe, cluster: ClusterFacts | None) -> Finding:
     """This process can write, and every node reaches what it wrote."""
-    if tried.problem:
+    if storage_probe.problem:
         advice = "Correct its rights, or choose another --storage; keys come from the environment of every node."
-        return bad("storage", tried.problem, advice)
+        return bad("storage", storage_probe.problem, advice)
     if cluster is not None and cluster.without_storage:
-        return bad("storage", f"{tried.name} is not shared: {'; '.join(cluster.without_storage)}", SHARE)
+        return bad("storage", f"{storage_probe.name} is not shared: {'; '.join(cluster.without_storage)}", SHARE)
     others = 0 if cluster is None else len(cluster.nodes) - 1
-    return ok("storage", f"{tried.name} can be written" + (f", and {others} other node(s) see it" if others else ""))
+    return ok(
+        "storage", f"{storage_probe.name} can be written" + (f", and {others} other node(s) see it" if others else "")
+    )
 
 
 def check_rights(folder: Path) -> Finding:

@@ -38,7 +38,7 @@ def read_hub(
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     where = f"hub data set {hub!r}"
-    _refuse_other_meanings(hub, where)
+    _refuse_ambiguous_id(hub, where)
     datasets.disable_progress_bars()
     with ExitStack() as stack:
         folder = cache / "hub" if cache else Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -76,7 +76,7 @@ def _revision_notes(hub: str, revision: str | None, commit: str | None) -> list[
     return [f"The hub data set {hub!r} has no `revision` in the plan: {advice}."]
 
 
-def _refuse_other_meanings(hub: str, where: str) -> None:
+def _refuse_ambiguous_id(hub: str, where: str) -> None:
     """``datasets`` would take a folder here or one of its own readers for the data set of that name."""
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 

@@ -67,7 +67,7 @@ def as_array(values: Sequence[Any], column: str, name: str) -> pa.Array:
         raise DataError(f"{name}: the column {column!r} cannot be read: {error}\n  Write it in one type.") from error
 
 
-def joined(tables: Iterable[pa.Table], names: Sequence[str]) -> pa.Table:
+def concat_tables(tables: Iterable[pa.Table], names: Sequence[str]) -> pa.Table:
     """The rows of several files of one split under each other.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from finesearch.data.readers.arrow_files import read_arrow, read_parquet
 from finesearch.data.readers.csv_files import read_csv
 from finesearch.data.readers.json_files import read_json, read_jsonl
-from finesearch.data.readers.plan_columns import joined
+from finesearch.data.readers.plan_columns import concat_tables
 from finesearch.errors import DataError
 from finesearch.tasks import Origin
 
@@ -49,7 +49,7 @@ def read_files(
             raise DataError(f"{name}: the {split} split is empty, expected at least one row below the header.")
         tables.append(table)
     parts = tuple((str(name), len(table)) for name, table in zip(paths, tables, strict=True))
-    return joined(tables, [str(name) for name in paths]), Origin(parts)
+    return concat_tables(tables, [str(name) for name in paths]), Origin(parts)
 
 
 def _format_of(path: Path, name: str, file_format: str) -> str:

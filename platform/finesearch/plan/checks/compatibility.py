@@ -1,7 +1,7 @@
 """Which samplers, pruners, objectives and spaces go together."""
 
-from finesearch.plan.checks.zero_limits import check_partitions
-from finesearch.plan.problems import Problems, did_you_mean, shown
+from finesearch.plan.checks.zero_limits import check_zero_stage
+from finesearch.plan.problems import Problems, did_you_mean, format_value
 from finesearch.plan.prompt_templates import AUTO, template_problem
 from finesearch.plan.sections.report_section import ReportPlan
 from finesearch.plan.sections.search_section import Objective, SearchPlan
@@ -30,9 +30,9 @@ def plan_problems(
         problems.add(("report", "generation"), text, f"Remove it: it belongs to {takers}.")
     if task is not None and report is not None and report.generation is not None:
         kind = TASK_KINDS[task.kind]
-        if task.metric in kind.read_metrics:
+        if task.metric in kind.teacher_forced_metrics:
             text = f"report.generation: {task.metric} does not look at what is written, so nothing can be chosen by it"
-            others = ", ".join(name for name in kind.metrics if name not in kind.read_metrics)
+            others = ", ".join(name for name in kind.metrics if name not in kind.teacher_forced_metrics)
             problems.add(("report", "generation"), text, f"Remove it, or set task.metric to one of {others}.")
     if search is not None:
         _check_several_objectives(search, problems)
@@ -44,7 +44,7 @@ def plan_problems(
         _check_templates(task, space, problems)
     if space is not None and training is not None:
         _check_batch_sizes(space, training, problems)
-        check_partitions(space, training, problems)
+        check_zero_stage(space, training, problems)
 
 
 def objectives_of(task: TaskPlan, search: SearchPlan) -> tuple[Objective, ...]:
@@ -71,7 +71,7 @@ def _check_objectives(task: TaskPlan, search: SearchPlan, problems: Problems) ->
         elif objective.goal not in (None, goals[name]):
             text = f"search.objectives.{index}: {name} is better as {goals[name]}, got goal {objective.goal}"
             problems.add(path, text, "Leave the goal out.")
-        elif task.metric in TASK_KINDS[task.kind].read_metrics and name in _written_metrics(task):
+        elif task.metric in TASK_KINDS[task.kind].teacher_forced_metrics and name in _written_metrics(task):
             text = (
                 f"search.objectives.{index}: no text is written while trials train for {task.metric}; {name} needs some"
             )
@@ -84,7 +84,7 @@ def _check_objectives(task: TaskPlan, search: SearchPlan, problems: Problems) ->
 
 def _written_metrics(task: TaskPlan) -> set[str]:
     kind = TASK_KINDS[task.kind]
-    return set(kind.metrics_of(task.form)) - set(kind.read_metrics)
+    return set(kind.metrics_of(task.form)) - set(kind.teacher_forced_metrics)
 
 
 def _check_several_objectives(search: SearchPlan, problems: Problems) -> None:
@@ -128,13 +128,13 @@ def _check_templates(task: TaskPlan, space: Space, problems: Problems) -> None:
     for entry in space.entries:
         for value in entry.domain.grid if entry.key == "template" and not isinstance(entry.domain, Range) else ():
             if not known and value != AUTO:
-                text = f"space.{entry.name}: {kind.kind} is asked without a template, got {shown(value)}"
+                text = f"space.{entry.name}: {kind.kind} is asked without a template, got {format_value(value)}"
                 problems.add(_address(entry.name), text, "Leave it out.")
                 continue
-            found = template_problem(str(value), known, kind.asked, at_end=kind.is_written)
+            found = template_problem(str(value), known, kind.asked, at_end=kind.generates_text)
             if found is not None:
                 text, advice = found
-                problems.add(_address(entry.name), f"space.{entry.name}: {text} in {shown(value)}", advice)
+                problems.add(_address(entry.name), f"space.{entry.name}: {text} in {format_value(value)}", advice)
 
 
 def _check_batch_sizes(space: Space, training: TrainingPlan, problems: Problems) -> None:

@@ -10,7 +10,7 @@ from finesearch.plan.space.domains import Fixed
 from finesearch.plan.space.search_space import Space
 
 
-def warnings_of(
+def unused_option_warnings(
     task: TaskPlan,
     space: Space,
     training: TrainingPlan,
@@ -23,7 +23,7 @@ def warnings_of(
     return (
         *_task(task),
         *_form(task, space),
-        *_asked(task, space),
+        *_prompting(task, space),
         *_data(task.data),
         *_space(space, training, budget),
         *_training(training),
@@ -63,19 +63,19 @@ def _form(task: TaskPlan, space: Space) -> list[str]:
 _OFF = (Fixed(0.0), Fixed("none"))
 
 
-def _asked(task: TaskPlan, space: Space) -> list[str]:
+def _prompting(task: TaskPlan, space: Space) -> list[str]:
     """What chooses among answers does nothing where the answer is written, or a number."""
-    is_written, is_number = TASK_KINDS[task.kind].is_written, task.form == "regression"
-    if not is_written and not is_number:
+    generates_text, is_number = TASK_KINDS[task.kind].generates_text, task.form == "regression"
+    if not generates_text and not is_number:
         return _calibrated_similarity(space)
     found = []
     if is_number and task.verbalizers is not None:
         found.append("task.verbalizers has no effect: task.form is regression.")
-    kind, how = (task.kind, "written") if is_written else (f"{task.kind}, form regression,", "a number")
+    kind, how = (task.kind, "written") if generates_text else (f"{task.kind}, form regression,", "a number")
     for entry in space.entries:
         if entry.key == "calibrate" and entry.domain.contains(True):
             found.append(f"space.{entry.name} has no effect: in {kind} the answer is {how}, not chosen.")
-        if is_written and entry.key == "selection" and entry.domain.contains("balanced"):
+        if generates_text and entry.key == "selection" and entry.domain.contains("balanced"):
             found.append(f"space.{entry.name}: balanced is random in {task.kind}, which has no labels to balance.")
     return found
 

@@ -13,40 +13,44 @@ from finesearch.plan.space.search_space import Space
 
 
 @dataclass(frozen=True)
-class Limit:
+class ZeroStageLimit:
     """The largest ZeRO stage that leaves what a method needs, and why no larger one does."""
 
     largest_stage: int
     reason: str
 
 
-OPTIMIZERS: dict[str, Limit] = {
-    "adafactor": Limit(0, "its moments are factored by rows and columns, and ZeRO 1 to 3 flatten all matrices into one")
+OPTIMIZER_LIMITS: dict[str, ZeroStageLimit] = {
+    "adafactor": ZeroStageLimit(
+        0, "its moments are factored by rows and columns, and ZeRO 1 to 3 flatten all matrices into one"
+    )
 }
 """Branches of ``optimizer``."""
 
-_SHARED_OUT = "it needs whole weights on every worker, and ZeRO 3 leaves each of them a part"
-PARAMETERS: dict[str, Limit] = {
-    **{name: Limit(2, _SHARED_OUT) for name in ("l2sp", "mixout", "ema_decay", "swa_start")},
-    "layer_drop": Limit(2, "ZeRO 3 fetches weights in the order of the first step, and skipped layers change it"),
+_NEEDS_WHOLE_WEIGHTS = "it needs whole weights on every worker, and ZeRO 3 leaves each of them a part"
+PARAMETER_LIMITS: dict[str, ZeroStageLimit] = {
+    **{name: ZeroStageLimit(2, _NEEDS_WHOLE_WEIGHTS) for name in ("l2sp", "mixout", "ema_decay", "swa_start")},
+    "layer_drop": ZeroStageLimit(
+        2, "ZeRO 3 fetches weights in the order of the first step, and skipped layers change it"
+    ),
 }
 """Parameters of the space; off (0 or null) they go with every stage."""
 
 
-def check_partitions(space: Space, training: TrainingPlan, problems: Problems) -> None:
+def check_zero_stage(space: Space, training: TrainingPlan, problems: Problems) -> None:
     """Add what the space holds and ``training.zero_stage`` rules out."""
     for branch in space.selectors["optimizer"]:
-        if (limit := OPTIMIZERS.get(branch)) and training.zero_stage > limit.largest_stage:
-            text, advice = _said(f"space.optimizer: {branch}", limit, training.zero_stage)
+        if (limit := OPTIMIZER_LIMITS.get(branch)) and training.zero_stage > limit.largest_stage:
+            text, advice = _limit_message(f"space.optimizer: {branch}", limit, training.zero_stage)
             problems.add(("space", "optimizer"), text, advice)
     for entry in space.entries:
-        limit = PARAMETERS.get(entry.key)
-        if limit and training.zero_stage > limit.largest_stage and any(map(is_on, _values(entry.domain))):
-            text, advice = _said(f"space.{entry.name}", limit, training.zero_stage)
+        limit = PARAMETER_LIMITS.get(entry.key)
+        if limit and training.zero_stage > limit.largest_stage and any(map(is_enabled, _values(entry.domain))):
+            text, advice = _limit_message(f"space.{entry.name}", limit, training.zero_stage)
             problems.add(("space", entry.name.split(".")[0]), text, advice)
 
 
-def refuse_partitioned(recipe: Recipe, zero_stage: int) -> None:
+def require_zero_stage_support(recipe: Recipe, zero_stage: int) -> None:
     """The same for one recipe, before anything of it runs.
 
     Raises:
@@ -54,28 +58,28 @@ def refuse_partitioned(recipe: Recipe, zero_stage: int) -> None:
     """
     for name, limit in _limits(recipe):
         if zero_stage > limit.largest_stage:
-            text, advice = _said(name, limit, zero_stage)
+            text, advice = _limit_message(name, limit, zero_stage)
             raise PlanError(f"{text}.\n  {advice}")
 
 
-def is_on(value: Scalar) -> bool:
+def is_enabled(value: Scalar) -> bool:
     """Whether a method's parameter does something at this value.
 
-    >>> is_on(0.0), is_on(None), is_on(0.1)
+    >>> is_enabled(0.0), is_enabled(None), is_enabled(0.1)
     (False, False, True)
     """
     return value is not None and value != 0
 
 
-def _limits(recipe: Recipe) -> Iterator[tuple[str, Limit]]:
-    if recipe.optimizer in OPTIMIZERS:
-        yield f"optimizer {recipe.optimizer}", OPTIMIZERS[recipe.optimizer]
-    for name, limit in PARAMETERS.items():
-        if is_on(getattr(recipe, name)):
+def _limits(recipe: Recipe) -> Iterator[tuple[str, ZeroStageLimit]]:
+    if recipe.optimizer in OPTIMIZER_LIMITS:
+        yield f"optimizer {recipe.optimizer}", OPTIMIZER_LIMITS[recipe.optimizer]
+    for name, limit in PARAMETER_LIMITS.items():
+        if is_enabled(getattr(recipe, name)):
             yield name, limit
 
 
-def _said(what: str, limit: Limit, zero_stage: int) -> tuple[str, str]:
+def _limit_message(what: str, limit: ZeroStageLimit, zero_stage: int) -> tuple[str, str]:
     stages = (
         "training.zero_stage 0" if limit.largest_stage == 0 else f"a training.zero_stage up to {limit.largest_stage}"
     )

@@ -6,12 +6,12 @@ from finesearch.plan.plan import NAME_PATTERN
 from finesearch.plan.sections.budget_section import BudgetPlan
 from finesearch.plan.sections.report_section import ReportPlan
 from finesearch.plan.sections.search_section import SearchPlan
-from finesearch.plan.sections.study_url import PATTERN
+from finesearch.plan.sections.study_url import URL_PATTERN
 from finesearch.plan.sections.task_section import Section, TaskPlan
 from finesearch.plan.sections.tracking_section import TrackingPlan
 from finesearch.plan.sections.training_section import TrainingPlan
 from finesearch.plan.space.branches import SELECTORS, Branch
-from finesearch.plan.space.parameters import PARAMETERS, Searchable
+from finesearch.plan.space.parameters import PARAMETERS, ParameterSpec
 
 Schema = dict[str, Any]
 
@@ -71,7 +71,7 @@ def json_schema() -> Schema:
             },
             "study": {
                 "type": ["string", "null"],
-                "pattern": PATTERN,
+                "pattern": URL_PATTERN,
                 "description": "URL of the PostgreSQL database that holds the study; default: SQLite.",
             },
             "base": {
@@ -120,7 +120,7 @@ def _branch(branch: Branch) -> Schema:
     return schema | ({"required": list(branch.required)} if branch.required else {})
 
 
-def _parameter(parameter: Searchable) -> Schema:
+def _parameter(parameter: ParameterSpec) -> Schema:
     value = _value(parameter)
     if parameter.is_list:
         # A flat list is one value; a list that holds lists is a choice.
@@ -146,7 +146,7 @@ def _parameter(parameter: Searchable) -> Schema:
     return {"description": parameter.doc, "anyOf": forms}
 
 
-def _value(parameter: Searchable) -> Schema:
+def _value(parameter: ParameterSpec) -> Schema:
     if parameter.kind == "word":
         return {"enum": list(parameter.words)}
     if parameter.kind == "text":

@@ -6,7 +6,7 @@ from typing import Any
 
 from finesearch.errors import PlanError
 from finesearch.plan.parsing.yaml_lines import read_yaml
-from finesearch.plan.problems import KeyPath, Problems, dotted, shown
+from finesearch.plan.problems import KeyPath, Problems, dotted, format_value
 from finesearch.redaction import redact
 
 
@@ -48,7 +48,7 @@ class _Overlay:
             came = error.message.removeprefix(f"{label}: ").split(".\n")[0]
             self._refuse(label, came, "VALUE is YAML; quote it for the shell.")
             return
-        path = self._lay(parts, value, label)
+        path = self._set_value(parts, value, label)
         if path is None:
             return
         self.places = {at: place for at, place in self.places.items() if at[: len(path)] != path}
@@ -57,7 +57,7 @@ class _Overlay:
             found = problem.below(path)
             self.problems.add(found.path, found.text, found.advice)
 
-    def _lay(self, parts: list[str], value: Any, label: str) -> KeyPath | None:
+    def _set_value(self, parts: list[str], value: Any, label: str) -> KeyPath | None:
         """Put ``value`` at the end of ``parts``, making mappings on the way; its path, or None when there is no way."""
         node: Any = self.data
         path: KeyPath = ()
@@ -72,7 +72,7 @@ class _Overlay:
                     return None
                 step = int(part)
             elif not isinstance(node, dict):
-                text = f"'{dotted(path)}' is the single value {shown(node)} here, so it has no '{part}'"
+                text = f"'{dotted(path)}' is the single value {format_value(node)} here, so it has no '{part}'"
                 self._refuse(label, text, f"Set it whole: --set '{dotted(path)}={{{part}: …}}'.")
                 return None
             elif not is_last and node.get(part) is None:

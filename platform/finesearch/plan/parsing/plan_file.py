@@ -11,7 +11,7 @@ from finesearch.plan.parsing.overrides import apply_overrides
 from finesearch.plan.parsing.section_validation import validate
 from finesearch.plan.parsing.yaml_lines import read_yaml
 from finesearch.plan.plan import Plan, name_problem
-from finesearch.plan.problems import KeyPath, Places, Problems, did_you_mean, shown
+from finesearch.plan.problems import KeyPath, Problems, SourceLocations, did_you_mean, format_value
 from finesearch.plan.sections.budget_section import BudgetPlan
 from finesearch.plan.sections.report_section import ReportPlan
 from finesearch.plan.sections.search_section import SearchPlan
@@ -65,9 +65,9 @@ def parse_plan(text: str, source: str = "plan.yaml", overrides: Sequence[str] = 
     problems = Problems()
     data, labels = read_yaml(text, source, problems)
     if not isinstance(data, Mapping):
-        came = "an empty file" if data is None else shown(data)
+        came = "an empty file" if data is None else format_value(data)
         problems.add((), f"expected a mapping of sections, got {came}", _SKETCH)
-        problems.raise_if_any(Places(source, labels))
+        problems.raise_if_any(SourceLocations(source, labels))
     laid, labels = apply_overrides(data, labels, overrides, problems)
     if name is not None:
         laid["name"] = name
@@ -75,7 +75,7 @@ def parse_plan(text: str, source: str = "plan.yaml", overrides: Sequence[str] = 
     folder = Path(source).parent.absolute()
     secret_problems(laid, problems)
     plan = _read(laid, folder, Path(source), problems)
-    problems.raise_if_any(Places(source, labels))
+    problems.raise_if_any(SourceLocations(source, labels))
     assert plan is not None
     return plan
 
@@ -130,5 +130,5 @@ def _text(data: Mapping[str, Any], key: str, default: str, problems: Problems) -
         return value
     path: KeyPath = (key,)
     noun = "a folder or a URI" if key == "storage" else "the folder that relative paths start from"
-    problems.add(path, f"{key}: expected {noun}, got {shown(value)}", f"Leave '{key}' out for its default.")
+    problems.add(path, f"{key}: expected {noun}, got {format_value(value)}", f"Leave '{key}' out for its default.")
     return default

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from finesearch.plan.problems import PROBLEMS, KeyPath, Problems, did_you_mean, dotted, shown
+from finesearch.plan.problems import PROBLEMS_ERROR_TYPE, KeyPath, Problems, did_you_mean, dotted, format_value
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -16,14 +16,14 @@ def validate(model: type[Model], raw: Any, problems: Problems, path: KeyPath) ->
         return raw
     if not isinstance(raw, Mapping):
         advice = f"Known here: {', '.join(model.model_fields)}."
-        problems.add(path, f"{dotted(path)}: expected a mapping, got {shown(raw)}", advice)
+        problems.add(path, f"{dotted(path)}: expected a mapping, got {format_value(raw)}", advice)
         return None
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         for detail in error.errors():
             location = detail["loc"]
-            if detail["type"] == PROBLEMS:
+            if detail["type"] == PROBLEMS_ERROR_TYPE:
                 # A field's own check counts its paths from the model that the field is in.
                 for problem in detail["ctx"]["problems"]:
                     found = problem.below((*path, *location[:-1]))
@@ -38,7 +38,7 @@ def _translate(
 ) -> None:
     """Add the problem of one pydantic error, said by what the model's JSON Schema expects there."""
     whole = model.model_json_schema()
-    schema, keys = _at(whole, location)
+    schema, keys = _schema_at(whole, location)
     known = list(schema.get("properties", {}))
     value, at = _value(raw, location)
     where = (*path, *at)
@@ -47,11 +47,13 @@ def _translate(
         text = f"unknown key '{location[-1]}' in {dotted((*path, *location[:-1]))}"
         problems.add(where, text, did_you_mean(location[-1], keys))
     elif kind == "missing":
-        text = f"'{location[-1]}' is missing in {dotted((*path, *location[:-1]))}: expected {phrase(schema)}"
+        text = f"'{location[-1]}' is missing in {dotted((*path, *location[:-1]))}: expected {describe_schema(schema)}"
         problems.add(where, text, f"Write '{location[-1]}: …'. {about}".strip())
     else:
-        expected = "a mapping" if known else phrase(schema)
-        problems.add(where, f"{dotted(where)}: expected {expected}, got {shown(value)}", _advice(schema, value, known))
+        expected = "a mapping" if known else describe_schema(schema)
+        problems.add(
+            where, f"{dotted(where)}: expected {expected}, got {format_value(value)}", _advice(schema, value, known)
+        )
 
 
 def _advice(schema: Mapping[str, Any], value: Any, known: list[str]) -> str:
@@ -64,30 +66,32 @@ def _advice(schema: Mapping[str, Any], value: Any, known: list[str]) -> str:
     # An empty text stands for "not given", which is no value to fall back on.
     default = schema.get("default")
     fallback = (
-        f" Leave it out for {shown(default)}." if default not in (None, "") and not isinstance(default, list) else ""
+        f" Leave it out for {format_value(default)}."
+        if default not in (None, "") and not isinstance(default, list)
+        else ""
     )
     return f"{schema.get('description', '')}{fallback}".strip()
 
 
-def _at(whole: dict[str, Any], location: KeyPath) -> tuple[dict[str, Any], list[str]]:
+def _schema_at(whole: dict[str, Any], location: KeyPath) -> tuple[dict[str, Any], list[str]]:
     """The schema of the deepest property on the way to ``location``, and the properties beside its last key."""
     schema, beside = whole, list(whole.get("properties", {}))
     for part in location:
-        schema = _resolved(schema, whole)
+        schema = _resolve_ref(schema, whole)
         if part in schema.get("properties", {}):
             schema = schema["properties"][part]
         elif isinstance(part, int) and (lists := [one for one in _forms(schema) if "items" in one]):
             about = schema.get("description", "")
-            schema = {"description": about} | _resolved(lists[0]["items"], whole)
-        beside = list(_resolved(schema, whole).get("properties", {})) or beside
-    return _resolved(schema, whole), beside
+            schema = {"description": about} | _resolve_ref(lists[0]["items"], whole)
+        beside = list(_resolve_ref(schema, whole).get("properties", {})) or beside
+    return _resolve_ref(schema, whole), beside
 
 
 def _forms(schema: dict[str, Any]) -> list[dict[str, Any]]:
     return [schema, *schema.get("anyOf", [])]
 
 
-def _resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+def _resolve_ref(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
     if "$ref" not in schema:
         # A section that may be left out: its own keys are what a reader must hear about.
         sections = [form for form in schema.get("anyOf", []) if "$ref" in form]
@@ -110,21 +114,21 @@ def _value(raw: Any, location: KeyPath) -> tuple[Any, KeyPath]:
     return raw, tuple(at)
 
 
-def phrase(schema: Mapping[str, Any]) -> str:
+def describe_schema(schema: Mapping[str, Any]) -> str:
     """What a JSON Schema accepts, in words.
 
-    >>> phrase({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]})
+    >>> describe_schema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]})
     'a whole number of at least 1, or null'
     """
     if "anyOf" in schema:
-        *first, last = (phrase(item) for item in schema["anyOf"])
+        *first, last = (describe_schema(item) for item in schema["anyOf"])
         return f"{', '.join(first)}, or {last}"
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if "const" in schema:
         return f"'{schema['const']}'"
     if schema.get("type") == "array":
-        return f"a list, each {phrase(schema.get('items', {}))}"
+        return f"a list, each {describe_schema(schema.get('items', {}))}"
     nouns = {
         "integer": "a whole number",
         "number": "a number",

@@ -6,8 +6,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from finesearch.plan.problems import Problem
 from finesearch.redaction import is_secret_in_query
 
-EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
-PATTERN = r"^postgres(ql)?(\+\w+)?://[^/]"
+EXAMPLE_URL = "postgresql+psycopg://USER@HOST/DATABASE"
+URL_PATTERN = r"^postgres(ql)?(\+\w+)?://[^/]"
 
 
 def without_password(url: str) -> str:
@@ -24,12 +24,12 @@ def without_password(url: str) -> str:
 
 def study_problem(url: object) -> Problem | None:
     """What is wrong with ``study``; the value is not shown, since it may hold a password."""
-    if isinstance(url, str) and re.match(PATTERN, url):
+    if isinstance(url, str) and re.match(URL_PATTERN, url):
         return None
     came = "an SQLite URL" if isinstance(url, str) and url.startswith("sqlite") else "something else"
     return Problem(
         ("study",),
-        f"study: expected the URL of a PostgreSQL database, such as {EXAMPLE}, got {came}",
+        f"study: expected the URL of a PostgreSQL database, such as {EXAMPLE_URL}, got {came}",
         "Leave 'study' out to keep the study in SQLite, in the run folder. Passwords are better given by PGPASSWORD, "
         "~/.pgpass, or the whole URL by FINESEARCH_STUDY.",
     )

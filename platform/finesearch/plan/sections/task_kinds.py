@@ -26,7 +26,7 @@ class TaskKind:
     the default one, whose metrics these are; empty for a kind whose answers have one form.
     ``placeholders`` may stand in prompt templates, a role of an optional column only where the plan gives it;
     ``asked`` is the one that stands for the answer.
-    ``read_metrics`` look at true answers as the model reads them, and not at what it writes.
+    ``teacher_forced_metrics`` look at true answers as the model reads them, and not at what it writes.
     ``options`` are the keys of ``task`` that only some kinds take, with their defaults (``generation``: its section's).
     """
 
@@ -52,7 +52,7 @@ class TaskKind:
         return (*([self.default_form] if self.default_form else []), *self.forms)
 
     options: Mapping[str, Any] = field(default_factory=dict)
-    read_metrics: tuple[str, ...] = ()
+    teacher_forced_metrics: tuple[str, ...] = ()
     placeholders: tuple[str, ...] = ()
     asked: str = "label"
 
@@ -62,7 +62,7 @@ class TaskKind:
         return tuple(name for name in self.placeholders if name not in absent)
 
     @property
-    def is_written(self) -> bool:
+    def generates_text(self) -> bool:
         """Whether the answer is text that the model writes."""
         return "generation" in self.options
 
@@ -167,7 +167,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=(),
             metrics={"perplexity": "min", "rougeL": "max", "bleu": "max"},
             default_metric="perplexity",
-            read_metrics=("perplexity",),
+            teacher_forced_metrics=("perplexity",),
             options={"chat_template": "auto", "system": None, "generation": None},
         ),
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from finesearch.plan.problems import Problem, did_you_mean, problem_error, shown
+from finesearch.plan.problems import Problem, did_you_mean, format_value, problem_error
 from finesearch.plan.sections.generation_section import GenerationPlan
 from finesearch.plan.sections.section import Section as Section
 from finesearch.plan.sections.task_kinds import TASK_KINDS, TaskKind
@@ -214,7 +214,7 @@ class TaskPlan(Section):
     @classmethod
     def _known_kind(cls, kind: str) -> str:
         if kind not in TASK_KINDS:
-            text = f"task.kind: unknown kind of task {shown(kind)}"
+            text = f"task.kind: unknown kind of task {format_value(kind)}"
             raise problem_error(Problem(("kind",), text, did_you_mean(kind, TASK_KINDS)))
         return kind
 
@@ -252,10 +252,10 @@ class TaskPlan(Section):
         if form is None:
             return kind.default_form
         if not kind.form_names:
-            text = f"task.form: {kind.kind} has one form only, got {shown(form)}"
+            text = f"task.form: {kind.kind} has one form only, got {format_value(form)}"
             raise problem_error(Problem(("form",), text, "Remove 'form'."))
         if form not in kind.form_names:
-            text = f"task.form: unknown form {shown(form)} of {kind.kind}"
+            text = f"task.form: unknown form {format_value(form)} of {kind.kind}"
             raise problem_error(Problem(("form",), text, did_you_mean(form, kind.form_names)))
         return form
 

@@ -48,6 +48,6 @@ class TrackingPlan(Section):
     wandb: Annotated[WandbPlan | None, Field(description="Each trial is a run of Weights & Biases.")] = None
 
     @property
-    def is_on(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether anything is to be told at all."""
         return self.tensorboard or self.mlflow is not None or self.wandb is not None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from finesearch.plan.space.parameters import PARAMETERS, WITHOUT_LAYERS, Scalar, Searchable
+from finesearch.plan.space.parameters import NEED_TRAINED_LAYERS, PARAMETERS, ParameterSpec, Scalar
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Branch:
 
     name: str
     doc: str
-    parameters: dict[str, Searchable]
+    parameters: dict[str, ParameterSpec]
     defaults: dict[str, Scalar]
     without_effect: frozenset[str] = frozenset()
     trains: bool = True
@@ -26,7 +26,7 @@ class Branch:
         return tuple(name for name in self.parameters if name not in self.defaults)
 
     @property
-    def known(self) -> dict[str, Searchable]:
+    def known(self) -> dict[str, ParameterSpec]:
         """Everything that may stand in this branch: its own parameters, then the root's that have an effect."""
         shared = {name: item for name, item in PARAMETERS.items() if name not in self.without_effect}
         return self.parameters | shared
@@ -38,7 +38,7 @@ REQUIRED = "no default"
 def _branch(
     name: str,
     doc: str,
-    *parameters: tuple[Searchable, Scalar],
+    *parameters: tuple[ParameterSpec, Scalar],
     without_effect: frozenset[str] = frozenset(),
     trains: bool = True,
 ) -> Branch:
@@ -47,17 +47,19 @@ def _branch(
     return Branch(name, doc, own, defaults, without_effect, trains)
 
 
-_FROZEN = Searchable("layers", "integer", "How many of the bottom layers stay frozen, beside the embeddings.", low=0)
-_TRAINED = Searchable("layers", "integer", "How many of the top layers train, with all that stands above them.", low=0)
-_PATTERNS = Searchable("patterns", "patterns", "Regular expressions; parameters train in whose names one is found.")
-_EVERY_STEPS = Searchable(
+_FROZEN = ParameterSpec("layers", "integer", "How many of the bottom layers stay frozen, beside the embeddings.", low=0)
+_TRAINED = ParameterSpec(
+    "layers", "integer", "How many of the top layers train, with all that stands above them.", low=0
+)
+_PATTERNS = ParameterSpec("patterns", "patterns", "Regular expressions; parameters train in whose names one is found.")
+_EVERY_STEPS = ParameterSpec(
     "every_steps",
     "integer",
     "Optimizer steps after which one more layer trains; null leaves it to every_fraction.",
     low=1,
     nullable=True,
 )
-_EVERY_FRACTION = Searchable(
+_EVERY_FRACTION = ParameterSpec(
     "every_fraction",
     "float",
     "Share of all optimizer steps after which one more layer trains, unless every_steps is given.",
@@ -65,7 +67,7 @@ _EVERY_FRACTION = Searchable(
     high=1.0,
     open_low=True,
 )
-_TARGETS = Searchable(
+_TARGETS = ParameterSpec(
     "targets",
     "names",
     "Linear layers to adapt, by the end of their names; auto takes the usual ones, all_linear every one.",
@@ -74,13 +76,13 @@ _TARGETS = Searchable(
 
 _PROMPT = (
     (
-        Searchable(
+        ParameterSpec(
             "template", "text", "Prompt with placeholders, {label} where the answer stands; auto: the task's own."
         ),
         "auto",
     ),
     (
-        Searchable(
+        ParameterSpec(
             "method",
             "word",
             "Answers by likelihood, by filling a gap (cloze) or by similarity of embeddings, or written (generation); "
@@ -90,7 +92,7 @@ _PROMPT = (
         "auto",
     ),
     (
-        Searchable(
+        ParameterSpec(
             "style",
             "word",
             "Whether the prompt is put into the model's chat template; auto: where it has one.",
@@ -99,7 +101,7 @@ _PROMPT = (
         "auto",
     ),
     (
-        Searchable(
+        ParameterSpec(
             "calibrate",
             "boolean",
             "Divides an answer's likelihood by that after a prompt without content (Zhao et al., 2021).",
@@ -107,14 +109,14 @@ _PROMPT = (
         True,
     ),
 )
-_VIRTUAL_TOKENS = Searchable("virtual_tokens", "integer", "Tokens of the prompt that trains.", low=1)
-_INIT = Searchable(
+_VIRTUAL_TOKENS = ParameterSpec("virtual_tokens", "integer", "Tokens of the prompt that trains.", low=1)
+_INIT = ParameterSpec(
     "init",
     "names",
     "What the prompt starts as: random numbers, rows drawn from the vocabulary, or the rows of a list of words.",
     words=("vocabulary", "random"),
 )
-_HIDDEN_SIZE = Searchable(
+_HIDDEN_SIZE = ParameterSpec(
     "hidden_size",
     "integer",
     "Width of the network that makes the prompt; null: as its output.",
@@ -122,7 +124,7 @@ _HIDDEN_SIZE = Searchable(
     nullable=True,
 )
 
-BESIDE_FROZEN_WEIGHTS = frozenset({"l2sp", "mixout", "neftune"})
+NO_EFFECT_ON_FROZEN_WEIGHTS = frozenset({"l2sp", "mixout", "neftune"})
 """What has no effect where every pretrained weight stays as it is."""
 
 ADAPTATIONS: dict[str, Branch] = {
@@ -141,7 +143,7 @@ ADAPTATIONS: dict[str, Branch] = {
             without_effect=frozenset({"neftune"}),
         ),
         _branch("train_top", "The top layers train; all below them stays as it is.", (_TRAINED, REQUIRED)),
-        _branch("head_only", "The output layer alone trains.", without_effect=WITHOUT_LAYERS),
+        _branch("head_only", "The output layer alone trains.", without_effect=NEED_TRAINED_LAYERS),
         _branch(
             "norms_only",
             "The normalisations and the output layer of a task train.",
@@ -162,41 +164,41 @@ ADAPTATIONS: dict[str, Branch] = {
         _branch(
             "lora",
             "Low-rank matrices beside frozen weights train, and a task's output layer (Hu et al., 2022).",
-            (Searchable("rank", "integer", "Rank of the matrices.", low=1), 8),
-            (Searchable("alpha", "float", "Their product counts alpha / rank.", low=0.0, open_low=True), 16.0),
-            (Searchable("lora_dropout", "float", "Dropout before the matrices.", 0.0, 1.0, open_high=True), 0.0),
+            (ParameterSpec("rank", "integer", "Rank of the matrices.", low=1), 8),
+            (ParameterSpec("alpha", "float", "Their product counts alpha / rank.", low=0.0, open_low=True), 16.0),
+            (ParameterSpec("lora_dropout", "float", "Dropout before the matrices.", 0.0, 1.0, open_high=True), 0.0),
             (_TARGETS, "auto"),
-            (Searchable("dora", "boolean", "Weights' length and direction train apart (Liu et al., 2024)."), False),
-            (Searchable("rslora", "boolean", "alpha / root of rank instead (Kalajdzievski, 2023)."), False),
-            without_effect=BESIDE_FROZEN_WEIGHTS,
+            (ParameterSpec("dora", "boolean", "Weights' length and direction train apart (Liu et al., 2024)."), False),
+            (ParameterSpec("rslora", "boolean", "alpha / root of rank instead (Kalajdzievski, 2023)."), False),
+            without_effect=NO_EFFECT_ON_FROZEN_WEIGHTS,
         ),
         _branch(
             "ia3",
             "Vectors that scale keys, values and feed-forwards train, and a task's output layer: (IA)³.",
-            without_effect=BESIDE_FROZEN_WEIGHTS,
+            without_effect=NO_EFFECT_ON_FROZEN_WEIGHTS,
         ),
         _branch(
             "prompt_tuning",
             "Embeddings before those of the text train, and a task's output layer (Lester et al., 2021).",
             (_VIRTUAL_TOKENS, 20),
             (_INIT, "vocabulary"),
-            without_effect=WITHOUT_LAYERS,
+            without_effect=NEED_TRAINED_LAYERS,
         ),
         _branch(
             "p_tuning",
             "A network that makes embeddings before the text's trains, and a task's output layer (Liu et al., 2021).",
             (_VIRTUAL_TOKENS, 20),
-            (Searchable("encoder", "word", "The network that makes the prompt.", words=("mlp", "lstm")), "mlp"),
+            (ParameterSpec("encoder", "word", "The network that makes the prompt.", words=("mlp", "lstm")), "mlp"),
             (_HIDDEN_SIZE, None),
-            without_effect=WITHOUT_LAYERS,
+            without_effect=NEED_TRAINED_LAYERS,
         ),
         _branch(
             "prefix_tuning",
             "Keys and values before those of every layer train, and a task's output layer (Li and Liang, 2021).",
             (_VIRTUAL_TOKENS, 20),
-            (Searchable("projection", "boolean", "A network makes them, and trains with its input."), False),
+            (ParameterSpec("projection", "boolean", "A network makes them, and trains with its input."), False),
             (_HIDDEN_SIZE, None),
-            without_effect=WITHOUT_LAYERS,
+            without_effect=NEED_TRAINED_LAYERS,
         ),
         _branch(
             "zero_shot",
@@ -208,9 +210,9 @@ ADAPTATIONS: dict[str, Branch] = {
         _branch(
             "few_shot",
             "Nothing trains: the model is asked with a prompt that shows examples of train (Brown et al., 2020).",
-            (Searchable("examples", "integer", "Examples that are shown, in all.", low=1), 8),
+            (ParameterSpec("examples", "integer", "Examples that are shown, in all.", low=1), 8),
             (
-                Searchable(
+                ParameterSpec(
                     "selection",
                     "word",
                     "At random, as many of each label, or those most similar to what is asked.",
@@ -231,29 +233,41 @@ OPTIMIZERS: dict[str, Branch] = {
         _branch(
             "adamw",
             "AdamW (Loshchilov and Hutter, 2019).",
-            (Searchable("beta1", "float", "Decay of the mean of gradients.", 0.0, 1.0, open_high=True), 0.9),
-            (Searchable("beta2", "float", "Decay of the mean of squared gradients.", 0.0, 1.0, open_high=True), 0.999),
-            (Searchable("epsilon", "float", "Added to the divisor.", low=0.0, open_low=True), 1e-8),
+            (ParameterSpec("beta1", "float", "Decay of the mean of gradients.", 0.0, 1.0, open_high=True), 0.9),
+            (
+                ParameterSpec("beta2", "float", "Decay of the mean of squared gradients.", 0.0, 1.0, open_high=True),
+                0.999,
+            ),
+            (ParameterSpec("epsilon", "float", "Added to the divisor.", low=0.0, open_low=True), 1e-8),
         ),
         _branch(
             "sgd",
             "Stochastic gradient descent with momentum.",
-            (Searchable("momentum", "float", "Decay of the running gradient.", 0.0, 1.0, open_high=True), 0.9),
-            (Searchable("nesterov", "boolean", "Nesterov's momentum; needs momentum above 0."), False),
+            (ParameterSpec("momentum", "float", "Decay of the running gradient.", 0.0, 1.0, open_high=True), 0.9),
+            (ParameterSpec("nesterov", "boolean", "Nesterov's momentum; needs momentum above 0."), False),
         ),
         _branch(
             "adafactor",
             "Adafactor (Shazeer and Stern, 2018); a step is the rate times the size of the weights, about 0.06 in "
             "pretrained matrices: 1e-3 to 3e-3 are AdamW's 5e-5 to 2e-4.",
-            (Searchable("beta2_decay", "float", "Memory of step t is 1 - t ** this.", -1.0, 0.0, open_high=True), -0.8),
-            (Searchable("clipping_threshold", "float", "Largest root mean square of an update.", low=1.0), 1.0),
-            (Searchable("smallest_scale", "float", "Size below which a matrix does not shrink its steps.", 0.0), 1e-3),
+            (
+                ParameterSpec("beta2_decay", "float", "Memory of step t is 1 - t ** this.", -1.0, 0.0, open_high=True),
+                -0.8,
+            ),
+            (ParameterSpec("clipping_threshold", "float", "Largest root mean square of an update.", low=1.0), 1.0),
+            (
+                ParameterSpec("smallest_scale", "float", "Size below which a matrix does not shrink its steps.", 0.0),
+                1e-3,
+            ),
         ),
         _branch(
             "lion",
             "Lion (Chen et al., 2023); every step has the size of the rate: start at a tenth of AdamW's.",
-            (Searchable("beta1", "float", "Share of the mean in the step's direction.", 0.0, 1.0, open_high=True), 0.9),
-            (Searchable("beta2", "float", "Decay of the mean of gradients.", 0.0, 1.0, open_high=True), 0.99),
+            (
+                ParameterSpec("beta1", "float", "Share of the mean in the step's direction.", 0.0, 1.0, open_high=True),
+                0.9,
+            ),
+            (ParameterSpec("beta2", "float", "Decay of the mean of gradients.", 0.0, 1.0, open_high=True), 0.99),
         ),
     )
 }

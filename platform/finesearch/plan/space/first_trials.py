@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from finesearch.plan.problems import KeyPath, Places, Problems, did_you_mean, dotted, shown
+from finesearch.plan.problems import KeyPath, Problems, SourceLocations, did_you_mean, dotted, format_value
 from finesearch.plan.space.branches import SELECTORS
-from finesearch.plan.space.parameters import PARAMETERS, Scalar, Searchable
+from finesearch.plan.space.parameters import PARAMETERS, ParameterSpec, Scalar
 from finesearch.plan.space.search_space import Parameter, Space
 
 
@@ -19,7 +19,7 @@ def first_configuration(space: Space, configuration: Mapping[str, Any]) -> dict[
     """
     problems = Problems()
     flat = read_configuration(space, configuration, problems, ("search", "first"))
-    problems.raise_if_any(Places("search.first"))
+    problems.raise_if_any(SourceLocations("search.first"))
     return flat
 
 
@@ -28,7 +28,7 @@ def read_configuration(space: Space, raw: Any, problems: Problems, path: KeyPath
     if not isinstance(raw, Mapping):
         problems.add(
             path,
-            f"{dotted(path)}: expected a configuration such as {{learning_rate: 1e-4}}, got {shown(raw)}",
+            f"{dotted(path)}: expected a configuration such as {{learning_rate: 1e-4}}, got {format_value(raw)}",
             "Each entry of search.first is a mapping, nested as the space is.",
         )
         return {}
@@ -56,7 +56,7 @@ def _read_choices(
         if isinstance(value, Mapping) and len(value) == 1:
             ((branch, inner),) = value.items()
         if not isinstance(branch, str) or not isinstance(inner, Mapping | None):
-            text = f"{dotted(below)}: expected one branch, as {{branch: {{…}}}} or its name, got {shown(value)}"
+            text = f"{dotted(below)}: expected one branch, as {{branch: {{…}}}} or its name, got {format_value(value)}"
             problems.add(below, text, f"The space has: {', '.join(branches)}.")
             continue
         if branch not in branches:
@@ -95,7 +95,7 @@ def _read_root(
     for selector, branch in chosen.items():
         if key in space.selectors[selector][branch]:
             text = f"{dotted(path)}: has no effect: {selector} {branch} has a '{key}' of its own"
-            problems.add(path, text, f"Write '{selector}: {{{branch}: {{{key}: {shown(value)}}}}}'.")
+            problems.add(path, text, f"Write '{selector}: {{{branch}: {{{key}: {format_value(value)}}}}}'.")
             return
         if key in SELECTORS[selector][branch].without_effect:
             problems.add(
@@ -107,15 +107,15 @@ def _read_root(
 
 def _read_value(
     parameter: Parameter,
-    searchable: Searchable,
+    spec: ParameterSpec,
     value: Any,
     flat: dict[str, Scalar],
     problems: Problems,
     path: KeyPath,
 ) -> None:
-    normal = searchable.normal(value) if searchable.accepts(value) else value
-    if searchable.accepts(value) and parameter.domain.contains(normal):
-        flat[parameter.name] = normal
+    normalized = spec.normalized(value) if spec.accepts(value) else value
+    if spec.accepts(value) and parameter.domain.contains(normalized):
+        flat[parameter.name] = normalized
         return
-    text = f"{dotted(path)}: expected {parameter.domain.text}, got {shown(value)}"
+    text = f"{dotted(path)}: expected {parameter.domain.text}, got {format_value(value)}"
     problems.add(path, text, "A configuration to try first must lie in the space: change it, or widen the space.")

@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def frozen_blocks(adaptation: str, parameters: Mapping[str, Any], num_layers: int) -> int:
+def num_frozen_blocks(adaptation: str, parameters: Mapping[str, Any], num_layers: int) -> int:
     """Blocks of a model's stack, counted from the bottom, that never change and through which no gradient flows.
 
     ``num_layers`` is the number of blocks (0 where layers share one, and so nothing can be cut). 0 means that nothing
     can be computed once: every adaptation that is not named here trains, or may train, something at the bottom.
 
-    >>> frozen_blocks("freeze_bottom", {"layers": 4}, 6), frozen_blocks("train_top", {"layers": 4}, 6)
+    >>> num_frozen_blocks("freeze_bottom", {"layers": 4}, 6), num_frozen_blocks("train_top", {"layers": 4}, 6)
     (4, 2)
-    >>> frozen_blocks("head_only", {}, 6), frozen_blocks("lora", {"rank": 8}, 6), frozen_blocks("full", {}, 6)
-    (6, 0, 0)
-    >>> frozen_blocks("head_only", {}, num_layers=0)
+    >>> [num_frozen_blocks(name, {}, 6) for name in ("head_only", "lora", "full")]
+    [6, 0, 0]
+    >>> num_frozen_blocks("head_only", {}, num_layers=0)
     0
     """
     match adaptation:

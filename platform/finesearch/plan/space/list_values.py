@@ -26,12 +26,12 @@ def split(value: str | Sequence[str]) -> list[str]:
     return value.split() if isinstance(value, str) else list(value)
 
 
-def name_problem(value: object, words: Sequence[str] = (), are_patterns: bool = False) -> str | None:
+def list_problem(value: object, words: Sequence[str] = (), are_patterns: bool = False) -> str | None:
     """What keeps ``value`` from being such a list; ``words`` may only stand alone. None when nothing does.
 
-    >>> name_problem(["auto", "query"], words=["auto"])
+    >>> list_problem(["auto", "query"], words=["auto"])
     "'auto' stands alone"
-    >>> name_problem("layer[", are_patterns=True)
+    >>> list_problem("layer[", are_patterns=True)
     "'layer[' is no regular expression: unterminated character set at position 5"
     """
     if isinstance(value, list) and value and not all(isinstance(item, str) for item in value):

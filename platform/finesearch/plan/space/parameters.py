@@ -4,20 +4,20 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from finesearch.plan.space.list_values import join, name_problem
+from finesearch.plan.space.list_values import join, list_problem
 
 Scalar = float | int | bool | str | None
 Kind = Literal["float", "integer", "boolean", "word", "names", "patterns", "text"]
 
-HIDDEN_DROPOUTS = frozenset({"dropout", "attention_dropout", "l2sp", "mixout", "neftune", "layer_drop"})
+ENCODER_REGULARIZERS = frozenset({"dropout", "attention_dropout", "l2sp", "mixout", "neftune", "layer_drop"})
 """What acts inside the encoder; frozen layers run as they are, so these need a layer that trains."""
 
-WITHOUT_LAYERS = HIDDEN_DROPOUTS | {"layerwise_decay"}
+NEED_TRAINED_LAYERS = ENCODER_REGULARIZERS | {"layerwise_decay"}
 """What has no effect where no layer trains."""
 
 
 @dataclass(frozen=True)
-class Searchable:
+class ParameterSpec:
     """A parameter that a plan may fix, choose or draw from a range.
 
     ``low`` and ``high`` bound its values; each belongs to them unless it is said to be open. A value of the kind
@@ -72,7 +72,7 @@ class Searchable:
     def problem(self, value: object) -> str:
         """Why a list is not accepted, where ``expected`` does not say it all; "" otherwise."""
         is_text = isinstance(value, str | list) and value and self.is_list
-        why = name_problem(value, self.words, are_patterns=self.kind == "patterns") if is_text else None
+        why = list_problem(value, self.words, are_patterns=self.kind == "patterns") if is_text else None
         return f" ({why})" if why else ""
 
     def accepts(self, value: object) -> bool:
@@ -88,7 +88,7 @@ class Searchable:
         if self.kind == "text":
             return isinstance(value, str) and value != ""
         if self.is_list:
-            return name_problem(value, self.words, are_patterns=self.kind == "patterns") is None
+            return list_problem(value, self.words, are_patterns=self.kind == "patterns") is None
         if isinstance(value, bool) or self.kind == "boolean":
             return isinstance(value, bool) and self.kind == "boolean"
         if isinstance(value, int):
@@ -101,39 +101,39 @@ class Searchable:
         below = value < self.high if self.open_high else value <= self.high
         return above and below
 
-    def normal(self, value: Scalar | list[str]) -> Scalar:
+    def normalized(self, value: Scalar | list[str]) -> Scalar:
         """An accepted value in its one spelling: ``0`` is ``0.0`` where a number is meant, a list is one text."""
         if isinstance(value, list) or (self.is_list and isinstance(value, str)):
             return join(value)
         return float(value) if self.kind == "float" and isinstance(value, int) else value
 
 
-def _rate(name: str, doc: str) -> Searchable:
-    return Searchable(name, "float", doc, low=0.0, high=1.0, open_high=True)
+def _rate(name: str, doc: str) -> ParameterSpec:
+    return ParameterSpec(name, "float", doc, low=0.0, high=1.0, open_high=True)
 
 
-def _dropout(name: str, doc: str) -> Searchable:
-    return Searchable(name, "float", doc, low=0.0, high=1.0, open_high=True, nullable=True)
+def _dropout(name: str, doc: str) -> ParameterSpec:
+    return ParameterSpec(name, "float", doc, low=0.0, high=1.0, open_high=True, nullable=True)
 
 
-def _between(name: str, doc: str) -> Searchable:
-    return Searchable(name, "float", doc, 0.0, 1.0, open_low=True, open_high=True, nullable=True)
+def _between(name: str, doc: str) -> ParameterSpec:
+    return ParameterSpec(name, "float", doc, 0.0, 1.0, open_low=True, open_high=True, nullable=True)
 
 
-PARAMETERS: dict[str, Searchable] = {
+PARAMETERS: dict[str, ParameterSpec] = {
     parameter.name: parameter
     for parameter in (
-        Searchable("learning_rate", "float", "Peak learning rate; 5e-5 unless given.", low=0.0, open_low=True),
-        Searchable(
+        ParameterSpec("learning_rate", "float", "Peak learning rate; 5e-5 unless given.", low=0.0, open_low=True),
+        ParameterSpec(
             "schedule",
             "word",
             "How the learning rate moves after the warm-up: it stays, falls in a line to 0, or in half a cosine to 0.",
             words=("constant", "linear", "cosine"),
         ),
-        Searchable(
+        ParameterSpec(
             "warmup_fraction", "float", "Share of all steps over which the rate rises from 0.", low=0.0, high=1.0
         ),
-        Searchable(
+        ParameterSpec(
             "layerwise_decay",
             "float",
             "What the learning rate is multiplied with from each layer to the one below it; 1 leaves all alike.",
@@ -141,27 +141,27 @@ PARAMETERS: dict[str, Searchable] = {
             high=1.0,
             open_low=True,
         ),
-        Searchable("weight_decay", "float", "Decoupled weight decay; biases and norms are spared.", low=0.0),
+        ParameterSpec("weight_decay", "float", "Decoupled weight decay; biases and norms are spared.", low=0.0),
         _dropout("dropout", "Dropout of the layers that train; null keeps the model's own."),
         _dropout(
             "attention_dropout", "Dropout of attention weights in the layers that train; null keeps the model's own."
         ),
         _dropout("head_dropout", "Dropout before the output layer; null keeps the model's own."),
         _rate("label_smoothing", "Share of a label's weight that is spread over all labels."),
-        Searchable(
+        ParameterSpec(
             "class_weights",
             "word",
             "Weight of an example's loss: none counts all alike, balanced makes rare classes count as much as others.",
             words=("none", "balanced"),
         ),
-        Searchable("l2sp", "float", "L2-SP: decoupled decay towards the pretrained weights.", low=0.0),
-        Searchable("rdrop", "float", "R-Drop: weight of the disagreement of two dropout passes.", low=0.0),
+        ParameterSpec("l2sp", "float", "L2-SP: decoupled decay towards the pretrained weights.", low=0.0),
+        ParameterSpec("rdrop", "float", "R-Drop: weight of the disagreement of two dropout passes.", low=0.0),
         _rate("mixout", "Mixout: share of weights that a pass takes from the pretrained model."),
-        Searchable("neftune", "float", "NEFTune: size of the noise on the embeddings; 5 to 15 is usual.", low=0.0),
+        ParameterSpec("neftune", "float", "NEFTune: size of the noise on the embeddings; 5 to 15 is usual.", low=0.0),
         _rate("layer_drop", "Share of the layers that a step leaves out."),
         _between("ema_decay", "Decay of a moving average of the weights, which is scored and kept; null has none."),
         _between("swa_start", "Share of all steps after which weights are averaged (SWA); null averages none."),
-        Searchable(
+        ParameterSpec(
             "gradient_clipping",
             "float",
             "Largest norm of the gradient; null clips nothing.",
@@ -169,15 +169,17 @@ PARAMETERS: dict[str, Searchable] = {
             open_low=True,
             nullable=True,
         ),
-        Searchable(
+        ParameterSpec(
             "early_stopping_patience",
             "integer",
             "Evaluations without a better metric after which the trial ends; null never ends it.",
             low=1,
             nullable=True,
         ),
-        Searchable("epochs", "integer", "Passes over the training split, instead of training.epochs.", low=1),
-        Searchable("batch_size", "integer", "Examples a step over all workers, instead of training.batch_size.", low=1),
+        ParameterSpec("epochs", "integer", "Passes over the training split, instead of training.epochs.", low=1),
+        ParameterSpec(
+            "batch_size", "integer", "Examples a step over all workers, instead of training.batch_size.", low=1
+        ),
     )
 }
 """Parameters of every configuration, in the order in which they are drawn."""

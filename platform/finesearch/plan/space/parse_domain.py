@@ -4,44 +4,44 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from finesearch.plan.problems import KeyPath, Problems, did_you_mean, dotted, shown
+from finesearch.plan.problems import KeyPath, Problems, did_you_mean, dotted, format_value
 from finesearch.plan.space.domains import Choice, Domain, Fixed, Range, on_step
 from finesearch.plan.space.list_values import split
-from finesearch.plan.space.parameters import Searchable
+from finesearch.plan.space.parameters import ParameterSpec
 
 _RANGE_KEYS = ("min", "max", "log", "step")
 
 
-def read_domain(searchable: Searchable, raw: Any, problems: Problems, path: KeyPath) -> Domain | None:
+def read_domain(spec: ParameterSpec, raw: Any, problems: Problems, path: KeyPath) -> Domain | None:
     """The domain, or None when something was added to ``problems``."""
     if isinstance(raw, Mapping):
-        return _read_range(searchable, raw, problems, path)
-    if isinstance(raw, list) and (not searchable.is_list or any(isinstance(item, list) for item in raw)):
-        return _read_choice(searchable, raw, problems, path)
-    if not searchable.accepts(raw):
-        text = f"{dotted(path)}: expected {searchable.expected}, got {shown(raw)}{searchable.problem(raw)}"
-        problems.add(path, text, _forms(searchable))
+        return _read_range(spec, raw, problems, path)
+    if isinstance(raw, list) and (not spec.is_list or any(isinstance(item, list) for item in raw)):
+        return _read_choice(spec, raw, problems, path)
+    if not spec.accepts(raw):
+        text = f"{dotted(path)}: expected {spec.expected}, got {format_value(raw)}{spec.problem(raw)}"
+        problems.add(path, text, _forms(spec))
         return None
-    return Fixed(searchable.normal(raw))
+    return Fixed(spec.normalized(raw))
 
 
-def _forms(searchable: Searchable) -> str:
-    if searchable.is_numeric:
+def _forms(spec: ParameterSpec) -> str:
+    if spec.is_numeric:
         return "Write one value, a list of values, or a range {min: …, max: …}."
-    if searchable.is_list:
+    if spec.is_list:
         return "A list is one value here; write a list of lists to choose from."
     return "Write one value or a list of values."
 
 
-def written(searchable: Searchable, domain: Domain) -> Any:
+def written(spec: ParameterSpec, domain: Domain) -> Any:
     """What stands for ``domain`` in a plan file; reading it gives an equal domain."""
-    if not searchable.is_list:
+    if not spec.is_list:
         return domain.to_plain()
     lists = [split(str(value)) for value in domain.grid]
     return lists if len(lists) > 1 else lists[0]
 
 
-def _read_choice(searchable: Searchable, raw: list[Any], problems: Problems, path: KeyPath) -> Domain | None:
+def _read_choice(spec: ParameterSpec, raw: list[Any], problems: Problems, path: KeyPath) -> Domain | None:
     if not raw:
         text = f"{dotted(path)}: expected a list of at least one value, got an empty list"
         problems.add(path, text, "A list is a choice among its values.")
@@ -50,28 +50,28 @@ def _read_choice(searchable: Searchable, raw: list[Any], problems: Problems, pat
     is_good = True
     for index, item in enumerate(raw):
         below = (*path, index)
-        if not searchable.accepts(item):
-            text = f"{dotted(below)}: expected {searchable.expected}, got {shown(item)}{searchable.problem(item)}"
+        if not spec.accepts(item):
+            text = f"{dotted(below)}: expected {spec.expected}, got {format_value(item)}{spec.problem(item)}"
             problems.add(below, text, "Each value of the list is one choice.")
             is_good = False
-        elif searchable.normal(item) in values:
+        elif spec.normalized(item) in values:
             problems.add(
                 below,
-                f"{dotted(below)}: {shown(searchable.normal(item))} stands twice in this list",
+                f"{dotted(below)}: {format_value(spec.normalized(item))} stands twice in this list",
                 "Keep one of them.",
             )
             is_good = False
         else:
-            values.append(searchable.normal(item))
+            values.append(spec.normalized(item))
     if not is_good:
         return None
     return Choice(tuple(values)) if len(values) > 1 else Fixed(values[0])
 
 
-def _read_range(searchable: Searchable, raw: Mapping[str, Any], problems: Problems, path: KeyPath) -> Range | None:
+def _read_range(spec: ParameterSpec, raw: Mapping[str, Any], problems: Problems, path: KeyPath) -> Range | None:
     key = dotted(path)
-    if not searchable.is_numeric:
-        text = f"{key}: expected {searchable.expected}, or a list of such values, got {shown(raw)}"
+    if not spec.is_numeric:
+        text = f"{key}: expected {spec.expected}, or a list of such values, got {format_value(raw)}"
         problems.add(path, text, "Only numbers have ranges; write a list to choose from.")
         return None
     if "one_of" in raw:
@@ -82,14 +82,16 @@ def _read_range(searchable: Searchable, raw: Mapping[str, Any], problems: Proble
     for name in raw:
         if name not in _RANGE_KEYS:
             problems.add((*path, name), f"unknown key '{name}' of a range", did_you_mean(name, _RANGE_KEYS))
-    low = _bound("min", searchable, raw, problems, path)
-    high = _bound("max", searchable, raw, problems, path)
+    low = _bound("min", spec, raw, problems, path)
+    high = _bound("max", spec, raw, problems, path)
     log, step = raw.get("log", False), raw.get("step")
     if not isinstance(log, bool):
-        problems.add((*path, "log"), f"{key}.log: expected true or false, got {shown(log)}", "Write 'log: true'.")
-    if step is not None and not _is_step(searchable, step):
-        noun = "a whole number" if searchable.kind == "integer" else "a number"
-        text = f"{key}.step: expected {noun} above 0, got {shown(step)}"
+        problems.add(
+            (*path, "log"), f"{key}.log: expected true or false, got {format_value(log)}", "Write 'log: true'."
+        )
+    if step is not None and not _is_step(spec, step):
+        noun = "a whole number" if spec.kind == "integer" else "a number"
+        text = f"{key}.step: expected {noun} above 0, got {format_value(step)}"
         problems.add((*path, "step"), text, "A step is the distance between neighbouring values.")
     if len(problems.found) == before:
         assert low is not None
@@ -99,34 +101,34 @@ def _read_range(searchable: Searchable, raw: Mapping[str, Any], problems: Proble
         return None
     assert low is not None
     assert high is not None
-    is_integer = searchable.kind == "integer"
+    is_integer = spec.kind == "integer"
     if step is not None and not is_integer:
         step = float(step)
     return Range(low, high, log=log, step=step, integer=is_integer)
 
 
 def _bound(
-    name: str, searchable: Searchable, raw: Mapping[str, Any], problems: Problems, path: KeyPath
+    name: str, spec: ParameterSpec, raw: Mapping[str, Any], problems: Problems, path: KeyPath
 ) -> float | int | None:
-    expected = searchable.expected.removesuffix(", or null")
+    expected = spec.expected.removesuffix(", or null")
     if name not in raw:
         advice = f"Write '{path[-1]}: {{min: …, max: …}}', a list of values, or one value."
         problems.add(path, f"{dotted(path)}: a range needs '{name}': {expected}", advice)
         return None
     value = raw[name]
-    if value is None or not searchable.accepts(value):
-        text = f"{dotted(path)}.{name}: expected {expected}, got {shown(value)}"
+    if value is None or not spec.accepts(value):
+        text = f"{dotted(path)}.{name}: expected {expected}, got {format_value(value)}"
         problems.add((*path, name), text, f"Move '{name}' to where {path[-1]} can be.")
         return None
-    normal = searchable.normal(value)
-    assert isinstance(normal, int | float)
-    return normal
+    normalized = spec.normalized(value)
+    assert isinstance(normalized, int | float)
+    return normalized
 
 
-def _is_step(searchable: Searchable, step: Any) -> bool:
+def _is_step(spec: ParameterSpec, step: Any) -> bool:
     if isinstance(step, bool) or not isinstance(step, int | float) or not math.isfinite(step) or step <= 0:
         return False
-    return isinstance(step, int) or searchable.kind == "float"
+    return isinstance(step, int) or spec.kind == "float"
 
 
 def _check_together(low: float, high: float, log: bool, step: float | None, problems: Problems, path: KeyPath) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from finesearch.plan.problems import KeyPath, Places, Problems, did_you_mean, dotted, shown
+from finesearch.plan.problems import KeyPath, Problems, SourceLocations, did_you_mean, dotted, format_value
 from finesearch.plan.space.branches import DEFAULT_BRANCHES, SELECTORS, Branch
 from finesearch.plan.space.domains import Domain, Fixed
 from finesearch.plan.space.parameters import PARAMETERS
@@ -22,7 +22,7 @@ def parse_space(mapping: Mapping[str, Any]) -> Space:
     """
     problems = Problems()
     space = read_space(mapping, problems)
-    problems.raise_if_any(Places("space"))
+    problems.raise_if_any(SourceLocations("space"))
     assert space is not None
     return space
 
@@ -32,7 +32,7 @@ def read_space(raw: Any, problems: Problems, path: KeyPath = ("space",)) -> Spac
     if not isinstance(raw, Mapping):
         problems.add(
             path,
-            f"{dotted(path)}: expected a mapping of parameters, got {shown(raw)}",
+            f"{dotted(path)}: expected a mapping of parameters, got {format_value(raw)}",
             "Write what is searched below it, e.g. 'learning_rate: {min: 1e-6, max: 1e-3, log: true}'.",
         )
         return None
@@ -88,7 +88,7 @@ def _read_selector(name: str, raw: Any, problems: Problems, path: KeyPath) -> di
         problems.add(
             path,
             f"{dotted(path)}: expected the name of a branch, a list of names or {{one_of: {{branch: {{…}}}}}}, "
-            f"got {shown(raw)}",
+            f"got {format_value(raw)}",
             f"Write e.g. '{name}: {{one_of: {{{example}: {{}}}}}}'. Known here: {', '.join(known)}.",
         )
         return {}
@@ -107,7 +107,7 @@ def _read_branch(selector: str, branch: Branch, raw: Any, problems: Problems, pa
     if not isinstance(raw, Mapping):
         problems.add(
             path,
-            f"{dotted(path)}: expected a mapping of the branch's parameters, got {shown(raw)}",
+            f"{dotted(path)}: expected a mapping of the branch's parameters, got {format_value(raw)}",
             f"Write '{branch.name}: {{}}' for a branch without parameters.",
         )
         return {}

@@ -10,12 +10,12 @@ from finesearch.plan.space.recipe import Recipe
 from finesearch.plan.space.search_space import Space
 
 
-class PlaceDraw:
+class QuantileTrial:
     """Takes each parameter from a place between the ends of its range or list; what a space's ``suggest`` asks.
 
     place: from a parameter's name to a number in [0, 1), along the range or the logarithm of it.
 
-    >>> middle = PlaceDraw(lambda name: 0.5)
+    >>> middle = QuantileTrial(lambda name: 0.5)
     >>> middle.suggest_float("weight_decay", 0.0, 0.5), middle.suggest_int("layers", 0, 5)
     (0.25, 3)
     """
@@ -48,12 +48,12 @@ class PlaceDraw:
         return min(count - 1, int(self._place(name) * count))
 
 
-class RandomDraw(PlaceDraw):
+class RandomTrial(QuantileTrial):
     """Draws each parameter evenly over its range, or over the logarithm of it.
 
     branch: the adaptation, where it is not to be drawn.
 
-    >>> RandomDraw(seed=0, branch="lora").suggest_categorical("adaptation", ("full", "lora", "head_only"))
+    >>> RandomTrial(seed=0, branch="lora").suggest_categorical("adaptation", ("full", "lora", "head_only"))
     'lora'
     """
 
@@ -68,7 +68,7 @@ class RandomDraw(PlaceDraw):
         return super().suggest_categorical(name, choices)
 
 
-def random_recipes(space: Space, training: TrainingPlan, count: int, branch: str | None = None) -> list[Recipe]:
+def sample_recipes(space: Space, training: TrainingPlan, count: int, branch: str | None = None) -> list[Recipe]:
     """Recipes drawn evenly from a space, always the same ones; ``branch``: of one adaptation only."""
-    draw = RandomDraw(0, branch)
+    draw = RandomTrial(0, branch)
     return [space.recipe(space.suggest(draw), training) for _ in range(count)]

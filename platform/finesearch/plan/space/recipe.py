@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from finesearch.plan.problems import Problem, did_you_mean, problem_error, shown
+from finesearch.plan.problems import Problem, did_you_mean, format_value, problem_error
 from finesearch.plan.space.branches import ADAPTATIONS, OPTIMIZERS
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -60,7 +60,7 @@ class Recipe(BaseModel):
         for name, branches in (("adaptation", ADAPTATIONS), ("optimizer", OPTIMIZERS)):
             word = data.get(name, cls.model_fields[name].default)
             if not isinstance(word, str) or word not in branches:
-                text = f"unknown branch {shown(word)} of {name}"
+                text = f"unknown branch {format_value(word)} of {name}"
                 problems.append(Problem((name,), text, did_you_mean(word, branches)))
                 continue
             branch, key = branches[word], f"{name}_parameters"
@@ -68,11 +68,11 @@ class Recipe(BaseModel):
             data[key] = given
             for own in sorted(given.keys() - branch.parameters.keys()):
                 advice = did_you_mean(own, branch.parameters) or "It has no parameters of its own."
-                problems.append(Problem((key, own), f"{word} has no parameter {shown(own)}", advice))
-            for own, searchable in branch.parameters.items():
-                if own not in given or not searchable.accepts(given[own]):
-                    came = shown(given[own]) if own in given else "nothing"
-                    text = f"{word}: {own}: expected {searchable.expected}, got {came}"
+                problems.append(Problem((key, own), f"{word} has no parameter {format_value(own)}", advice))
+            for own, spec in branch.parameters.items():
+                if own not in given or not spec.accepts(given[own]):
+                    came = format_value(given[own]) if own in given else "nothing"
+                    text = f"{word}: {own}: expected {spec.expected}, got {came}"
                     problems.append(Problem((key, own), text, f"Give '{own}' such a value."))
         if data.get("ema_decay") is not None and data.get("swa_start") is not None:
             problems.append(Problem(("swa_start",), "ema_decay and swa_start both average the weights", "Keep one."))

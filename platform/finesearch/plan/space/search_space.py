@@ -166,7 +166,7 @@ class Space:
 
     def largest(self, key: str, default: int) -> int:
         """The largest value that a whole-number root parameter can take; ``default`` stands where none is given."""
-        sizes = [int(value) for entry in self.entries if entry.key == key for value in _ends(entry.domain)]
+        sizes = [int(value) for entry in self.entries if entry.key == key for value in _extreme_values(entry.domain)]
         is_covered = key in self.values or any(
             all(key in own for own in branches.values()) for branches in self.selectors.values()
         )
@@ -186,5 +186,5 @@ class Space:
         return plain | {key: domain.to_plain() for key, domain in self.values.items()}
 
 
-def _ends(domain: Domain) -> tuple[Any, ...]:
+def _extreme_values(domain: Domain) -> tuple[Any, ...]:
     return (domain.low, domain.high) if isinstance(domain, Range) else domain.grid

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from finesearch.report.number_format import parameter
 from finesearch.report.run_record import Scalar
 
-MOST_CATEGORIES = 12
+MAX_CATEGORIES = 12
 # Values that span more than this, many of them far below the greatest, are read by their orders of magnitude; of
 # values drawn evenly only a tenth would lie that low.
 LOG_SPAN = 50.0
@@ -15,7 +15,7 @@ LOG_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """Marks of one axis from 0 (bottom) to 1 (top), each with what is written there; ``kind`` is how values lie."""
 
     kind: str
@@ -32,7 +32,7 @@ class Scale:
         return _share(_transformed(value, self.kind), self.low, self.high)
 
 
-def scale(values: Sequence[Scalar]) -> Scale:
+def scale(values: Sequence[Scalar]) -> AxisScale:
     """The axis for these values: numbers linear or by magnitude, anything else by category.
 
     >>> scale([1e-5, 1e-2]).place(1e-3)
@@ -50,7 +50,7 @@ def scale(values: Sequence[Scalar]) -> Scale:
         decades = [10.0**power for power in range(math.ceil(bottom), math.floor(top) + 1)]
         step = max(1, math.ceil(len(decades) / 6))
         inside = tuple((_share(math.log10(decade), bottom, top), parameter(decade)) for decade in decades[::step])
-        return Scale("log", bottom, top, (), inside or ((0.0, parameter(low)), (1.0, parameter(high))))
+        return AxisScale("log", bottom, top, (), inside or ((0.0, parameter(low)), (1.0, parameter(high))))
     whole = all(isinstance(number, int) for number in numbers)
     if whole and high - low <= 8:
         ticks: list[float] = list(range(int(low), int(high) + 1))
@@ -58,14 +58,14 @@ def scale(values: Sequence[Scalar]) -> Scale:
         ticks = [low + (high - low) * share for share in (0.0, 0.5, 1.0)]
         ticks = [round(tick) if whole else tick for tick in ticks]
     marks = tuple((_share(tick, low, high), parameter(float(f"{tick:.3g}"))) for tick in ticks)
-    return Scale("linear", float(low), float(high), (), marks)
+    return AxisScale("linear", float(low), float(high), (), marks)
 
 
-def _of_categories(values: Sequence[Scalar]) -> Scale:
+def _of_categories(values: Sequence[Scalar]) -> AxisScale:
     names = tuple(sorted({parameter(value) for value in values}))
-    step = max(1, math.ceil(len(names) / MOST_CATEGORIES))
+    step = max(1, math.ceil(len(names) / MAX_CATEGORIES))
     marks = tuple((_share(place, 0, len(names) - 1), names[place]) for place in range(0, len(names), step))
-    return Scale("category", 0.0, 1.0, names, marks)
+    return AxisScale("category", 0.0, 1.0, names, marks)
 
 
 def _transformed(value: float, kind: str) -> float:

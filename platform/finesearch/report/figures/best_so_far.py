@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from finesearch.report.figures.plotly_spec import Figure, Trace, axis, markers, small, text
-from finesearch.report.number_format import counted, score
-from finesearch.report.ranking import UNTRAINED
+from finesearch.report.figures.plotly_spec import Figure, Trace, axis, markers, round_significant, text
+from finesearch.report.number_format import pluralize, score
+from finesearch.report.ranking import UNTRAINED_BASELINES
 from finesearch.report.run_record import RunRecord, TrialRow
 
 
@@ -21,7 +21,7 @@ def history(record: RunRecord) -> Figure:
             traces.append(markers(chosen, [row.trial for row in chosen], state, colour))
     traces += _best_so_far(record) + _baselines(record, rows)
     silent = len(record.trials) - len([row for row in rows if row.state != "failed"])
-    left_out = f" {counted(silent, 'trial')} without a result not drawn." if silent else ""
+    left_out = f" {pluralize(silent, 'trial')} without a result not drawn." if silent else ""
     caption = f"Validation {record.metric} by trial; pruned trials at their last evaluation.{left_out}"
     layout = {"xaxis": axis("trial"), "yaxis": axis(f"validation {record.metric}")}
     return Figure("history", title, caption, traces, layout)
@@ -44,7 +44,7 @@ def _best_so_far(record: RunRecord) -> list[Trace]:
             "mode": "lines",
             "name": "best so far",
             "x": [*x, last],
-            "y": [small(value) for value in (*y, y[-1])],
+            "y": [round_significant(value) for value in (*y, y[-1])],
             "line": {"color": "var:good", "width": 2, "shape": "hv"},
             "hovertemplate": f"best so far {text(record.metric)} %{{y}}<extra></extra>",
         }
@@ -60,10 +60,10 @@ def _baselines(record: RunRecord, rows: Sequence[TrialRow]) -> list[Trace]:
             "mode": "lines",
             "name": text(row.name),
             "x": [first, max(last, first + 1)],
-            "y": [small(row.validation)] * 2,
+            "y": [round_significant(row.validation)] * 2,
             "line": {"color": "var:orange", "width": 1.5, "dash": "dash"},
             "hovertemplate": f"{text(row.name)} {score(row.validation)}<extra></extra>",
         }
         for row in record.baselines
-        if row.validation is not None and row.name not in UNTRAINED
+        if row.validation is not None and row.name not in UNTRAINED_BASELINES
     ]

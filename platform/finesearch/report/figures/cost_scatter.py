@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from finesearch.report.figures.plotly_spec import Figure, Trace, axis, markers, ranked_colours, smalls
+from finesearch.report.figures.plotly_spec import Figure, Trace, axis, markers, ranked_colours, round_all
 from finesearch.report.run_record import RunRecord, TrialRow
 
 # Costs that spread further than this are drawn on a logarithmic axis.
@@ -80,7 +80,7 @@ def _front(record: RunRecord, rows: Sequence[TrialRow], cost_of: Callable[[Trial
     if not chosen:
         return []
     trace = markers(chosen, [cost_of(row) for row in chosen], "Pareto front", "var:orange", size=9)
-    trace["x"], trace["y"] = smalls(cost_of(row) for row in chosen), smalls(row.value for row in chosen)
+    trace["x"], trace["y"] = round_all(cost_of(row) for row in chosen), round_all(row.value for row in chosen)
     if len(record.objectives) == 2:
         # With more objectives the front is a surface, and a line through its shadow would mislead.
         shape = "hv" if record.objectives[1].goal == "min" else "vh"

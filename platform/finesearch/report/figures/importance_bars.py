@@ -1,9 +1,9 @@
 """Which hyperparameters mattered."""
 
-from finesearch.report.figures.plotly_spec import Figure, axis, smalls, text
+from finesearch.report.figures.plotly_spec import Figure, axis, round_all, text
 from finesearch.report.run_record import RunRecord
 
-MOST_BARS = 15
+MAX_BARS = 15
 
 
 def importances(record: RunRecord) -> Figure:
@@ -11,7 +11,7 @@ def importances(record: RunRecord) -> Figure:
     known = [(name, value) for name, value in record.importances.items() if value is not None]
     if not known:
         return Figure("importances", "Parameter importances", "Too few trials have finished to tell parameters apart.")
-    shown = sorted(known, key=lambda pair: pair[1], reverse=True)[:MOST_BARS]
+    shown = sorted(known, key=lambda pair: pair[1], reverse=True)[:MAX_BARS]
     caption = (
         "PED-ANOVA: how far a parameter sets the best trials apart from the rest. It says that a parameter matters, "
         "not in which direction."
@@ -23,7 +23,7 @@ def importances(record: RunRecord) -> Figure:
     trace = {
         "type": "bar",
         "orientation": "h",
-        "x": smalls(value for _, value in shown),
+        "x": round_all(value for _, value in shown),
         "y": [text(name, 42) for name, _ in shown],
         "marker": {"color": "var:accent"},
         "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",

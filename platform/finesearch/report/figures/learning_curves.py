@@ -9,13 +9,13 @@ from finesearch.report.figures.plotly_spec import (
     Trace,
     axis,
     ranked_colours,
-    small,
+    round_significant,
     spread,
 )
 from finesearch.report.run_record import RunRecord, StepRow, TrialRow
 
-MOST_CURVES = 80
-MOST_POINTS = 40
+MAX_CURVES = 80
+MAX_POINTS = 40
 
 
 def curves(record: RunRecord) -> Figure:
@@ -25,7 +25,7 @@ def curves(record: RunRecord) -> Figure:
         return Figure("curves", "Learning curves", "No trial has been evaluated.")
     ranked = ranked_colours(record)
     others = [row for row in rows if row.trial not in ranked]
-    drawn = thinned(others, MOST_CURVES, record.goal)
+    drawn = subsample(others, MAX_CURVES, record.goal)
     by_epoch = all(step.epoch is not None for row in rows for step in row.history)
     traces = [
         _trace([row for row in drawn if row.state == state], state, STATE_COLOURS[state], by_epoch)
@@ -42,17 +42,17 @@ def curves(record: RunRecord) -> Figure:
             f" {len(drawn)} of the {len(others):,} trials that are not ranked are drawn, spread evenly from best to "
             "worst; trials.parquet has them all."
         )
-    if any(len(row.history) > MOST_POINTS for row in rows):
-        caption += f" At most {MOST_POINTS} evaluations a trial are drawn."
+    if any(len(row.history) > MAX_POINTS for row in rows):
+        caption += f" At most {MAX_POINTS} evaluations a trial are drawn."
     layout = {"xaxis": axis("epoch" if by_epoch else "evaluation"), "yaxis": axis(f"validation {record.metric}")}
     return Figure("curves", "Learning curves", caption, traces, layout)
 
 
-def thinned(rows: Sequence[TrialRow], most: int, goal: str) -> list[TrialRow]:
+def subsample(rows: Sequence[TrialRow], most: int, goal: str) -> list[TrialRow]:
     """At most ``most`` rows, spread evenly from the best value to the worst; all of them where they are few.
 
     >>> rows = [TrialRow(trial=n, state="complete", values=[n / 10]) for n in range(10)]
-    >>> [row.trial for row in thinned(rows, most=4, goal="max")]
+    >>> [row.trial for row in subsample(rows, most=4, goal="max")]
     [9, 6, 3, 0]
     """
     if len(rows) <= most:
@@ -61,8 +61,8 @@ def thinned(rows: Sequence[TrialRow], most: int, goal: str) -> list[TrialRow]:
     return [best_first[place] for place in spread(len(rows), most)]
 
 
-def _thinned_steps(steps: Sequence[StepRow]) -> list[StepRow]:
-    return [steps[place] for place in spread(len(steps), MOST_POINTS)]
+def _subsample_steps(steps: Sequence[StepRow]) -> list[StepRow]:
+    return [steps[place] for place in spread(len(steps), MAX_POINTS)]
 
 
 def _trace(rows: Sequence[TrialRow], name: str, colour: str, by_epoch: bool, width: float = 1.0) -> Trace:
@@ -71,9 +71,9 @@ def _trace(rows: Sequence[TrialRow], name: str, colour: str, by_epoch: bool, wid
     y: list[float | int | None] = []
     numbers: list[int | None] = []
     for row in rows:
-        for step in _thinned_steps(row.history):
-            x.append(small(step.epoch) if by_epoch else step.step)
-            y.append(small(step.value))
+        for step in _subsample_steps(row.history):
+            x.append(round_significant(step.epoch) if by_epoch else step.step)
+            y.append(round_significant(step.value))
             numbers.append(row.trial)
         x.append(None)
         y.append(None)

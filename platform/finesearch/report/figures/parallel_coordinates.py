@@ -7,17 +7,17 @@ content policy forbids, it does not print, and it has no place for a parameter t
 from collections.abc import Sequence
 from typing import Any
 
-from finesearch.report.figures.axis_scale import Scale, scale
-from finesearch.report.figures.plotly_spec import TRIAL_HOVER, Figure, Trace, small, spread, text
+from finesearch.report.figures.axis_scale import AxisScale, scale
+from finesearch.report.figures.plotly_spec import TRIAL_HOVER, Figure, Trace, round_significant, spread, text
 from finesearch.report.run_record import RunRecord, TrialRow
 
-MOST_AXES = 10
-MOST_LINES = 250
-NOT_DRAWN = -0.16
-LONGEST_MARK = 18
+MAX_AXES = 10
+MAX_LINES = 250
+MISSING_HEIGHT = -0.16
+MAX_TICK_CHARACTERS = 18
 CHARACTER_PX = 6
 # Share of trials, from the best: name, colour, opacity, width of the line.
-CLASSES = (
+QUANTILE_STYLES = (
     (0.1, "best tenth", "var:good", 0.95, 1.8),
     (0.25, "to a quarter", "var:accent", 0.7, 1.2),
     (0.5, "to a half", "var:accent", 0.35, 1.0),
@@ -33,13 +33,13 @@ def parallel(record: RunRecord) -> Figure:
     names = _varied(record, rows)
     if not names:
         return Figure("parallel", title, "Fewer than two trials with different parameters have a value.")
-    shown, finished = names[:MOST_AXES], len(rows)
-    rows = [rows[place] for place in spread(finished, MOST_LINES)]
+    shown, finished = names[:MAX_AXES], len(rows)
+    rows = [rows[place] for place in spread(finished, MAX_LINES)]
     scales = [scale([row.parameters[name] for row in rows if name in row.parameters]) for name in shown]
     scales.append(scale([row.value for row in rows]))
     traces: list[Trace] = []
     start = 0
-    for share, label, colour, opacity, width in CLASSES:
+    for share, label, colour, opacity, width in QUANTILE_STYLES:
         stop = max(start, round(share * len(rows))) if share > 0.1 else max(1, round(share * len(rows)))
         if stop > start:
             line = {"color": colour, "width": width}
@@ -68,18 +68,18 @@ def _varied(record: RunRecord, rows: Sequence[TrialRow]) -> list[str]:
     return sorted(varied, key=lambda name: -(record.importances.get(name) or 0.0))
 
 
-def _lines(rows: Sequence[TrialRow], names: Sequence[str], scales: Sequence[Scale]) -> Trace:
+def _lines(rows: Sequence[TrialRow], names: Sequence[str], scales: Sequence[AxisScale]) -> Trace:
     x: list[int | None] = []
     y: list[float | int | None] = []
     numbers: list[int | None] = []
     for row in rows:
         heights = [
-            scales[i].place(row.parameters[name]) if name in row.parameters else NOT_DRAWN
+            scales[i].place(row.parameters[name]) if name in row.parameters else MISSING_HEIGHT
             for i, name in enumerate(names)
         ]
         heights.append(scales[-1].place(row.value))
         x += [*range(len(heights)), None]
-        y += [*(small(round(height, 4)) for height in heights), None]
+        y += [*(round_significant(round(height, 4)) for height in heights), None]
         numbers += [*([row.trial] * len(heights)), None]
     return {
         "type": "scatter",
@@ -92,11 +92,17 @@ def _lines(rows: Sequence[TrialRow], names: Sequence[str], scales: Sequence[Scal
     }
 
 
-def _layout(titles: Sequence[str], scales: Sequence[Scale]) -> dict[str, Any]:
+def _layout(titles: Sequence[str], scales: Sequence[AxisScale]) -> dict[str, Any]:
     """Axes as vertical lines, their marks and names as annotations."""
     vertical = {"type": "line", "y0": 0, "y1": 1, "layer": "below", "line": {"color": "var:faint", "width": 1.5}}
     marks = [
-        {"x": place, "y": small(round(height, 4)), "text": text(word, LONGEST_MARK), "xanchor": "right", "xshift": -4}
+        {
+            "x": place,
+            "y": round_significant(round(height, 4)),
+            "text": text(word, MAX_TICK_CHARACTERS),
+            "xanchor": "right",
+            "xshift": -4,
+        }
         for place, axis in enumerate(scales)
         for height, word in axis.marks
     ]
@@ -105,7 +111,7 @@ def _layout(titles: Sequence[str], scales: Sequence[Scale]) -> dict[str, Any]:
         for place, title in enumerate(titles)
     ]
     # The first axis has half a column of room for its marks; the margin gives what they need beyond it.
-    longest = max((min(len(word), LONGEST_MARK) for _, word in scales[0].marks), default=0)
+    longest = max((min(len(word), MAX_TICK_CHARACTERS) for _, word in scales[0].marks), default=0)
     plain = {"showarrow": False, "font": {"color": "var:soft", "size": 10}, "bgcolor": "var:panel", "borderpad": 1}
     blank = {
         "showgrid": False,
@@ -117,7 +123,7 @@ def _layout(titles: Sequence[str], scales: Sequence[Scale]) -> dict[str, Any]:
     }
     return {
         "xaxis": {"range": [-0.55, len(titles) - 0.7], **blank},
-        "yaxis": {"range": [NOT_DRAWN - 0.03, 1.2], **blank},
+        "yaxis": {"range": [MISSING_HEIGHT - 0.03, 1.2], **blank},
         "shapes": [vertical | {"x0": place, "x1": place} for place in range(len(titles))],
         "annotations": [plain | mark for mark in marks] + [plain | name for name in names],
         "margin": {"l": max(6, CHARACTER_PX * longest - 40), "r": 6, "t": 8, "b": 6},

@@ -1,4 +1,5 @@
-"""What a figure is: Plotly traces and a layout in plain JSON, small, with colours by name and all text escaped.
+"""What a figure is: Plotly traces and a layout in plain JSON, round_significant, with colours by name and all text
+escaped.
 
 Colours are written ``var:accent`` and looked up in the page's style sheet when drawn, so that one figure serves light,
 dark and print. ``customdata`` of a point is a trial number; the page puts the trial's label beside it, so that the
@@ -10,15 +11,15 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from finesearch.report.number_format import parameter, score, shortened
-from finesearch.report.ranking import verified
+from finesearch.report.number_format import parameter, score, shorten_line
+from finesearch.report.ranking import verified_rows
 from finesearch.report.run_record import RunRecord, TrialRow
 
 Trace = dict[str, Any]
 
 STATE_COLOURS = {"complete": "var:accent", "pruned": "var:muted", "failed": "var:bad", "running": "var:teal"}
 RANK_COLOURS = ("var:good", "var:violet", "var:pink", "var:teal", "var:orange")
-CROWD = 200
+MANY_TRIALS = 200
 TRIAL_HOVER = "%{customdata[1]}<extra></extra>"
 
 
@@ -43,13 +44,13 @@ def text(value: str, length: int = 60) -> str:
     >>> text("<b>a</b> & b")
     '&lt;b&gt;a&lt;/b&gt; &amp; b'
     """
-    return escape(shortened(value, length), quote=False)
+    return escape(shorten_line(value, length), quote=False)
 
 
-def small(value: float | None) -> float | int | None:
+def round_significant(value: float | None) -> float | int | None:
     """A number to six significant digits, more than a figure can show.
 
-    >>> small(0.123456789), small(3.0), small(None)
+    >>> round_significant(0.123456789), round_significant(3.0), round_significant(None)
     (0.123457, 3, None)
     """
     if value is None:
@@ -58,8 +59,8 @@ def small(value: float | None) -> float | int | None:
     return int(short) if short.is_integer() and abs(short) < 1e15 else short
 
 
-def smalls(values: Iterable[float | None]) -> list[float | int | None]:
-    return [small(value) for value in values]
+def round_all(values: Iterable[float | None]) -> list[float | int | None]:
+    return [round_significant(value) for value in values]
 
 
 def spread(length: int, most: int) -> list[int]:
@@ -77,11 +78,11 @@ def markers(rows: Sequence[TrialRow], x: Sequence[float | None], name: str, colo
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": smalls(x),
-        "y": smalls(row.value for row in rows),
+        "x": round_all(x),
+        "y": round_all(row.value for row in rows),
         "customdata": [row.trial for row in rows],
         "hovertemplate": TRIAL_HOVER,
-        "marker": {"color": colour, "size": size if len(rows) < CROWD else size - 2, "opacity": 0.85},
+        "marker": {"color": colour, "size": size if len(rows) < MANY_TRIALS else size - 2, "opacity": 0.85},
     }
 
 
@@ -91,7 +92,7 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 def ranked_colours(record: RunRecord) -> dict[int, tuple[str, str]]:
     """Colour and name of every trial that holds a rank."""
-    numbers = [row.trial for row in verified(record) if row.trial is not None]
+    numbers = [row.trial for row in verified_rows(record) if row.trial is not None]
     return {
         number: (RANK_COLOURS[place % len(RANK_COLOURS)], f"rank {place + 1}: trial {number}")
         for place, number in enumerate(numbers)

@@ -2,11 +2,19 @@
 
 from dataclasses import dataclass
 
-from finesearch.report.figures.plotly_spec import STATE_COLOURS, TRIAL_HOVER, Figure, Trace, axis, small, text
-from finesearch.report.number_format import counted
+from finesearch.report.figures.plotly_spec import (
+    STATE_COLOURS,
+    TRIAL_HOVER,
+    Figure,
+    Trace,
+    axis,
+    round_significant,
+    text,
+)
+from finesearch.report.number_format import pluralize
 from finesearch.report.run_record import RunRecord
 
-MOST_GROUPS = 40
+MAX_GROUPS = 40
 UNITS = ((2 * 86400.0, 86400.0, "days"), (2 * 3600.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 
 
@@ -28,7 +36,7 @@ def timeline(record: RunRecord) -> Figure:
     if not bars:
         return Figure("timeline", title, "No trial has a start time.")
     groups = list(dict.fromkeys(bar.group for bar in sorted(bars, key=lambda bar: bar.start)))
-    shown = set(groups[:MOST_GROUPS])
+    shown = set(groups[:MAX_GROUPS])
     bars = [bar for bar in bars if bar.group in shown]
     origin = min(bar.start for bar in bars)
     span = max(bar.stop for bar in bars) - origin
@@ -38,7 +46,7 @@ def timeline(record: RunRecord) -> Figure:
         for state in STATE_COLOURS
         if any(bar.state == state for bar in bars)
     ]
-    caption = f"{counted(len(bars), 'trial')} on {counted(len(groups), 'group')}, from the first trial's start."
+    caption = f"{pluralize(len(bars), 'trial')} on {pluralize(len(groups), 'group')}, from the first trial's start."
     if len(shown) < len(groups):
         caption += f" The first {len(shown)} groups are drawn."
     layout = {
@@ -49,7 +57,7 @@ def timeline(record: RunRecord) -> Figure:
             "type": "category",
             "automargin": True,
             "categoryorder": "array",
-            "categoryarray": [text(group, 28) for group in reversed(groups[:MOST_GROUPS])],
+            "categoryarray": [text(group, 28) for group in reversed(groups[:MAX_GROUPS])],
         },
     }
     return Figure("timeline", title, caption, traces, layout, height=150 + 30 * min(len(shown), 20))
@@ -69,8 +77,8 @@ def _trace(bars: list[Bar], state: str, origin: float, unit_s: float) -> Trace:
         "type": "bar",
         "orientation": "h",
         "name": state,
-        "base": [small((bar.start - origin) / unit_s) for bar in bars],
-        "x": [small((bar.stop - bar.start) / unit_s) for bar in bars],
+        "base": [round_significant((bar.start - origin) / unit_s) for bar in bars],
+        "x": [round_significant((bar.stop - bar.start) / unit_s) for bar in bars],
         "y": [text(bar.group, 28) for bar in bars],
         "customdata": [bar.trial for bar in bars],
         "hovertemplate": TRIAL_HOVER,

@@ -11,13 +11,13 @@ from math import sqrt
 
 import numpy as np
 
-Counts = np.ndarray
+ConfusionMatrix = np.ndarray
 """How many examples there are of each (reference, prediction), (c, c), over the classes that occur on either side."""
 
 
-def count(predictions: Sequence[int], references: Sequence[int]) -> Counts:
+def confusion_matrix(predictions: Sequence[int], references: Sequence[int]) -> ConfusionMatrix:
     """
-    >>> count([0, 4, 4], [0, 4, 0]).tolist()
+    >>> confusion_matrix([0, 4, 4], [0, 4, 0]).tolist()
     [[1, 1], [0, 1]]
     """
     both = np.concatenate([np.asarray(references), np.asarray(predictions)])
@@ -33,25 +33,25 @@ def accuracy(predictions: Sequence[int], references: Sequence[int]) -> float:
     >>> accuracy([0, 1, 1, 0], [0, 1, 0, 0])
     0.75
     """
-    return _accuracy(count(predictions, references))
+    return _accuracy(confusion_matrix(predictions, references))
 
 
 def macro_f1(predictions: Sequence[int], references: Sequence[int]) -> float:
     """Mean F1 over the classes that occur in either sequence (n,); a class that is never predicted counts 0."""
-    return _macro_f1(count(predictions, references))
+    return _macro_f1(confusion_matrix(predictions, references))
 
 
 def micro_f1(predictions: Sequence[int], references: Sequence[int]) -> float:
     """F1 of all decisions together; with one class an example it is the accuracy."""
-    return _accuracy(count(predictions, references))
+    return _accuracy(confusion_matrix(predictions, references))
 
 
 def mcc(predictions: Sequence[int], references: Sequence[int]) -> float:
     """Matthews' correlation coefficient of class numbers (n,), 0 where one side has a single class (Gorodkin, 2004)."""
-    return _mcc(count(predictions, references))
+    return _mcc(confusion_matrix(predictions, references))
 
 
-CLASSIFICATION = {"accuracy": accuracy, "macro_f1": macro_f1, "micro_f1": micro_f1, "mcc": mcc}
+CLASSIFICATION_METRICS = {"accuracy": accuracy, "macro_f1": macro_f1, "micro_f1": micro_f1, "mcc": mcc}
 
 
 def classification_scores(predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
@@ -61,26 +61,26 @@ def classification_scores(predictions: Sequence[int], references: Sequence[int])
     {'accuracy': 0.75, 'macro_f1': 0.7333333333333334, 'micro_f1': 0.75, 'mcc': 0.5773502691896258}
     """
     assert len(predictions) == len(references) > 0, (len(predictions), len(references))
-    counts = count(predictions, references)
+    counts = confusion_matrix(predictions, references)
     return {name: score(counts) for name, score in _SCORES.items()}
 
 
-def _accuracy(counts: Counts) -> float:
+def _accuracy(counts: ConfusionMatrix) -> float:
     return float(np.trace(counts) / counts.sum())
 
 
-def _macro_f1(counts: Counts) -> float:
+def _macro_f1(counts: ConfusionMatrix) -> float:
     return float(np.mean(2 * np.diag(counts) / (counts.sum(axis=0) + counts.sum(axis=1))))
 
 
-def _mcc(counts: Counts) -> float:
+def _mcc(counts: ConfusionMatrix) -> float:
     true, given, whole = counts.sum(axis=1), counts.sum(axis=0), int(counts.sum())
     together = int(np.trace(counts)) * whole - int(true @ given)
     spread = (whole**2 - int(true @ true)) * (whole**2 - int(given @ given))
     return together / sqrt(spread) if spread else 0.0
 
 
-_SCORES: dict[str, Callable[[Counts], float]] = {
+_SCORES: dict[str, Callable[[ConfusionMatrix], float]] = {
     "accuracy": _accuracy,
     "macro_f1": _macro_f1,
     "micro_f1": _accuracy,

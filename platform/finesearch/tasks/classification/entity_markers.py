@@ -13,16 +13,16 @@ from collections.abc import Sequence
 HEAD, TAIL = "E1", "E2"
 
 
-def opening(entity: str, kind: str | None = None) -> str:
+def opening_marker(entity: str, kind: str | None = None) -> str:
     """The marker before an entity.
 
-    >>> opening(HEAD), opening(TAIL, "PER")
+    >>> opening_marker(HEAD), opening_marker(TAIL, "PER")
     ('[E1]', '[E2:PER]')
     """
     return f"[{entity}]" if kind is None else f"[{entity}:{kind}]"
 
 
-def closing(entity: str, kind: str | None = None) -> str:
+def closing_marker(entity: str, kind: str | None = None) -> str:
     """The marker behind an entity."""
     return f"[/{entity}]" if kind is None else f"[/{entity}:{kind}]"
 
@@ -37,25 +37,25 @@ def marker_names(head_types: Sequence[str] | None, tail_types: Sequence[str] | N
         marker(entity, kind)
         for entity, kinds in ((HEAD, head_types), (TAIL, tail_types))
         for kind in (kinds if kinds is not None else (None,))
-        for marker in (opening, closing)
+        for marker in (opening_marker, closing_marker)
     )
 
 
-def marked(
+def insert_markers(
     text: str, head: tuple[int, int], tail: tuple[int, int], head_type: str | None = None, tail_type: str | None = None
 ) -> str:
     """The text with markers at [start, end) of head and tail in characters, set off by single spaces.
 
-    >>> marked("Ada's London", head=(6, 12), tail=(0, 3))
+    >>> insert_markers("Ada's London", head=(6, 12), tail=(0, 3))
     "[E2] Ada [/E2] 's [E1] London [/E1]"
-    >>> marked("New York", head=(0, 8), tail=(0, 3))
+    >>> insert_markers("New York", head=(0, 8), tail=(0, 3))
     '[E1] [E2] New [/E2] York [/E1]'
     """
     # At one place, what closes comes first; of two entities the longer one is outside.
     marks = []
     for entity, (start, end), kind in ((HEAD, head, head_type), (TAIL, tail, tail_type)):
-        marks.append((start, 1, start - end, opening(entity, kind)))
-        marks.append((end, 0, end - start, closing(entity, kind)))
+        marks.append((start, 1, start - end, opening_marker(entity, kind)))
+        marks.append((end, 0, end - start, closing_marker(entity, kind)))
     parts, done = [], 0
     for place, _, _, mark in sorted(marks):
         parts += [text[done:place].strip(), mark]

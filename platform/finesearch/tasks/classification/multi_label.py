@@ -11,10 +11,10 @@ import numpy as np
 from finesearch.errors import DataError
 from finesearch.tasks.classification.label_column import label_name, ordered_names
 from finesearch.tasks.classification.label_list_column import read_label_lists, refuse_unknown_names
-from finesearch.tasks.classification.multi_label_metrics import MULTI_LABEL
+from finesearch.tasks.classification.multi_label_metrics import MULTI_LABEL_METRICS
 from finesearch.tasks.classification.text_classification import TextClassification
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
-from finesearch.tasks.task import Facts
+from finesearch.tasks.task import TaskFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ class MultiLabelClassification(TextClassification):
         """None: nearly every combination of labels is rare."""
         return None
 
-    def read(self, splits: RawSplits) -> Facts:
+    def read(self, splits: RawSplits) -> TaskFacts:
         """Check texts and lists of every split; the classes are those of train.
 
         Raises:
@@ -55,16 +55,16 @@ class MultiLabelClassification(TextClassification):
             refuse_unknown_names(lists[split], shown, column, splits.origins[split], split)
         declared = getattr(getattr(splits.train.features[column], "feature", None), "names", None)
         rows = {split: len(splits[split]) for split in SPLITS}
-        return Facts(kind=self.kind, label_names=tuple(declared or shown), rows=rows, notes=tuple(notes))
+        return TaskFacts(kind=self.kind, label_names=tuple(declared or shown), rows=rows, notes=tuple(notes))
 
-    def model_settings(self, facts: Facts) -> dict[str, Any]:
+    def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         return super().model_settings(facts) | {"problem_type": "multi_label_classification"}
 
-    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
         number = {name: i for i, name in enumerate(facts.label_names)}
         return [sorted(number[label_name(value)] for value in values) for values in rows[self.plan.columns["label"]]]
 
-    def _targets(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
+    def _targets(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
         return [[int(i in right) for i in range(len(facts.label_names))] for right in self.answers(rows, facts)]
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
@@ -78,7 +78,7 @@ class MultiLabelClassification(TextClassification):
         """Number of examples, also with balanced classes."""
         return int(batch["labels"].shape[0])
 
-    def class_weights(self, labels: Sequence[Any], facts: Facts) -> list[float]:
+    def class_weights(self, labels: Sequence[Any], facts: TaskFacts) -> list[float]:
         """For each class, examples without it over examples with it: what a "yes" counts for; 1 if it has none."""
         with_it = np.sum(np.asarray(labels), axis=0)
         return [float((len(labels) - count) / count) if count else 1.0 for count in with_it]
@@ -97,10 +97,10 @@ class MultiLabelClassification(TextClassification):
         return [np.flatnonzero(row["labels"]).tolist() for row in rows]
 
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-        return {name: metric(predictions, references) for name, metric in MULTI_LABEL.items()}
+        return {name: metric(predictions, references) for name, metric in MULTI_LABEL_METRICS.items()}
 
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
-        return MULTI_LABEL[name]
+        return MULTI_LABEL_METRICS[name]
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
         if name != "subset_accuracy":

@@ -35,7 +35,7 @@ def subset_accuracy(predictions: Labels, references: Labels) -> float:
     return right / len(references)
 
 
-MULTI_LABEL = {"micro_f1": micro_f1, "macro_f1": macro_f1, "subset_accuracy": subset_accuracy}
+MULTI_LABEL_METRICS = {"micro_f1": micro_f1, "macro_f1": macro_f1, "subset_accuracy": subset_accuracy}
 
 
 def _f1(predictions: Labels, references: Labels, average: str) -> float:

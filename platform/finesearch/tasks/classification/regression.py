@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from finesearch.errors import DataError
-from finesearch.tasks.classification.regression_metrics import REGRESSION, as_number, read_numbers
+from finesearch.tasks.classification.regression_metrics import REGRESSION_METRICS, parse_number, read_numbers
 from finesearch.tasks.classification.text_classification import TextClassification
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
-from finesearch.tasks.task import Facts
+from finesearch.tasks.task import TaskFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ class TextRegression(TextClassification):
         """None: numbers have no shares."""
         return None
 
-    def read(self, splits: RawSplits) -> Facts:
+    def read(self, splits: RawSplits) -> TaskFacts:
         """Check texts and numbers of every split.
 
         Raises:
@@ -47,13 +47,13 @@ class TextRegression(TextClassification):
                     f"{origin}: every one of the {len(values)} {split} rows has {values[0]:g} in column {column!r},"
                     " expected numbers that differ: no correlation can be computed.\n  Name a split that has labels."
                 )
-        return Facts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
+        return TaskFacts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
 
-    def model_settings(self, facts: Facts) -> dict[str, Any]:
+    def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
-    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
-        return [float(np.float32(as_number(value))) for value in rows[self.plan.columns["label"]]]
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
+        return [float(np.float32(parse_number(value))) for value in rows[self.plan.columns["label"]]]
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
         """Mean squared error over the batch's examples, in float32; ``label_smoothing`` does nothing."""
@@ -61,7 +61,7 @@ class TextRegression(TextClassification):
 
         return mse_loss(outputs.logits.float().squeeze(-1), batch["labels"])
 
-    def class_weights(self, labels: Sequence[Any], facts: Facts) -> list[float] | None:
+    def class_weights(self, labels: Sequence[Any], facts: TaskFacts) -> list[float] | None:
         return None
 
     def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
@@ -77,10 +77,10 @@ class TextRegression(TextClassification):
         return [float(row["labels"]) for row in rows]
 
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-        return {name: metric(predictions, references) for name, metric in REGRESSION.items()}
+        return {name: metric(predictions, references) for name, metric in REGRESSION_METRICS.items()}
 
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
-        return REGRESSION[name]
+        return REGRESSION_METRICS[name]
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
         return None

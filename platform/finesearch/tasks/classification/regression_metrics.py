@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from finesearch.tasks.raw_splits import Origin
 
 
-def as_number(value: Any) -> float:
+def parse_number(value: Any) -> float:
     """One cell as a number, NaN where it is none; CSV files hold numbers as text.
 
-    >>> as_number("2.5"), as_number(3), as_number("high")
+    >>> parse_number("2.5"), parse_number(3), parse_number("high")
     (2.5, 3.0, nan)
     """
     try:
@@ -34,7 +34,7 @@ def read_numbers(column: pa.ChunkedArray, name: str, origin: Origin) -> list[flo
     """
     numbers = []
     for row, value in enumerate(column.to_pylist()):
-        number = math.nan if isinstance(value, bool) else as_number(value)
+        number = math.nan if isinstance(value, bool) else parse_number(value)
         if not math.isfinite(number):
             raise DataError(
                 f"{origin.where(row)}: {'nothing' if value is None else repr(value)} in column {name!r}, expected a"
@@ -67,7 +67,7 @@ def spearman(predictions: Sequence[float], references: Sequence[float]) -> float
     return 0.0 if _is_constant(predictions, references) else float(spearmanr(predictions, references).statistic)
 
 
-REGRESSION = {"pearson": pearson, "spearman": spearman}
+REGRESSION_METRICS = {"pearson": pearson, "spearman": spearman}
 
 
 def _is_constant(*lists: Sequence[float]) -> bool:

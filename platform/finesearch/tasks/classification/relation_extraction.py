@@ -7,17 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import DataError
-from finesearch.tasks.classification.entity_markers import HEAD, TAIL, marked, marker_names, opening, window_around
+from finesearch.tasks.classification.entity_markers import (
+    HEAD,
+    TAIL,
+    insert_markers,
+    marker_names,
+    opening_marker,
+    window_around,
+)
 from finesearch.tasks.classification.label_column import label_name, ordered_names, read_labels, refuse_unknown
 from finesearch.tasks.classification.relation_metrics import METRICS
 from finesearch.tasks.classification.single_label import SingleLabel
 from finesearch.tasks.encoding.array_columns import table
-from finesearch.tasks.encoding.list_columns import read_span, refuse, require_lists
-from finesearch.tasks.encoding.padding import MULTIPLE, pad_rows
-from finesearch.tasks.encoding.sliding_windows import special_frame
+from finesearch.tasks.encoding.list_columns import raise_row_error, read_span, require_lists
+from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_rows
+from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 from finesearch.tasks.encoding.text_columns import read_texts
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
-from finesearch.tasks.task import Facts, UnfitRow
+from finesearch.tasks.task import TaskFacts, UnencodableRow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +61,7 @@ class RelationExtraction(SingleLabel):
     def _text_column(self) -> str:
         return self.plan.columns.get("text") or self.plan.columns["tokens"]
 
-    def read(self, splits: RawSplits) -> Facts:
+    def read(self, splits: RawSplits) -> TaskFacts:
         """Check every row; relations and types of entities are those of train.
 
         Raises:
@@ -81,19 +88,19 @@ class RelationExtraction(SingleLabel):
             notes.append(f"The relation {self.no_relation!r} means none: it is left out of micro_f1 and macro_f1.")
         rows = {split: len(splits[split]) for split in SPLITS}
         markers = marker_names(seen.get("head_type"), seen.get("tail_type"))
-        return Facts(kind=self.kind, label_names=relations, special_tokens=markers, rows=rows, notes=tuple(notes))
+        return TaskFacts(kind=self.kind, label_names=relations, special_tokens=markers, rows=rows, notes=tuple(notes))
 
-    def model_settings(self, facts: Facts) -> dict[str, Any]:
+    def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         """``num_labels`` and the relations both ways."""
         return facts.label_settings
 
-    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """See the class; a text longer than ``max_length`` is cut to what stands around its markers.
 
         Raises:
-            UnfitRow: the markers and all between them are longer than that.
+            UnencodableRow: the markers and all between them are longer than that.
         """
-        before, behind = special_frame(tokenizer)
+        before, behind = special_token_affixes(tokenizer)
         capacity = self.plan.max_length - len(before) - len(behind)
         starts = self._opening_markers(rows)
         texts = self._marked_texts(rows)
@@ -106,14 +113,14 @@ class RelationExtraction(SingleLabel):
                 what = (
                     f"the text holds an entity marker of the task ({', '.join(facts.special_tokens[:4])}, …) as a word"
                 )
-                raise UnfitRow(row, what, "Write such words otherwise.")
+                raise UnencodableRow(row, what, "Write such words otherwise.")
             window = window_around(places[0], places[-1], len(ids), capacity)
             if window is None:
                 what = (
                     f"head and tail with all between them take {places[-1] - places[0] + 1} tokens, and max_length"
                     f" {self.plan.max_length} leaves room for {capacity}"
                 )
-                raise UnfitRow(row, what, "Raise `task.max_length`, or remove such rows.")
+                raise UnencodableRow(row, what, "Raise `task.max_length`, or remove such rows.")
             start, end = window
             encoded["input_ids"].append([*before, *ids[start:end], *behind])
             opened = tokenizer.convert_tokens_to_ids(list(names))
@@ -124,10 +131,12 @@ class RelationExtraction(SingleLabel):
             encoded["labels"] = [number[name] for name in encoded["relation"]]
         return encoded
 
-    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[str]:
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[str]:
         return [label_name(value) for value in rows[self.plan.columns["relation"]]]
 
-    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
+    def collate(
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
+    ) -> dict[str, Tensor]:
         """``input_ids``, ``attention_mask`` int64 (B, T), ``marker_positions`` (B, 2), ``labels`` (B,) if any."""
         import torch
 
@@ -139,7 +148,7 @@ class RelationExtraction(SingleLabel):
             batch["labels"] = torch.from_numpy(table(rows, "labels"))
         return batch
 
-    def combine(self, predictions: Sequence[int], rows: Sequence[Mapping[str, Any]], facts: Facts) -> list[str]:
+    def combine(self, predictions: Sequence[int], rows: Sequence[Mapping[str, Any]], facts: TaskFacts) -> list[str]:
         return [facts.label_names[number] for number in predictions]
 
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -156,7 +165,7 @@ class RelationExtraction(SingleLabel):
             return None
         return [float(given == true) for given, true in zip(predictions, references, strict=True)]
 
-    def decisions(self, references: Sequence[str]) -> int:
+    def num_decisions(self, references: Sequence[str]) -> int:
         """Half the number of pairs with a relation: one predicted otherwise moves micro-F1 by up to 2 / pairs."""
         return max(1, sum(name != self.no_relation for name in references) // 2)
 
@@ -168,7 +177,9 @@ class RelationExtraction(SingleLabel):
     def _opening_markers(self, rows: Mapping[str, Sequence[Any]]) -> list[tuple[str, str]]:
         """The markers before head and tail of each row."""
         heads, tails = self._types(rows, "head_type"), self._types(rows, "tail_type")
-        return [(opening(HEAD, head), opening(TAIL, tail)) for head, tail in zip(heads, tails, strict=True)]
+        return [
+            (opening_marker(HEAD, head), opening_marker(TAIL, tail)) for head, tail in zip(heads, tails, strict=True)
+        ]
 
     def _marked_texts(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:
         columns = self.plan.columns
@@ -179,7 +190,7 @@ class RelationExtraction(SingleLabel):
             text, head, tail = value, *map(tuple, spans)
             if "tokens" in columns:
                 text, head, tail = " ".join(value), *(_characters(value, span) for span in spans)
-            found.append(marked(text, head, tail, *kinds))
+            found.append(insert_markers(text, head, tail, *kinds))
         return found
 
     def _types(self, rows: Mapping[str, Sequence[Any]], role: str) -> list[str | None]:
@@ -212,11 +223,13 @@ class RelationExtraction(SingleLabel):
             require_lists(table.column(columns[role]), columns[role], origin, f"spans [start, end) in {unit}")
         for row, text in enumerate(rows[name]):
             if "tokens" in columns and not all(isinstance(token, str) for token in text):
-                refuse(origin, row, name, "holds a token that is no string", "Expected a string each.")
+                raise_row_error(origin, row, name, "holds a token that is no string", "Expected a string each.")
             for role in ("head", "tail"):
                 start, end = read_span(rows[columns[role]][row], origin, row, columns[role], len(text), unit)
                 if not "".join(text[start:end]).strip():
-                    refuse(origin, row, columns[role], f"holds the span [{start}, {end}) of white space", "Correct it.")
+                    raise_row_error(
+                        origin, row, columns[role], f"holds the span [{start}, {end}) of white space", "Correct it."
+                    )
 
 
 def _characters(tokens: Sequence[str], span: Sequence[int]) -> tuple[int, int]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finesearch.tasks.classification.class_weights import balanced_weights
-from finesearch.tasks.kl_divergence import symmetric_divergence
-from finesearch.tasks.task import Facts, Task
+from finesearch.tasks.kl_divergence import symmetric_kl_divergence
+from finesearch.tasks.task import Task, TaskFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,12 +29,12 @@ class SingleLabel(Task):
             return float(batch["class_weights"][batch["labels"]].double().sum())
         return int(batch["labels"].shape[0])
 
-    def class_weights(self, labels: Sequence[Any], facts: Facts) -> list[float] | None:
+    def class_weights(self, labels: Sequence[Any], facts: TaskFacts) -> list[float] | None:
         return balanced_weights(labels, len(facts.label_names))
 
     def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Symmetric Kullback-Leibler divergence, the same (weighted) mean as ``loss``."""
-        values = symmetric_divergence(one.logits, other.logits)
+        values = symmetric_kl_divergence(one.logits, other.logits)
         if "class_weights" not in batch:
             return values.mean()
         weights = batch["class_weights"][batch["labels"]]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from finesearch.errors import DataError
-from finesearch.tasks.classification.classification_metrics import CLASSIFICATION, classification_scores
+from finesearch.tasks.classification.classification_metrics import CLASSIFICATION_METRICS, classification_scores
 from finesearch.tasks.classification.label_column import label_name, ordered_names, read_labels, refuse_unknown
 from finesearch.tasks.classification.single_label import SingleLabel
 from finesearch.tasks.encoding.array_columns import table
-from finesearch.tasks.encoding.padding import MULTIPLE, pad_rows
+from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_rows
 from finesearch.tasks.encoding.text_columns import count_blank, read_texts
 from finesearch.tasks.raw_splits import SPLITS, Origin, RawSplits
-from finesearch.tasks.task import Facts
+from finesearch.tasks.task import TaskFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +43,7 @@ class TextClassification(SingleLabel):
     def identity_columns(self) -> tuple[str, ...]:
         return tuple(self.plan.columns[role] for role in ("text", "text_pair") if role in self.plan.columns)
 
-    def read(self, splits: RawSplits) -> Facts:
+    def read(self, splits: RawSplits) -> TaskFacts:
         """Check texts and labels of every split; the classes are those of train.
 
         Raises:
@@ -63,7 +63,7 @@ class TextClassification(SingleLabel):
         declared = getattr(splits.train.features[label], "names", None)
         names = tuple(declared) if declared else shown
         rows = {split: len(splits[split]) for split in SPLITS}
-        return Facts(kind=self.kind, label_names=names, rows=rows, notes=tuple(notes))
+        return TaskFacts(kind=self.kind, label_names=names, rows=rows, notes=tuple(notes))
 
     def _read_texts(self, splits: RawSplits) -> list[str]:
         """Look at every text; what a reader of the report must know about them."""
@@ -76,11 +76,11 @@ class TextClassification(SingleLabel):
                     notes.append(f"{blank} of {len(table)} {split} rows have an empty {name!r}; they are kept.")
         return notes
 
-    def model_settings(self, facts: Facts) -> dict[str, Any]:
+    def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         """``num_labels``, the names both ways, and the loss that ``transformers`` would pick by itself."""
         return {**facts.label_settings, "problem_type": "single_label_classification"}
 
-    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """``input_ids`` and, where the tokeniser has them, ``token_type_ids``: (t,) each, t <= max_length; ``labels``.
 
         Rows without a label column, as in prediction, get no ``labels``.
@@ -92,15 +92,17 @@ class TextClassification(SingleLabel):
             encoded["labels"] = self._targets(rows, facts)
         return encoded
 
-    def _targets(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
+    def _targets(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
         """What token rows hold as ``labels``."""
         return self.answers(rows, facts)
 
-    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[Any]:
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
         number = {name: i for i, name in enumerate(facts.label_names)}
         return [number[label_name(value)] for value in rows[self.plan.columns["label"]]]
 
-    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
+    def collate(
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
+    ) -> dict[str, Tensor]:
         """``input_ids``, ``attention_mask``[, ``token_type_ids``] int64 (B, T); ``labels`` int64 (B,) if any."""
         import torch
 
@@ -116,7 +118,7 @@ class TextClassification(SingleLabel):
         return classification_scores(predictions, references)
 
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
-        return CLASSIFICATION[name]
+        return CLASSIFICATION_METRICS[name]
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
         if name != "accuracy":

@@ -9,26 +9,26 @@ from typing import Any
 import numpy as np
 
 
-class HasColumns(ABC):
+class ColumnarRows(ABC):
     """Rows that know their columns as arrays."""
 
     @abstractmethod
-    def flat(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """See ``flat``; None: the column is none of lists of numbers."""
+    def flat_values(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """See ``flat_values``; None: the column is none of lists of numbers."""
 
     @abstractmethod
     def numbers(self, name: str) -> np.ndarray | None:
         """A number a row (B,); None: the column is none of numbers."""
 
 
-def flat(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+def flat_values(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """The lists of numbers of all rows, one behind the other (sum of t,), and the length of each, int64 (B,).
 
-    >>> values, lengths = flat([{"labels": [7, 8]}, {"labels": [9]}], "labels")
+    >>> values, lengths = flat_values([{"labels": [7, 8]}, {"labels": [9]}], "labels")
     >>> values.tolist(), lengths.tolist()
     ([7, 8, 9], [2, 1])
     """
-    taken = rows.flat(name) if isinstance(rows, HasColumns) else None
+    taken = rows.flat_values(name) if isinstance(rows, ColumnarRows) else None
     if taken is not None:
         return taken
     values = [row[name] for row in rows]
@@ -42,11 +42,11 @@ def table(rows: Sequence[Mapping[str, Any]], name: str, dtype: type = np.int64) 
     >>> table([{"part": [1, 4]}, {"part": [2, 3]}], "part").tolist()
     [[1, 4], [2, 3]]
     """
-    if isinstance(rows, HasColumns):
+    if isinstance(rows, ColumnarRows):
         numbers = rows.numbers(name)
         if numbers is not None:
             return numbers.astype(dtype)
-        taken = rows.flat(name)
+        taken = rows.flat_values(name)
         if taken is not None:
             return taken[0].reshape(len(rows), -1).astype(dtype)
     return np.array([row[name] for row in rows], dtype=dtype)

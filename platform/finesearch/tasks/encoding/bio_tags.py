@@ -15,31 +15,31 @@ _CHARACTERS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U
 _WORD = re.compile(rf"[{_CHARACTERS}]|[^\W{_CHARACTERS}]+|[^\w\s]")
 
 
-def tag_names(labels: Sequence[str]) -> tuple[str, ...]:
+def bio_tag_names(labels: Sequence[str]) -> tuple[str, ...]:
     """Every tag of the BIO scheme (IOB2) for some labels, ``O`` first.
 
-    >>> tag_names(["LOC", "PER"])
+    >>> bio_tag_names(["LOC", "PER"])
     ('O', 'B-LOC', 'I-LOC', 'B-PER', 'I-PER')
     """
     return ("O", *(f"{prefix}-{label}" for label in labels for prefix in "BI"))
 
 
-def is_tag(text: object) -> bool:
+def is_bio_tag(text: object) -> bool:
     """Whether it is ``O``, ``B-x`` or ``I-x`` with some label x.
 
-    >>> [is_tag(text) for text in ("O", "B-LOC", "I-a b", "LOC", "E-LOC", "B-", 3)]
+    >>> [is_bio_tag(text) for text in ("O", "B-LOC", "I-a b", "LOC", "E-LOC", "B-", 3)]
     [True, True, True, False, False, False, False]
     """
     return isinstance(text, str) and (text == "O" or (text[:2] in ("B-", "I-") and len(text) > 2))
 
 
-def spans_of_tags(tags: Sequence[str]) -> list[Span]:
+def tags_to_spans(tags: Sequence[str]) -> list[Span]:
     """The entities that ``conlleval`` (Tjong Kim Sang and Buchholz, 2000) sees in some tags, in their order.
 
     An entity begins with ``B-x``, and with ``I-x`` where the tag before is ``O`` or has another label; it ends before
     the next tag that begins one, or ``O``.
 
-    >>> spans_of_tags(["B-PER", "I-PER", "B-PER", "O", "I-LOC", "I-PER"])
+    >>> tags_to_spans(["B-PER", "I-PER", "B-PER", "O", "I-LOC", "I-PER"])
     [[0, 2, 'PER'], [2, 3, 'PER'], [4, 5, 'LOC'], [5, 6, 'PER']]
     """
     spans: list[Span] = []
@@ -55,23 +55,23 @@ def spans_of_tags(tags: Sequence[str]) -> list[Span]:
     return spans
 
 
-def words_of(text: str) -> list[tuple[int, int]]:
+def word_spans(text: str) -> list[tuple[int, int]]:
     """[start, end) of each word or mark of a text, the units that are tagged where a text is not split beforehand.
 
     >>> text = "Dr. Wu (北京) isn't in."
-    >>> [text[start:end] for start, end in words_of(text)]
+    >>> [text[start:end] for start, end in word_spans(text)]
     ['Dr', '.', 'Wu', '(', '北', '京', ')', 'isn', "'", 't', 'in', '.']
     """
     return [match.span() for match in _WORD.finditer(text)]
 
 
-def tags_of_spans(words: Sequence[tuple[int, int]], spans: Sequence[Span]) -> tuple[list[str], int]:
+def spans_to_tags(words: Sequence[tuple[int, int]], spans: Sequence[Span]) -> tuple[list[str], int]:
     """The tag of each word, and how many spans do not begin and end where words do.
 
     words and spans are in order and do not overlap. A word belongs to the span that it shares a character with, the
     first one where there are two.
 
-    >>> tags_of_spans([(0, 2), (3, 7), (8, 9)], [[0, 6, "LOC"]])
+    >>> spans_to_tags([(0, 2), (3, 7), (8, 9)], [[0, 6, "LOC"]])
     (['B-LOC', 'I-LOC', 'O'], 1)
     """
     tags = ["O"] * len(words)

@@ -30,10 +30,10 @@ def require_lists(column: pa.ChunkedArray, name: str, origin: Origin, expected: 
         raise DataError(f"{origin}: the column {name!r} holds {kind}, expected {expected} in every row.{hint}")
     if column.null_count:
         row = pc.index(pc.is_null(column), True).as_py()
-        refuse(origin, row, name, "holds nothing", f"Expected {expected}; an empty list is written as [].")
+        raise_row_error(origin, row, name, "holds nothing", f"Expected {expected}; an empty list is written as [].")
 
 
-def refuse(origin: Origin, row: int, name: str, what: str, advice: str) -> NoReturn:
+def raise_row_error(origin: Origin, row: int, name: str, what: str, advice: str) -> NoReturn:
     """Raise for one row: ``FILE, row N: the column 'NAME' WHAT``, and what to do.
 
     Raises:
@@ -49,13 +49,15 @@ def read_span(value: Any, origin: Origin, row: int, name: str, limit: int, unit:
         DataError: it is no pair of whole numbers, holds nothing, or ends outside the text.
     """
     if not (isinstance(value, (list, tuple)) and len(value) == 2 and all(_is_whole(edge) for edge in value)):
-        refuse(origin, row, name, f"holds the span {value!r}", "Expected [start, end): two whole numbers.")
+        raise_row_error(origin, row, name, f"holds the span {value!r}", "Expected [start, end): two whole numbers.")
     start, end = value
     if start >= end:
         advice = "Its start must be below its end, which is the first unit behind the span."
-        refuse(origin, row, name, f"holds the span [{start}, {end}), which is empty", advice)
+        raise_row_error(origin, row, name, f"holds the span [{start}, {end}), which is empty", advice)
     if start < 0 or end > limit:
-        refuse(origin, row, name, f"holds the span [{start}, {end}), outside its text of {limit} {unit}", _COUNT)
+        raise_row_error(
+            origin, row, name, f"holds the span [{start}, {end}), outside its text of {limit} {unit}", _COUNT
+        )
     return int(start), int(end)
 
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finesearch.errors import ModelError
-from finesearch.tasks.encoding.array_columns import flat
+from finesearch.tasks.encoding.array_columns import flat_values
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Matrix kernels of GPUs work on multiples of 8: rounding up to one costs them nothing.
-MULTIPLE = 8
+PAD_TO_MULTIPLE_OF = 8
 
 
-def padded_width(longest: int, limit: int, multiple: int = MULTIPLE) -> int:
+def padded_width(longest: int, limit: int, multiple: int = PAD_TO_MULTIPLE_OF) -> int:
     """``longest`` rounded up to the multiple, but not above ``limit``: the model may have no positions beyond it.
 
     >>> padded_width(19, limit=128), padded_width(99, limit=100), padded_width(64, limit=64)
@@ -43,7 +43,11 @@ def pad_token_id(tokenizer: Any) -> int:
 
 
 def pad_rows(
-    rows: Sequence[Mapping[str, Any]], tokenizer: Any, limit: int, multiple: int = MULTIPLE, side: str | None = None
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    limit: int,
+    multiple: int = PAD_TO_MULTIPLE_OF,
+    side: str | None = None,
 ) -> dict[str, Tensor]:
     """``input_ids``, ``attention_mask`` and, where the rows have them, ``token_type_ids``: int64 (B, T) each.
 
@@ -54,7 +58,7 @@ def pad_rows(
     """
     import torch
 
-    ids, lengths = flat(rows, "input_ids")
+    ids, lengths = flat_values(rows, "input_ids")
     width = padded_width(int(lengths.max()), limit, multiple)
     positions = np.arange(width)
     if (side or getattr(tokenizer, "padding_side", "right")) == "left":
@@ -67,7 +71,7 @@ def pad_rows(
     block[0][real] = ids
     block[1] = real
     if has_types:
-        block[2][real] = flat(rows, "token_type_ids")[0]
+        block[2][real] = flat_values(rows, "token_type_ids")[0]
     tensors = torch.from_numpy(block)
     names = ("input_ids", "attention_mask", "token_type_ids")
     return {name: tensors[i] for i, name in enumerate(names[: len(block)])}
@@ -78,15 +82,17 @@ def pad_labels(rows: Sequence[Mapping[str, Any]], name: str, attention_mask: Ten
     import torch
 
     padded = torch.full(attention_mask.shape, fill, dtype=torch.int64)
-    padded[attention_mask.bool()] = torch.from_numpy(flat(rows, name)[0].astype(np.int64))
+    padded[attention_mask.bool()] = torch.from_numpy(flat_values(rows, name)[0].astype(np.int64))
     return padded
 
 
-def pad_lists(rows: Sequence[Mapping[str, Any]], name: str, fill: int, limit: int, multiple: int = MULTIPLE) -> Tensor:
+def pad_lists(
+    rows: Sequence[Mapping[str, Any]], name: str, fill: int, limit: int, multiple: int = PAD_TO_MULTIPLE_OF
+) -> Tensor:
     """Column ``name``, a list of numbers a row, to int64 (B, T), ``fill`` behind each; T as ``padded_width`` says."""
     import torch
 
-    values, lengths = flat(rows, name)
+    values, lengths = flat_values(rows, name)
     width = padded_width(int(lengths.max()), limit, multiple)
     block = np.full((len(rows), width), fill, dtype=np.int64)
     block[np.arange(width) < lengths[:, None]] = values

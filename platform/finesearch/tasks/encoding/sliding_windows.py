@@ -8,7 +8,7 @@ from typing import Any
 from finesearch.errors import ModelError
 
 
-def special_frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+def special_token_affixes(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The ids that the tokeniser puts before and behind a single text.
 
     Raises:
@@ -25,16 +25,16 @@ def special_frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     return framed[:before], framed[before + len(bare) :]
 
 
-def cut_windows(word_starts: Sequence[int], pieces: int, capacity: int, overlap: int) -> list[tuple[int, int]]:
+def split_into_windows(word_starts: Sequence[int], pieces: int, capacity: int, overlap: int) -> list[tuple[int, int]]:
     """[start, end) of windows over ``pieces`` word pieces that cover all of them.
 
     word_starts: the first piece of each word, ascending. capacity: pieces that a window holds, at least 1. overlap:
     pieces that two neighbours share at least, as far as words allow: a window begins and ends between two words, unless
     a single word fills it.
 
-    >>> cut_windows([0, 1, 2, 4, 5, 6, 7], pieces=8, capacity=4, overlap=2)
+    >>> split_into_windows([0, 1, 2, 4, 5, 6, 7], pieces=8, capacity=4, overlap=2)
     [(0, 4), (2, 6), (4, 8)]
-    >>> cut_windows([0, 1], pieces=8, capacity=4, overlap=2)
+    >>> split_into_windows([0, 1], pieces=8, capacity=4, overlap=2)
     [(0, 1), (1, 5), (5, 8)]
     """
     edges = sorted({0, *word_starts, pieces})
@@ -51,12 +51,12 @@ def cut_windows(word_starts: Sequence[int], pieces: int, capacity: int, overlap:
         start = later[-1] if later else end
 
 
-def owners(windows: Sequence[tuple[int, int]], positions: Sequence[int], pieces: int) -> list[int]:
+def max_context_windows(windows: Sequence[tuple[int, int]], positions: Sequence[int], pieces: int) -> list[int]:
     """For each piece in ``positions``, the window in which it has most context on its poorer side.
 
     positions: ascending. The edges of the text itself take nothing away; among equals the earlier window answers.
 
-    >>> owners([(0, 4), (2, 6), (4, 8)], positions=[0, 2, 3, 4, 7], pieces=8)
+    >>> max_context_windows([(0, 4), (2, 6), (4, 8)], positions=[0, 2, 3, 4, 7], pieces=8)
     [0, 0, 1, 1, 2]
     """
     found = []

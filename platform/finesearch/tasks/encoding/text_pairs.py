@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from finesearch.tasks.encoding.sliding_windows import special_frame
+from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 
 
 @dataclass(frozen=True)
-class PairFrame:
+class TextPairLayout:
     """Ids around and between two texts; ``types`` are the token types of the five parts, None without any.
 
     null: the place of the token that stands for "no answer", counted from the start, or from the end where negative.
@@ -34,13 +34,13 @@ class PairFrame:
         return ids, [*before, *[one] * len(first), *between, *[other] * len(second), *behind]
 
 
-def pair_frame(tokenizer: Any) -> PairFrame:
+def text_pair_layout(tokenizer: Any) -> TextPairLayout:
     """Learned from one pair.
 
     Raises:
-        ModelError: see ``special_frame``.
+        ModelError: see ``special_token_affixes``.
     """
-    special_frame(tokenizer)
+    special_token_affixes(tokenizer)
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     pair = tokenizer("a", "a")
     ids, size = list(pair["input_ids"]), len(bare)
@@ -52,4 +52,4 @@ def pair_frame(tokenizer: Any) -> PairFrame:
         parts = (types[:first], types[first], types[first + size : second], types[second], types[second + size :])
     null = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
     null = null if null < second else null - len(ids)
-    return PairFrame(ids[:first], ids[first + size : second], ids[second + size :], parts, null)
+    return TextPairLayout(ids[:first], ids[first + size : second], ids[second + size :], parts, null)

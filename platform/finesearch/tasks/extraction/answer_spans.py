@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-TRIED = 20
+TOP_LOGITS = 20
 """So many of the likeliest starts and ends are tried in each window, as SQuAD's reference models do."""
-KEPT = 5
+N_BEST = 5
 """Best answers that a prediction holds."""
 
 
-def trimmed(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def trim_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Offsets without the space that some tokenisers count into a piece.
 
-    >>> trimmed("a b", [(0, 1), (1, 3)])
+    >>> trim_offsets("a b", [(0, 1), (1, 3)])
     [(0, 1), (2, 3)]
     """
     found = []
@@ -50,22 +50,22 @@ def best_spans(start: np.ndarray, end: np.ndarray, longest: int) -> list[list[An
     >>> best_spans(np.array([0.0, 2.0, 0.0]), np.array([3.0, 0.0, 1.0]), longest=2)[:2]
     [[3.0, 0, 0], [3.0, 1, 2]]
     """
-    starts, ends = (np.argsort(-logits, kind="stable")[:TRIED] for logits in (start, end))
+    starts, ends = (np.argsort(-logits, kind="stable")[:TOP_LOGITS] for logits in (start, end))
     scores = start[starts][:, None] + end[ends][None, :]
     lengths = ends[None, :] - starts[:, None]
     scores = np.where((lengths >= 0) & (lengths < longest), scores, -np.inf)
     pairs = [np.unravel_index(at, scores.shape) for at in np.argsort(-scores, axis=None, kind="stable")]
     found = [[float(scores[i, j]), int(starts[i]), int(ends[j])] for i, j in pairs if np.isfinite(scores[i, j])]
-    return sorted(found, key=lambda span: (-span[0], span[1], span[2]))[:KEPT]
+    return sorted(found, key=lambda span: (-span[0], span[1], span[2]))[:N_BEST]
 
 
-def ranked_answer(null: float, best: Mapping[str, float]) -> dict[str, Any]:
+def n_best_prediction(null: float, best: Mapping[str, float]) -> dict[str, Any]:
     """A prediction from the score of "no answer" and those of the answers by their texts.
 
-    >>> ranked_answer(1.0, {"the Rhine": 4.0, "Rhine": 2.0})
+    >>> n_best_prediction(1.0, {"the Rhine": 4.0, "Rhine": 2.0})
     {'text': 'the Rhine', 'null_margin': -3.0, 'n_best': [['the Rhine', 4.0], ['Rhine', 2.0]]}
     """
-    ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:KEPT]
+    ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:N_BEST]
     if not ranked:
         return {"text": "", "null_margin": 0.0, "n_best": []}
     text, score = ranked[0]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import DataError
-from finesearch.tasks.encoding.bio_tags import Span, is_tag, spans_of_tags, words_of
-from finesearch.tasks.encoding.list_columns import read_span, refuse, require_lists
+from finesearch.tasks.encoding.bio_tags import Span, is_bio_tag, tags_to_spans, word_spans
+from finesearch.tasks.encoding.list_columns import raise_row_error, read_span, require_lists
 from finesearch.tasks.encoding.text_columns import read_texts
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Rows = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
-class Words:
+class WordSpans:
     """One text and [start, end) of its words in characters; ``units`` is the same in what its spans count."""
 
     text: str
@@ -33,10 +33,10 @@ class Words:
     units: list[tuple[int, int]]
 
 
-def words_of_rows(rows: Rows, columns: Mapping[str, str]) -> list[Words]:
+def word_spans_of_rows(rows: Rows, columns: Mapping[str, str]) -> list[WordSpans]:
     """The words of some rows; tokens that were split beforehand are joined by spaces."""
     if "text" in columns:
-        return [Words(text, found := words_of(text), found) for text in rows[columns["text"]]]
+        return [WordSpans(text, found := word_spans(text), found) for text in rows[columns["text"]]]
     return [_joined(tokens) for tokens in rows[columns["tokens"]]]
 
 
@@ -47,7 +47,7 @@ def spans_of_rows(rows: Rows, columns: Mapping[str, str]) -> list[list[Span]]:
             sorted([span["start"], span["end"], str(span["label"])] for span in spans)
             for spans in rows[columns["spans"]]
         ]
-    return [spans_of_tags(tags) for tags in rows[columns["tags"]]]
+    return [tags_to_spans(tags) for tags in rows[columns["tags"]]]
 
 
 def check_rows(splits: RawSplits, split: str, columns: Mapping[str, str]) -> list[list[Span]]:
@@ -89,46 +89,46 @@ def refuse_unknown_labels(spans: Sequence[Sequence[Span]], known: Sequence[str],
                 )
 
 
-def _joined(tokens: Sequence[str]) -> Words:
+def _joined(tokens: Sequence[str]) -> WordSpans:
     words, start = [], 0
     for token in tokens:
         words.append((start, start + len(token)))
         start += len(token) + 1
-    return Words(" ".join(tokens), words, [(number, number + 1) for number in range(len(tokens))])
+    return WordSpans(" ".join(tokens), words, [(number, number + 1) for number in range(len(tokens))])
 
 
 def _check_tokens(tokens: list[Any], tags: list[Any], columns: Mapping[str, str], origin: Origin, row: int) -> None:
     if not tokens:
-        refuse(origin, row, columns["tokens"], "holds no token", "Remove such rows.")
+        raise_row_error(origin, row, columns["tokens"], "holds no token", "Remove such rows.")
     for token in tokens:
         if not isinstance(token, str):
-            refuse(origin, row, columns["tokens"], f"holds the token {token!r}", "Expected a string each.")
+            raise_row_error(origin, row, columns["tokens"], f"holds the token {token!r}", "Expected a string each.")
     if len(tokens) != len(tags):
         what = f"holds {len(tags)} tags for {len(tokens)} tokens of {columns['tokens']!r}"
-        refuse(origin, row, columns["tags"], what, "Expected one tag a token, 'O' where there is no entity.")
+        raise_row_error(origin, row, columns["tags"], what, "Expected one tag a token, 'O' where there is no entity.")
     for tag in tags:
-        if not is_tag(tag):
+        if not is_bio_tag(tag):
             number = isinstance(tag, int)
             advice = (
                 "Write tags as text, or load the data set with its ClassLabel feature, which names the numbers."
                 if number
                 else "Expected 'O', 'B-label' for the first token of an entity and 'I-label' for the ones behind it."
             )
-            refuse(origin, row, columns["tags"], f"holds the tag {tag!r}, which is not BIO", advice)
+            raise_row_error(origin, row, columns["tags"], f"holds the tag {tag!r}, which is not BIO", advice)
 
 
 def _check_text(text: str, spans: list[Any], columns: Mapping[str, str], origin: Origin, row: int) -> None:
-    if not words_of(text):
-        refuse(origin, row, columns["text"], "holds a text without words", "Remove such rows.")
+    if not word_spans(text):
+        raise_row_error(origin, row, columns["text"], "holds a text without words", "Remove such rows.")
     name, seen = columns["spans"], []
     for span in spans:
         if not (isinstance(span, dict) and {"start", "end", "label"} <= span.keys()):
-            refuse(origin, row, name, f"holds {span!r}", "Expected {start, end, label} for each span.")
+            raise_row_error(origin, row, name, f"holds {span!r}", "Expected {start, end, label} for each span.")
         if not isinstance(span["label"], str) or not span["label"]:
-            refuse(origin, row, name, f"holds the label {span['label']!r}", "Expected the label's name.")
+            raise_row_error(origin, row, name, f"holds the label {span['label']!r}", "Expected the label's name.")
         seen.append(read_span((span["start"], span["end"]), origin, row, name, len(text), "characters"))
     seen.sort()
     for (start, end), (later, last) in zip(seen, seen[1:], strict=False):
         if later < end:
             what = f"holds the spans [{start}, {end}) and [{later}, {last}), which overlap"
-            refuse(origin, row, name, what, "One tag a word holds no nested entities: keep one of the two.")
+            raise_row_error(origin, row, name, what, "One tag a word holds no nested entities: keep one of the two.")

@@ -7,21 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.tasks.encoding.array_columns import table
-from finesearch.tasks.encoding.padding import MULTIPLE, pad_rows
-from finesearch.tasks.encoding.sliding_windows import cut_windows
-from finesearch.tasks.encoding.text_pairs import PairFrame, pair_frame
-from finesearch.tasks.extraction.answer_spans import best_spans, ranked_answer, span_in_window, trimmed
-from finesearch.tasks.extraction.squad_metrics import METRICS, best_over_answers, each_score, mean_score, null_threshold
-from finesearch.tasks.extraction.squad_rows import answers_of, check_rows, refuse_unanswered
-from finesearch.tasks.kl_divergence import symmetric_divergence
+from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_rows
+from finesearch.tasks.encoding.sliding_windows import split_into_windows
+from finesearch.tasks.encoding.text_pairs import TextPairLayout, text_pair_layout
+from finesearch.tasks.extraction.answer_spans import best_spans, n_best_prediction, span_in_window, trim_offsets
+from finesearch.tasks.extraction.squad_metrics import (
+    METRICS,
+    max_over_answers,
+    mean_score,
+    null_threshold,
+    question_scores,
+)
+from finesearch.tasks.extraction.squad_rows import check_rows, parse_answers, refuse_unanswered
+from finesearch.tasks.kl_divergence import symmetric_kl_divergence
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
-from finesearch.tasks.task import Facts, Task, UnfitRow
+from finesearch.tasks.task import Task, TaskFacts, UnencodableRow
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # A window with less of the context than this would be all overlap.
-LEAST_CONTEXT = 8
+MIN_CONTEXT_TOKENS = 8
 NULL_THRESHOLD = "null_threshold"
 
 
@@ -49,7 +55,7 @@ class QuestionAnswering(Task):
         return (self.plan.columns["context"], self.plan.columns["question"])
 
     @property
-    def cut_columns(self) -> tuple[str, ...]:
+    def group_columns(self) -> tuple[str, ...]:
         # Not the question: two about one context are not independent.
         return (self.plan.columns["context"],)
 
@@ -62,7 +68,7 @@ class QuestionAnswering(Task):
         """Tokens of a context that two windows share: a third of ``max_length`` where the plan does not say."""
         return self.plan.max_length // 3 if self.plan.stride is None else self.plan.stride
 
-    def read(self, splits: RawSplits) -> Facts:
+    def read(self, splits: RawSplits) -> TaskFacts:
         """Check every row.
 
         Raises:
@@ -76,19 +82,19 @@ class QuestionAnswering(Task):
             if unanswered:
                 notes.append(f"{unanswered} of the {answered + unanswered} {split} questions have no answer.")
         rows = {split: len(splits[split]) for split in SPLITS}
-        return Facts(kind=self.kind, rows=rows, notes=tuple(notes))
+        return TaskFacts(kind=self.kind, rows=rows, notes=tuple(notes))
 
-    def model_settings(self, facts: Facts) -> dict[str, Any]:
+    def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         """A start and an end."""
         return {"num_labels": 2}
 
-    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """See the class; rows without answers, as in prediction, get no ``labels`` and no ``reference``.
 
         Raises:
-            UnfitRow: a question that leaves no room for its context.
+            UnencodableRow: a question that leaves no room for its context.
         """
-        columns, frame = self.plan.columns, pair_frame(tokenizer)
+        columns, frame = self.plan.columns, text_pair_layout(tokenizer)
         questions = tokenizer(
             [question.strip() for question in rows[columns["question"]]],
             add_special_tokens=False,
@@ -107,38 +113,40 @@ class QuestionAnswering(Task):
         encoded: dict[str, list[Any]] = {}
         for row, (question, ids) in enumerate(zip(questions, tokens["input_ids"], strict=True)):
             capacity = self._capacity(row, frame, len(question), len(ids))
-            offsets = trimmed(contexts[row], tokens["offset_mapping"][row])
-            for window, (start, end) in enumerate(cut_windows(range(len(ids)), len(ids), capacity, self.stride)):
+            offsets = trim_offsets(contexts[row], tokens["offset_mapping"][row])
+            for window, (start, end) in enumerate(split_into_windows(range(len(ids)), len(ids), capacity, self.stride)):
                 made = _token_row(frame, question, ids[start:end], offsets[start:end])
                 made |= {"window": window, "context": "" if window else contexts[row]}
                 if answers is not None:
-                    texts, starts = answers_of(answers[row])
+                    texts, starts = parse_answers(answers[row])
                     made["labels"] = _span(made, texts, starts)
                     made["reference"] = "" if window else json.dumps(texts, ensure_ascii=False)
                 for name, value in made.items():
                     encoded.setdefault(name, []).append(value)
         return encoded
 
-    def _capacity(self, row: int, frame: PairFrame, question: int, context: int) -> int:
+    def _capacity(self, row: int, frame: TextPairLayout, question: int, context: int) -> int:
         """Tokens of the context that stand in one window beside a question of so many tokens.
 
         Raises:
-            UnfitRow: there are too few.
+            UnencodableRow: there are too few.
         """
         capacity = self.plan.max_length - frame.size - question
         limit = f"the question takes {question} tokens, and max_length {self.plan.max_length} leaves room for"
-        if capacity < min(LEAST_CONTEXT, context):
-            what = f"{limit} {max(0, capacity)} tokens of the context, expected at least {LEAST_CONTEXT}"
-            raise UnfitRow(row, what, "Raise `task.max_length`, or shorten the question.")
+        if capacity < min(MIN_CONTEXT_TOKENS, context):
+            what = f"{limit} {max(0, capacity)} tokens of the context, expected at least {MIN_CONTEXT_TOKENS}"
+            raise UnencodableRow(row, what, "Raise `task.max_length`, or shorten the question.")
         if context > capacity <= self.stride:
             what = f"{limit} {capacity} tokens of the context, not more than the {self.stride} of the stride"
-            raise UnfitRow(row, what, "Raise `task.max_length`, or lower `task.stride`.")
+            raise UnencodableRow(row, what, "Raise `task.max_length`, or lower `task.stride`.")
         return capacity
 
-    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[list[str]]:
-        return [answers_of(answer)[0] for answer in rows[self.plan.columns["answers"]]]
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[list[str]]:
+        return [parse_answers(answer)[0] for answer in rows[self.plan.columns["answers"]]]
 
-    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
+    def collate(
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
+    ) -> dict[str, Tensor]:
         """``input_ids``, ``attention_mask``[, ``token_type_ids``] int64 (B, T); ``part`` (B, 3); ``labels`` (B, 2)."""
         import torch
 
@@ -181,7 +189,7 @@ class QuestionAnswering(Task):
         pairs = ((one.start_logits, other.start_logits), (one.end_logits, other.end_logits))
         # Not -inf: times the likelihood 0 of such a place it would be NaN.
         parts = [
-            symmetric_divergence(*(logits.float().masked_fill(padding, -1e4) for logits in pair)).mean()
+            symmetric_kl_divergence(*(logits.float().masked_fill(padding, -1e4) for logits in pair)).mean()
             for pair in pairs
         ]
         return (parts[0] + parts[1]) / 2
@@ -197,7 +205,7 @@ class QuestionAnswering(Task):
         return found
 
     def combine(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], facts: Facts
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], facts: TaskFacts
     ) -> list[dict[str, Any]]:
         """The best answers over all windows; "no answer" scores what its least sure window says."""
         found: list[dict[str, Any]] = []
@@ -210,7 +218,7 @@ class QuestionAnswering(Task):
                 text = example["context"][int(row["starts"][first]) : int(row["ends"][last])]
                 if text:  # a piece may be white space alone
                     example["best"][text] = max(score, example["best"].get(text, score))
-        return [ranked_answer(example["null"], example["best"]) for example in found]
+        return [n_best_prediction(example["null"], example["best"]) for example in found]
 
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         return [json.loads(row["reference"]) for row in rows if row["window"] == 0]
@@ -226,8 +234,8 @@ class QuestionAnswering(Task):
             return {}
         metric = self.plan.metric
         pairs = list(zip(predictions, references, strict=True))
-        answered = [best_over_answers(metric, given["text"], true) for given, true in pairs]
-        unanswered = [best_over_answers(metric, "", true) for _, true in pairs]
+        answered = [max_over_answers(metric, given["text"], true) for given, true in pairs]
+        unanswered = [max_over_answers(metric, "", true) for _, true in pairs]
         margins = [given["null_margin"] for given in predictions]
         return {NULL_THRESHOLD: null_threshold(margins, answered, unanswered)}
 
@@ -243,9 +251,9 @@ class QuestionAnswering(Task):
         return lambda predictions, references: mean_score(name, predictions, references)
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float]:
-        return each_score(name, predictions, references)
+        return question_scores(name, predictions, references)
 
-    def perfect(self, references: Sequence[Any]) -> list[dict[str, Any]]:
+    def perfect_predictions(self, references: Sequence[Any]) -> list[dict[str, Any]]:
         return [{"text": next(iter(true), ""), "null_margin": 0.0, "n_best": []} for true in references]
 
     def majority(self, references: Sequence[Any], n: int) -> list[dict[str, Any]]:
@@ -254,7 +262,7 @@ class QuestionAnswering(Task):
 
 
 def _token_row(
-    frame: PairFrame, question: list[int], ids: list[int], offsets: Sequence[tuple[int, int]]
+    frame: TextPairLayout, question: list[int], ids: list[int], offsets: Sequence[tuple[int, int]]
 ) -> dict[str, Any]:
     joined, types = frame.joined(question, ids)
     first = len(frame.before) + len(question) + len(frame.between)

@@ -18,10 +18,10 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
 _PUNCTUATION = frozenset(string.punctuation)
 
 
-def normalized(answer: str) -> str:
+def normalize_answer(answer: str) -> str:
     """The answer as it is compared.
 
-    >>> normalized("The  U.S. Army's"), normalized("an"), normalized("co-operate, THEN")
+    >>> normalize_answer("The  U.S. Army's"), normalize_answer("an"), normalize_answer("co-operate, THEN")
     ('us armys', '', 'cooperate then')
     """
     bare = "".join(character for character in answer.lower() if character not in _PUNCTUATION)
@@ -34,7 +34,7 @@ def exact_match(given: str, true: str) -> float:
     >>> exact_match("The Rhine.", "Rhine"), exact_match("", "Rhine")
     (1.0, 0.0)
     """
-    return float(normalized(given) == normalized(true))
+    return float(normalize_answer(given) == normalize_answer(true))
 
 
 def f1(given: str, true: str) -> float:
@@ -43,7 +43,7 @@ def f1(given: str, true: str) -> float:
     >>> f1("the river Rhine", "Rhine river valley"), f1("", ""), f1("Rhine", "")
     (0.8, 1.0, 0.0)
     """
-    ours, theirs = normalized(given).split(), normalized(true).split()
+    ours, theirs = normalize_answer(given).split(), normalize_answer(true).split()
     if not ours or not theirs:
         return float(ours == theirs)
     shared = sum((Counter(ours) & Counter(theirs)).values())
@@ -56,15 +56,15 @@ def f1(given: str, true: str) -> float:
 METRICS: dict[str, Callable[[str, str], float]] = {"exact_match": exact_match, "f1": f1}
 
 
-def best_over_answers(name: str, given: str, answers: Sequence[str]) -> float:
+def max_over_answers(name: str, given: str, answers: Sequence[str]) -> float:
     """The metric against the true answer that fits best; without any true answer, against none.
 
     An answer that is compared as nothing (``"the"``) is no answer, as in the scorer.
 
-    >>> best_over_answers("exact_match", "Rhine", ["the Main", "the Rhine"]), best_over_answers("f1", "", [])
+    >>> max_over_answers("exact_match", "Rhine", ["the Main", "the Rhine"]), max_over_answers("f1", "", [])
     (1.0, 1.0)
     """
-    real = [answer for answer in answers if normalized(answer)] or [""]
+    real = [answer for answer in answers if normalize_answer(answer)] or [""]
     return max(METRICS[name](given, answer) for answer in real)
 
 
@@ -93,10 +93,12 @@ def null_threshold(margins: Sequence[float], answered: Sequence[float], unanswer
 
 def mean_score(name: str, predictions: Sequence[Mapping[str, Any]], references: Sequence[Sequence[str]]) -> float:
     """One metric, mean over the questions."""
-    scores = each_score(name, predictions, references)
+    scores = question_scores(name, predictions, references)
     return sum(scores) / len(scores)
 
 
-def each_score(name: str, predictions: Sequence[Mapping[str, Any]], references: Sequence[Sequence[str]]) -> list[float]:
+def question_scores(
+    name: str, predictions: Sequence[Mapping[str, Any]], references: Sequence[Sequence[str]]
+) -> list[float]:
     """One metric of each question."""
-    return [best_over_answers(name, given["text"], true) for given, true in zip(predictions, references, strict=True)]
+    return [max_over_answers(name, given["text"], true) for given, true in zip(predictions, references, strict=True)]

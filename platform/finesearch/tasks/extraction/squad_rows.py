@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import DataError
-from finesearch.tasks.encoding.list_columns import refuse
+from finesearch.tasks.encoding.list_columns import raise_row_error
 from finesearch.tasks.encoding.text_columns import read_texts
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ _SHAPE = (
 )
 
 
-def answers_of(value: Any) -> tuple[list[str], list[int]]:
+def parse_answers(value: Any) -> tuple[list[str], list[int]]:
     """Texts of the true answers and where they begin, in characters; both empty where there is none.
 
-    >>> answers_of({"text": ["Rhine"], "answer_start": [4]}), answers_of([{"text": "Rhine", "answer_start": 4}])
+    >>> parse_answers({"text": ["Rhine"], "answer_start": [4]}), parse_answers([{"text": "Rhine", "answer_start": 4}])
     ((['Rhine'], [4]), (['Rhine'], [4]))
     """
     if isinstance(value, dict):
@@ -42,11 +42,13 @@ def check_rows(splits: RawSplits, split: str, columns: Mapping[str, str]) -> tup
     for role in ("context", "question"):
         for row, text in enumerate(rows[columns[role]]):
             if not text.strip():
-                refuse(origin, row, columns[role], "holds an empty text", "Remove such rows, or complete them.")
+                raise_row_error(
+                    origin, row, columns[role], "holds an empty text", "Remove such rows, or complete them."
+                )
     contexts, answers = rows[columns["context"]], rows[columns["answers"]]
     for row, (context, answer) in enumerate(zip(contexts, answers, strict=True)):
         _check_answers(context, answer, columns["answers"], origin, row)
-    answered = sum(bool(answers_of(answer)[0]) for answer in answers)
+    answered = sum(bool(parse_answers(answer)[0]) for answer in answers)
     return answered, len(answers) - answered
 
 
@@ -69,15 +71,17 @@ def _check_answers(context: str, answer: Any, name: str, origin: Origin, row: in
     texts = answer.get("text") if isinstance(answer, dict) else None
     starts = answer.get("answer_start") if isinstance(answer, dict) else None
     if not isinstance(texts, list) or not isinstance(starts, list):
-        refuse(origin, row, name, f"holds {answer!r}", _SHAPE)
+        raise_row_error(origin, row, name, f"holds {answer!r}", _SHAPE)
     if len(texts) != len(starts):
-        refuse(origin, row, name, f"holds {len(texts)} texts and {len(starts)} starts", _SHAPE)
+        raise_row_error(origin, row, name, f"holds {len(texts)} texts and {len(starts)} starts", _SHAPE)
     for text, start in zip(texts, starts, strict=True):
         if not isinstance(text, str) or not text.strip() or not isinstance(start, int) or start is True:
-            refuse(origin, row, name, f"holds the answer {text!r} at {start!r}", _SHAPE)
+            raise_row_error(origin, row, name, f"holds the answer {text!r} at {start!r}", _SHAPE)
         there = context[start : start + len(text)] if start >= 0 else ""
         if there != text:
             found = context.find(text)
             hint = f"It stands at {found}." if found >= 0 else "It does not stand in the context at all."
             what = f"holds the answer {text[:60]!r} at {start}, where the context has {there[:60]!r}"
-            refuse(origin, row, name, what, f"{hint} Starts count characters from 0: were they counted in bytes?")
+            raise_row_error(
+                origin, row, name, what, f"{hint} Starts count characters from 0: were they counted in bytes?"
+            )

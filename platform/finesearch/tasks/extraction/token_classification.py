@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from finesearch.errors import DataError
-from finesearch.tasks.encoding.bio_tags import Span, spans_of_tags, tag_names, tags_of_spans
-from finesearch.tasks.encoding.padding import MULTIPLE, pad_labels, pad_rows
+from finesearch.tasks.encoding.bio_tags import Span, bio_tag_names, spans_to_tags, tags_to_spans
+from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_labels, pad_rows
 from finesearch.tasks.extraction.entity_metrics import METRICS, score_entities
-from finesearch.tasks.extraction.entity_rows import check_rows, refuse_unknown_labels, spans_of_rows, words_of_rows
-from finesearch.tasks.extraction.word_alignment import cut_into_rows
+from finesearch.tasks.extraction.entity_rows import check_rows, refuse_unknown_labels, spans_of_rows, word_spans_of_rows
+from finesearch.tasks.extraction.word_alignment import encode_windows
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
-from finesearch.tasks.task import Facts, Task
+from finesearch.tasks.task import Task, TaskFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +53,7 @@ class TokenClassification(Task):
     def identity_columns(self) -> tuple[str, ...]:
         return (self.plan.columns.get("text") or self.plan.columns["tokens"],)
 
-    def read(self, splits: RawSplits) -> Facts:
+    def read(self, splits: RawSplits) -> TaskFacts:
         """Check every row; the tags are those of the entities that train has.
 
         Raises:
@@ -71,8 +71,8 @@ class TokenClassification(Task):
         for split in SPLITS:
             refuse_unknown_labels(spans[split], labels, splits.origins[split], split)
             if "text" in columns:
-                words = words_of_rows(splits.plain_rows(split), columns)
-                off = sum(tags_of_spans(w.units, s)[1] for w, s in zip(words, spans[split], strict=True))
+                words = word_spans_of_rows(splits.plain_rows(split), columns)
+                off = sum(spans_to_tags(w.units, s)[1] for w, s in zip(words, spans[split], strict=True))
                 if off:
                     total = sum(map(len, spans[split]))
                     notes.append(
@@ -80,20 +80,20 @@ class TokenClassification(Task):
                         "they touch, and never predicted exactly."
                     )
         rows = {split: len(splits[split]) for split in SPLITS}
-        return Facts(kind=self.kind, label_names=tag_names(labels), rows=rows, notes=tuple(notes))
+        return TaskFacts(kind=self.kind, label_names=bio_tag_names(labels), rows=rows, notes=tuple(notes))
 
-    def model_settings(self, facts: Facts) -> dict[str, Any]:
+    def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         """``num_labels`` and the tags both ways."""
         return facts.label_settings
 
-    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """See the class; rows without tags or spans, as in prediction, get no ``labels`` and no ``reference``."""
-        words = words_of_rows(rows, self.plan.columns)
-        encoded, example = cut_into_rows(words, tokenizer, self.plan.max_length)
+        words = word_spans_of_rows(rows, self.plan.columns)
+        encoded, example = encode_windows(words, tokenizer, self.plan.max_length)
         if self.stratify_column in rows:
             spans = spans_of_rows(rows, self.plan.columns)
             number = {name: i for i, name in enumerate(facts.label_names)}
-            tags = [tags_of_spans(w.units, s)[0] for w, s in zip(words, spans, strict=True)]
+            tags = [spans_to_tags(w.units, s)[0] for w, s in zip(words, spans, strict=True)]
             encoded["labels"] = [
                 _labelled(owned, [number[tags[at][unit]] for unit in units])
                 for owned, units, at in zip(encoded["owned"], encoded["units"], example, strict=True)
@@ -103,10 +103,12 @@ class TokenClassification(Task):
             ]
         return encoded
 
-    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[list[Span]]:
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[list[Span]]:
         return spans_of_rows(rows, self.plan.columns)
 
-    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
+    def collate(
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
+    ) -> dict[str, Tensor]:
         """``input_ids``, ``attention_mask``, ``owned`` and, if any, ``labels``: int64 (B, T)."""
         batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
         mask = batch["attention_mask"]
@@ -137,7 +139,7 @@ class TokenClassification(Task):
         return [row[owned].tolist() for row, owned in zip(classes, batch["owned"].bool(), strict=True)]
 
     def combine(
-        self, predictions: Sequence[list[int]], rows: Sequence[Mapping[str, Any]], facts: Facts
+        self, predictions: Sequence[list[int]], rows: Sequence[Mapping[str, Any]], facts: TaskFacts
     ) -> list[list[Span]]:
         """The spans of each example, as ``conlleval`` reads its tags; a word without a piece of its own is ``O``."""
         found: list[dict[int, tuple[str, int, int]]] = []
@@ -159,7 +161,7 @@ class TokenClassification(Task):
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         return METRICS[name]
 
-    def decisions(self, references: Sequence[Any]) -> int:
+    def num_decisions(self, references: Sequence[Any]) -> int:
         """Half the number of entities: one that is predicted otherwise moves F1 by up to 2 / entities."""
         return max(1, sum(map(len, references)) // 2)
 
@@ -172,7 +174,7 @@ def _spans(words: Mapping[int, tuple[str, int, int]]) -> list[Span]:
     """From unit -> (tag, start, end) to spans; a unit that is missing counts as ``O``."""
     last = max(words, default=-1)
     tags = [words[unit][0] if unit in words else "O" for unit in range(last + 1)]
-    return [[words[int(s)][1], words[int(e) - 1][2], label] for s, e, label in spans_of_tags(tags)]
+    return [[words[int(s)][1], words[int(e) - 1][2], label] for s, e, label in tags_to_spans(tags)]
 
 
 def _labelled(owned: Sequence[int], numbers: Sequence[int]) -> list[int]:

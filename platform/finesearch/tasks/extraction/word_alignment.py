@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from finesearch.tasks.encoding.sliding_windows import cut_windows, owners, special_frame
-from finesearch.tasks.extraction.entity_rows import Words
+from finesearch.tasks.encoding.sliding_windows import max_context_windows, special_token_affixes, split_into_windows
+from finesearch.tasks.extraction.entity_rows import WordSpans
 
 
-def cut_into_rows(examples: Sequence[Words], tokenizer: Any, max_length: int) -> tuple[dict[str, list[Any]], list[int]]:
+def encode_windows(
+    examples: Sequence[WordSpans], tokenizer: Any, max_length: int
+) -> tuple[dict[str, list[Any]], list[int]]:
     """The token rows of some texts (see ``TokenClassification``), and the example that each of them is of."""
-    before, behind = special_frame(tokenizer)
+    before, behind = special_token_affixes(tokenizer)
     capacity = max(1, max_length - len(before) - len(behind))
     texts = [example.text for example in examples]
     tokens = tokenizer(
@@ -21,9 +23,9 @@ def cut_into_rows(examples: Sequence[Words], tokenizer: Any, max_length: int) ->
     columns: dict[str, list[Any]] = {name: [] for name in names}
     numbers: list[int] = []
     for at, example in enumerate(examples):
-        ids, first = tokens["input_ids"][at], first_pieces(example, tokens["offset_mapping"][at])
-        windows = cut_windows(list(first), len(ids), capacity, overlap=capacity // 4)
-        owner = dict(zip(first, owners(windows, list(first), len(ids)), strict=True))
+        ids, first = tokens["input_ids"][at], words_by_first_piece(example, tokens["offset_mapping"][at])
+        windows = split_into_windows(list(first), len(ids), capacity, overlap=capacity // 4)
+        owner = dict(zip(first, max_context_windows(windows, list(first), len(ids)), strict=True))
         for window, (start, end) in enumerate(windows):
             mine = [piece for piece in first if start <= piece < end and owner[piece] == window]
             owned = [0] * (len(before) + end - start + len(behind))
@@ -43,13 +45,13 @@ def cut_into_rows(examples: Sequence[Words], tokenizer: Any, max_length: int) ->
     return columns, numbers
 
 
-def first_pieces(example: Words, offsets: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+def words_by_first_piece(example: WordSpans, offsets: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
     """Piece -> the words that it is the first of, as (first, last): more than one where a piece spans several.
 
     offsets: [start, end) in characters of each piece. A word that no piece begins in, and none goes on into, is left
     out.
 
-    >>> first_pieces(Words("isn't", [(0, 3), (3, 4), (4, 5)], []), [(0, 2), (2, 3), (3, 5)])
+    >>> words_by_first_piece(WordSpans("isn't", [(0, 3), (3, 4), (4, 5)], []), [(0, 2), (2, 3), (3, 5)])
     {0: (0, 0), 2: (1, 2)}
     """
     found: dict[int, tuple[int, int]] = {}

@@ -12,25 +12,31 @@ import numpy as np
 
 from finesearch.errors import ModelError
 from finesearch.plan.sections.task_kinds import TASK_KINDS
-from finesearch.tasks.encoding.padding import MULTIPLE
-from finesearch.tasks.generation.chat_template import PLAIN, Turn, UnfitTemplate, render, written
-from finesearch.tasks.generation.dialogue_rows import check_rows, conversation, shortened
-from finesearch.tasks.generation.generation_task import IGNORED, GeneratedTask
-from finesearch.tasks.generation.rouge import example_f
-from finesearch.tasks.generation.translation_metrics import TOP, corpus_score, score_of_sums, sentence_counts
+from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF
+from finesearch.tasks.generation.chat_template import (
+    PLAIN_TEMPLATE,
+    Turn,
+    UnsupportedChatTemplate,
+    apply_chat_template,
+    render_conversation,
+)
+from finesearch.tasks.generation.dialogue_rows import check_rows, conversation, drop_oldest_exchange
+from finesearch.tasks.generation.generation_task import IGNORED, GenerationTask
+from finesearch.tasks.generation.rouge import rouge_f_measures
+from finesearch.tasks.generation.translation_metrics import MAX_SCORE, corpus_score, scores_of_sums, sentence_counts
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
-from finesearch.tasks.task import Facts, Statistics, UnfitRow
+from finesearch.tasks.task import SufficientStatistics, TaskFacts, UnencodableRow
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MODELS_OWN = "auto"
+TOKENIZER_TEMPLATE = "auto"
 PERPLEXITY = "perplexity"
 # Conversations that are looked at when it is counted what is cut.
-COUNTED_AT_ONCE = 1024
+COUNT_CHUNK_ROWS = 1024
 
 
-class Dialogue(GeneratedTask):
+class Dialogue(GenerationTask):
     """Column: ``messages``, lists of {role, content}. References are the assistant's last turns.
 
     Every turn of the assistant is learned, and counts in the perplexity; an encoder-decoder learns the last one. The
@@ -58,13 +64,13 @@ class Dialogue(GeneratedTask):
     def template(self) -> str | None:
         """Jinja text; None: the tokenizer's own."""
         wanted = self.plan.chat_template
-        return {MODELS_OWN: None, "plain": PLAIN}.get(str(wanted), wanted)
+        return {TOKENIZER_TEMPLATE: None, "plain": PLAIN_TEMPLATE}.get(str(wanted), wanted)
 
     def positions(self, is_encoder_decoder: bool) -> int:
         longest = int(self._generation.max_new_tokens)
         return max(self.plan.max_length, longest) if is_encoder_decoder else self.plan.max_length + longest
 
-    def read(self, splits: RawSplits) -> Facts:
+    def read(self, splits: RawSplits) -> TaskFacts:
         """Check every row.
 
         Raises:
@@ -78,41 +84,41 @@ class Dialogue(GeneratedTask):
                     f"{going_on} of the {len(splits[split])} {split} conversations go on after the assistant's last "
                     "turn: what follows it is left out."
                 )
-        return Facts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
+        return TaskFacts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
 
-    def meet(self, facts: Facts, config: Any, tokenizer: Any) -> Facts:
+    def add_model_shape(self, facts: TaskFacts, config: Any, tokenizer: Any) -> TaskFacts:
         """See the base.
 
         Raises:
             ModelError: also a model without a chat template where the plan gives none, or a template that does not
                 work.
         """
-        facts = super().meet(facts, config, tokenizer)
+        facts = super().add_model_shape(facts, config, tokenizer)
         if self.template is None and not tokenizer.chat_template:
             raise ModelError(
                 "task.chat_template: the model's tokenizer has no chat template. Choose a model that was made for "
                 "chat, or set task.chat_template to 'plain', or to the text of a Jinja template."
             )
         try:
-            render(conversation(_PROBE, self.plan.system), tokenizer, self.template)
-        except UnfitTemplate as error:
+            render_conversation(conversation(_PROBE, self.plan.system), tokenizer, self.template)
+        except UnsupportedChatTemplate as error:
             raise ModelError(f"task.chat_template: {error}. Set it to 'plain', or to another template.") from error
         return facts
 
-    def dress(self, tokenizer: Any) -> None:
+    def prepare_tokenizer(self, tokenizer: Any) -> None:
         """The chat template that the model was trained with."""
         if self.template is not None:
             tokenizer.chat_template = self.template
 
-    def length_notes(self, splits: RawSplits, tokenizer: Any, facts: Facts) -> tuple[str, ...]:
+    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
         """How many conversations of each split are longer than ``max_length``."""
         notes = []
         for split in SPLITS:
             total, count = len(splits[split]), 0
-            for start in range(0, total, COUNTED_AT_ONCE):
-                rows = splits.plain_rows(split, start, min(start + COUNTED_AT_ONCE, total))
+            for start in range(0, total, COUNT_CHUNK_ROWS):
+                rows = splits.plain_rows(split, start, min(start + COUNT_CHUNK_ROWS, total))
                 texts = [
-                    written(conversation(turns, self.plan.system), tokenizer, self.template)
+                    apply_chat_template(conversation(turns, self.plan.system), tokenizer, self.template)
                     for turns in rows[self.plan.columns["messages"]]
                 ]
                 tokens = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
@@ -124,42 +130,44 @@ class Dialogue(GeneratedTask):
                 )
         return tuple(notes)
 
-    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """See ``generated``; every row has a reply that is compared.
 
         Raises:
-            UnfitRow: the chat template refuses a conversation.
+            UnencodableRow: the chat template refuses a conversation.
         """
-        assert facts.shape is not None, "meet comes before encode"
+        assert facts.shape is not None, "add_model_shape comes before encode"
         encoded: dict[str, list[Any]] = {}
         for row, turns in enumerate(rows[self.plan.columns["messages"]]):
             talk = conversation(turns, self.plan.system)
             try:
-                encode = self._pair if facts.shape.is_encoder_decoder else self._whole
+                encode = self._encoder_decoder_row if facts.shape.is_encoder_decoder else self._causal_row
                 made = encode(talk, tokenizer, facts) | {"reference": talk[-1]["content"]}
-            except UnfitTemplate as error:
-                raise UnfitRow(row, str(error), "Set `task.chat_template` to 'plain', or remove such rows.") from error
+            except UnsupportedChatTemplate as error:
+                raise UnencodableRow(
+                    row, str(error), "Set `task.chat_template` to 'plain', or remove such rows."
+                ) from error
             for name, value in made.items():
                 encoded.setdefault(name, []).append(value)
         return encoded
 
-    def fitted(self, talk: list[Turn], tokenizer: Any) -> list[Turn]:
+    def drop_oldest_turns(self, talk: list[Turn], tokenizer: Any) -> list[Turn]:
         """The conversation without the oldest turns that ``max_length`` leaves no room for.
 
         Raises:
-            UnfitTemplate: the template refuses it.
+            UnsupportedChatTemplate: the template refuses it.
         """
-        while (fewer := shortened(talk)) is not None:
-            text = written(talk, tokenizer, self.template).rstrip()
+        while (fewer := drop_oldest_exchange(talk)) is not None:
+            text = apply_chat_template(talk, tokenizer, self.template).rstrip()
             ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
             if len(ids) <= self.plan.max_length:
                 break
             talk = fewer
         return talk
 
-    def _whole(self, talk: list[Turn], tokenizer: Any, facts: Facts) -> dict[str, Any]:
+    def _causal_row(self, talk: list[Turn], tokenizer: Any, facts: TaskFacts) -> dict[str, Any]:
         """A causal model's row: the conversation in one, with the assistant's tokens as labels."""
-        rendered = render(self.fitted(talk, tokenizer), tokenizer, self.template)
+        rendered = render_conversation(self.drop_oldest_turns(talk, tokenizer), tokenizer, self.template)
         tokens = tokenizer(
             rendered.text[: rendered.said[-1][1]],
             add_special_tokens=False,
@@ -179,37 +187,37 @@ class Dialogue(GeneratedTask):
             reply = min(len(ids) - prompt, max(limit - prompt, limit // 2))
             kept = slice(prompt - (limit - reply), prompt + reply)
             ids, labels, prompt = ids[kept], labels[kept], limit - reply
-        asked = self._asked(talk, tokenizer)
+        asked = self._generation_prompt(talk, tokenizer)
         return {"input_ids": ids, "labels": labels, "prompt": prompt, "prompt_ids": asked or ids[:prompt]}
 
-    def _asked(self, talk: list[Turn], tokenizer: Any) -> list[int]:
+    def _generation_prompt(self, talk: list[Turn], tokenizer: Any) -> list[int]:
         """What the last reply is generated from, without the oldest turns that there is no room for."""
         turns = talk[:-1]
         while turns:
-            text = written(turns, tokenizer, self.template, prompt=True)
+            text = apply_chat_template(turns, tokenizer, self.template, prompt=True)
             ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-            fewer = shortened(turns)
+            fewer = drop_oldest_exchange(turns)
             if len(ids) <= self.plan.max_length or fewer is None:
                 return list(ids[-self.plan.max_length :])
             turns = fewer
         return []
 
     def collate_prompts(
-        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
     ) -> dict[str, Tensor]:
         if "prompt_ids" not in rows[0]:
             return super().collate_prompts(rows, tokenizer, multiple)
         whole = [{"input_ids": row["prompt_ids"], "prompt": len(row["prompt_ids"])} for row in rows]
         return super().collate_prompts(whole, tokenizer, multiple)
 
-    def _pair(self, talk: list[Turn], tokenizer: Any, facts: Facts) -> dict[str, Any]:
+    def _encoder_decoder_row(self, talk: list[Turn], tokenizer: Any, facts: TaskFacts) -> dict[str, Any]:
         """An encoder-decoder's row: all that stands before the last reply, and the reply."""
         shape = facts.shape
         assert shape is not None
         while True:
-            text = written(talk[:-1], tokenizer, self.template, prompt=True)
+            text = apply_chat_template(talk[:-1], tokenizer, self.template, prompt=True)
             ids = list(tokenizer(text, verbose=False)["input_ids"])
-            fewer = shortened(talk)
+            fewer = drop_oldest_exchange(talk)
             if len(ids) <= self.plan.max_length or fewer is None or len(fewer) < 2:
                 break
             talk = fewer
@@ -226,11 +234,11 @@ class Dialogue(GeneratedTask):
             "decoder_input_ids": [shape.start_token_id, *labels[:-1]],
         }
 
-    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[str]:
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[str]:
         return [conversation(turns, None)[-1]["content"] for turns in rows[self.plan.columns["messages"]]]
 
-    def needs_text(self, name: str) -> bool:
-        return name not in TASK_KINDS[self.kind].read_metrics
+    def needs_generation(self, name: str) -> bool:
+        return name not in TASK_KINDS[self.kind].teacher_forced_metrics
 
     def join(self, texts: Sequence[str] | None, read: Sequence[Any]) -> list[dict[str, Any]]:
         replies: Sequence[str | None] = [None] * len(read) if texts is None else texts
@@ -246,25 +254,27 @@ class Dialogue(GeneratedTask):
             return lambda predictions, references: _perplexity(predictions)
         if name == "bleu":
             return lambda predictions, references: corpus_score("bleu", _texts(predictions), references)
-        return lambda predictions, references: fmean(example_f(_texts(predictions), references, [name])[name])
+        return lambda predictions, references: fmean(rouge_f_measures(_texts(predictions), references, [name])[name])
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[str]) -> list[float] | None:
-        return example_f(_texts(predictions), references, [name])[name] if name == "rougeL" else None
+        return rouge_f_measures(_texts(predictions), references, [name])[name] if name == "rougeL" else None
 
-    def statistics(self, name: str, predictions: Sequence[Any], references: Sequence[str]) -> Statistics | None:
+    def statistics(
+        self, name: str, predictions: Sequence[Any], references: Sequence[str]
+    ) -> SufficientStatistics | None:
         if name == PERPLEXITY:
             counts = np.array([[given["nll"], given["tokens"]] for given in predictions], dtype=float)
-            return Statistics(counts, lambda sums: np.exp(sums[:, 0] / sums[:, 1]))
+            return SufficientStatistics(counts, lambda sums: np.exp(sums[:, 0] / sums[:, 1]))
         if name == "bleu":
-            return Statistics(
-                sentence_counts(name, _texts(predictions), references), lambda sums: score_of_sums(name, sums)
+            return SufficientStatistics(
+                sentence_counts(name, _texts(predictions), references), lambda sums: scores_of_sums(name, sums)
             )
         return None
 
     def scale(self, name: str, value: float) -> float:
-        return TOP if name == "bleu" else max(1.0, value) if name == PERPLEXITY else 1.0
+        return MAX_SCORE if name == "bleu" else max(1.0, value) if name == PERPLEXITY else 1.0
 
-    def perfect(self, references: Sequence[str]) -> list[dict[str, Any]]:
+    def perfect_predictions(self, references: Sequence[str]) -> list[dict[str, Any]]:
         return [{"text": text, "nll": 0.0, "tokens": 1} for text in references]
 
     def majority(self, references: Sequence[str], n: int) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finesearch.tasks.encoding.list_columns import refuse, require_lists
+from finesearch.tasks.encoding.list_columns import raise_row_error, require_lists
 from finesearch.tasks.generation.chat_template import ASSISTANT, Turn
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def conversation(turns: Sequence[Mapping[str, Any]], system: str | None) -> list
     return plain
 
 
-def shortened(turns: Sequence[Turn]) -> list[Turn] | None:
+def drop_oldest_exchange(turns: Sequence[Turn]) -> list[Turn] | None:
     """The conversation without its oldest exchange, up to the user's next turn; None where there is no other.
 
     >>> talk = [{"role": role, "content": content} for role, content in zip(["user", "assistant"] * 2, "abcd")]
-    >>> [turn["content"] for turn in shortened(talk)], shortened(shortened(talk))
+    >>> [turn["content"] for turn in drop_oldest_exchange(talk)], drop_oldest_exchange(drop_oldest_exchange(talk))
     (['c', 'd'], None)
     """
     first = int(turns[0]["role"] == SYSTEM)
@@ -58,17 +58,25 @@ def shortened(turns: Sequence[Turn]) -> list[Turn] | None:
 
 def _check(turns: Any, name: str, origin: Origin, row: int) -> None:
     if not turns:
-        refuse(origin, row, name, "holds no turn", "Remove such rows.")
+        raise_row_error(origin, row, name, "holds no turn", "Remove such rows.")
     for number, turn in enumerate(turns, start=1):
         if not isinstance(turn, dict) or "role" not in turn or "content" not in turn:
-            refuse(origin, row, name, f"holds {turn!r} as turn {number}", 'Expected {"role": …, "content": …} each.')
+            raise_row_error(
+                origin, row, name, f"holds {turn!r} as turn {number}", 'Expected {"role": …, "content": …} each.'
+            )
         role, content = turn["role"], turn["content"]
         if role not in ROLES:
-            refuse(origin, row, name, f"holds the role {role!r} in turn {number}", f"Expected {', '.join(ROLES)}.")
+            raise_row_error(
+                origin, row, name, f"holds the role {role!r} in turn {number}", f"Expected {', '.join(ROLES)}."
+            )
         if not isinstance(content, str) or not content.strip():
             what = f"holds an empty turn: number {number}, of the {role}"
-            refuse(origin, row, name, what, "Remove the turn, or fill it in.")
+            raise_row_error(origin, row, name, what, "Remove the turn, or fill it in.")
         if role == SYSTEM and number > 1:
-            refuse(origin, row, name, f"holds a system turn as number {number}", "A system prompt stands first.")
+            raise_row_error(
+                origin, row, name, f"holds a system turn as number {number}", "A system prompt stands first."
+            )
     if all(turn["role"] != ASSISTANT for turn in turns):
-        refuse(origin, row, name, "holds no turn of the assistant", "There is nothing to learn: remove such rows.")
+        raise_row_error(
+            origin, row, name, "holds no turn of the assistant", "There is nothing to learn: remove such rows."
+        )

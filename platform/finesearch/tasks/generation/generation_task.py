@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import ModelError
-from finesearch.tasks.encoding.padding import MULTIPLE, pad_lists, pad_rows
-from finesearch.tasks.kl_divergence import symmetric_divergence
-from finesearch.tasks.task import Facts, ModelShape, Task
+from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_lists, pad_rows
+from finesearch.tasks.kl_divergence import symmetric_kl_divergence
+from finesearch.tasks.task import ModelShape, Task, TaskFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORED = -100
 # What a folder's generation_config.json may say; all else is the plan's.
-TOKENS_OF_THE_MODEL = (
+MODEL_TOKEN_SETTINGS = (
     "bos_token_id",
     "decoder_start_token_id",
     "forced_bos_token_id",
@@ -34,8 +34,9 @@ TOKENS_OF_THE_MODEL = (
 )
 
 
-class GeneratedTask(Task):
-    """Predictions and references are strings. The model's shape decides how rows are encoded: see ``meet``."""
+class GenerationTask(Task):
+    """Predictions and references are strings. The model's shape decides how rows are encoded: see
+    ``add_model_shape``."""
 
     is_generated: ClassVar[bool] = True
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
@@ -68,7 +69,7 @@ class GeneratedTask(Task):
         assert self.plan.generation is not None, "the plan fills it in for kinds that have it"
         return self.plan.generation
 
-    def meet(self, facts: Facts, config: Any, tokenizer: Any) -> Facts:
+    def add_model_shape(self, facts: TaskFacts, config: Any, tokenizer: Any) -> TaskFacts:
         """The facts with the model's shape.
 
         Raises:
@@ -88,18 +89,18 @@ class GeneratedTask(Task):
         shape = ModelShape(is_encoder_decoder=True, start_token_id=start, end_token_id=end)
         return facts.model_copy(update={"shape": shape})
 
-    def model_settings(self, facts: Facts) -> dict[str, Any]:
+    def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         if facts.shape is None or facts.shape.start_token_id is None:
             return {}
         return {"decoder_start_token_id": facts.shape.start_token_id}
 
-    def generation_config(self, own: Any, tokenizer: Any, facts: Facts) -> Any:
+    def generation_config(self, own: Any, tokenizer: Any, facts: TaskFacts) -> Any:
         """The plan's settings with the model's own special tokens; nothing else of ``own`` counts."""
         from transformers import GenerationConfig
 
         assert facts.shape is not None
         settings = self._generation
-        kept = {name: getattr(own, name, None) for name in TOKENS_OF_THE_MODEL}
+        kept = {name: getattr(own, name, None) for name in MODEL_TOKEN_SETTINGS}
         ends = {facts.shape.end_token_id, *_listed(own.eos_token_id)}
         if facts.shape.start_token_id is not None:
             kept["decoder_start_token_id"] = facts.shape.start_token_id
@@ -108,10 +109,12 @@ class GeneratedTask(Task):
             eos_token_id=sorted(ends) if len(ends) > 1 else next(iter(ends)),
             pad_token_id=tokenizer.pad_token_id,
         )
-        write_with(config, settings.model_dump())
+        apply_generation_settings(config, settings.model_dump())
         return config
 
-    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE) -> dict[str, Tensor]:
+    def collate(
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
+    ) -> dict[str, Tensor]:
         """``input_ids``, ``attention_mask`` int64 (B, T); ``labels`` (B, T) or, with ``decoder_input_ids``, (B, U)."""
         limit = self.positions(is_encoder_decoder="decoder_input_ids" in rows[0])
         # Models count positions from the left unless told otherwise, so padding goes to the right while they learn.
@@ -125,7 +128,7 @@ class GeneratedTask(Task):
         return batch
 
     def collate_prompts(
-        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = MULTIPLE
+        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
     ) -> dict[str, Tensor]:
         """``input_ids``, ``attention_mask`` (B, T) of what stands before the answer; padded left if causal."""
         causal = "prompt" in rows[0]
@@ -157,7 +160,7 @@ class GeneratedTask(Task):
         """Symmetric Kullback-Leibler divergence, the same mean over target tokens as ``loss``."""
         (ours, labels), (theirs, _) = _aligned(one, batch), _aligned(other, batch)
         wanted = labels != IGNORED
-        return symmetric_divergence(ours[wanted], theirs[wanted]).sum() / max(1, self.weight(batch))
+        return symmetric_kl_divergence(ours[wanted], theirs[wanted]).sum() / max(1, self.weight(batch))
 
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[list[float]]:
         """The summed loss of each row's target tokens and their number: [nll, tokens]."""
@@ -208,7 +211,7 @@ def decoder_start_token(config: Any, tokenizer: Any) -> int:
     return int(next(token for token in starts if token is not None))
 
 
-def write_with(config: Any, settings: Mapping[str, Any]) -> None:
+def apply_generation_settings(config: Any, settings: Mapping[str, Any]) -> None:
     """Lay settings of ``task.generation`` over a ``GenerationConfig``, in place; those not given stay as they are."""
     names = {"beams": "num_beams", "max_new_tokens": "max_new_tokens", "no_repeat_ngram_size": "no_repeat_ngram_size"}
     for name in names.keys() & settings.keys():

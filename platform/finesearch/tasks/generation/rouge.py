@@ -1,6 +1,6 @@
 """ROUGE (Lin, 2004): shared words, word pairs and longest common subsequences, by rouge-score, as F-measures.
 
-rouge-score counts runs of the letters a-z and digits as words and nothing else: ``foreign_share`` says how much of a
+rouge-score counts runs of the letters a-z and digits as words and nothing else: ``non_latin_share`` says how much of a
 text it passes over.
 """
 
@@ -10,13 +10,15 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
-NAMES = ("rouge1", "rouge2", "rougeL")
+ROUGE_METRICS = ("rouge1", "rouge2", "rougeL")
 
 
-def example_f(predictions: Sequence[str], references: Sequence[str], names: Iterable[str]) -> dict[str, list[float]]:
+def rouge_f_measures(
+    predictions: Sequence[str], references: Sequence[str], names: Iterable[str]
+) -> dict[str, list[float]]:
     """The F-measure of each example under each name; no stemming, the whole text as one sentence.
 
-    >>> example_f(["the cat sat"], ["the cat sat down"], ["rouge1"])
+    >>> rouge_f_measures(["the cat sat"], ["the cat sat down"], ["rouge1"])
     {'rouge1': [0.8571428571428571]}
     """
     names = tuple(names)
@@ -25,10 +27,10 @@ def example_f(predictions: Sequence[str], references: Sequence[str], names: Iter
     return {name: [float(score[name].fmeasure) for score in scores] for name in names}
 
 
-def foreign_share(texts: Iterable[str]) -> float:
+def non_latin_share(texts: Iterable[str]) -> float:
     """Share of the letters that are none of a-z, whichever their case.
 
-    >>> foreign_share(["Ab", "жз"])
+    >>> non_latin_share(["Ab", "жз"])
     0.5
     """
     letters = foreign = 0

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import ClassVar
 
-from finesearch.tasks.generation.rouge import NAMES, example_f, foreign_share
+from finesearch.tasks.generation.rouge import ROUGE_METRICS, non_latin_share, rouge_f_measures
 from finesearch.tasks.generation.text_to_text import TextToText
 from finesearch.tasks.raw_splits import RawSplits
-from finesearch.tasks.task import Facts
+from finesearch.tasks.task import TaskFacts
 
 # From here on ROUGE passes over so much of a text that its reader must know.
-FOREIGN = 0.05
+MAX_NON_LATIN_SHARE = 0.05
 
 
 class Summarization(TextToText):
@@ -23,11 +23,11 @@ class Summarization(TextToText):
     source_role: ClassVar[str] = "text"
     target_role: ClassVar[str] = "summary"
 
-    def read(self, splits: RawSplits) -> Facts:
+    def read(self, splits: RawSplits) -> TaskFacts:
         """See the base; and whether ROUGE can read the summaries' script."""
         facts = super().read(splits)
-        share = foreign_share(splits.table("test").column(self.target_column).to_pylist())
-        if share < FOREIGN:
+        share = non_latin_share(splits.table("test").column(self.target_column).to_pylist())
+        if share < MAX_NON_LATIN_SHARE:
             return facts
         note = (
             f"ROUGE counts words of the letters a-z and digits alone: {share:.0%} of the letters in the test summaries "
@@ -36,10 +36,12 @@ class Summarization(TextToText):
         return facts.model_copy(update={"notes": (*facts.notes, note)})
 
     def score(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        return {name: fmean(values) for name, values in example_f(predictions, references, NAMES).items()}
+        return {
+            name: fmean(values) for name, values in rouge_f_measures(predictions, references, ROUGE_METRICS).items()
+        }
 
     def metric(self, name: str) -> Callable[[Sequence[str], Sequence[str]], float]:
-        return lambda predictions, references: fmean(example_f(predictions, references, [name])[name])
+        return lambda predictions, references: fmean(rouge_f_measures(predictions, references, [name])[name])
 
     def example_scores(self, name: str, predictions: Sequence[str], references: Sequence[str]) -> list[float] | None:
-        return example_f(predictions, references, [name])[name]
+        return rouge_f_measures(predictions, references, [name])[name]

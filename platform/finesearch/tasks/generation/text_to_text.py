@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import DataError, ModelError
-from finesearch.tasks.encoding.sliding_windows import special_frame
+from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 from finesearch.tasks.encoding.text_columns import read_texts
-from finesearch.tasks.generation.generation_task import IGNORED, GeneratedTask
+from finesearch.tasks.generation.generation_task import IGNORED, GenerationTask
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
-from finesearch.tasks.task import Facts, ModelShape
+from finesearch.tasks.task import ModelShape, TaskFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from finesearch.tasks.raw_splits import Origin
 
 # Rows that are tokenised at a time to count what is cut.
-COUNTED_AT_ONCE = 4096
+COUNT_CHUNK_ROWS = 4096
 
 
-class TextToText(GeneratedTask):
+class TextToText(GenerationTask):
     """Columns: a source and a target, under the kind's own roles."""
 
     source_role: ClassVar[str]
@@ -54,7 +54,7 @@ class TextToText(GeneratedTask):
         assert self.plan.max_target_length is not None
         return self.plan.max_target_length
 
-    def read(self, splits: RawSplits) -> Facts:
+    def read(self, splits: RawSplits) -> TaskFacts:
         """Check that every row has a source and a target.
 
         Raises:
@@ -64,15 +64,15 @@ class TextToText(GeneratedTask):
             table, origin = splits.table(split), splits.origins[split]
             for name, other in ((self.source_column, self.target_column), (self.target_column, self.source_column)):
                 _refuse_blank(read_texts(table.column(name), name, origin), name, other, origin)
-        return Facts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS})
+        return TaskFacts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS})
 
-    def meet(self, facts: Facts, config: Any, tokenizer: Any) -> Facts:
+    def add_model_shape(self, facts: TaskFacts, config: Any, tokenizer: Any) -> TaskFacts:
         """See the base.
 
         Raises:
             ModelError: also a language that the tokenizer does not know, or a prompt that leaves no room for a source.
         """
-        facts = super().meet(facts, config, tokenizer)
+        facts = super().add_model_shape(facts, config, tokenizer)
         shape = facts.shape
         assert shape is not None
         if self.plan.target_language is not None:
@@ -97,20 +97,20 @@ class TextToText(GeneratedTask):
             )
         return facts.model_copy(update={"shape": shape})
 
-    def generation_config(self, own: Any, tokenizer: Any, facts: Facts) -> Any:
+    def generation_config(self, own: Any, tokenizer: Any, facts: TaskFacts) -> Any:
         config = super().generation_config(own, tokenizer, facts)
         if facts.shape is not None and facts.shape.language_token_id is not None:
             config.forced_bos_token_id = facts.shape.language_token_id
         return config
 
-    def length_notes(self, splits: RawSplits, tokenizer: Any, facts: Facts) -> tuple[str, ...]:
+    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
         """How many sources and targets of each split are longer than the plan's limits."""
         notes = []
         for split in SPLITS:
             rows = len(splits[split])
             cut = [0, 0]
-            for start in range(0, rows, COUNTED_AT_ONCE):
-                part = splits.plain_rows(split, start, min(start + COUNTED_AT_ONCE, rows))
+            for start in range(0, rows, COUNT_CHUNK_ROWS):
+                part = splits.plain_rows(split, start, min(start + COUNT_CHUNK_ROWS, rows))
                 prompts = [self._whole_prompt(text, facts.shape) for text in part[self.source_column]]
                 cut[0] += sum(n > self.plan.max_length for n in _lengths(tokenizer, prompts))
                 # The end token takes one.
@@ -127,10 +127,10 @@ class TextToText(GeneratedTask):
                     )
         return tuple(notes)
 
-    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: Facts) -> dict[str, list[Any]]:
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """See ``generated``; rows without a target column, as in prediction, get no ``labels`` and no ``reference``."""
         shape = facts.shape
-        assert shape is not None, "meet comes before encode"
+        assert shape is not None, "add_model_shape comes before encode"
         if self.plan.source_language is not None:
             tokenizer.src_lang = self.plan.source_language
         sources = [self._prompt_ids(tokenizer, text, shape) for text in rows[self.source_column]]
@@ -150,7 +150,7 @@ class TextToText(GeneratedTask):
                 encoded["input_ids"] = [prompt + target for prompt, target in pairs]
         return encoded
 
-    def answers(self, rows: Mapping[str, Sequence[Any]], facts: Facts) -> list[str]:
+    def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[str]:
         return [str(text) for text in rows[self.target_column]]
 
     def _whole_prompt(self, source: str, shape: ModelShape | None) -> str:
@@ -164,7 +164,7 @@ class TextToText(GeneratedTask):
             ids: list[int] = tokenizer(prompt, truncation=True, max_length=self.plan.max_length)["input_ids"]
             return ids
         # Some tokenisers end every text with an end token; the answer comes behind this one.
-        before, _ = special_frame(tokenizer)
+        before, _ = special_token_affixes(tokenizer)
         ids = before + _pieces(tokenizer, prompt)["input_ids"]
         room = self.plan.max_length
         while len(ids) > room and source:

@@ -6,8 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from finesearch.tasks.generation.text_to_text import TextToText
-from finesearch.tasks.generation.translation_metrics import NAMES, TOP, corpus_score, score_of_sums, sentence_counts
-from finesearch.tasks.task import Statistics
+from finesearch.tasks.generation.translation_metrics import (
+    CORPUS_METRICS,
+    MAX_SCORE,
+    corpus_score,
+    scores_of_sums,
+    sentence_counts,
+)
+from finesearch.tasks.task import SufficientStatistics
 
 
 class Translation(TextToText):
@@ -19,13 +25,17 @@ class Translation(TextToText):
     target_role: ClassVar[str] = "target"
 
     def score(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        return {name: corpus_score(name, predictions, references) for name in NAMES}
+        return {name: corpus_score(name, predictions, references) for name in CORPUS_METRICS}
 
     def metric(self, name: str) -> Callable[[Sequence[str], Sequence[str]], float]:
         return lambda predictions, references: corpus_score(name, predictions, references)
 
-    def statistics(self, name: str, predictions: Sequence[str], references: Sequence[str]) -> Statistics | None:
-        return Statistics(sentence_counts(name, predictions, references), lambda sums: score_of_sums(name, sums))
+    def statistics(
+        self, name: str, predictions: Sequence[str], references: Sequence[str]
+    ) -> SufficientStatistics | None:
+        return SufficientStatistics(
+            sentence_counts(name, predictions, references), lambda sums: scores_of_sums(name, sums)
+        )
 
     def scale(self, name: str, value: float) -> float:
-        return TOP
+        return MAX_SCORE

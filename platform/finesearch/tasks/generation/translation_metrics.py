@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-TOP = 100.0
-NAMES = ("bleu", "chrf")
+MAX_SCORE = 100.0
+CORPUS_METRICS = ("bleu", "chrf")
 
 
 def corpus_score(name: str, predictions: Sequence[str], references: Sequence[str]) -> float:
@@ -30,7 +30,7 @@ def sentence_counts(name: str, predictions: Sequence[str], references: Sequence[
     return np.array(counts, dtype=np.int64)
 
 
-def score_of_sums(name: str, sums: np.ndarray) -> np.ndarray:
+def scores_of_sums(name: str, sums: np.ndarray) -> np.ndarray:
     """The scores of r corpora from their summed counts (r, k); (r,)."""
     metric = _metric(name)
     return np.array([metric._compute_score_from_stats(row).score for row in sums.tolist()], dtype=float)

@@ -9,8 +9,9 @@ written    translation, summaries: the prompt behind which the model writes
 spoken     dialogue: the conversation itself is the prompt
 extracting question answering: words of the context
 
-A task of another kind adds a file with a subclass of ``Choosing`` or ``Written`` and an entry below. How questions are
-put to a model, and how its answers are scored, is the training floor's business (``finesearch.training.prompting``).
+A task of another kind adds a file with a subclass of ``ChoicePromptTask`` or ``GenerationPromptTask`` and an entry
+below. How questions are put to a model, and how its answers are scored, is the training floor's business
+(``finesearch.training.prompting``).
 """
 
 from __future__ import annotations
@@ -24,58 +25,58 @@ from finesearch.tasks.extraction.token_classification import TokenClassification
 from finesearch.tasks.generation.dialogue import Dialogue
 from finesearch.tasks.generation.summarization import Summarization
 from finesearch.tasks.generation.translation import Translation
-from finesearch.tasks.prompting.dialogue_prompts import Spoken
-from finesearch.tasks.prompting.entity_prompts import ChoosingEntities
-from finesearch.tasks.prompting.generation_prompts import TextWritten, Written
-from finesearch.tasks.prompting.label_prompts import ChoosingLabels, ChoosingOneOfMany
-from finesearch.tasks.prompting.pair_prompts import ComparingPairs
-from finesearch.tasks.prompting.prompt_task import Asking, Choosing, Question
-from finesearch.tasks.prompting.question_prompts import Extracting
-from finesearch.tasks.prompting.relation_prompts import ChoosingRelations
-from finesearch.tasks.task import Facts, Task
+from finesearch.tasks.prompting.dialogue_prompts import DialoguePromptTask
+from finesearch.tasks.prompting.entity_prompts import EntityPromptTask
+from finesearch.tasks.prompting.generation_prompts import GenerationPromptTask, TextToTextPromptTask
+from finesearch.tasks.prompting.label_prompts import LabelPromptTask, MultiLabelPromptTask
+from finesearch.tasks.prompting.pair_prompts import PairPromptTask
+from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, PromptTask, Question
+from finesearch.tasks.prompting.question_prompts import ExtractivePromptTask
+from finesearch.tasks.prompting.relation_prompts import RelationPromptTask
+from finesearch.tasks.task import Task, TaskFacts
 
 __all__ = [
-    "Asking",
-    "Choosing",
-    "ComparingPairs",
-    "Extracting",
+    "PromptTask",
+    "ChoicePromptTask",
+    "PairPromptTask",
+    "ExtractivePromptTask",
     "Question",
-    "Spoken",
-    "Written",
-    "asking_kind",
-    "can_ask",
-    "prompting_of",
+    "DialoguePromptTask",
+    "GenerationPromptTask",
+    "prompt_task_class",
+    "supports_prompting",
+    "make_prompt_task",
 ]
 
-PROMPTING: dict[type[Task], type[Asking]] = {
-    TextClassification: ChoosingLabels,
-    MultiLabelClassification: ChoosingOneOfMany,
-    TextRegression: ComparingPairs,
-    TokenClassification: ChoosingEntities,
-    RelationExtraction: ChoosingRelations,
-    Translation: TextWritten,
-    Summarization: TextWritten,
-    Dialogue: Spoken,
-    QuestionAnswering: Extracting,
+PROMPT_TASKS: dict[type[Task], type[PromptTask]] = {
+    TextClassification: LabelPromptTask,
+    MultiLabelClassification: MultiLabelPromptTask,
+    TextRegression: PairPromptTask,
+    TokenClassification: EntityPromptTask,
+    RelationExtraction: RelationPromptTask,
+    Translation: TextToTextPromptTask,
+    Summarization: TextToTextPromptTask,
+    Dialogue: DialoguePromptTask,
+    QuestionAnswering: ExtractivePromptTask,
 }
 
 
-def can_ask(task: Task) -> bool:
+def supports_prompting(task: Task) -> bool:
     """Whether the task's answers can be found without training."""
-    kind = asking_kind(task)
-    return kind is not None and kind.suits(task)
+    kind = prompt_task_class(task)
+    return kind is not None and kind.supports(task)
 
 
-def asking_kind(task: Task) -> type[Asking] | None:
+def prompt_task_class(task: Task) -> type[PromptTask] | None:
     """The class that asks for a task; None where none does."""
-    return PROMPTING.get(type(task))
+    return PROMPT_TASKS.get(type(task))
 
 
-def prompting_of(task: Task, facts: Facts) -> Asking | None:
+def make_prompt_task(task: Task, facts: TaskFacts) -> PromptTask | None:
     """How the task asks; None where its answers cannot be found without training.
 
     Raises:
-        DataError: see ``Choosing``.
+        DataError: see ``ChoicePromptTask``.
     """
-    kind = asking_kind(task)
-    return kind(task, facts) if kind is not None and kind.suits(task) else None
+    kind = prompt_task_class(task)
+    return kind(task, facts) if kind is not None and kind.supports(task) else None

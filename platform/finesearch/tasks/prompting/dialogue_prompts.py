@@ -10,10 +10,10 @@ from finesearch.tasks.generation.chat_template import Turn
 from finesearch.tasks.generation.dialogue import Dialogue
 from finesearch.tasks.generation.dialogue_rows import SYSTEM, conversation
 from finesearch.tasks.generation.generation_task import IGNORED
-from finesearch.tasks.prompting.prompt_task import Asking, Question, Rows
+from finesearch.tasks.prompting.prompt_task import PromptTask, Question, Rows
 
 
-class Spoken(Asking):
+class DialoguePromptTask(PromptTask):
     """One question a conversation. A template has nothing to say: the model's chat template does."""
 
     methods: ClassVar[tuple[str, ...]] = ("generation",)
@@ -31,13 +31,20 @@ class Spoken(Asking):
             found.append([Question(fields={"user": said}, written=json.dumps(talk, ensure_ascii=False))])
         return found
 
-    def fitted(self, rows: Rows, tokenizer: Any) -> dict[str, list[Any]]:
+    def drop_oldest_turns(self, rows: Rows, tokenizer: Any) -> dict[str, list[Any]]:
         """The rows with what ``Task.encode`` keeps of each conversation, so that the same turns count."""
         column = self.task.plan.columns["messages"]
-        return {column: [self.task.fitted(conversation(t, self.task.plan.system), tokenizer) for t in rows[column]]}
+        return {
+            column: [
+                self.task.drop_oldest_turns(conversation(t, self.task.plan.system), tokenizer) for t in rows[column]
+            ]
+        }
 
-    def rows_behind(self, rows: Rows, shown: Sequence[Sequence[Question]], tokenizer: Any) -> dict[str, list[Any]]:
-        """Token rows of ``fitted`` conversations with the shown ones before each; of what does not fit the oldest go.
+    def encode_with_examples(
+        self, rows: Rows, shown: Sequence[Sequence[Question]], tokenizer: Any
+    ) -> dict[str, list[Any]]:
+        """Token rows of ``drop_oldest_turns`` conversations with the shown ones before each; of what does not fit the
+        oldest go.
 
         Of the labels those alone stay that the conversation itself has, so that its loss is that of the same turns.
         """

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from finesearch.tasks.encoding.bio_tags import Span, tags_of_spans
-from finesearch.tasks.extraction.entity_rows import spans_of_rows, words_of_rows
-from finesearch.tasks.prompting.prompt_task import Choosing, Question, Rows, spoken
+from finesearch.tasks.encoding.bio_tags import Span, spans_to_tags
+from finesearch.tasks.extraction.entity_rows import spans_of_rows, word_spans_of_rows
+from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, Question, Rows, readable_label
 
-NOTHING = "O"
+OUTSIDE_TAG = "O"
 
 
-class ChoosingEntities(Choosing):
+class EntityPromptTask(ChoicePromptTask):
     """One question a word; neighbours of one label are one entity. Placeholders: ``{text}``, ``{word}``, ``{label}``…
 
     The first candidate is that a word belongs to no entity; ``task.verbalizers`` may name it as ``O``.
@@ -28,23 +28,23 @@ class ChoosingEntities(Choosing):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return (NOTHING, *dict.fromkeys(tag[2:] for tag in self.facts.label_names if tag != NOTHING))
+        return (OUTSIDE_TAG, *dict.fromkeys(tag[2:] for tag in self.facts.label_names if tag != OUTSIDE_TAG))
 
-    def _verbalized(self, labels: Sequence[str]) -> tuple[str, ...]:
-        words = super()._verbalized(labels)
-        is_named = NOTHING in (self.task.plan.verbalizers or {})
-        return words if is_named else (spoken("nothing"), *words[1:])
+    def _apply_verbalizers(self, labels: Sequence[str]) -> tuple[str, ...]:
+        words = super()._apply_verbalizers(labels)
+        is_named = OUTSIDE_TAG in (self.task.plan.verbalizers or {})
+        return words if is_named else (readable_label("nothing"), *words[1:])
 
     def questions(self, rows: Rows) -> list[list[Question]]:
         columns = self.task.plan.columns
-        words = words_of_rows(rows, columns)
+        words = word_spans_of_rows(rows, columns)
         number = {label: i for i, label in enumerate(self.labels)}
         found = []
         known: list[Any] = [None] * len(words)
         if self.task.stratify_column in rows:
-            known = [tags_of_spans(w.units, s)[0] for w, s in zip(words, spans_of_rows(rows, columns), strict=True)]
+            known = [spans_to_tags(w.units, s)[0] for w, s in zip(words, spans_of_rows(rows, columns), strict=True)]
         for each, tags in zip(words, known, strict=True):
-            answers = [None] * len(each.words) if tags is None else [number[tag[2:] or NOTHING] for tag in tags]
+            answers = [None] * len(each.words) if tags is None else [number[tag[2:] or OUTSIDE_TAG] for tag in tags]
             found.append(
                 [
                     Question(fields={"text": each.text, "word": each.text[start:end]}, answer=answer, span=(start, end))
@@ -55,7 +55,7 @@ class ChoosingEntities(Choosing):
 
     def predictions(self, rows: Rows, chosen: Sequence[Sequence[int]]) -> list[list[Span]]:
         found = []
-        for each, numbers in zip(words_of_rows(rows, self.task.plan.columns), chosen, strict=True):
+        for each, numbers in zip(word_spans_of_rows(rows, self.task.plan.columns), chosen, strict=True):
             spans: list[Span] = []
             for place, (unit, number) in enumerate(zip(each.units, numbers, strict=True)):
                 if number == 0:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
-from finesearch.plan.prompt_templates import literal
+from finesearch.plan.prompt_templates import escape_braces
 from finesearch.plan.sections.task_kinds import TASK_KINDS
 from finesearch.tasks.generation.text_to_text import TextToText
-from finesearch.tasks.prompting.prompt_task import Asking, Question, Rows
-from finesearch.tasks.task import Facts, Task
+from finesearch.tasks.prompting.prompt_task import PromptTask, Question, Rows
+from finesearch.tasks.task import Task, TaskFacts
 
 
-class Written(Asking):
+class GenerationPromptTask(PromptTask):
     """A task with one question a token row, whose answer the model writes where ``answer`` stands in the template.
 
     A task of another kind that generates text subclasses this; its token rows are those of ``tasks/generated.py``.
@@ -31,7 +31,7 @@ class Written(Asking):
         """Tokens of the longest answer that training would read."""
 
 
-class TextWritten(Written):
+class TextToTextPromptTask(GenerationPromptTask):
     """Translation and summaries. Placeholders: the roles of source and target; the latter is the answer.
 
     The own template is the plan's prefix and separator: what training puts before a target. An encoder-decoder is
@@ -40,7 +40,7 @@ class TextWritten(Written):
 
     task: TextToText
 
-    def __init__(self, task: Task, facts: Facts) -> None:
+    def __init__(self, task: Task, facts: TaskFacts) -> None:
         assert isinstance(task, TextToText), task.kind
         super().__init__(task, facts)
 
@@ -48,7 +48,9 @@ class TextWritten(Written):
         plan, shape = self.task.plan, self.facts.shape
         assert shape is not None, "meet comes before asking"
         separator = plan.separator or "" if shows_examples or not shape.is_encoder_decoder else ""
-        return f"{literal(plan.prefix or '')}{{{self.task.source_role}}}{literal(separator)}{{{self.answer}}}"
+        return (
+            f"{escape_braces(plan.prefix or '')}{{{self.task.source_role}}}{escape_braces(separator)}{{{self.answer}}}"
+        )
 
     @property
     def answer_tokens(self) -> int:

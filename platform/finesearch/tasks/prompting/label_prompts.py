@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from finesearch.tasks.prompting.prompt_task import Choosing, Question, Rows
+from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, Question, Rows
 
 
-class ChoosingLabels(Choosing):
+class LabelPromptTask(ChoicePromptTask):
     """One question a text, or a pair of texts. Placeholders: ``{text}``, ``{text_pair}``, ``{labels}``, ``{label}``."""
 
     templates: ClassVar[Mapping[str, str]] = {
@@ -16,7 +16,7 @@ class ChoosingLabels(Choosing):
         "cloze": "{text} In one word: {label}.",
         "similarity": "{text}\n{label}",
     }
-    of_pairs: ClassVar[Mapping[str, str]] = {
+    pair_templates: ClassVar[Mapping[str, str]] = {
         "likelihood": (
             "Choose the label of the two texts: {labels}.\n\nFirst: {text}\nSecond: {text_pair}\nLabel: {label}"
         ),
@@ -25,7 +25,7 @@ class ChoosingLabels(Choosing):
     }
 
     def template(self, method: str, shows_examples: bool = False) -> str:
-        return (self.of_pairs if "text_pair" in self.task.plan.columns else self.templates)[method]
+        return (self.pair_templates if "text_pair" in self.task.plan.columns else self.templates)[method]
 
     def questions(self, rows: Rows) -> list[list[Question]]:
         columns = self.task.plan.columns
@@ -42,7 +42,7 @@ class ChoosingLabels(Choosing):
         return list(self.task.answers(rows, self.facts))
 
 
-class ChoosingOneOfMany(ChoosingLabels):
+class MultiLabelPromptTask(LabelPromptTask):
     """Texts that may have several labels: the likeliest one alone is predicted.
 
     Of examples with several labels the first is shown.

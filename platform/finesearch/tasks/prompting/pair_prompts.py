@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from finesearch.tasks.prompting.prompt_task import Asking, Question, Rows
+from finesearch.tasks.prompting.prompt_task import PromptTask, Question, Rows
 from finesearch.tasks.task import Task
 
-SIDES = ("text", "text_pair")
+TEXT_ROLES = ("text", "text_pair")
 
 
-class ComparingPairs(Asking):
+class PairPromptTask(PromptTask):
     """The cosine of the two texts' embeddings stands for the number (Reimers and Gurevych, Sentence-BERT, 2019).
 
     Its scale is not the number's: correlations are what the task scores.
@@ -24,16 +24,17 @@ class ComparingPairs(Asking):
     needs: ClassVar[str] = "pairs of texts (columns.text_pair), which are compared by similarity"
 
     @classmethod
-    def suits(cls, task: Task) -> bool:
-        return all(side in task.plan.columns for side in SIDES)
+    def supports(cls, task: Task) -> bool:
+        return all(side in task.plan.columns for side in TEXT_ROLES)
 
     def template(self, method: str, shows_examples: bool = False) -> str:
         return "{text}\n{text_pair}"
 
     def questions(self, rows: Rows) -> list[list[Question]]:
-        first, second = (rows[self.task.plan.columns[side]] for side in SIDES)
+        first, second = (rows[self.task.plan.columns[side]] for side in TEXT_ROLES)
         return [
-            [Question(fields=dict(zip(SIDES, map(str, pair), strict=True)))] for pair in zip(first, second, strict=True)
+            [Question(fields=dict(zip(TEXT_ROLES, map(str, pair), strict=True)))]
+            for pair in zip(first, second, strict=True)
         ]
 
     def predictions(self, cosines: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from finesearch.errors import DataError
-from finesearch.tasks.task import Facts, Task
+from finesearch.tasks.task import Task, TaskFacts
 
 Rows = Mapping[str, Sequence[Any]]
 
@@ -35,7 +35,7 @@ class Question(BaseModel):
         return self.answer is not None or self.written is not None
 
 
-class Asking(ABC):
+class PromptTask(ABC):
     """A task that a model is asked to do. ``candidates`` are the possible answers, () where they are written."""
 
     candidates: tuple[str, ...] = ()
@@ -44,13 +44,13 @@ class Asking(ABC):
     shows_examples: ClassVar[bool] = True
     """Whether a prompt may show examples, and be the plan's own."""
     needs: ClassVar[str] = ""
-    """What ``suits`` wants of a plan, in words."""
+    """What ``supports`` wants of a plan, in words."""
 
-    def __init__(self, task: Task, facts: Facts) -> None:
+    def __init__(self, task: Task, facts: TaskFacts) -> None:
         self.task, self.facts = task, facts
 
     @classmethod
-    def suits(cls, task: Task) -> bool:
+    def supports(cls, task: Task) -> bool:
         """Whether a task can be asked as its plan has it."""
         return True
 
@@ -63,7 +63,7 @@ class Asking(ABC):
         """The questions of each example; with answers where the rows have them. ``rows`` as for ``Task.encode``."""
 
 
-class Choosing(Asking):
+class ChoicePromptTask(PromptTask):
     """A task whose every question has the same candidate answers.
 
     Raises:
@@ -77,9 +77,9 @@ class Choosing(Asking):
     it.
     """
 
-    def __init__(self, task: Task, facts: Facts) -> None:
+    def __init__(self, task: Task, facts: TaskFacts) -> None:
         super().__init__(task, facts)
-        self.candidates = self._verbalized(self.labels)
+        self.candidates = self._apply_verbalizers(self.labels)
 
     def template(self, method: str, shows_examples: bool = False) -> str:
         return self.templates[method]
@@ -93,7 +93,7 @@ class Choosing(Asking):
     def predictions(self, rows: Rows, chosen: Sequence[Sequence[int]]) -> list[Any]:
         """What ``Task.score`` takes, from the numbers of the candidates that were chosen for each example."""
 
-    def _verbalized(self, labels: Sequence[str]) -> tuple[str, ...]:
+    def _apply_verbalizers(self, labels: Sequence[str]) -> tuple[str, ...]:
         given = self.task.plan.verbalizers or {}
         for name in given:
             if name not in labels:
@@ -102,7 +102,7 @@ class Choosing(Asking):
                 raise DataError(
                     f"task.verbalizers: the data has no label {name!r}. {hint}Labels here: {', '.join(labels)}."
                 )
-        words = tuple(given.get(label, spoken(label)) for label in labels)
+        words = tuple(given.get(label, readable_label(label)) for label in labels)
         twice = next((word for word in words if words.count(word) > 1), None)
         if twice is not None:
             same = [label for label, word in zip(labels, words, strict=True) if word == twice]
@@ -113,10 +113,10 @@ class Choosing(Asking):
         return words
 
 
-def spoken(label: str) -> str:
+def readable_label(label: str) -> str:
     """A label's name as one would say it.
 
-    >>> spoken("date_of-birth"), spoken("_")
+    >>> readable_label("date_of-birth"), readable_label("_")
     ('date of birth', '_')
     """
     return " ".join(label.replace("_", " ").replace("-", " ").split()) or label

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from finesearch.tasks.prompting.prompt_task import Choosing, Question, Rows
+from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, Question, Rows
 
 
-class ChoosingRelations(Choosing):
+class RelationPromptTask(ChoicePromptTask):
     """One question a row. Placeholders: ``{text}``, ``{head}``, ``{tail}``, ``{labels}``, ``{label}``."""
 
     templates: ClassVar[Mapping[str, str]] = {

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.adaptation import Adaptation, Setting
+from finesearch.training.adaptations.adaptation import Adaptation, AdaptationContext
 from finesearch.training.adaptations.adapters import IA3, LoRA
 from finesearch.training.adaptations.freezing import FreezeBottom, FreezeEmbeddings, Full, HeadOnly, TrainTop
-from finesearch.training.adaptations.frozen_dropout import Quiet, keep_quiet, quiet_modules
+from finesearch.training.adaptations.frozen_dropout import FrozenDropout, apply_frozen_dropout, find_frozen_dropout
 from finesearch.training.adaptations.gradual_unfreezing import GradualUnfreezing
 from finesearch.training.adaptations.parameter_selection import BiasesOnly, NormsOnly, Pattern
 from finesearch.training.adaptations.soft_prompts import PrefixTuning, PromptTuning, PTuning
-from finesearch.training.adaptations.unfreezing_schedule import Unfreezing
-from finesearch.training.model.module_structure import Anatomy
+from finesearch.training.adaptations.unfreezing_schedule import UnfreezingSchedule
+from finesearch.training.model.module_structure import ModuleStructure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,23 +35,24 @@ searchable parameters; a test keeps the two in step."""
 
 
 @dataclass(frozen=True, eq=False)
-class Adapted:
-    """What came of adapting a model beside the model itself. ``quiet``: what runs without dropout from start to end."""
+class AdaptationResult:
+    """What came of adapting a model beside the model itself. ``frozen_dropout``: what runs without dropout from start
+    to end."""
 
-    quiet: Quiet = Quiet()
-    unfreezing: Unfreezing | None = None
+    frozen_dropout: FrozenDropout = FrozenDropout()
+    unfreezing: UnfreezingSchedule | None = None
     notes: tuple[str, ...] = ()
 
 
 def adapt(
     model: PreTrainedModel,
-    anatomy: Anatomy,
+    structure: ModuleStructure,
     name: str,
     parameters: Mapping[str, Any],
     fresh: Collection[str],
     steps: int = 1,
     seed: int = 0,
-) -> Adapted:
+) -> AdaptationResult:
     """Add in place what the adaptation adds, drawn from ``seed``, and freeze all that it does not train.
 
     fresh: names of the parameters that the base model did not have. steps: optimizer steps of the whole trial. Parts
@@ -60,9 +61,9 @@ def adapt(
     Raises:
         ModelError: the model cannot be adapted so.
     """
-    adaptation, setting = ADAPTATIONS[name], Setting(anatomy, fresh, steps)
+    adaptation, context = ADAPTATIONS[name], AdaptationContext(structure, fresh, steps)
     attach(model, name, parameters, fresh, seed)
-    trained = {*adaptation.trained(model, parameters, setting), *fresh}
+    trained = {*adaptation.trained(model, parameters, context), *fresh}
     if not trained:
         raise ModelError(
             f"adaptation.{name}: nothing of {type(model).__name__} would train, since its head shares its weights with "
@@ -70,13 +71,13 @@ def adapt(
         )
     for parameter_name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter_name in trained)
-    unfreezing = adaptation.unfreezing(model, parameters, setting)
-    quiet = Quiet()
+    unfreezing = adaptation.unfreezing(model, parameters, context)
+    frozen_dropout = FrozenDropout()
     if unfreezing is None:
-        quiet = quiet_modules(model, anatomy, trained)
-        if quiet.subtrees:
-            keep_quiet(model, lambda: quiet)
-    return Adapted(quiet, unfreezing, adaptation.notes(model, parameters, setting))
+        frozen_dropout = find_frozen_dropout(model, structure, trained)
+        if frozen_dropout.subtrees:
+            apply_frozen_dropout(model, lambda: frozen_dropout)
+    return AdaptationResult(frozen_dropout, unfreezing, adaptation.notes(model, parameters, context))
 
 
 def attach(

@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import ModelError
-from finesearch.training.model.module_structure import Anatomy, backbone_prefix, num_blocks
+from finesearch.training.model.module_structure import ModuleStructure, backbone_prefix, num_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from finesearch.training.adaptations.unfreezing_schedule import Unfreezing
+    from finesearch.training.adaptations.unfreezing_schedule import UnfreezingSchedule
 
 Parameters = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Setting:
+class AdaptationContext:
     """What an adaptation works with beside the model and its own parameters.
 
     fresh: names of the parameters that the base model did not have. steps: optimizer steps of the whole trial.
     """
 
-    anatomy: Anatomy
+    structure: ModuleStructure
     fresh: Collection[str]
     steps: int
 
@@ -48,7 +48,7 @@ class Adaptation(ABC):
             ModelError: the model does not have what the adaptation needs; says what would work.
         """
 
-    def check_room(  # noqa: B027 - most add no tokens
+    def check_positions(  # noqa: B027 - most add no tokens
         self, model: PreTrainedModel, parameters: Parameters, positions: int
     ) -> None:
         """Look whether what is added leaves the task the ``positions`` that it takes of the model.
@@ -60,17 +60,19 @@ class Adaptation(ABC):
     def attach(  # noqa: B027 - most adaptations add nothing
         self, model: PreTrainedModel, parameters: Parameters, fresh: Collection[str]
     ) -> None:
-        """Add in place what the adaptation adds to a checked model; ``fresh`` as in ``Setting``."""
+        """Add in place what the adaptation adds to a checked model; ``fresh`` as in ``AdaptationContext``."""
 
     @abstractmethod
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
         """Names of the parameters of a checked model that are trained, beside those that the base did not have."""
 
-    def unfreezing(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Unfreezing | None:
+    def unfreezing(
+        self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext
+    ) -> UnfreezingSchedule | None:
         """What holds back a part of what is trained until its time; None where everything trains from the start."""
         return None
 
-    def notes(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> tuple[str, ...]:
+    def notes(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> tuple[str, ...]:
         """What the reader of the report should know about the outcome."""
         return ()
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.adaptation import Adaptation, Parameters, Setting, task_head
+from finesearch.training.adaptations.adaptation import Adaptation, AdaptationContext, Parameters, task_head
 from finesearch.training.adaptations.prompt_injection import PROMPT_ENCODER
 from finesearch.training.model.module_structure import backbone_prefix, block_lists
 
@@ -42,7 +42,7 @@ class Adapter(Adaptation):
 
         inject_adapter_in_model(self.config(model, parameters, fresh), model)
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
         return {name for name, _ in model.named_parameters() if is_added(name)} | task_head(model)
 
 

@@ -6,7 +6,13 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.adaptation import Adaptation, Parameters, Setting, check_layers, head_parameters
+from finesearch.training.adaptations.adaptation import (
+    Adaptation,
+    AdaptationContext,
+    Parameters,
+    check_layers,
+    head_parameters,
+)
 from finesearch.training.model.module_structure import backbone_prefix
 
 if TYPE_CHECKING:
@@ -18,7 +24,7 @@ class Full(Adaptation):
 
     name = "full"
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
         return all_but(model, ())
 
 
@@ -27,8 +33,8 @@ class FreezeEmbeddings(Adaptation):
 
     name = "freeze_embeddings"
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
-        return all_but(model, setting.anatomy.bottom(0))
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
+        return all_but(model, context.structure.bottom(0))
 
 
 class FreezeBottom(Adaptation):
@@ -40,8 +46,8 @@ class FreezeBottom(Adaptation):
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
         check_layers(self.name, parameters["layers"], model)
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
-        return all_but(model, setting.anatomy.bottom(parameters["layers"]))
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
+        return all_but(model, context.structure.bottom(parameters["layers"]))
 
 
 class TrainTop(Adaptation):
@@ -53,8 +59,8 @@ class TrainTop(Adaptation):
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
         check_layers(self.name, parameters["layers"], model)
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
-        return all_but(model, setting.anatomy.bottom(len(setting.anatomy.blocks) - parameters["layers"]))
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
+        return all_but(model, context.structure.bottom(len(context.structure.blocks) - parameters["layers"]))
 
 
 class HeadOnly(Adaptation):
@@ -75,7 +81,7 @@ class HeadOnly(Adaptation):
                 f"freeze_embeddings instead."
             )
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
         return head_parameters(model)
 
 

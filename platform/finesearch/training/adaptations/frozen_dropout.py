@@ -10,47 +10,48 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finesearch.training.model.module_structure import Anatomy
+from finesearch.training.model.module_structure import ModuleStructure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
-class Quiet:
+class FrozenDropout:
     """Modules in eval mode: ``subtrees`` with everything in them, ``alone`` without their children."""
 
     subtrees: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
 
 
-def quiet_modules(model: PreTrainedModel, anatomy: Anatomy, trained: Collection[str]) -> Quiet:
+def find_frozen_dropout(model: PreTrainedModel, structure: ModuleStructure, trained: Collection[str]) -> FrozenDropout:
     """The modules that run without dropout when the parameters named ``trained`` are trained, and no others."""
-    # A container such as BART's encoder drops out the (frozen) embeddings in its own forward: it is quiet with them.
-    if anatomy.backbone and not _any_below((anatomy.backbone,), trained):
-        return Quiet((anatomy.backbone,), anatomy.containers)
+    # A container such as BART's encoder drops out the (frozen) embeddings in its own forward: its dropout is frozen
+    # with theirs.
+    if structure.backbone and not _any_below((structure.backbone,), trained):
+        return FrozenDropout((structure.backbone,), structure.containers)
     subtrees: list[str] = []
     alone: tuple[str, ...] = ()
-    for modules, decisive in _parts(model, anatomy):
+    for modules, decisive in _parts(model, structure):
         if modules and not _any_below(decisive, trained):
             subtrees += modules
-            if modules == anatomy.bottom(0):
-                alone = anatomy.containers
-    return Quiet(tuple(subtrees), alone)
+            if modules == structure.bottom(0):
+                alone = structure.containers
+    return FrozenDropout(tuple(subtrees), alone)
 
 
-def _parts(model: PreTrainedModel, anatomy: Anatomy) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _parts(model: PreTrainedModel, structure: ModuleStructure) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Each part's modules, and the modules whose parameters decide whether anything trains in it."""
-    yield anatomy.bottom(0), anatomy.bottom(0)
-    for block in anatomy.blocks:
+    yield structure.bottom(0), structure.bottom(0)
+    for block in structure.blocks:
         yield (block,), (block,)
-    for stage in sorted(set(anatomy.stages.values()) - {0}):
-        between = tuple(name for name, at in anatomy.stages.items() if at == stage)
+    for stage in sorted(set(structure.stages.values()) - {0}):
+        between = tuple(name for name, at in structure.stages.items() if at == stage)
         if any(True for name in between for _ in model.get_submodule(name).parameters()):
             yield between, between
         else:
             # Without parameters of its own it belongs to the block above it, or to the whole.
-            yield between, anatomy.blocks[stage : stage + 1] or (anatomy.backbone,)
+            yield between, structure.blocks[stage : stage + 1] or (structure.backbone,)
 
 
 def _any_below(modules: Collection[str], trained: Collection[str]) -> bool:
@@ -58,13 +59,13 @@ def _any_below(modules: Collection[str], trained: Collection[str]) -> bool:
     return any(name.startswith(prefixes) for name in trained)
 
 
-def keep_quiet(model: PreTrainedModel, quiet: Callable[[], Quiet]) -> None:
-    """Make ``model.train()`` leave in eval mode what ``quiet()`` then says."""
+def apply_frozen_dropout(model: PreTrainedModel, frozen_dropout: Callable[[], FrozenDropout]) -> None:
+    """Make ``model.train()`` leave in eval mode what ``frozen_dropout()`` then says."""
     train = model.train
 
     def train_all_but_quiet(mode: bool = True) -> PreTrainedModel:
         train(mode)
-        now = quiet()
+        now = frozen_dropout()
         for name in now.subtrees:
             model.get_submodule(name).eval()
         for name in now.alone:

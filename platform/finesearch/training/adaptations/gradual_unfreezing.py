@@ -11,14 +11,14 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from finesearch.training.adaptations.adaptation import Adaptation, Parameters, Setting
+from finesearch.training.adaptations.adaptation import Adaptation, AdaptationContext, Parameters
 from finesearch.training.model.layer_depths import check_depths, parameter_depths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-from finesearch.training.adaptations.unfreezing_schedule import Unfreezing
+from finesearch.training.adaptations.unfreezing_schedule import UnfreezingSchedule
 
 
 class GradualUnfreezing(Adaptation):
@@ -34,22 +34,24 @@ class GradualUnfreezing(Adaptation):
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
         check_depths(f"adaptation {self.name}", model)
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
-        depths = parameter_depths(model, setting.anatomy, setting.fresh)
-        deepest = (setting.steps - 1) // steps_between(parameters, setting.steps)
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
+        depths = parameter_depths(model, context.structure, context.fresh)
+        deepest = (context.steps - 1) // steps_between(parameters, context.steps)
         return {name for name, depth in depths.items() if depth <= deepest}
 
-    def unfreezing(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Unfreezing:
-        depths = parameter_depths(model, setting.anatomy, setting.fresh)
-        return Unfreezing(model, setting.anatomy, depths, steps_between(parameters, setting.steps))
+    def unfreezing(
+        self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext
+    ) -> UnfreezingSchedule:
+        depths = parameter_depths(model, context.structure, context.fresh)
+        return UnfreezingSchedule(model, context.structure, depths, steps_between(parameters, context.steps))
 
-    def notes(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> tuple[str, ...]:
-        every, levels = steps_between(parameters, setting.steps), len(setting.anatomy.blocks) + 1
-        reached = (setting.steps - 1) // every
+    def notes(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> tuple[str, ...]:
+        every, levels = steps_between(parameters, context.steps), len(context.structure.blocks) + 1
+        reached = (context.steps - 1) // every
         if reached >= levels:
             return ()
         return (
-            f"gradual_unfreezing: with {setting.steps} steps and one more layer every {every}, {levels - reached} of "
+            f"gradual_unfreezing: with {context.steps} steps and one more layer every {every}, {levels - reached} of "
             f"{levels} layers (the embeddings counted as one) stayed frozen to the end.",
         )
 

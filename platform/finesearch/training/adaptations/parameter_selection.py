@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.adaptation import Adaptation, Parameters, Setting, task_head
+from finesearch.training.adaptations.adaptation import Adaptation, AdaptationContext, Parameters, task_head
 from finesearch.training.model.module_structure import backbone_prefix
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class NormsOnly(Adaptation):
                 f"Use biases_only, or pattern with names of your own."
             )
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
         return norm_parameters(model) | task_head(model)
 
 
@@ -46,7 +46,7 @@ class BiasesOnly(Adaptation):
                 f"of your own."
             )
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
         return bias_parameters(model) | task_head(model)
 
 
@@ -65,7 +65,7 @@ class Pattern(Adaptation):
                     f"{type(model).__name__}. Near it: {', '.join(near_names(pattern, names))}."
                 )
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
         patterns = [re.compile(pattern) for pattern in parameters["patterns"].split()]
         return {name for name, _ in model.named_parameters() if any(pattern.search(name) for pattern in patterns)}
 

@@ -36,25 +36,25 @@ if TYPE_CHECKING:
 Named = dict[str, Any]
 
 
-def put_before_text(model: PreTrainedModel) -> None:
+def prepend_to_inputs(model: PreTrainedModel) -> None:
     """Have the model's ``prompt_encoder`` put its embeddings before those of every text, in place."""
     if model.config.is_encoder_decoder:
         encoder: Any = model.get_encoder()
         _wrap(encoder, lambda named: _embeddings_before(model, encoder, named))
         _wrap(model.base_model, lambda named: _longer_mask(model, "attention_mask", named))
-    elif pools_first_token(model):
+    elif classifies_first_token(model):
         _wrap(model, lambda named: _embeddings_before(model, model, named))
     else:
         stack = model.base_model
         _wrap(stack, lambda named: _embeddings_before(model, stack, named), lambda outputs: _cut(model, outputs))
 
 
-def put_before_layers(model: PreTrainedModel) -> None:
+def prepend_to_keys(model: PreTrainedModel) -> None:
     """Have the model's ``prompt_encoder`` put its keys and values before those of every layer, in place."""
     _wrap(model.base_model, lambda named: _keys_before(model, named))
 
 
-def prompt_of(model: PreTrainedModel) -> Tensor:
+def encode_prompt(model: PreTrainedModel) -> Tensor:
     """What the prompt encoder makes of its N tokens: (N, width)."""
     encoder: Any = model.get_submodule(PROMPT_ENCODER)
     tokens = torch.arange(_count(model), device=encoder.embedding.weight.device)
@@ -97,7 +97,7 @@ def _embeddings_before(model: PreTrainedModel, module: Any, named: Named) -> Nam
     if _is_filled(named):
         return {**named, "input_ids": ids}
     embedded = module.get_input_embeddings()(ids) if embedded is None else embedded
-    prompt = prompt_of(model)[None].expand(batch, -1, -1).to(embedded.dtype)
+    prompt = encode_prompt(model)[None].expand(batch, -1, -1).to(embedded.dtype)
     named["inputs_embeds"] = torch.cat((prompt, embedded), dim=1)
     if named.get("token_type_ids") is not None:
         types = named["token_type_ids"]
@@ -125,7 +125,7 @@ def _keys_before(model: PreTrainedModel, named: Named) -> Named:
     encoder: Any = model.get_submodule(PROMPT_ENCODER)
     heads, batch = encoder.num_heads, len(text)
     # (N, layers * 2 * heads * width) to (layers * 2, B, heads, N, width).
-    states = prompt_of(model).view(count, -1, heads, encoder.head_width).permute(1, 2, 0, 3)
+    states = encode_prompt(model).view(count, -1, heads, encoder.head_width).permute(1, 2, 0, 3)
     states = states[:, None].expand(-1, batch, -1, -1, -1)
     for layer in range(len(states) // 2):
         layers.update(states[2 * layer], states[2 * layer + 1], layer)
@@ -168,7 +168,7 @@ def cache_config(model: PreTrainedModel) -> Any:
     return whole.get_decoder().config if model.config.is_encoder_decoder else model.config
 
 
-def pools_first_token(model: PreTrainedModel) -> bool:
+def classifies_first_token(model: PreTrainedModel) -> bool:
     """Whether the head classifies a text by an encoder's states; decoders take the last token of the text."""
     names = inspect.signature(model.forward).parameters
     return type(model).__name__.endswith("ForSequenceClassification") and "past_key_values" not in names

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
-from finesearch.training.adaptations.adaptation import Adaptation, Parameters, Setting, task_head
-from finesearch.training.model.dimensions import positions_of
+from finesearch.training.adaptations.adaptation import Adaptation, AdaptationContext, Parameters, task_head
+from finesearch.training.model.dimensions import max_positions
 
 if TYPE_CHECKING:
     from peft import PromptLearningConfig
@@ -48,8 +48,8 @@ class Prompt(Adaptation):
                 f"prompt goes before. Use lora, or a model that is an encoder alone."
             )
 
-    def check_room(self, model: PreTrainedModel, parameters: Parameters, positions: int) -> None:
-        available, wanted = positions_of(model), parameters["virtual_tokens"]
+    def check_positions(self, model: PreTrainedModel, parameters: Parameters, positions: int) -> None:
+        available, wanted = max_positions(model), parameters["virtual_tokens"]
         if available is not None and positions + wanted > available:
             largest = available - positions
             advice = f"expected at most {largest}" if largest > 0 else "no room is left for any"
@@ -58,12 +58,12 @@ class Prompt(Adaptation):
                 f"task takes {positions} of them: {advice}, got {wanted}. Lower it, or task.max_length."
             )
 
-    def trained(self, model: PreTrainedModel, parameters: Parameters, setting: Setting) -> Iterable[str]:
+    def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
         prompt = {name for name, _ in model.named_parameters() if name.startswith(f"{PROMPT_ENCODER}.")}
         return prompt | task_head(model)
 
 
-class BeforeText(Prompt):
+class EmbeddingPrompt(Prompt):
     """Embeddings before those of the text."""
 
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
@@ -76,13 +76,13 @@ class BeforeText(Prompt):
             )
 
     def attach(self, model: PreTrainedModel, parameters: Parameters, fresh: Collection[str]) -> None:
-        from finesearch.training.adaptations.prompt_injection import put_before_text
+        from finesearch.training.adaptations.prompt_injection import prepend_to_inputs
 
         model.add_module(PROMPT_ENCODER, self.module(model, parameters))
-        put_before_text(model)
+        prepend_to_inputs(model)
 
 
-class PromptTuning(BeforeText):
+class PromptTuning(EmbeddingPrompt):
     """The prompt's embeddings themselves train.
 
     Lester, Al-Rfou and Constant, The Power of Scale for Parameter-Efficient Prompt Tuning, 2021. ``init``: ``random``
@@ -110,7 +110,7 @@ class PromptTuning(BeforeText):
         return module
 
 
-class PTuning(BeforeText):
+class PTuning(EmbeddingPrompt):
     """The prompt's embeddings come from a small network that trains with them.
 
     Liu et al., GPT Understands, Too, 2021. ``encoder``: ``mlp`` or ``lstm``, ``hidden_size`` wide (null: as the
@@ -177,10 +177,10 @@ class PrefixTuning(Prompt):
         return prefix
 
     def attach(self, model: PreTrainedModel, parameters: Parameters, fresh: Collection[str]) -> None:
-        from finesearch.training.adaptations.prompt_injection import put_before_layers
+        from finesearch.training.adaptations.prompt_injection import prepend_to_keys
 
         model.add_module(PROMPT_ENCODER, self.module(model, parameters))
-        put_before_layers(model)
+        prepend_to_keys(model)
 
 
 def cache_shape(model: PreTrainedModel) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS as BRANCHES
 from finesearch.plan import Space
-from finesearch.plan.checks.zero_limits import is_on
+from finesearch.plan.checks.zero_limits import is_enabled
 from finesearch.training.adaptations.adapt import ADAPTATIONS
 from finesearch.training.model.layer_depths import check_depths
 
@@ -32,17 +32,17 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
     for name, domains in space.selectors["adaptation"].items():
         branch = BRANCHES[name]
         if not branch.trains:
-            continue  # see ``check_asking``
+            continue  # see ``check_prompt_recipes``
         adaptation = ADAPTATIONS[name]
         given = [_extremes(domains[key]) if key in domains else (branch.defaults[key],) for key in adaptation.checked]
         for values in product(*given):
             parameters = dict(zip(adaptation.checked, values, strict=True))
             adaptation.check(skeleton, parameters)
-            adaptation.check_room(skeleton, parameters, facts.positions)
+            adaptation.check_positions(skeleton, parameters, facts.positions)
     for entry in space.entries:
         if entry.key == "layerwise_decay" and any(value < 1.0 for value in _extremes(entry.domain)):
             check_depths(entry.key, skeleton)
-        if entry.key == "layer_drop" and not facts.num_layers and any(map(is_on, _extremes(entry.domain))):
+        if entry.key == "layer_drop" and not facts.num_layers and any(map(is_enabled, _extremes(entry.domain))):
             raise ModelError(
                 f"space.{entry.name}: {facts.architecture} shares one block among all of its layers, so that none can "
                 f"be left out alone. Leave layer_drop out of the space."

@@ -17,12 +17,12 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
-from finesearch.training.runtime.counters import CHECKPOINT_SECONDS, CHECKPOINTS, METER
+from finesearch.training.runtime.counters import CHECKPOINT_SECONDS, CHECKPOINTS, COUNTERS
 
 T = TypeVar("T")
 
 
-class UnderWay:
+class AsyncSave:
     """One evaluation under way; every rank makes one, and calls ``poll`` and ``wait`` together with the others.
 
     snapshots: what is written, in this order; none where nothing is. report: called on rank 0 once they are durable;
@@ -48,18 +48,18 @@ class UnderWay:
         """
         processes = self._writer.processes
         if not self._parts_are_there:
-            if not all(processes.gather(self._parts.done())):
+            if not all(processes.all_gather(self._parts.done())):
                 return None
             problem = self._parts.exception()
             if problem is not None and not isinstance(problem, Exception):
                 raise problem
-            processes.all_raise(problem)
+            processes.raise_on_all_ranks(problem)
             self._parts_are_there = True
-            if processes.is_first:
+            if processes.is_rank_zero:
                 self._end = in_background(self._complete_and_report)
-        if not processes.first_does(lambda: self._end.done()):  # type: ignore[union-attr]
+        if not processes.run_on_rank_zero(lambda: self._end.done()):  # type: ignore[union-attr]
             return None
-        return processes.first_does(lambda: self._end.result())  # type: ignore[union-attr]
+        return processes.run_on_rank_zero(lambda: self._end.result())  # type: ignore[union-attr]
 
     def wait(self) -> bool:
         """The verdict, once it is there.
@@ -69,11 +69,11 @@ class UnderWay:
         """
         verdict = None
         while verdict is None:
-            self.settle()
+            self.wait_for_own_thread()
             verdict = self.poll()
         return verdict
 
-    def settle(self) -> None:
+    def wait_for_own_thread(self) -> None:
         """Wait for this process's thread, and for nobody else."""
         (self._parts if self._end is None else self._end).exception()
 
@@ -81,15 +81,15 @@ class UnderWay:
         began = time.perf_counter()
         for snapshot in self._snapshots:
             self._writer.write_part(snapshot)
-        if self._writer.processes.is_first:
-            METER.add(CHECKPOINT_SECONDS, time.perf_counter() - began)
+        if self._writer.processes.is_rank_zero:
+            COUNTERS.add(CHECKPOINT_SECONDS, time.perf_counter() - began)
 
     def _complete_and_report(self) -> bool:
         began = time.perf_counter()
         for snapshot in self._snapshots:
             self._writer.complete(snapshot)
-        METER.add(CHECKPOINT_SECONDS, time.perf_counter() - began)
-        METER.add(CHECKPOINTS, len(self._snapshots))
+        COUNTERS.add(CHECKPOINT_SECONDS, time.perf_counter() - began)
+        COUNTERS.add(CHECKPOINTS, len(self._snapshots))
         return self._report()
 
 

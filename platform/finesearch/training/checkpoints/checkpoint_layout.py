@@ -162,7 +162,7 @@ def complete(
 def discarded_on_failure(temporary: Path) -> Iterator[None]:
     """Leave no half-written folder behind, and name the folder when the disk is full."""
     try:
-        with atomic_dirs.disk_full_is_told(temporary.parent):
+        with atomic_dirs.disk_full_as_error(temporary.parent):
             yield
     except BaseException:
         atomic_dirs.remove_folder(temporary)
@@ -174,11 +174,11 @@ def remove_all_but(directory: Path, kept: set[Path], attempt: int) -> None:
     for checkpoint in list_checkpoints(directory):
         if checkpoint.path not in kept and checkpoint.attempt <= attempt:
             atomic_dirs.remove_folder(checkpoint.path)
-    remove_pauses(directory, attempt, kept)
+    remove_preemption_states(directory, attempt, kept)
     remove_leftovers(directory, attempt)
 
 
-def remove_pauses(directory: Path, attempt: int, kept: Collection[Path] = ()) -> None:
+def remove_preemption_states(directory: Path, attempt: int, kept: Collection[Path] = ()) -> None:
     """Delete the states between evaluations of this attempt and earlier ones that are not among ``kept``."""
     for path in directory.iterdir() if directory.is_dir() else ():
         match = PAUSED.fullmatch(path.name)
@@ -201,7 +201,7 @@ def drop_resume_state(directory: Path) -> None:
     """
     for checkpoint in list_checkpoints(directory):
         atomic_dirs.remove_folder(checkpoint.path / RESUME)
-    remove_pauses(directory, sys.maxsize)
+    remove_preemption_states(directory, sys.maxsize)
 
 
 def _quarantine(path: Path) -> Path:

@@ -5,7 +5,8 @@ Two things are worth a checkpoint, and neither at every evaluation:
 weights       of the best evaluation, where it comes up to the ``bar``: what the metric must reach for the trial to be
               ranked at all. They are held in memory and written when the trial is over, or with the next checkpoint
               that training may go on from; a trial that is stopped has written none.
-resume state  when training since the last of it took ``pays`` times what writing takes (``LEAST_S`` at least). A killed
+resume state  when training since the last of it took ``pays`` times what writing takes (``MIN_WRITE_S`` at least). A
+killed
               trial loses at most that, and what it did until its next evaluation was written.
 
 Every rank holds one of these and calls it together with the others; rank 0 decides by its clock and its memory.
@@ -23,27 +24,27 @@ import psutil
 from finesearch.training.checkpoints import checkpoint_layout
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
 from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
-from finesearch.training.metric_history import Yardstick
+from finesearch.training.metric_history import RankingMetric
 from finesearch.training.trial_types import Evaluation
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-BYTES_A_WEIGHT, BYTES_A_WEIGHT_TO_RESUME = 4, 12
+BYTES_PER_WEIGHT, BYTES_PER_WEIGHT_WITH_MOMENTS = 4, 12
 """A weight in fp32; and with two moments."""
 
 ASSUMED_BYTES_PER_S = 100e6
 """How fast checkpoints are written, before it is measured."""
 
-LEAST_S = 0.25
-"""What writing is reckoned to take at least, so that training of some seconds is not interrupted for small files."""
+MIN_WRITE_S = 0.25
+"""What writing is assumed to need at least, so that training of some seconds is not interrupted for small files."""
 
-LARGEST_SHARE = 8
+FREE_MEMORY_DIVISOR = 8
 """What is copied stays in memory beside training while it takes at most one in so many of the bytes that are free."""
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SaveDecision:
     """What is written after an evaluation, in this order; ``at_once``: before training goes on."""
 
     snapshots: tuple[Snapshot, ...] = ()
@@ -55,35 +56,37 @@ class Chosen:
 
 
 @dataclass(eq=False)
-class Keeping:
-    """trained: parameters that train. kept: checkpoints by evaluation number. seconds_to_write: what a checkpoint to go
+class CheckpointPolicy:
+    """trained: parameters that train. kept: checkpoints by evaluation number. resume_write_s: what a checkpoint to go
     on from took on rank 0, where one has been written."""
 
     writer: CheckpointWriter
-    yardstick: Yardstick
+    ranking_metric: RankingMetric
     bar: float | None
     pays: float
     trained: int
     kept: dict[int, Path] = field(default_factory=dict)
-    seconds_to_write: float | None = None
+    resume_write_s: float | None = None
     _held: Snapshot | None = None
     _paused: Path | None = None
     _resumable: set[int] = field(default_factory=set)
     _resumable_at_s: float = 0.0
 
-    def go_on_from(self, evaluation: Evaluation, kept: Mapping[int, Path]) -> None:
+    def resume_from(self, evaluation: Evaluation, kept: Mapping[int, Path]) -> None:
         """Take up where the checkpoint of ``evaluation`` left off; ``kept`` are the intact ones."""
         self.kept = dict(kept)
         self._resumable, self._resumable_at_s = {evaluation.step}, evaluation.seconds
 
-    def go_on_from_pause(self, folder: Path, seconds: float, resumable: int | None, kept: Mapping[int, Path]) -> None:
+    def resume_from_preemption(
+        self, folder: Path, seconds: float, resumable: int | None, kept: Mapping[int, Path]
+    ) -> None:
         """Take up after ``seconds`` of training, at a state between evaluations; it is wanted until there is a newer
         one. ``resumable`` is the newest evaluation before it that training may go on from as well."""
         self.kept = dict(kept)
         self._paused, self._resumable_at_s = folder, seconds
         self._resumable = set() if resumable is None else {resumable}
 
-    def hand_over(self) -> Snapshot | None:
+    def take_held_snapshot(self) -> Snapshot | None:
         """The weights of the best evaluation where they are still in memory; they count as written from here on."""
         held, self._held = self._held, None
         if held is not None:
@@ -93,33 +96,35 @@ class Keeping:
     def best(self, history: tuple[Evaluation, ...]) -> Evaluation | None:
         """The best evaluation whose weights are there, or which cannot be ranked with or without them."""
         there = {*self.kept, self._held.step if self._held else 0}
-        return self.yardstick.best(tuple(each for each in history if each.step in there or not self._clears(each)))
+        return self.ranking_metric.best(
+            tuple(each for each in history if each.step in there or not self._reaches_bar(each))
+        )
 
-    def choose(
+    def decide(
         self,
         history: tuple[Evaluation, ...],
         is_over: bool,
         record: Callable[[], CheckpointRecord],
         raw: Mapping[str, Tensor] | None,
-    ) -> Chosen:
+    ) -> SaveDecision:
         """What is to be written after the newest evaluation, whose weights are in the model.
 
         raw: the weights that training goes on from, where they are not those in the model.
         """
         newest, best = history[-1], self.best(history)
-        is_wanted = self._clears(newest) and (best is None or self.yardstick.best((best, newest)) is newest)
-        resumes = not is_over and self.writer.processes.first_does(lambda: self._pays(newest))
+        is_wanted = self._reaches_bar(newest) and (best is None or self.ranking_metric.best((best, newest)) is newest)
+        resumes = not is_over and self.writer.processes.run_on_rank_zero(lambda: self._is_resume_write_due(newest))
         chosen: list[Snapshot] = []
         at_once = is_over
         if is_wanted:
             self._held = None
         if resumes:
-            at_once = not self._fits(BYTES_A_WEIGHT_TO_RESUME)
-            chosen = [self.writer.take(record, newest.step, True, raw, copy_moments=not at_once)]
+            at_once = not self._fits(BYTES_PER_WEIGHT_WITH_MOMENTS)
+            chosen = [self.writer.take_snapshot(record, newest.step, True, raw, copy_moments=not at_once)]
             self._resumable_at_s, self._paused = newest.seconds, None
         elif is_wanted:
-            taken = self.writer.take(record, newest.step, False)
-            if not is_over and self._fits(BYTES_A_WEIGHT):
+            taken = self.writer.take_snapshot(record, newest.step, False)
+            if not is_over and self._fits(BYTES_PER_WEIGHT):
                 self._held = taken
             else:
                 chosen, at_once = [taken], True
@@ -130,9 +135,9 @@ class Keeping:
             self.kept[snapshot.step] = self.writer.path(snapshot.step)
             if snapshot.resume is not None:
                 self._resumable.add(snapshot.step)
-        return Chosen(tuple(chosen), at_once)
+        return SaveDecision(tuple(chosen), at_once)
 
-    def forget(self, history: tuple[Evaluation, ...]) -> set[Path]:
+    def folders_to_keep(self, history: tuple[Evaluation, ...]) -> set[Path]:
         """The folders that are still wanted: of the best, of the newest that training may go on from, and of an earlier
         one where they are the same, so that damage to the newest does not cost the trial."""
         best, newest = self.best(history), max(self._resumable, default=0)
@@ -143,24 +148,24 @@ class Keeping:
         self.kept = {step: path for step, path in self.kept.items() if step in steps}
         return {*self.kept.values(), *([self._paused] if self._paused else [])}
 
-    def tidy(self, wanted: set[Path]) -> None:
+    def delete_others(self, wanted: set[Path]) -> None:
         """Delete all other checkpoints of this attempt and earlier ones; on rank 0, from any thread."""
         checkpoint_layout.remove_all_but(self.writer.directory, wanted, self.writer.attempt)
-        self.writer.shelf.remove_all_but(wanted, self.writer.attempt)
+        self.writer.store.remove_all_but(wanted, self.writer.attempt)
 
-    def _clears(self, evaluation: Evaluation) -> bool:
+    def _reaches_bar(self, evaluation: Evaluation) -> bool:
         """Whether the trial would be ranked by this. It may equal the bar, since ties go to fewer parameters."""
         if self.bar is None:
             return True
-        value = self.yardstick.value(evaluation)
-        return value >= self.bar if self.yardstick.goal == "max" else value <= self.bar
+        value = self.ranking_metric.value(evaluation)
+        return value >= self.bar if self.ranking_metric.goal == "max" else value <= self.bar
 
-    def _pays(self, newest: Evaluation) -> bool:
-        assumed = self.trained * BYTES_A_WEIGHT_TO_RESUME / ASSUMED_BYTES_PER_S
-        takes = assumed if self.seconds_to_write is None else self.seconds_to_write
-        return newest.seconds - self._resumable_at_s >= self.pays * max(takes, LEAST_S)
+    def _is_resume_write_due(self, newest: Evaluation) -> bool:
+        assumed = self.trained * BYTES_PER_WEIGHT_WITH_MOMENTS / ASSUMED_BYTES_PER_S
+        takes = assumed if self.resume_write_s is None else self.resume_write_s
+        return newest.seconds - self._resumable_at_s >= self.pays * max(takes, MIN_WRITE_S)
 
     def _fits(self, bytes_a_weight: int) -> bool:
         """Whether there is room for a copy of so much while training goes on."""
-        wanted = self.trained * bytes_a_weight * LARGEST_SHARE
-        return self.writer.processes.first_does(lambda: wanted <= psutil.virtual_memory().available)
+        wanted = self.trained * bytes_a_weight * FREE_MEMORY_DIVISOR
+        return self.writer.processes.run_on_rank_zero(lambda: wanted <= psutil.virtual_memory().available)

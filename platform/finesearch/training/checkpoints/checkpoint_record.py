@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from finesearch.errors import CheckpointError
 from finesearch.plan import Recipe
 from finesearch.training.model.base_reference import BaseReference
-from finesearch.training.trial_types import Evaluation, Frozen
+from finesearch.training.trial_types import Evaluation, FrozenRecord
 
 FILE = "finesearch.json"
 
 
-class CheckpointRecord(Frozen):
+class CheckpointRecord(FrozenRecord):
     """Complete enough to load the checkpoint, to go on training from it, and to report it.
 
     ``history`` ends with the evaluation that this checkpoint is of. ``trained`` names the tensors in

@@ -1,6 +1,6 @@
 """Where the checkpoints of one trial are kept: a folder, or an object store that this process copies to and from.
 
-A trial always works on a folder. Where that folder is storage itself, a shelf has nothing to do. Where storage is an
+A trial always works on a folder. Where that folder is storage itself, a store has nothing to do. Where storage is an
 object store, the folder is scratch of this process alone, gone with the attempt, and these are the differences:
 
 complete      a checkpoint counts once its ``manifest.json`` is there, which is written last; there is no rename
@@ -23,13 +23,13 @@ from finesearch.storage import atomic_dirs
 from finesearch.storage.atomic_dirs import MANIFEST
 from finesearch.storage.object_store import Place, is_remote
 from finesearch.training.checkpoints.checkpoint_layout import NAME, PAUSED, QUARANTINED, RESULT, RESUME, Checkpoint
-from finesearch.training.checkpoints.scratch_dir import Scratch
+from finesearch.training.checkpoints.scratch_dir import ScratchDir
 
 PART = "part-{rank}.json"
 LAST = (f"{RESUME}/{MANIFEST}", MANIFEST)
 
 
-class Shelf:
+class CheckpointStore:
     """A trial's folder that is storage itself; also what every other kind has to offer."""
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +41,7 @@ class Shelf:
     def fetch_checkpoint(self, name: str) -> None:
         """Bring one checkpoint into the folder."""
 
-    def set_aside(self) -> None:
+    def quarantine_damaged(self) -> None:
         """Keep apart what was found damaged in the folder since :meth:`fetch`."""
 
     def refuse_if_superseded(self, attempt: int) -> None:
@@ -64,7 +64,7 @@ class Shelf:
         """Sizes and hashes of what other ranks have kept of the state to go on from."""
         return {}
 
-    def send(self, checkpoint: Path) -> None:
+    def save_checkpoint(self, checkpoint: Path) -> None:
         """Keep a complete checkpoint; when this returns it is durable."""
 
     def remove_all_but(self, kept: set[Path], attempt: int) -> None:
@@ -77,16 +77,16 @@ class Shelf:
         """What others find a checkpoint of the folder by."""
         return checkpoint
 
-    def __enter__(self) -> Shelf:
+    def __enter__(self) -> CheckpointStore:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Scratch is not left behind."""
+        """ScratchDir is not left behind."""
 
 
-class RemoteShelf(Shelf):
+class ObjectCheckpointStore(CheckpointStore):
     """A trial's "folder" in an object store.
 
     Raises:
@@ -94,7 +94,7 @@ class RemoteShelf(Shelf):
     """
 
     def __init__(self, place: Place) -> None:
-        self._scratch = Scratch()
+        self._scratch = ScratchDir()
         super().__init__(self._scratch.folder(place.name))
         self._place = place
         self._sent: set[str] = set()
@@ -115,7 +115,7 @@ class RemoteShelf(Shelf):
             self._place.child(name).download(self.folder / name)
             self._sent.add(name)
 
-    def set_aside(self) -> None:
+    def quarantine_damaged(self) -> None:
         for folder in self.folder.glob(f"*{QUARANTINED}"):
             if folder.name not in self._damaged:
                 name = folder.name.removesuffix(QUARANTINED).partition(".")[0]
@@ -150,7 +150,7 @@ class RemoteShelf(Shelf):
         lists = [each for each in place.files() if each.startswith("part-")]
         return {file: said for each in lists for file, said in json.loads(place.read(each) or b"{}").items()}
 
-    def send(self, checkpoint: Path) -> None:
+    def save_checkpoint(self, checkpoint: Path) -> None:
         self._place.child(checkpoint.name).upload(checkpoint, LAST)
         self._sent.add(checkpoint.name)
 
@@ -164,7 +164,7 @@ class RemoteShelf(Shelf):
     def finish(self, result: bytes, checkpoint: Path | None, attempt: int) -> None:
         self.refuse_if_superseded(attempt)
         if checkpoint is not None and checkpoint.name not in self._sent:
-            self.send(checkpoint)
+            self.save_checkpoint(checkpoint)
         self._place.write(RESULT, result)
         self.remove_all_but(set() if checkpoint is None else {checkpoint}, attempt)
         if checkpoint is not None:
@@ -203,12 +203,12 @@ class RemoteShelf(Shelf):
         self._sent.discard(name)
 
 
-def open_shelf(directory: str) -> Shelf:
-    """The shelf of a trial whose checkpoints belong to ``directory``, a folder or a URI."""
-    return RemoteShelf(Place(directory)) if is_remote(directory) else Shelf(Path(directory))
+def open_checkpoint_store(directory: str) -> CheckpointStore:
+    """The store of a trial whose checkpoints belong to ``directory``, a folder or a URI."""
+    return ObjectCheckpointStore(Place(directory)) if is_remote(directory) else CheckpointStore(Path(directory))
 
 
-class Fetched:
+class LocalCopy:
     """Of a checkpoint in an object store a copy, which goes when nobody holds this any more; of a folder, itself.
 
     Raises:
@@ -220,13 +220,13 @@ class Fetched:
         if not is_remote(address):
             self.folder = Path(address)
             return
-        place, scratch = Place(self._address), Scratch()
+        place, scratch = Place(self._address), ScratchDir()
         weakref.finalize(self, scratch.close)
         self.folder = scratch.folder(place.name)
         place.download(self.folder)
 
     @contextmanager
-    def told_by_address(self) -> Iterator[Path]:
+    def errors_naming_address(self) -> Iterator[Path]:
         """The folder; errors within name the address in its place."""
         try:
             yield self.folder

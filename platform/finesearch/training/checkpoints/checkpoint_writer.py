@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from finesearch.training.checkpoints import checkpoint_layout, checkpoint_record
 from finesearch.training.checkpoints.checkpoint_layout import RESUME
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
-from finesearch.training.checkpoints.checkpoint_store import Shelf
+from finesearch.training.checkpoints.checkpoint_store import CheckpointStore
 from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.optimizer_state import optimizer_tensors, read_optimizer_state
@@ -39,18 +39,19 @@ GENERATION = "generation_config.json"
 class CheckpointWriter:
     """Bound to one attempt at one trial.
 
-    ``take``, ``begin`` and ``read_optimizer_state`` are called by every rank together. Then every rank writes its part,
-    and when all have, rank 0 completes the folder: from any thread, since these two touch neither model nor processes.
+    ``take_snapshot``, ``begin`` and ``read_optimizer_state`` are called by every rank together. Then every rank writes
+    its part, and when all have, rank 0 completes the folder: from any thread, since these two touch neither model nor
+    processes.
     """
 
-    shelf: Shelf
+    store: CheckpointStore
     attempt: int
     processes: Processes
     engine: DeepSpeedEngine
     model: PreTrainedModel
     tokenizer_files: Mapping[str, bytes]
 
-    def take(
+    def take_snapshot(
         self,
         record: Callable[[], CheckpointRecord],
         step: int,
@@ -65,7 +66,7 @@ class CheckpointWriter:
         """
         weights = trained_tensors(self.model, self.processes)
         files: dict[str, bytes] = {}
-        if self.processes.is_first:
+        if self.processes.is_rank_zero:
             files = {**self._config_files, **self.tokenizer_files, checkpoint_record.FILE: record().content}
         return Snapshot(step, weights, files, self._resume_state(raw, copy_moments) if with_resume else None)
 
@@ -75,7 +76,7 @@ class CheckpointWriter:
         Raises:
             DiskFullError, TrialError: see ``checkpoints.begin``; on every rank.
         """
-        self.processes.first_does(lambda: self._begin(snapshot))
+        self.processes.run_on_rank_zero(lambda: self._begin(snapshot))
 
     def write_part(self, snapshot: Snapshot) -> None:
         """Write this process's part.
@@ -92,17 +93,17 @@ class CheckpointWriter:
         state."""
         from safetensors.torch import save_file
 
-        sends = bool(snapshot.resume) and not self.processes.is_first
+        sends = bool(snapshot.resume) and not self.processes.is_rank_zero
         if sends:
-            self.shelf.begin_part(folder)
-        if self.processes.is_first:
+            self.store.begin_part(folder)
+        if self.processes.is_rank_zero:
             save_file(dict(snapshot.weights), folder / WEIGHTS, metadata={"format": "pt"})
         for file, content in snapshot.files.items():
             (folder / file).write_bytes(content)
         for file, tensors in (snapshot.resume or {}).items():
             save_file(dict(tensors), folder / RESUME / file)
         if sends:
-            self.shelf.send_part(folder, name, self.processes.rank)
+            self.store.send_part(folder, name, self.processes.rank)
 
     def complete(self, snapshot: Snapshot) -> None:
         """Flush what all have written and give the folder its name: when this returns, the checkpoint is durable.
@@ -112,9 +113,9 @@ class CheckpointWriter:
         """
         temporary = self._temporary(snapshot)
         with checkpoint_layout.discarded_on_failure(temporary):
-            elsewhere = self.shelf.parts(self.path(snapshot.step).name) if snapshot.resume is not None else {}
+            elsewhere = self.store.parts(self.path(snapshot.step).name) if snapshot.resume is not None else {}
             checkpoint = checkpoint_layout.complete(temporary, snapshot.step, self.attempt, elsewhere)
-            self.shelf.send(checkpoint.path)
+            self.store.save_checkpoint(checkpoint.path)
 
     def path(self, step: int) -> Path:
         """Folder of the checkpoint that this attempt writes of evaluation ``step``."""
@@ -126,7 +127,7 @@ class CheckpointWriter:
 
     @property
     def directory(self) -> Path:
-        return self.shelf.folder
+        return self.store.folder
 
     @property
     def _is_partitioned(self) -> bool:
@@ -151,9 +152,9 @@ class CheckpointWriter:
         self, raw: Mapping[str, torch.Tensor] | None, copy_moments: bool
     ) -> dict[str, Mapping[str, torch.Tensor]]:
         state: dict[str, Mapping[str, torch.Tensor]] = {}
-        if self._is_partitioned or self.processes.is_first:
+        if self._is_partitioned or self.processes.is_rank_zero:
             state[self._state_file] = optimizer_tensors(self.engine, copy_moments)
-        if raw is not None and self.processes.is_first:
+        if raw is not None and self.processes.is_rank_zero:
             state[RAW] = {name: tensor.cpu() for name, tensor in raw.items()}
         return state
 
@@ -162,9 +163,9 @@ class CheckpointWriter:
 
     def _begin(self, snapshot: Snapshot) -> None:
         with checkpoint_layout.discarded_on_failure(self._temporary(snapshot)):
-            self.shelf.refuse_if_superseded(self.attempt)
+            self.store.refuse_if_superseded(self.attempt)
             checkpoint_layout.begin(self.directory, snapshot.step, self.attempt, snapshot.resume is not None)
-            self.shelf.begin(self.path(snapshot.step).name)
+            self.store.begin(self.path(snapshot.step).name)
 
 
 def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, torch.Tensor]:
@@ -177,7 +178,7 @@ def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, t
             continue
         # One at a time, so that no rank ever holds the whole model for it.
         with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
-            if processes.is_first:
+            if processes.is_rank_zero:
                 tensors[name] = parameter.detach().to("cpu", copy=True).contiguous()
     return tensors
 

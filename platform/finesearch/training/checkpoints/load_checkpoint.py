@@ -43,12 +43,12 @@ def build_checkpoint_model(folder: Path, record: CheckpointRecord, home: Path) -
     """The model in eval mode, of a checkpoint that has been verified; ``home`` holds the base it was trained from."""
     from safetensors.torch import load_file
 
-    from finesearch.tasks.task_registry import KINDS
+    from finesearch.tasks.task_registry import TASKS_BY_KIND
     from finesearch.training.adaptations.adapt import attach
     from finesearch.training.checkpoints.checkpoint_writer import WEIGHTS
     from finesearch.training.model.base_model import overlay
 
-    assert record.kind in KINDS, record.kind
+    assert record.kind in TASKS_BY_KIND, record.kind
     model = _read_base(folder, record, home)
     attach(model, record.recipe.adaptation, record.recipe.adaptation_parameters, fresh=record.trained)
     overlay(model, load_file(folder / WEIGHTS))

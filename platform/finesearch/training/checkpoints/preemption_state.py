@@ -15,16 +15,16 @@ from finesearch.storage import atomic_dirs
 from finesearch.training.checkpoints.checkpoint_layout import RESUME, discarded_on_failure, refuse_if_superseded
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
 from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
-from finesearch.training.trial_types import Frozen
+from finesearch.training.trial_types import FrozenRecord
 
 FILE = "pause.json"
 NAME = re.compile(r"paused-(\d{6,})-a(\d+)")
 
-IsLeaving = Callable[[], bool]
+PreemptionCheck = Callable[[], bool]
 """Asked by all ranks together, some seconds apart: True when processes of the trial are about to be taken away."""
 
 
-class Pause(Frozen):
+class PreemptionState(FrozenRecord):
     """Where a trial was. ``step`` optimizer steps are done, in ``seconds`` of training; the loss counts from the last
     evaluation, over all ranks."""
 
@@ -35,7 +35,7 @@ class Pause(Frozen):
     tokens: int
 
 
-def write_pause(writer: CheckpointWriter, snapshot: Snapshot, pause: Pause) -> Path:
+def write_preemption_state(writer: CheckpointWriter, snapshot: Snapshot, pause: PreemptionState) -> Path:
     """Write a snapshot with resume state, by all ranks together; durable when this returns.
 
     Raises:
@@ -45,42 +45,42 @@ def write_pause(writer: CheckpointWriter, snapshot: Snapshot, pause: Pause) -> P
     temporary = writer.directory / f".tmp-{name}"
 
     def begin() -> None:
-        writer.shelf.refuse_if_superseded(writer.attempt)
+        writer.store.refuse_if_superseded(writer.attempt)
         refuse_if_superseded(writer.directory, writer.attempt)
         atomic_dirs.remove_folder(temporary)
         with discarded_on_failure(temporary):
             (temporary / RESUME).mkdir(parents=True)
-            writer.shelf.begin(name)
+            writer.store.begin(name)
 
     def complete() -> None:
         with discarded_on_failure(temporary):
             (temporary / FILE).write_text(pause.model_dump_json(), encoding="utf-8")
-            atomic_dirs.write_manifest(temporary / RESUME, writer.shelf.parts(name))
+            atomic_dirs.write_manifest(temporary / RESUME, writer.store.parts(name))
             atomic_dirs.write_manifest(temporary)
             atomic_dirs.rename_synced(temporary, writer.directory / name)
-            writer.shelf.send(writer.directory / name)
+            writer.store.save_checkpoint(writer.directory / name)
 
-    processes.first_does(begin)
+    processes.run_on_rank_zero(begin)
     problem: Exception | None = None
     try:
         writer.write_into(temporary, name, snapshot)
     except Exception as error:  # raised below, on every rank
         problem = error
-    processes.all_raise(problem)
-    processes.first_does(complete)
+    processes.raise_on_all_ranks(problem)
+    processes.run_on_rank_zero(complete)
     return writer.directory / name
 
 
-def newest_pause(directory: Path) -> Path | None:
+def newest_preemption_state(directory: Path) -> Path | None:
     """The folder of the newest state that is intact."""
     found = sorted((match, path) for path, match in _numbered(directory))
     intact = [path for _, path in found if not atomic_dirs.damage(path) and not atomic_dirs.damage(path / RESUME)]
     return intact[-1] if intact else None
 
 
-def read_pause(folder: Path) -> Pause:
-    """What a folder of :func:`newest_pause` says."""
-    return Pause.model_validate_json((folder / FILE).read_bytes())
+def read_preemption_state(folder: Path) -> PreemptionState:
+    """What a folder of :func:`newest_preemption_state` says."""
+    return PreemptionState.model_validate_json((folder / FILE).read_bytes())
 
 
 def goes_further(pause: CheckpointRecord, step: int) -> bool:

@@ -9,13 +9,13 @@ from finesearch.errors import CheckpointError
 from finesearch.storage import atomic_dirs
 from finesearch.training.checkpoints import checkpoint_layout
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord, read_record
-from finesearch.training.checkpoints.checkpoint_store import Shelf
-from finesearch.training.checkpoints.preemption_state import goes_further, newest_pause
+from finesearch.training.checkpoints.checkpoint_store import CheckpointStore
+from finesearch.training.checkpoints.preemption_state import goes_further, newest_preemption_state
 from finesearch.training.trial_types import TrialResult, TrialSpec
 
 
 @dataclass(frozen=True)
-class Remains:
+class ResumePoint:
     """What earlier attempts at a trial have left: the same on every rank.
 
     ``result`` is there once the trial had ended. ``record`` is that of the checkpoint to go on from, or of
@@ -35,35 +35,35 @@ class Remains:
         return self.paused or self.kept[self.record.evaluation.step]
 
 
-def find_remains(spec: TrialSpec, shelf: Shelf) -> Remains:
+def find_resume_point(spec: TrialSpec, store: CheckpointStore) -> ResumePoint:
     """Look through the trial's folder. Damaged checkpoints are set aside; leftovers of interrupted writes are deleted.
 
     Raises:
         CheckpointError: every checkpoint is damaged, or they belong to another trial.
     """
-    directory = shelf.folder
-    with atomic_dirs.disk_full_is_told(directory):
+    directory = store.folder
+    with atomic_dirs.disk_full_as_error(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        shelf.fetch()
+        store.fetch()
     checkpoint_layout.remove_leftovers(directory, spec.attempt)
     try:
         intact, warnings = checkpoint_layout.intact_checkpoints(directory)
     finally:
-        shelf.set_aside()
+        store.quarantine_damaged()
     kept = {checkpoint.step: checkpoint.path for checkpoint in intact}
     path = directory / checkpoint_layout.RESULT
     if path.is_file():
         result = TrialResult.model_validate_json(path.read_bytes())
         if result.checkpoint is None:
-            return Remains(result=result, warnings=tuple(warnings))
+            return ResumePoint(result=result, warnings=tuple(warnings))
         if Path(result.checkpoint).name in {checkpoint.path.name for checkpoint in intact}:
-            return Remains(result=_at_home(result, directory), warnings=tuple(warnings))
+            return ResumePoint(result=_at_home(result, directory), warnings=tuple(warnings))
     resumable = [checkpoint for checkpoint in intact if checkpoint.can_resume]
-    paused = newest_pause(directory)
+    paused = newest_preemption_state(directory)
     if paused is not None and resumable and not goes_further(read_record(paused), resumable[-1].step):
         paused = None
     if paused is None and not resumable:
-        return Remains(kept=kept, warnings=tuple(warnings))
+        return ResumePoint(kept=kept, warnings=tuple(warnings))
     source = paused or resumable[-1].path
     record = read_record(source)
     if record.recipe != spec.recipe or record.seed != spec.seed:
@@ -73,16 +73,16 @@ def find_remains(spec: TrialSpec, shelf: Shelf) -> Remains:
             f"{record.recipe.model_dump()}. Give every trial a folder of its own."
         )
     kept = {step: path for step, path in kept.items() if step <= len(record.history)}
-    return Remains(record=record, kept=kept, warnings=tuple(warnings), paused=paused)
+    return ResumePoint(record=record, kept=kept, warnings=tuple(warnings), paused=paused)
 
 
-def at_hand(remains: Remains, shelf: Shelf) -> Remains:
+def fetch_resume_point(resume_point: ResumePoint, store: CheckpointStore) -> ResumePoint:
     """What rank 0 found, in this process's folder, with the checkpoint to go on from."""
-    kept = {step: shelf.folder / path.name for step, path in remains.kept.items()}
-    paused = None if remains.paused is None else shelf.folder / remains.paused.name
-    here = replace(remains, kept=kept, paused=paused)
+    kept = {step: store.folder / path.name for step, path in resume_point.kept.items()}
+    paused = None if resume_point.paused is None else store.folder / resume_point.paused.name
+    here = replace(resume_point, kept=kept, paused=paused)
     if here.record is not None:
-        shelf.fetch_checkpoint(here.folder.name)
+        store.fetch_checkpoint(here.folder.name)
     return here
 
 

@@ -17,7 +17,7 @@ HOME, LOCK = "scratch", ".lock"
 YOUNG_S = 60.0  # a folder may be there before its lock
 
 
-class Scratch:
+class ScratchDir:
     """An empty folder, held by a lock that the kernel gives back when the process dies."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Scratch:
         shutil.rmtree(self._home, ignore_errors=True)
         self._lock.close()
 
-    def __enter__(self) -> Scratch:
+    def __enter__(self) -> ScratchDir:
         return self
 
     def __exit__(

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from finesearch.plan import ADAPTATIONS, Recipe, TrainingPlan
-from finesearch.plan.space.frozen_layers import frozen_blocks
-from finesearch.training.cost_model.workload import Reading, Workload
+from finesearch.plan.space.frozen_layers import num_frozen_blocks
+from finesearch.training.cost_model.workload import TokenCounts, Workload
 from finesearch.training.steps.lr_schedule import evaluation_steps
 
 THROUGH_ONLY = frozenset({"lora", "ia3", "norms_only", "biases_only", "prompt_tuning", "p_tuning", "prefix_tuning"})
@@ -22,7 +22,7 @@ ANSWER_TOKENS = 2  # of a candidate that an asked model scores
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineSpeed:
     """What a worker does in a second.
 
     ``operations_per_s``: additions and multiplications of a transformer's blocks. ``updates_per_s``: weights that an
@@ -35,7 +35,7 @@ class Machine:
     step_s: float = 2e-3
 
 
-NOMINAL = Machine()
+NOMINAL = MachineSpeed()
 """Of no machine in particular: where only what costs more than what matters."""
 
 
@@ -59,7 +59,7 @@ class Cost:
     def __mul__(self, times: float) -> Cost:
         return Cost(self.operations * times, self.updates * times, self.calls * times, self.steps * times)
 
-    def seconds(self, machine: Machine) -> float:
+    def seconds(self, machine: MachineSpeed) -> float:
         return (
             self.operations / machine.operations_per_s
             + self.updates / machine.updates_per_s
@@ -68,7 +68,7 @@ class Cost:
         )
 
 
-def keeps_prefixes(training: TrainingPlan) -> bool:
+def uses_prefix_cache(training: TrainingPlan) -> bool:
     """Whether outputs of a frozen bottom are kept."""
     return training.prefix_cache != "off"
 
@@ -79,7 +79,7 @@ class CostModel:
 
     workload: Workload
     training: TrainingPlan
-    machine: Machine = NOMINAL
+    machine: MachineSpeed = NOMINAL
 
     def seconds(self, recipe: Recipe, cached: bool = False) -> float:
         """Seconds of a whole trial, all evaluations included and none stopped early.
@@ -88,16 +88,16 @@ class CostModel:
         """
         return self.cost(recipe, cached).seconds(self.machine) / self.training.workers_per_trial
 
-    def build_seconds(self, cut: int) -> float:
+    def prefix_build_seconds(self, cut: int) -> float:
         """Seconds of computing the lowest ``cut`` blocks once for train and validation."""
         load, batch = self.workload, self.workload.evaluation_batch_size
         passes = self._passes(load.train, 0, cut, 1.0) + self._passes(load.validation, 0, cut, 1.0)
         return replace(passes, calls=cut * ceil(load.rows / batch)).seconds(self.machine)
 
     def cut(self, recipe: Recipe) -> int:
-        """How many bottom blocks the recipe leaves as they are; see :func:`frozen_blocks`."""
+        """How many bottom blocks the recipe leaves as they are; see :func:`num_frozen_blocks`."""
         blocks = self.workload.num_layers
-        return frozen_blocks(recipe.adaptation, recipe.adaptation_parameters, blocks)
+        return num_frozen_blocks(recipe.adaptation, recipe.adaptation_parameters, blocks)
 
     def cost(self, recipe: Recipe, cached: bool = False) -> Cost:
         """What a whole trial does, over all of its workers."""
@@ -127,32 +127,34 @@ class CostModel:
     def _training_epoch(self, recipe: Recipe, kept: int) -> Cost:
         cut, blocks = self.cut(recipe), self.workload.dimensions.blocks
         backward = 1.0 if recipe.adaptation in THROUGH_ONLY else 2.0
-        readings = _with_prompt(self.workload.train, self.workload.train_rows, recipe)
+        token_counts = _with_prompt(self.workload.train, self.workload.train_rows, recipe)
         ran = (1.0 - recipe.layer_drop) * (2.0 if recipe.rdrop else 1.0)
-        work = self._passes(readings, kept, cut, ran) + self._passes(readings, cut, blocks, ran * (1.0 + backward))
+        work = self._passes(token_counts, kept, cut, ran) + self._passes(
+            token_counts, cut, blocks, ran * (1.0 + backward)
+        )
         batches = ceil(self.workload.train_rows / recipe.batch_size) * self.training.gradient_accumulation_steps
         calls = (max(0, cut - kept) + (1.0 + backward) * (blocks - cut)) * ran
-        head = 2.0 * self.workload.dimensions.output_weights * readings[-1].tokens * (1.0 + backward)
+        head = 2.0 * self.workload.dimensions.output_weights * token_counts[-1].tokens * (1.0 + backward)
         return replace(work, operations=work.operations + head, calls=calls * batches)
 
     def _evaluation(self, recipe: Recipe, kept: int) -> Cost:
         load, blocks = self.workload, self.workload.dimensions.blocks
-        readings = _with_prompt(load.validation, load.validation_rows, recipe)
-        work = self._passes(readings, kept, blocks, 1.0)
+        token_counts = _with_prompt(load.validation, load.validation_rows, recipe)
+        work = self._passes(token_counts, kept, blocks, 1.0)
         batches = ceil(load.validation_rows / load.evaluation_batch_size)
-        head = 2.0 * load.dimensions.output_weights * readings[-1].tokens
+        head = 2.0 * load.dimensions.output_weights * token_counts[-1].tokens
         work = replace(work, operations=work.operations + head, calls=float((blocks - kept) * batches))
-        return work + self._generation(readings, batches)
+        return work + self._generation(token_counts, batches)
 
-    def _generation(self, readings: tuple[Reading, ...], batches: int) -> Cost:
-        """Reading what stands before the answers, then writing them token by token in the last stack."""
+    def _generation(self, token_counts: tuple[TokenCounts, ...], batches: int) -> Cost:
+        """Prefilling what stands before the answers, then writing them token by token in the last stack."""
         load = self.workload
         if not load.new_tokens:
             return Cost()
         last = load.dimensions.stacks[-1]
         written = load.validation_rows * load.new_tokens * load.beams
         weights = last.weights * last.blocks + load.dimensions.output_weights
-        first = self._passes(readings, 0, load.dimensions.blocks, 1.0)
+        first = self._passes(token_counts, 0, load.dimensions.blocks, 1.0)
         return first + Cost(operations=2.0 * weights * written, calls=batches * load.new_tokens * last.blocks)
 
     def _asking(self, recipe: Recipe) -> Cost:
@@ -161,8 +163,8 @@ class CostModel:
         shown = int(recipe.adaptation_parameters.get("examples") or 0)
         blocks, rows = load.dimensions.blocks, load.validation_rows
         asked = tuple(reading.lengthened(PROMPT_TOKENS, rows) for reading in load.validation)
-        readings = tuple(reading.repeated(1 + shown, load.positions) for reading in asked)
-        work = self._passes(readings, 0, blocks, 1.0)
+        token_counts = tuple(reading.repeated(1 + shown, load.positions) for reading in asked)
+        work = self._passes(token_counts, 0, blocks, 1.0)
         if recipe.adaptation_parameters.get("selection") == "similar":
             work += self._passes(load.train, 0, blocks, 1.0)
         if recipe.adaptation_parameters.get("method") == "likelihood":
@@ -170,12 +172,12 @@ class CostModel:
             answers = 2.0 * (stack.weights * stack.blocks + load.dimensions.output_weights)
             work += Cost(operations=answers * rows * load.candidates * ANSWER_TOKENS)
         batches = ceil(rows / load.evaluation_batch_size)
-        return replace(work, calls=float(blocks * batches)) + self._generation(readings, batches)
+        return replace(work, calls=float(blocks * batches)) + self._generation(token_counts, batches)
 
-    def _passes(self, readings: tuple[Reading, ...], low: int, high: int, times: float) -> Cost:
+    def _passes(self, token_counts: tuple[TokenCounts, ...], low: int, high: int, times: float) -> Cost:
         """``times`` the forward operations of blocks ``low`` to ``high`` (not included), counted over all stacks."""
         total, start = 0.0, 0
-        for stack, reading in zip(self.workload.dimensions.stacks, readings, strict=True):
+        for stack, reading in zip(self.workload.dimensions.stacks, token_counts, strict=True):
             blocks = max(0, min(high, start + stack.blocks) - max(low, start))
             start += stack.blocks
             attention = 4.0 * self.workload.dimensions.hidden_size * reading.squares
@@ -183,9 +185,11 @@ class CostModel:
         return Cost(operations=total * times)
 
 
-def _with_prompt(readings: tuple[Reading, ...], rows: int, recipe: Recipe) -> tuple[Reading, ...]:
+def _with_prompt(token_counts: tuple[TokenCounts, ...], rows: int, recipe: Recipe) -> tuple[TokenCounts, ...]:
     virtual = recipe.adaptation_parameters.get("virtual_tokens")
-    return readings if virtual is None else tuple(reading.lengthened(int(virtual), rows) for reading in readings)
+    return (
+        token_counts if virtual is None else tuple(reading.lengthened(int(virtual), rows) for reading in token_counts)
+    )
 
 
 def _updates_a_step(recipe: Recipe) -> float:

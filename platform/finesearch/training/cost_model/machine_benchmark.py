@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from finesearch.training.cost_model.cost_model import NOMINAL, Machine
+from finesearch.training.cost_model.cost_model import NOMINAL, MachineSpeed
 
 if TYPE_CHECKING:
     from finesearch.plan import TrainingPlan
@@ -18,7 +18,7 @@ EFFICIENCY = {"bf16": 0.5, "fp32": 0.7}
 not counted, and weighs more where products are fast. Measured with MiniLM on two cores."""
 
 
-def measure_machine(training: TrainingPlan, hidden_size: int) -> tuple[Machine, str]:
+def benchmark_machine(training: TrainingPlan, hidden_size: int) -> tuple[MachineSpeed, str]:
     """This machine as one worker of the plan would find it, and what was measured, in words; takes about 0.3 s."""
     import torch
 

@@ -8,41 +8,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finesearch.data.token_budget import EVALUATION_TOKENS, rows_within
+from finesearch.data.token_budget import EVALUATION_TOKENS_PER_PASS, num_rows_within
 from finesearch.training.model.dimensions import Dimensions
-from finesearch.training.trial_types import Frozen
+from finesearch.training.trial_types import FrozenRecord
 
 if TYPE_CHECKING:
-    from finesearch.tasks import Facts, RawSplits, Task
+    from finesearch.tasks import RawSplits, Task, TaskFacts
     from finesearch.training.model.model_facts import ModelFacts
 
 PARTS, ROWS_A_PART = 8, 32
 """Of each split so many stretches of so many rows are encoded."""
 
 
-class Reading(Frozen):
+class TokenCounts(FrozenRecord):
     """A split as one stack of blocks reads it: its tokens, and the sum of the squared lengths of its rows."""
 
     tokens: float
     squares: float
 
-    def lengthened(self, tokens: int, rows: int) -> Reading:
+    def lengthened(self, tokens: int, rows: int) -> TokenCounts:
         """With ``tokens`` more in each of ``rows`` rows.
 
-        >>> Reading(tokens=6.0, squares=20.0).lengthened(1, rows=2)  # 2 and 4 tokens, then 3 and 5
-        Reading(tokens=8.0, squares=34.0)
+        >>> TokenCounts(tokens=6.0, squares=20.0).lengthened(1, rows=2)  # 2 and 4 tokens, then 3 and 5
+        TokenCounts(tokens=8.0, squares=34.0)
         """
         squares = self.squares + 2.0 * tokens * self.tokens + float(tokens**2 * rows)
-        return Reading(tokens=self.tokens + tokens * rows, squares=squares)
+        return TokenCounts(tokens=self.tokens + tokens * rows, squares=squares)
 
-    def repeated(self, times: int, longest: int) -> Reading:
+    def repeated(self, times: int, longest: int) -> TokenCounts:
         """With rows ``times`` as long, as far as ``longest`` tokens allow."""
         length = self.squares / max(1.0, self.tokens)
         times_taken = max(1.0, min(float(times), longest / max(1.0, length)))
-        return Reading(tokens=self.tokens * times_taken, squares=self.squares * times_taken**2)
+        return TokenCounts(tokens=self.tokens * times_taken, squares=self.squares * times_taken**2)
 
 
-class Workload(Frozen):
+class Workload(FrozenRecord):
     """What every trial of one plan has to get through.
 
     ``num_layers``: blocks that can be frozen from the bottom. ``train``, ``validation``: a reading for each stack of
@@ -56,8 +56,8 @@ class Workload(Frozen):
     parameters: int
     train_rows: int
     validation_rows: int
-    train: tuple[Reading, ...]
-    validation: tuple[Reading, ...]
+    train: tuple[TokenCounts, ...]
+    validation: tuple[TokenCounts, ...]
     evaluation_batch_size: int
     new_tokens: int = 0
     beams: int = 1
@@ -68,7 +68,7 @@ class Workload(Frozen):
     def rows(self) -> int:
         return self.train_rows + self.validation_rows
 
-    def cut_bytes(self, cut: int) -> int:
+    def prefix_bytes(self, cut: int) -> int:
         """Bytes of the outputs of the lowest ``cut`` blocks for train and validation, in fp32."""
         start = 0
         for number, stack in enumerate(self.dimensions.stacks):
@@ -79,16 +79,16 @@ class Workload(Frozen):
         raise AssertionError(f"cut {cut} of {start} blocks")
 
 
-def measure_workload(task: Task, splits: RawSplits, facts: Facts, model: ModelFacts) -> Workload:
+def measure_workload(task: Task, splits: RawSplits, facts: TaskFacts, model: ModelFacts) -> Workload:
     """The workload of a plan whose data and model were found to fit."""
     from finesearch.training.model.added_tokens import task_tokenizer
 
     tokenizer, _ = task_tokenizer(Path(model.folder), facts)
-    task.dress(tokenizer)
+    task.prepare_tokenizer(tokenizer)
     stacks = len(model.dimensions.stacks)
     train_rows, train = _read(task, splits, facts, tokenizer, "train", stacks)
     validation_rows, validation = _read(task, splits, facts, tokenizer, "validation", stacks)
-    writes = task.is_generated and task.needs_text(task.plan.metric)
+    writes = task.is_generated and task.needs_generation(task.plan.metric)
     generation = task.plan.generation
     return Workload(
         dimensions=model.dimensions,
@@ -106,14 +106,14 @@ def measure_workload(task: Task, splits: RawSplits, facts: Facts, model: ModelFa
     )
 
 
-def _rows_a_pass(rows: int, reading: Reading) -> int:
+def _rows_a_pass(rows: int, reading: TokenCounts) -> int:
     """About as many as an evaluation takes at once, which goes by tokens."""
-    return rows_within(ceil(reading.tokens / max(1, rows)), EVALUATION_TOKENS["cpu"])
+    return num_rows_within(ceil(reading.tokens / max(1, rows)), EVALUATION_TOKENS_PER_PASS["cpu"])
 
 
 def _read(
-    task: Task, splits: RawSplits, facts: Facts, tokenizer: object, split: str, stacks: int
-) -> tuple[int, tuple[Reading, ...]]:
+    task: Task, splits: RawSplits, facts: TaskFacts, tokenizer: object, split: str, stacks: int
+) -> tuple[int, tuple[TokenCounts, ...]]:
     """Token rows of a split, and how each of ``stacks`` stacks reads it, from a sample."""
     rows = len(splits[split])
     lengths: list[list[int]] = [[] for _ in range(stacks)]
@@ -126,8 +126,10 @@ def _read(
         for column in range(1, stacks):
             lengths[column] += [len(ids) for ids in encoded.get("decoder_input_ids", encoded["input_ids"])]
     share = rows / max(1, seen)
-    readings = tuple(
-        Reading(tokens=share * float(np.sum(found)), squares=share * float(np.square(found, dtype=np.float64).sum()))
+    token_counts = tuple(
+        TokenCounts(
+            tokens=share * float(np.sum(found)), squares=share * float(np.square(found, dtype=np.float64).sum())
+        )
         for found in lengths
     )
-    return ceil(share * len(lengths[0])), readings
+    return ceil(share * len(lengths[0])), token_counts

@@ -33,12 +33,12 @@ def export_checkpoint(
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
     from finesearch.storage import atomic_dirs
-    from finesearch.tasks.generation.generation_task import write_with
+    from finesearch.tasks.generation.generation_task import apply_generation_settings
     from finesearch.training.adaptations.adapters import merge_adapter
     from finesearch.training.checkpoints.checkpoint_layout import check_intact
     from finesearch.training.checkpoints.checkpoint_record import read_record
     from finesearch.training.checkpoints.load_checkpoint import load_base, load_checkpoint_model
-    from finesearch.training.export.export_prompt import load_asking, save_asking
+    from finesearch.training.export.export_prompt import load_prompt_checkpoint, save_prompt_checkpoint
     from finesearch.training.export.peft_adapter import check_has_adapter, save_adapter
     from finesearch.training.export.peft_prompt import holds_prompt, save_prompt, save_relation_prompt
     from finesearch.training.model.model_files import quiet_transformers
@@ -53,18 +53,20 @@ def export_checkpoint(
     asks = not trains(record.recipe.adaptation)
     if adapter:
         check_has_adapter(record)
-    model, tokenizer = load_asking(Path(folder), record, base) if asks else load_checkpoint_model(folder, base)[:2]
+    model, tokenizer = (
+        load_prompt_checkpoint(Path(folder), record, base) if asks else load_checkpoint_model(folder, base)[:2]
+    )
     if generation:
-        write_with(model.generation_config, generation)
+        apply_generation_settings(model.generation_config, generation)
     if not (adapter or asks or holds_prompt(record)):
         merge_adapter(model)
     temporary = destination.with_name(f".tmp-{destination.name}")
     atomic_dirs.remove_folder(temporary)
     try:
-        with atomic_dirs.disk_full_is_told(destination), quiet_transformers():
+        with atomic_dirs.disk_full_as_error(destination), quiet_transformers():
             temporary.mkdir(parents=True)
             if asks:
-                save_asking(model, Path(folder), record, base, temporary)
+                save_prompt_checkpoint(model, Path(folder), record, base, temporary)
             elif holds_prompt(record):
                 is_relation = isinstance(model, RelationExtractionModel)
                 save = save_relation_prompt if is_relation else save_prompt

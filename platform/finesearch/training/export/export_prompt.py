@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from finesearch.plan.prompt_templates import placeholders
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
 from finesearch.training.export import exported_prompt_script, exported_qa_script
-from finesearch.training.prompting.methods import load_asked, most_tokens_of
-from finesearch.training.prompting.prompt import FILE, Prompt, read_prompt
+from finesearch.training.prompting.methods import load_prompt_model, max_input_tokens
+from finesearch.training.prompting.prompt import FILE, PromptSpec, read_prompt
 from finesearch.training.prompting.similarity import pools_first_token
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ for word in re.finditer(r"\\S+", text):
 """
 
 
-def load_asking(folder: Path, record: CheckpointRecord, base: str | Path | None) -> tuple[PreTrainedModel, Any]:
+def load_prompt_checkpoint(
+    folder: Path, record: CheckpointRecord, base: str | Path | None
+) -> tuple[PreTrainedModel, Any]:
     """The model that a checkpoint asks, and its tokenizer; the folder has been verified. base: its folder, if moved.
 
     Raises:
@@ -93,10 +95,10 @@ def load_asking(folder: Path, record: CheckpointRecord, base: str | Path | None)
     method = read_prompt(folder).method
     if method == "generation":
         return load_base(folder, record, base), load_tokenizer(folder)
-    return load_asked(base_folder(record, base, folder), method)
+    return load_prompt_model(base_folder(record, base, folder), method)
 
 
-def save_asking(
+def save_prompt_checkpoint(
     model: PreTrainedModel, folder: Path, record: CheckpointRecord, base: str | Path | None, destination: Path
 ) -> None:
     """Write the model, ``prompt.json``, ``ask.py`` and a README.md; the tokenizer is yet to be added."""
@@ -107,7 +109,7 @@ def save_asking(
     complete = {
         **prompt.model_dump(mode="json"),
         "model_class": _auto_class(model, prompt),
-        "most_tokens": most_tokens_of(model),
+        "most_tokens": max_input_tokens(model),
         "first_token": pools_first_token(base_folder(record, base, folder)),
     }
     (destination / FILE).write_text(json.dumps(complete, indent=1) + "\n", encoding="utf-8")
@@ -124,7 +126,7 @@ def save_asking(
     (destination / "README.md").write_text(text, encoding="utf-8")
 
 
-def _code(model: PreTrainedModel, prompt: Prompt, kind: str, fields: str, destination: Path) -> str:
+def _code(model: PreTrainedModel, prompt: PromptSpec, kind: str, fields: str, destination: Path) -> str:
     """What README.md shows; the script that it needs, if any, is put beside it."""
     if kind == "dialogue":
         is_pair = bool(model.config.is_encoder_decoder)
@@ -138,8 +140,8 @@ def _code(model: PreTrainedModel, prompt: Prompt, kind: str, fields: str, destin
     return EACH_WORD if kind == "token-classification" else CODE.format(fields=fields)
 
 
-def _auto_class(model: PreTrainedModel, prompt: Prompt) -> str:
-    from finesearch.training.prompting.methods import class_of
+def _auto_class(model: PreTrainedModel, prompt: PromptSpec) -> str:
+    from finesearch.training.prompting.methods import auto_class_name
 
     method = "likelihood" if prompt.method == "generation" else prompt.method
-    return class_of(method, model.config)
+    return auto_class_name(method, model.config)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 
-MOST_WORDS = 6
+MAX_ANSWER_WORDS = 6
 _SENTENCE = re.compile(r"[^.!?]*(?:[.!?](?=\S)[^.!?]*)*[.!?]*\s*")
 _CHARACTERS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_CHARACTERS}]|[^\W{_CHARACTERS}]+|[^\w\s]")
@@ -61,7 +61,7 @@ def _candidates(sentence: str, question: str) -> list[tuple[int, int]]:
     known = {match.group().lower() for match in _WORD.finditer(question)}
     found = []
     for first, (start, _) in enumerate(words):
-        for last in range(first, min(first + MOST_WORDS, len(words))):
+        for last in range(first, min(first + MAX_ANSWER_WORDS, len(words))):
             word = sentence[slice(*words[last])]
             if word.lower() in known or not any(character.isalnum() for character in word):
                 break

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.training.adaptations import soft_prompts
 from finesearch.training.adaptations.adapt import ADAPTATIONS
-from finesearch.training.adaptations.prompt_injection import PROMPT_ENCODER, pools_first_token
+from finesearch.training.adaptations.prompt_injection import PROMPT_ENCODER, classifies_first_token
 from finesearch.training.export.peft_adapter import address
 from finesearch.training.model.module_structure import backbone_prefix
 
@@ -58,20 +58,20 @@ def save_prompt(model: PreTrainedModel, plain: PreTrainedModel, record: Checkpoi
 
     model: the checkpoint's, as ``load_checkpoint_model`` gives it. plain: the base model with the same head.
     """
-    from finesearch.tasks.task_registry import KINDS
+    from finesearch.tasks.task_registry import TASKS_BY_KIND
 
     kind = task_type(plain)
     home, revision = address(record.base)
     _save(model, plain, record, folder, kind)
     tokens = record.recipe.adaptation_parameters["virtual_tokens"]
-    is_before_text = isinstance(ADAPTATIONS[record.recipe.adaptation], soft_prompts.BeforeText)
-    last_token = kind == "CAUSAL_LM" or (kind == "SEQ_CLS" and not pools_first_token(plain))
+    is_before_text = isinstance(ADAPTATIONS[record.recipe.adaptation], soft_prompts.EmbeddingPrompt)
+    last_token = kind == "CAUSAL_LM" or (kind == "SEQ_CLS" and not classifies_first_token(plain))
     note = CUT.format(tokens=tokens) if kind in ("TOKEN_CLS", "QUESTION_ANS") else ALONE if last_token else ""
     text = README.format(
         adaptation=record.recipe.adaptation,
         tokens=tokens,
         note=note if is_before_text else "",
-        auto_class=KINDS[record.kind].auto_class_of(plain.config),
+        auto_class=TASKS_BY_KIND[record.kind].auto_class_of(plain.config),
         home=repr(home) + (f", revision={revision!r}" if revision else ""),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -139,12 +139,12 @@ def spread_for_decoder(model: PreTrainedModel, config: Any) -> dict[str, Tensor]
     """
     import torch
 
-    from finesearch.training.adaptations.prompt_injection import prompt_of
+    from finesearch.training.adaptations.prompt_injection import encode_prompt
 
     layers, width = config.num_layers, config.token_dim
     config.num_layers, config.num_transformer_submodules, config.prefix_projection = 2 * layers, 2, False
     with torch.no_grad():
-        own = prompt_of(model).view(-1, layers, 2, width)
+        own = encode_prompt(model).view(-1, layers, 2, width)
         return {"embedding.weight": torch.cat((own, torch.zeros_like(own)), dim=2).flatten(1)}
 
 

@@ -9,31 +9,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import CheckpointError
-from finesearch.plan.checks.zero_limits import refuse_partitioned
+from finesearch.plan.checks.zero_limits import require_zero_stage_support
 from finesearch.storage import atomic_dirs
 from finesearch.storage.atomic_files import replace_synced
-from finesearch.training.adaptations.adapt import Adapted, adapt
+from finesearch.training.adaptations.adapt import AdaptationResult, adapt
 from finesearch.training.checkpoints import checkpoint_layout
-from finesearch.training.checkpoints.checkpoint_store import Shelf
+from finesearch.training.checkpoints.checkpoint_store import CheckpointStore
 from finesearch.training.checkpoints.checkpoint_writer import WEIGHTS, CheckpointWriter
-from finesearch.training.checkpoints.preemption_state import IsLeaving
-from finesearch.training.checkpoints.resume_point import Remains, at_hand, find_remains
-from finesearch.training.loop.training_loop import TrialRun, steps_per_epoch
-from finesearch.training.metric_history import Yardstick
+from finesearch.training.checkpoints.preemption_state import PreemptionCheck
+from finesearch.training.checkpoints.resume_point import ResumePoint, fetch_resume_point, find_resume_point
+from finesearch.training.loop.training_loop import TrainingLoop, steps_per_epoch
+from finesearch.training.metric_history import RankingMetric
 from finesearch.training.model.base_model import overlay
 from finesearch.training.model.layer_depths import check_depths, parameter_depths
-from finesearch.training.prefix_cache.open_cache import open_prefix
+from finesearch.training.prefix_cache.open_cache import open_prefix_cache
 from finesearch.training.prompting import trains
-from finesearch.training.prompting.run_prompt_trial import run_asking
+from finesearch.training.prompting.run_prompt_trial import run_prompt_trial
 from finesearch.training.regularizers.active_regularizers import attach
 from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.runtime.deepspeed_engine import EngineSettings, running_engine
 from finesearch.training.runtime.distributed import Processes
-from finesearch.training.runtime.heartbeat import alive
-from finesearch.training.runtime.malloc import freed_pages_kept
+from finesearch.training.runtime.heartbeat import heartbeat
+from finesearch.training.runtime.malloc import keep_freed_pages
 from finesearch.training.runtime.precision import choose_precision, compute_in, move
 from finesearch.training.steps.optimizers import build_optimizer
-from finesearch.training.steps.train_step import Learner
+from finesearch.training.steps.train_step import TrainStep
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -41,49 +41,49 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.plan import TrainingPlan
-    from finesearch.training.task_context import Materials
+    from finesearch.training.task_context import TaskContext
 
 Report = Callable[[Evaluation], bool]
 
 
 @dataclass(frozen=True)
-class Reports:
+class ReportCallbacks:
     """Whom to tell of an evaluation: of one that training may go on after, and of the one that a trial ends with."""
 
-    go_on_after: Report
+    intermediate: Report
     last: Report
 
 
 def run_attempt(
-    materials: Materials,
+    context: TaskContext,
     training: TrainingPlan,
-    yardstick: Yardstick,
+    ranking_metric: RankingMetric,
     spec: TrialSpec,
     processes: Processes,
-    reports: Reports,
+    reports: ReportCallbacks,
     beat: Callable[[], None],
-    is_leaving: IsLeaving | None,
-    shelf: Shelf,
+    is_preemption_pending: PreemptionCheck | None,
+    store: CheckpointStore,
 ) -> TrialResult:
-    """See ``Workbench.run``; ``spec.directory`` is the folder of the ``shelf``."""
-    refuse_partitioned(spec.recipe, training.zero_stage)
-    with alive(beat):
-        remains = at_hand(processes.first_does(lambda: find_remains(spec, shelf)), shelf)
-    history = remains.record.history if remains.record else ()
-    if remains.result is not None:
-        done = remains.result
-        goes_on = processes.first_does(lambda: _replay(done.history[:-1], reports.go_on_after))
+    """See ``TrialRunner.run``; ``spec.directory`` is the folder of the ``store``."""
+    require_zero_stage_support(spec.recipe, training.zero_stage)
+    with heartbeat(beat):
+        resume_point = fetch_resume_point(processes.run_on_rank_zero(lambda: find_resume_point(spec, store)), store)
+    history = resume_point.record.history if resume_point.record else ()
+    if resume_point.result is not None:
+        done = resume_point.result
+        goes_on = processes.run_on_rank_zero(lambda: _replay(done.history[:-1], reports.intermediate))
         return _told(done, processes, reports) if goes_on else done.model_copy(update={"stopped": True})
-    if history and not processes.first_does(lambda: _replay(history, reports.go_on_after)):
-        return _stopped_in_replay(remains, history, yardstick)
+    if history and not processes.run_on_rank_zero(lambda: _replay(history, reports.intermediate)):
+        return _stopped_in_replay(resume_point, history, ranking_metric)
     if not trains(spec.recipe.adaptation):
-        asked = run_asking(materials, training, yardstick, spec, processes, beat)
-        return _ended(asked, spec, shelf, processes, reports)
+        asked = run_prompt_trial(context, training, ranking_metric, spec, processes, beat)
+        return _finish_and_report(asked, spec, store, processes, reports)
     # What was only asked must not take the memory that training needs.
-    materials.asked.clear()
-    with alive(beat):
-        model, adapted, warnings = build_model(materials, training, spec, processes, remains)
-    regularizers = attach(model, materials.base, spec.recipe, spec.seed, processes.rank)
+    context.asked.clear()
+    with heartbeat(beat):
+        model, adapted, warnings = build_model(context, training, spec, processes, resume_point)
+    regularizers = attach(model, context.base, spec.recipe, spec.seed, processes.rank)
     precision = choose_precision(training.precision, processes.device)
     compute_in(model, precision.name, processes.device)
     totals = _count(model)
@@ -95,19 +95,19 @@ def run_attempt(
         accumulation_steps=training.gradient_accumulation_steps,
         gradient_clipping=spec.recipe.gradient_clipping,
     )
-    optimizer = build_optimizer(model, spec.recipe, depths_of(model, materials, spec, adapted))
-    is_untouched = remains.record is None
-    prefix = open_prefix(
-        materials, training, spec.recipe, model, adapted, precision.name, processes, beat, is_untouched
+    optimizer = build_optimizer(model, spec.recipe, depths_of(model, context, spec, adapted))
+    is_untouched = resume_point.record is None
+    prefix = open_prefix_cache(
+        context, training, spec.recipe, model, adapted, precision.name, processes, beat, is_untouched
     )
-    with closing(prefix), freed_pages_kept(), running_engine(model, optimizer, settings, processes) as engine:
-        tokens, steps = materials.tokens.train, settings.accumulation_steps
+    with closing(prefix), keep_freed_pages(), running_engine(model, optimizer, settings, processes) as engine:
+        tokens, steps = context.tokens.train, settings.accumulation_steps
         smoothing = spec.recipe.label_smoothing
-        weights, weight_warnings = _class_weights(materials, spec)
-        learner = Learner(
+        weights, weight_warnings = _class_weights(context, spec)
+        train_step = TrainStep(
             engine,
-            materials.task,
-            materials.base,
+            context.task,
+            context.base,
             tokens,
             processes,
             steps,
@@ -117,26 +117,26 @@ def run_attempt(
             prefix.of("train"),
             training.max_tokens_per_pass,
         )
-        writer = CheckpointWriter(shelf, spec.attempt, processes, engine, model, materials.tokenizer_files)
-        run = TrialRun(
+        writer = CheckpointWriter(store, spec.attempt, processes, engine, model, context.tokenizer_files)
+        run = TrainingLoop(
             spec,
             training,
-            materials,
-            yardstick,
-            learner,
+            context,
+            ranking_metric,
+            train_step,
             writer,
             precision.name,
             *totals,
             adapted.unfreezing,
             prefix.of("validation"),
         )
-        if remains.paused is not None:
-            run.go_on_from_pause(history, remains.kept, remains.paused)
+        if resume_point.paused is not None:
+            run.resume_from_preemption(history, resume_point.kept, resume_point.paused)
         elif history:
-            run.go_on_from(history, remains.kept)
-        ended = run.train(reports.go_on_after, beat, is_leaving)
+            run.resume_from(history, resume_point.kept)
+        ended = run.train(reports.intermediate, beat, is_preemption_pending)
         told = (
-            *remains.warnings,
+            *resume_point.warnings,
             *warnings,
             *weight_warnings,
             *regularizers.warnings,
@@ -144,42 +144,46 @@ def run_attempt(
             *run.warnings,
         )
         result = _result(run, told, (*precision.notes, *prefix.notes), stopped=not ended)
-    return _ended(result, spec, shelf, processes, reports) if ended else result
+    return _finish_and_report(result, spec, store, processes, reports) if ended else result
 
 
-def _ended(result: TrialResult, spec: TrialSpec, shelf: Shelf, processes: Processes, reports: Reports) -> TrialResult:
+def _finish_and_report(
+    result: TrialResult, spec: TrialSpec, store: CheckpointStore, processes: Processes, reports: ReportCallbacks
+) -> TrialResult:
     """Write down the result of a trial that is over, then report its last evaluation."""
-    processes.first_does(lambda: _finish(shelf, result, spec.attempt))
+    processes.run_on_rank_zero(lambda: _finish(store, result, spec.attempt))
     return _told(result, processes, reports)
 
 
-def _told(result: TrialResult, processes: Processes, reports: Reports) -> TrialResult:
-    stopped = not processes.first_does(lambda: reports.last(result.history[-1]))
+def _told(result: TrialResult, processes: Processes, reports: ReportCallbacks) -> TrialResult:
+    stopped = not processes.run_on_rank_zero(lambda: reports.last(result.history[-1]))
     return result.model_copy(update={"stopped": stopped})
 
 
 def build_model(
-    materials: Materials, training: TrainingPlan, spec: TrialSpec, processes: Processes, remains: Remains
-) -> tuple[PreTrainedModel, Adapted, tuple[str, ...]]:
+    context: TaskContext, training: TrainingPlan, spec: TrialSpec, processes: Processes, resume_point: ResumePoint
+) -> tuple[PreTrainedModel, AdaptationResult, tuple[str, ...]]:
     """The trial's model, adapted, with the weights of the checkpoint to go on from if there is one; and warnings."""
     from safetensors.torch import load_file
 
-    base, recipe = materials.base, spec.recipe
+    base, recipe = context.base, spec.recipe
     # ZeRO 3 cuts up every parameter, frozen ones too.
     model, warnings = base.build(recipe, spec.seed, shares=training.zero_stage < 3)
-    steps = steps_per_epoch(materials, spec) * recipe.epochs
-    adapted = adapt(model, base.anatomy, recipe.adaptation, recipe.adaptation_parameters, base.fresh, steps, spec.seed)
-    base.part(model)
-    if remains.record is not None:
-        record = remains.record
-        same = processes.first_does(lambda: record.base.sha256 == materials.base_reference.sha256)
+    steps = steps_per_epoch(context, spec) * recipe.epochs
+    adapted = adapt(
+        model, base.structure, recipe.adaptation, recipe.adaptation_parameters, base.fresh, steps, spec.seed
+    )
+    base.unshare_trained(model)
+    if resume_point.record is not None:
+        record = resume_point.record
+        same = processes.run_on_rank_zero(lambda: record.base.sha256 == context.base_reference.sha256)
         if not same:
             raise CheckpointError(
                 f"{spec.directory}: the checkpoint was trained from a base model with SHA-256 "
-                f"{record.base.sha256[:12]}…, and {materials.base.folder} now holds another. "
+                f"{record.base.sha256[:12]}…, and {context.base.folder} now holds another. "
                 f"Put the old one back, or start a run under a new name."
             )
-        checkpoint = remains.folder
+        checkpoint = resume_point.folder
         overlay(model, load_file(checkpoint / WEIGHTS))
         if (raw := checkpoint / checkpoint_layout.RESUME / RAW).is_file():
             overlay(model, load_file(raw))
@@ -187,7 +191,7 @@ def build_model(
 
 
 def depths_of(
-    model: PreTrainedModel, materials: Materials, spec: TrialSpec, adapted: Adapted
+    model: PreTrainedModel, context: TaskContext, spec: TrialSpec, adapted: AdaptationResult
 ) -> Mapping[str, int] | None:
     """Depth of each parameter, where the recipe asks for it.
 
@@ -199,18 +203,18 @@ def depths_of(
     if spec.recipe.layerwise_decay == 1.0:
         return None
     check_depths("layerwise_decay", model)
-    return parameter_depths(model, materials.base.anatomy, materials.base.fresh)
+    return parameter_depths(model, context.base.structure, context.base.fresh)
 
 
-def _class_weights(materials: Materials, spec: TrialSpec) -> tuple[Tensor | None, tuple[str, ...]]:
+def _class_weights(context: TaskContext, spec: TrialSpec) -> tuple[Tensor | None, tuple[str, ...]]:
     """The weights (C,) of the classes where the recipe wants them balanced; and warnings."""
     if spec.recipe.class_weights == "none":
         return None, ()
     import torch
 
-    weights = materials.task.class_weights(materials.tokens.train.column("labels"), materials.facts)
+    weights = context.task.class_weights(context.tokens.train.column("labels"), context.facts)
     if weights is None:
-        return None, (f"class_weights balanced has no effect: {materials.task.kind} has no classes to weigh.",)
+        return None, (f"class_weights balanced has no effect: {context.task.kind} has no classes to weigh.",)
     return torch.tensor(weights, dtype=torch.float32), ()
 
 
@@ -218,27 +222,29 @@ def _replay(history: tuple[Evaluation, ...], report: Report) -> bool:
     return all(report(evaluation) for evaluation in history)
 
 
-def _stopped_in_replay(remains: Remains, history: tuple[Evaluation, ...], yardstick: Yardstick) -> TrialResult:
-    best = yardstick.best(tuple(evaluation for evaluation in history if evaluation.step in remains.kept))
+def _stopped_in_replay(
+    resume_point: ResumePoint, history: tuple[Evaluation, ...], ranking_metric: RankingMetric
+) -> TrialResult:
+    best = ranking_metric.best(tuple(evaluation for evaluation in history if evaluation.step in resume_point.kept))
     return TrialResult(
         stopped=True,
         best=best,
         history=history,
         checkpoint=None,  # see _result
-        trainable_parameters=remains.record.trainable_parameters if remains.record else 0,
-        total_parameters=remains.record.total_parameters if remains.record else 0,
+        trainable_parameters=resume_point.record.trainable_parameters if resume_point.record else 0,
+        total_parameters=resume_point.record.total_parameters if resume_point.record else 0,
         seconds=history[-1].seconds,
         tokens=history[-1].tokens,
         checkpoint_bytes=0,
-        warnings=remains.warnings,
+        warnings=resume_point.warnings,
     )
 
 
-def _result(run: TrialRun, warnings: tuple[str, ...], notes: tuple[str, ...], stopped: bool) -> TrialResult:
+def _result(run: TrainingLoop, warnings: tuple[str, ...], notes: tuple[str, ...], stopped: bool) -> TrialResult:
     best = run.best
     # Whoever stops a trial owns its folder from then on, and may have deleted it already.
-    checkpoint = run.keeping.kept.get(best.step) if best and not stopped else None
-    size = run.writer.processes.first_does(lambda: atomic_dirs.listed_bytes(checkpoint) if checkpoint else 0)
+    checkpoint = run.checkpoint_policy.kept.get(best.step) if best and not stopped else None
+    size = run.writer.processes.run_on_rank_zero(lambda: atomic_dirs.listed_bytes(checkpoint) if checkpoint else 0)
     return TrialResult(
         stopped=stopped,
         best=best,
@@ -254,13 +260,13 @@ def _result(run: TrialRun, warnings: tuple[str, ...], notes: tuple[str, ...], st
     )
 
 
-def _finish(shelf: Shelf, result: TrialResult, attempt: int) -> None:
+def _finish(store: CheckpointStore, result: TrialResult, attempt: int) -> None:
     """Write down the result, and keep only what can still be wanted of a trial that is over."""
-    directory = shelf.folder
+    directory = store.folder
     checkpoint = Path(result.checkpoint) if result.checkpoint else None
-    shelf.finish(result.model_dump_json(indent=1).encode(), checkpoint, attempt)
+    store.finish(result.model_dump_json(indent=1).encode(), checkpoint, attempt)
     checkpoint_layout.refuse_if_superseded(directory, attempt)
-    with atomic_dirs.disk_full_is_told(directory):
+    with atomic_dirs.disk_full_as_error(directory):
         replace_synced(directory / checkpoint_layout.RESULT, result.model_dump_json(indent=1).encode())
     checkpoint_layout.remove_all_but(directory, {checkpoint} if checkpoint else set(), attempt)
     checkpoint_layout.drop_resume_state(directory)

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import CheckpointError
 from finesearch.plan import GenerationPlan, TaskPlan, TrainingPlan
-from finesearch.training.checkpoints.checkpoint_store import Fetched
-from finesearch.training.trial_types import Scored
+from finesearch.training.checkpoints.checkpoint_store import LocalCopy
+from finesearch.training.trial_types import ScoredPredictions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
     from finesearch.training.runtime.distributed import Processes
-    from finesearch.training.task_context import Materials
+    from finesearch.training.task_context import TaskContext
 
 
 def evaluate_checkpoint(
     folder: str | Path, split: str, task: TaskPlan, training: TrainingPlan, base: str | Path, cache: str | Path
-) -> Scored:
+) -> ScoredPredictions:
     """Load a checkpoint and score it on ``train``, ``validation`` or ``test``; see ``CheckpointScorer`` for many."""
     return CheckpointScorer(task, training, base, cache).load(folder).score(split)
 
@@ -56,14 +56,14 @@ class CheckpointScorer:
         from finesearch.training.prompting import trains
         from finesearch.training.runtime.precision import compute_in, move
 
-        files = Fetched(folder)
-        with self.working(), files.told_by_address() as folder:
-            materials = self.materials
+        files = LocalCopy(folder)
+        with self.working(), files.errors_naming_address() as folder:
+            context = self.context
             check_intact(folder)
             record = read_record(folder)
-            _refuse_other_labels(folder, record, materials)
-            home = materials.base.folder
-            check_base(record, home, folder, materials.base_reference.sha256)
+            _refuse_other_labels(folder, record, context)
+            home = context.base.folder
+            check_base(record, home, folder, context.base_reference.sha256)
             model = None
             if trains(record.recipe.adaptation):
                 model = build_checkpoint_model(folder, record, home)
@@ -77,17 +77,17 @@ class CheckpointScorer:
         Raises:
             DataError, ModelError: it cannot be read.
         """
-        assert self.materials.base_reference
+        assert self.context.base_reference
         # Imports what builds a model.
         import finesearch.training.checkpoints.load_checkpoint
         import finesearch.training.prompting.run_prompt_trial  # noqa: F401
 
     @cached_property
-    def materials(self) -> Materials:
+    def context(self) -> TaskContext:
         """What is read once."""
-        from finesearch.training.task_context import load_materials
+        from finesearch.training.task_context import load_task_context
 
-        return load_materials(self.task, Path(self.base), Path(self.cache))
+        return load_task_context(self.task, Path(self.base), Path(self.cache))
 
     @cached_property
     def processes(self) -> Processes:
@@ -102,13 +102,13 @@ class CheckpointScorer:
         import torch
 
         from finesearch.training.runtime.deepspeed_engine import prepare_imports
-        from finesearch.training.runtime.seeding import isolated_generators
+        from finesearch.training.runtime.seeding import isolated_rng_state
 
         prepare_imports(self.processes.device)
         threads = torch.get_num_threads()
         torch.set_num_threads(max(1, int(self.training.cpus_per_worker)))
         try:
-            with isolated_generators(self.training.seed):
+            with isolated_rng_state(self.training.seed):
                 yield
         finally:
             torch.set_num_threads(threads)
@@ -119,11 +119,11 @@ class LoadedCheckpoint:
     """A checkpoint in memory; ``model`` is None where it holds a prompt and no weights."""
 
     scorer: CheckpointScorer
-    files: Fetched
+    files: LocalCopy
     record: CheckpointRecord
     model: PreTrainedModel | None
 
-    def score(self, split: str, generation: GenerationPlan | None = None) -> Scored:
+    def score(self, split: str, generation: GenerationPlan | None = None) -> ScoredPredictions:
         """Score it on ``train``, ``validation`` or ``test``.
 
         generation: how text is written, where not as the plan says.
@@ -132,28 +132,28 @@ class LoadedCheckpoint:
             DivergedError: the model's outputs are not finite.
             ModelError: the model has too few positions for such long texts.
         """
-        from finesearch.training.prompting.run_prompt_trial import answer_again
-        from finesearch.training.steps.evaluate import Scoring, evaluate
+        from finesearch.training.prompting.run_prompt_trial import rescore_prompt
+        from finesearch.training.steps.evaluate import ScoringOptions, evaluate
 
         with self.scorer.working():
-            materials = self.scorer.materials
+            context = self.scorer.context
             if generation is not None:
-                materials = materials.writing_with(generation)
+                context = context.with_generation(generation)
             processes = self.scorer.processes
             if self.model is None:
-                return answer_again(self.files.folder, self.record, materials, split, processes)
-            if materials.base.generation is not None:
+                return rescore_prompt(self.files.folder, self.record, context, split, processes)
+            if context.base.generation is not None:
                 # The plan's of now: it may be asked how the same weights do otherwise.
-                self.model.generation_config = materials.base.generation
-            scoring = Scoring(decision=self.record.evaluation.decision)
-            return evaluate(self.model, materials.task, materials.base, materials.tokens[split], processes, scoring)
+                self.model.generation_config = context.base.generation
+            scoring = ScoringOptions(decision=self.record.evaluation.decision)
+            return evaluate(self.model, context.task, context.base, context.tokens[split], processes, scoring)
 
 
-def _refuse_other_labels(folder: Path, record: CheckpointRecord, materials: Materials) -> None:
-    from finesearch.tasks import Facts
+def _refuse_other_labels(folder: Path, record: CheckpointRecord, context: TaskContext) -> None:
+    from finesearch.tasks import TaskFacts
 
-    for name, known in Facts.model_validate(record.facts).encoding.items():
-        got = materials.facts.encoding[name]
+    for name, known in TaskFacts.model_validate(record.facts).encoding.items():
+        got = context.facts.encoding[name]
         if known != got:
             what = "labels" if name == "label_names" else name.replace("_", " ")
             raise CheckpointError(

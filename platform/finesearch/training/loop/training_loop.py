@@ -15,58 +15,63 @@ import numpy as np
 from finesearch.data import training_batches
 from finesearch.errors import DivergedError
 from finesearch.training.checkpoints import checkpoint_layout
-from finesearch.training.checkpoints.async_save import UnderWay
-from finesearch.training.checkpoints.checkpoint_policy import Chosen, Keeping
+from finesearch.training.checkpoints.async_save import AsyncSave
+from finesearch.training.checkpoints.checkpoint_policy import CheckpointPolicy, SaveDecision
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord, library_versions
 from finesearch.training.checkpoints.checkpoint_writer import WEIGHTS, CheckpointWriter
-from finesearch.training.checkpoints.preemption_state import IsLeaving, Pause, read_pause, write_pause
-from finesearch.training.metric_history import Yardstick
+from finesearch.training.checkpoints.preemption_state import (
+    PreemptionCheck,
+    PreemptionState,
+    read_preemption_state,
+    write_preemption_state,
+)
+from finesearch.training.metric_history import RankingMetric
 from finesearch.training.regularizers.weight_average import RAW
-from finesearch.training.runtime.counters import METER, TOKENS
-from finesearch.training.runtime.heartbeat import alive
+from finesearch.training.runtime.counters import COUNTERS, TOKENS
+from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.runtime.seeding import derived_seed, seed_dropout
-from finesearch.training.steps.evaluate import Scoring, evaluate
+from finesearch.training.steps.evaluate import ScoringOptions, evaluate
 from finesearch.training.steps.lr_schedule import evaluation_steps, learning_rate_factor
 from finesearch.training.steps.optimizers import set_learning_rate
-from finesearch.training.steps.train_step import Learner, count_tokens
-from finesearch.training.trial_types import Evaluation, PutAside, Scored, TrialSpec
+from finesearch.training.steps.train_step import TrainStep, count_tokens
+from finesearch.training.trial_types import Evaluation, Preempted, ScoredPredictions, TrialSpec
 
 if TYPE_CHECKING:
     from finesearch.plan import TrainingPlan
-    from finesearch.training.adaptations.unfreezing_schedule import Unfreezing
-    from finesearch.training.prefix_cache.cached_outputs import Serving
-    from finesearch.training.task_context import Materials
+    from finesearch.training.adaptations.unfreezing_schedule import UnfreezingSchedule
+    from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
+    from finesearch.training.task_context import TaskContext
 
 # A loss is looked at every so many steps: looking waits for the GPU, and for all ranks.
-CHECK_EVERY = 10
+LOSS_CHECK_INTERVAL_STEPS = 10
 
-ASK_EVERY_S = 1.0
+PREEMPTION_CHECK_INTERVAL_S = 1.0
 """How often it is asked whether processes are about to be taken away."""
 
 
-def steps_per_epoch(materials: Materials, spec: TrialSpec) -> int:
+def steps_per_epoch(context: TaskContext, spec: TrialSpec) -> int:
     """Optimizer steps of one epoch; the last may be on a smaller batch."""
-    return math.ceil(len(materials.tokens.train) / spec.recipe.batch_size)
+    return math.ceil(len(context.tokens.train) / spec.recipe.batch_size)
 
 
 @dataclass(eq=False)
-class TrialRun:
+class TrainingLoop:
     """The steps of one attempt. Every rank holds one, and they go in step."""
 
     spec: TrialSpec
     training: TrainingPlan
-    materials: Materials
-    yardstick: Yardstick
-    learner: Learner
+    context: TaskContext
+    ranking_metric: RankingMetric
+    train_step: TrainStep
     writer: CheckpointWriter
     precision: str
     trainable_parameters: int
     total_parameters: int
-    unfreezing: Unfreezing | None = None
-    kept_outputs: Serving | None = None
+    unfreezing: UnfreezingSchedule | None = None
+    cached_outputs: CachedOutputs | None = None
     history: tuple[Evaluation, ...] = ()
     _beat: Callable[[], None] = lambda: None
-    _under_way: UnderWay | None = None
+    _async_save: AsyncSave | None = None
     _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict)
     _loss_sum: Any = 0.0
     _loss_units: float = 0.0
@@ -76,12 +81,14 @@ class TrialRun:
     _asked_at: float = -math.inf
 
     @cached_property
-    def keeping(self) -> Keeping:
-        return Keeping(self.writer, self.yardstick, self.spec.bar, self.spec.resume_pays, self.trainable_parameters)
+    def checkpoint_policy(self) -> CheckpointPolicy:
+        return CheckpointPolicy(
+            self.writer, self.ranking_metric, self.spec.bar, self.spec.resume_pays, self.trainable_parameters
+        )
 
     @property
     def steps_per_epoch(self) -> int:
-        return steps_per_epoch(self.materials, self.spec)
+        return steps_per_epoch(self.context, self.spec)
 
     @property
     def steps(self) -> int:
@@ -105,39 +112,39 @@ class TrialRun:
     def is_over(self) -> bool:
         """Whether epochs or patience are used up."""
         patience = self.spec.recipe.early_stopping_patience
-        return len(self.history) >= len(self.evaluation_steps) or self.yardstick.is_out_of_patience(
+        return len(self.history) >= len(self.evaluation_steps) or self.ranking_metric.is_out_of_patience(
             self.history, patience
         )
 
-    def go_on_from(self, history: tuple[Evaluation, ...], kept: dict[int, Path]) -> None:
+    def resume_from(self, history: tuple[Evaluation, ...], kept: dict[int, Path]) -> None:
         """Take up where a checkpoint left off; ``kept`` are the intact checkpoints by evaluation number."""
         self.history = history
-        self.keeping.go_on_from(history[-1], kept)
+        self.checkpoint_policy.resume_from(history[-1], kept)
         self._seconds, self._tokens = history[-1].seconds, history[-1].tokens
         checkpoint = kept[history[-1].step]
         self.writer.read_optimizer_state(checkpoint)
         if (checkpoint / checkpoint_layout.RESUME / RAW).is_file():
-            self.learner.regularizers.go_on_from(checkpoint / WEIGHTS)
+            self.train_step.regularizers.resume_from(checkpoint / WEIGHTS)
 
-    def go_on_from_pause(self, history: tuple[Evaluation, ...], kept: dict[int, Path], folder: Path) -> None:
-        """Take up at a state between evaluations, as :meth:`go_on_from` does at one."""
-        pause = read_pause(folder)
+    def resume_from_preemption(self, history: tuple[Evaluation, ...], kept: dict[int, Path], folder: Path) -> None:
+        """Take up at a state between evaluations, as :meth:`resume_from` does at one."""
+        pause = read_preemption_state(folder)
         self.history, self._at_step = history, pause.step
         resumable = max(
             (step for step, path in kept.items() if (path / checkpoint_layout.RESUME).is_dir()), default=None
         )
-        self.keeping.go_on_from_pause(folder, pause.seconds, resumable, kept)
+        self.checkpoint_policy.resume_from_preemption(folder, pause.seconds, resumable, kept)
         self._seconds, self._tokens, self._loss_units = pause.seconds, pause.tokens, pause.loss_units
-        self._loss_sum = pause.loss_sum if self.writer.processes.is_first else 0.0
+        self._loss_sum = pause.loss_sum if self.writer.processes.is_rank_zero else 0.0
         self.writer.read_optimizer_state(folder)
         if (folder / checkpoint_layout.RESUME / RAW).is_file():
-            self.learner.regularizers.go_on_from(folder / WEIGHTS)
+            self.train_step.regularizers.resume_from(folder / WEIGHTS)
 
     def train(
         self,
         report: Callable[[Evaluation], bool],
         beat: Callable[[], None],
-        is_leaving: IsLeaving | None = None,
+        is_preemption_pending: PreemptionCheck | None = None,
     ) -> bool:
         """Train until the trial is over (True) or ``report`` asks for the end (False).
 
@@ -148,20 +155,20 @@ class TrialRun:
         Raises:
             DivergedError: the loss or the metric is NaN or infinite; on every rank.
             DiskFullError, TrialError: a checkpoint could not be written; on every rank.
-            PutAside: processes are about to be taken away, and the state was written; on every rank.
+            Preempted: processes are about to be taken away, and the state was written; on every rank.
         """
         self._beat = beat
         try:
-            return self._train(report, is_leaving)
+            return self._train(report, is_preemption_pending)
         finally:
-            if self._under_way is not None:
-                self._under_way.settle()
+            if self._async_save is not None:
+                self._async_save.wait_for_own_thread()
 
-    def _train(self, report: Callable[[Evaluation], bool], is_leaving: IsLeaving | None) -> bool:
+    def _train(self, report: Callable[[Evaluation], bool], is_preemption_pending: PreemptionCheck | None) -> bool:
         first = self.evaluation_steps[len(self.history) - 1] if self.history else 0
         if self._at_step is not None:
             first = self._at_step
-        self.learner.engine.train()
+        self.train_step.engine.train()
         resumed_at = time.perf_counter() - self._seconds
         for step in range(first, self.steps):
             self.optimize(step)
@@ -169,8 +176,8 @@ class TrialRun:
             if step + 1 not in self.evaluation_steps:
                 if not self._goes_on_after(step):
                     return False
-                if is_leaving is not None and self._is_to_be_asked() and is_leaving():
-                    return self._put_aside(step + 1, time.perf_counter() - resumed_at)
+                if is_preemption_pending is not None and self._is_preemption_check_due() and is_preemption_pending():
+                    return self._preempt(step + 1, time.perf_counter() - resumed_at)
                 continue
             stood_still_at = time.perf_counter()
             if not self._verdict():
@@ -179,7 +186,7 @@ class TrialRun:
             train_loss = self._mean_loss(step)
             self._loss_sum, self._loss_units = 0.0, 0.0
             # Where weights are averaged, the average is what is scored and kept.
-            with self.learner.regularizers.averaged():
+            with self.train_step.regularizers.averaged():
                 scored = self._evaluate(step)
                 self._seconds = time.perf_counter() - resumed_at
                 evaluation = Evaluation(
@@ -193,8 +200,8 @@ class TrialRun:
                     decision=scored.decision,
                 )
                 self.history += (evaluation,)
-                raw = self.learner.regularizers.raw_weights
-                chosen = self.keeping.choose(self.history, self.is_over, self._record, raw)
+                raw = self.train_step.regularizers.raw_weights
+                chosen = self.checkpoint_policy.decide(self.history, self.is_over, self._record, raw)
             over = self.is_over
             self._send(chosen, (lambda _: True) if over else report)
             if (over or chosen.at_once) and not self._verdict():
@@ -205,35 +212,35 @@ class TrialRun:
             resumed_at = time.perf_counter() - self._seconds
         raise AssertionError("the last optimizer step is always followed by an evaluation")
 
-    def _send(self, chosen: Chosen, report: Callable[[Evaluation], bool]) -> None:
+    def _send(self, chosen: SaveDecision, report: Callable[[Evaluation], bool]) -> None:
         """Set the newest evaluation on its way."""
         newest, began = self.history[-1], time.perf_counter()
-        wanted = self.keeping.forget(self.history) if chosen.snapshots else None
+        wanted = self.checkpoint_policy.folders_to_keep(self.history) if chosen.snapshots else None
 
         def tidy_and_report() -> bool:
             if chosen.resumes:
-                self.keeping.seconds_to_write = time.perf_counter() - began
+                self.checkpoint_policy.resume_write_s = time.perf_counter() - began
             if wanted is not None:
-                self.keeping.tidy(wanted)
+                self.checkpoint_policy.delete_others(wanted)
             return report(newest)
 
-        self._under_way = UnderWay(self.writer, chosen.snapshots, tidy_and_report)
+        self._async_save = AsyncSave(self.writer, chosen.snapshots, tidy_and_report)
 
     def _verdict(self) -> bool:
         """What was said of the last evaluation that was sent on its way, once it is; True where there is none."""
-        if self._under_way is None:
+        if self._async_save is None:
             return True
-        sent, self._under_way = self._under_way, None
-        with alive(self._beat):
+        sent, self._async_save = self._async_save, None
+        with heartbeat(self._beat):
             return sent.wait()
 
     def _goes_on_after(self, step: int) -> bool:
         """Look after the loss and the last evaluation's verdict, at steps at which all ranks can agree cheaply."""
-        is_checked = (step + 1) % CHECK_EVERY == 0
-        if self._under_way is not None and (is_checked or self.writer.processes.world_size == 1):
-            verdict = self._under_way.poll()
+        is_checked = (step + 1) % LOSS_CHECK_INTERVAL_STEPS == 0
+        if self._async_save is not None and (is_checked or self.writer.processes.world_size == 1):
+            verdict = self._async_save.poll()
             if verdict is not None:
-                self._under_way = None
+                self._async_save = None
             if verdict is False:
                 return False
         if is_checked:
@@ -246,60 +253,62 @@ class TrialRun:
                 raise
         return True
 
-    def _is_to_be_asked(self) -> bool:
+    def _is_preemption_check_due(self) -> bool:
         """Whether it is time to ask again if processes are taken away: on rank 0's clock, agreed on."""
         now = time.monotonic()
-        is_due = now - self._asked_at >= ASK_EVERY_S
-        if not self.writer.processes.total(float(is_due and self.writer.processes.is_first))[0]:
+        is_due = now - self._asked_at >= PREEMPTION_CHECK_INTERVAL_S
+        if not self.writer.processes.total(float(is_due and self.writer.processes.is_rank_zero))[0]:
             return False
         self._asked_at = now
         return True
 
-    def _put_aside(self, step: int, seconds: float) -> bool:
+    def _preempt(self, step: int, seconds: float) -> bool:
         """Write what the next attempt goes on from after ``step`` optimizer steps; False where the trial was stopped.
 
         Raises:
-            PutAside: it is written.
+            Preempted: it is written.
         """
         if not self._verdict():
             return False
         loss_sum = self.writer.processes.total(float(self._loss_sum))[0]
-        pause = Pause(step=step, loss_sum=loss_sum, loss_units=self._loss_units, seconds=seconds, tokens=self._tokens)
-        held = self.keeping.hand_over()
+        pause = PreemptionState(
+            step=step, loss_sum=loss_sum, loss_units=self._loss_units, seconds=seconds, tokens=self._tokens
+        )
+        held = self.checkpoint_policy.take_held_snapshot()
         if held is not None:
-            UnderWay(self.writer, [held], lambda: True).wait()
-        with self.learner.regularizers.averaged():
-            raw = self.learner.regularizers.raw_weights
-            snapshot = self.writer.take(self._record, len(self.history), True, raw, copy_moments=False)
-        write_pause(self.writer, snapshot, pause)
-        raise PutAside(f"{self._place(step - 1)}: written and put aside")
+            AsyncSave(self.writer, [held], lambda: True).wait()
+        with self.train_step.regularizers.averaged():
+            raw = self.train_step.regularizers.raw_weights
+            snapshot = self.writer.take_snapshot(self._record, len(self.history), True, raw, copy_moments=False)
+        write_preemption_state(self.writer, snapshot, pause)
+        raise Preempted(f"{self._place(step - 1)}: written and put aside")
 
     def optimize(self, step: int) -> None:
         """Optimizer step ``step`` (0-based), with all that belongs to it."""
         recipe = self.spec.recipe
         factor = learning_rate_factor(recipe.schedule, step, self.steps, recipe.warmup_fraction)
-        set_learning_rate(self.learner.engine.optimizer, recipe.learning_rate * factor)
-        self.learner.regularizers.before_step(step, recipe.learning_rate * factor)
+        set_learning_rate(self.train_step.engine.optimizer, recipe.learning_rate * factor)
+        self.train_step.regularizers.before_step(step, recipe.learning_rate * factor)
         if self.unfreezing is not None:
-            self.unfreezing.enter(step, self.learner.engine)
+            self.unfreezing.begin_step(step, self.train_step.engine)
         # Each step's dropout has a seed of its own, so that a resumed trial drops what it would have dropped.
         seed_dropout(derived_seed(self.spec.seed, "dropout", self.writer.processes.rank, step))
         batch = self.batch(step)
-        loss_sum, units = self.learner.learn(batch)
-        self.learner.regularizers.after_step(step, self.steps)
+        loss_sum, units = self.train_step.run(batch)
+        self.train_step.regularizers.after_step(step, self.steps)
         self._loss_sum += loss_sum
         self._loss_units += units
-        tokens = count_tokens(self.materials.tokens.train.lengths, batch)
+        tokens = count_tokens(self.context.tokens.train.lengths, batch)
         self._tokens += tokens
-        if self.writer.processes.is_first:  # the batch is that of all ranks
-            METER.add(TOKENS, tokens)
+        if self.writer.processes.is_rank_zero:  # the batch is that of all ranks
+            COUNTERS.add(TOKENS, tokens)
 
     def batch(self, step: int) -> np.ndarray:
         """Row numbers of the global batch of a step."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch not in self._epochs:
             seed = derived_seed(self.spec.seed, "batches")
-            lengths = self.materials.tokens.train.lengths
+            lengths = self.context.tokens.train.lengths
             self._epochs = {epoch: training_batches(lengths, self.spec.recipe.batch_size, seed, epoch)}
         return self._epochs[epoch][index]
 
@@ -310,22 +319,22 @@ class TrialRun:
             raise DivergedError(f"{self._place(step)}: the training loss became {mean}. {self._advice}")
         return mean
 
-    def _evaluate(self, step: int) -> Scored:
+    def _evaluate(self, step: int) -> ScoredPredictions:
         try:
             scored = evaluate(
                 self.writer.model,
-                self.materials.task,
-                self.materials.base,
-                self.materials.tokens.validation,
+                self.context.task,
+                self.context.base,
+                self.context.tokens.validation,
                 self.writer.processes,
-                Scoring(calibrate=True, metric=self.yardstick.metric),
-                self.kept_outputs,
+                ScoringOptions(calibrate=True, metric=self.ranking_metric.metric),
+                self.cached_outputs,
                 self._beat,
             )
         except DivergedError as error:
             raise DivergedError(f"{self._place(step)}: {error.message}. {self._advice}") from error
         finally:
-            self.learner.engine.train()
+            self.train_step.engine.train()
         for name, value in scored.metrics.items():
             if not math.isfinite(value):
                 raise DivergedError(f"{self._place(step)}: metric {name} became {value}. {self._advice}")
@@ -333,21 +342,21 @@ class TrialRun:
 
     @property
     def best(self) -> Evaluation | None:
-        """The best evaluation whose checkpoint is there, or that can have none: see ``Keeping``."""
-        return self.keeping.best(self.history)
+        """The best evaluation whose checkpoint is there, or that can have none: see ``CheckpointPolicy``."""
+        return self.checkpoint_policy.best(self.history)
 
     def _record(self) -> CheckpointRecord:
         model = self.writer.model
         return CheckpointRecord(
-            base=self.materials.base_reference,
-            kind=self.materials.task.kind,
-            facts=self.materials.facts.model_dump(mode="json"),
+            base=self.context.base_reference,
+            kind=self.context.task.kind,
+            facts=self.context.facts.model_dump(mode="json"),
             trial=self.spec.number,
             attempt=self.spec.attempt,
             seed=self.spec.seed,
             recipe=self.spec.recipe,
-            metric=self.yardstick.metric,
-            goal=self.yardstick.goal,
+            metric=self.ranking_metric.metric,
+            goal=self.ranking_metric.goal,
             history=self.history,
             trained=tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad),
             trainable_parameters=self.trainable_parameters,

@@ -1,4 +1,4 @@
-"""One worker's workbench: what stays loaded between trials, and the trials that run on it one after another."""
+"""One worker's runner: what stays loaded between trials, and the trials that run on it one after another."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.plan import TaskPlan, TrainingPlan
-from finesearch.training.metric_history import Yardstick
-from finesearch.training.runtime.heartbeat import alive
+from finesearch.training.metric_history import RankingMetric
+from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
-    from finesearch.training.task_context import Materials
+    from finesearch.training.task_context import TaskContext
 
 
-class Workbench:
+class TrialRunner:
     """Runs trial after trial of one task in one process; made of plain, picklable arguments.
 
     Data, tokens, tokenizer and base weights are read when the first trial needs them, and once. A trial leaves nothing
     behind that the next one could notice: neither random numbers nor modules nor memory.
 
     base: folder that relative paths of ``task`` are relative to. cache: folder for tokens, shared by a node's workers.
-    metric, goal (``max`` or ``min``): what "best" means. cuts: numbers of frozen bottom layers that trials may ask for.
+    metric, goal (``max`` or ``min``): what "best" means. cache_depths: numbers of frozen bottom layers that trials may
+    ask for.
     """
 
     def __init__(
@@ -35,14 +36,14 @@ class Workbench:
         cache: str,
         metric: str,
         goal: str,
-        cuts: tuple[int, ...] = (),
+        cache_depths: tuple[int, ...] = (),
     ) -> None:
         self.task_plan = task
         self.training = training
         self.base = base
         self.cache = cache
-        self.yardstick = Yardstick(metric, goal)
-        self.cuts = cuts
+        self.ranking_metric = RankingMetric(metric, goal)
+        self.cache_depths = cache_depths
         self._is_settled = False
 
     def run(
@@ -50,7 +51,7 @@ class Workbench:
         spec: TrialSpec,
         report: Callable[[Evaluation], bool],
         beat: Callable[[], None],
-        is_leaving: Callable[[], bool] | None = None,
+        is_preemption_pending: Callable[[], bool] | None = None,
         report_last: Callable[[Evaluation], bool] | None = None,
     ) -> TrialResult:
         """Train one trial, or what is left of it, and return what came of it.
@@ -59,60 +60,68 @@ class Workbench:
         rank 0 ``report`` is called with each evaluation, once its checkpoint is durable where one is written, and
         returns False to stop the trial; it may be called from another thread, while training goes on. Evaluations of
         earlier attempts are reported again first. ``beat`` is called after each optimizer step, and
-        each second while something else is done, some of it on another thread. Once ``is_leaving``,
+        each second while something else is done, some of it on another thread. Once ``is_preemption_pending``,
         which all ranks ask together, says that processes are about to be taken away, the trial's state is written.
         The evaluation that a trial ends with goes to ``report_last``, where there is one: no training waits for an
         answer to it.
 
         Raises:
-            PutAside: it was, and another attempt goes on from there.
+            Preempted: it was, and another attempt goes on from there.
             DivergedError, DiskFullError, CheckpointError, TrialError: agreed on, so raised by every rank.
             PlacementError, DataError, ModelError: the plan cannot be carried out here.
         """
         # Imported here, because driver processes make workbenches only to send them away.
-        from finesearch.training.checkpoints.checkpoint_store import open_shelf
-        from finesearch.training.loop.run_attempt import Reports, run_attempt
-        from finesearch.training.runtime.deepspeed_engine import exempt_from_collection, release_memory
-        from finesearch.training.runtime.distributed import join
-        from finesearch.training.runtime.seeding import isolated_generators
+        from finesearch.training.checkpoints.checkpoint_store import open_checkpoint_store
+        from finesearch.training.loop.run_attempt import ReportCallbacks, run_attempt
+        from finesearch.training.runtime.deepspeed_engine import freeze_gc, release_memory
+        from finesearch.training.runtime.distributed import join_process_group
+        from finesearch.training.runtime.seeding import isolated_rng_state
 
-        with alive(beat):
+        with heartbeat(beat):
             self._prepare()
-            materials = self._materials
-        processes = join(self.training.gpus_per_worker, self.training.workers_per_trial)
+            context = self._context
+        processes = join_process_group(self.training.gpus_per_worker, self.training.workers_per_trial)
         try:
-            with self._threads(), isolated_generators(spec.seed):
-                with open_shelf(spec.directory) as shelf:
-                    here = spec.model_copy(update={"directory": str(shelf.folder)})
-                    reports = Reports(report, report_last or report)
+            with self._threads(), isolated_rng_state(spec.seed):
+                with open_checkpoint_store(spec.directory) as store:
+                    here = spec.model_copy(update={"directory": str(store.folder)})
+                    reports = ReportCallbacks(report, report_last or report)
                     result = run_attempt(
-                        materials, self.training, self.yardstick, here, processes, reports, beat, is_leaving, shelf
+                        context,
+                        self.training,
+                        self.ranking_metric,
+                        here,
+                        processes,
+                        reports,
+                        beat,
+                        is_preemption_pending,
+                        store,
                     )
                 if result.checkpoint is None:
                     return result
-                return result.model_copy(update={"checkpoint": shelf.address(result.checkpoint)})
+                return result.model_copy(update={"checkpoint": store.address(result.checkpoint)})
         finally:
             release_memory()
             if not self._is_settled:
-                exempt_from_collection()
+                freeze_gc()
                 self._is_settled = True
 
     def _prepare(self) -> None:
         import torch
 
         from finesearch.training.runtime.deepspeed_engine import import_deepspeed, prepare_imports
-        from finesearch.training.runtime.seeding import compute_repeatably
+        from finesearch.training.runtime.seeding import enable_determinism
 
         device = torch.device("cuda" if self.training.gpus_per_worker > 0 else "cpu")
         prepare_imports(device)
         import_deepspeed()
-        compute_repeatably(device)
+        enable_determinism(device)
 
     @cached_property
-    def _materials(self) -> Materials:
-        from finesearch.training.task_context import load_materials
+    def _context(self) -> TaskContext:
+        from finesearch.training.task_context import load_task_context
 
-        return load_materials(self.task_plan, Path(self.base), Path(self.cache), self.cuts)
+        return load_task_context(self.task_plan, Path(self.base), Path(self.cache), self.cache_depths)
 
     @contextmanager
     def _threads(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ from finesearch.training.model.model_files import load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from finesearch.tasks import Facts
+    from finesearch.tasks import TaskFacts
 
 
 class ExtendedEmbedding(nn.Embedding):
@@ -50,7 +50,7 @@ class ExtendedEmbedding(nn.Embedding):
         return nn.Embedding(len(table), width, padding_idx=self.padding_idx, _weight=table)
 
 
-def task_tokenizer(folder: Path, facts: Facts) -> tuple[PreTrainedTokenizerBase, dict[str, int]]:
+def task_tokenizer(folder: Path, facts: TaskFacts) -> tuple[PreTrainedTokenizerBase, dict[str, int]]:
     """The folder's tokenizer with the task's tokens in it, and the config's fields that say which ids are new.
 
     Raises:

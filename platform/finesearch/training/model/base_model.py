@@ -16,14 +16,14 @@ from finesearch.training.model.added_tokens import task_tokenizer
 from finesearch.training.model.dropout import head_dropouts, set_config_dropout, set_head_dropout
 from finesearch.training.model.model_config import auto_class, build_skeleton, check_max_length, read_config
 from finesearch.training.model.model_files import quiet_transformers, weight_files
-from finesearch.training.model.module_structure import Anatomy, backbone_prefix, study
+from finesearch.training.model.module_structure import ModuleStructure, backbone_prefix, trace_structure
 from finesearch.training.runtime.seeding import derived_seed
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from finesearch.plan import Recipe
-    from finesearch.tasks import Facts, Task
+    from finesearch.tasks import Task, TaskFacts
 
 # A base that lacks more of its backbone than this is not the model that its config describes.
 LARGEST_FRESH_SHARE = 0.5
@@ -41,20 +41,21 @@ class BaseModel:
 
     folder: Path
     kind: str
-    facts: Facts
+    facts: TaskFacts
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     tensors: Mapping[str, torch.Tensor]
     fresh: frozenset[str]
     head_dropouts: Mapping[str, float]
     inputs: frozenset[str]
-    anatomy: Anatomy
+    structure: ModuleStructure
     generation: GenerationConfig | None = None
 
     def build(self, recipe: Recipe, seed: int, shares: bool = False) -> tuple[PreTrainedModel, tuple[str, ...]]:
         """A model with the base's weights, the recipe's dropout and a head drawn from ``seed``; and warnings.
 
-        shares: its parameters are the base's own memory, until :meth:`part` gives those that train one of their own.
+        shares: its parameters are the base's own memory, until :meth:`unshare_trained` gives those that train one of
+        their own.
         """
         with quiet_transformers():
             from transformers.initialization import no_init_weights
@@ -74,7 +75,7 @@ class BaseModel:
             model.generation_config = copy.deepcopy(self.generation)
         return model, warnings + set_head_dropout(model, recipe, self.head_dropouts)
 
-    def part(self, model: PreTrainedModel) -> None:
+    def unshare_trained(self, model: PreTrainedModel) -> None:
         """Copy what trains of a model that shares the base's memory; what is frozen nobody writes to."""
         own = {tensor.data_ptr() for tensor in self.tensors.values()}
         for parameter in model.parameters():
@@ -82,14 +83,14 @@ class BaseModel:
                 parameter.data = parameter.detach().clone()
 
 
-def load_base_model(folder: Path, task: Task, facts: Facts) -> BaseModel:
+def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> BaseModel:
     """Read weights, config and tokenizer of ``folder``.
 
     Raises:
         ModelError: see ``inspect_model``; or the weights are not those of the model that the config describes.
     """
     tokenizer, added = task_tokenizer(folder, facts)
-    task.dress(tokenizer)
+    task.prepare_tokenizer(tokenizer)
     config = read_config(folder, **task.model_settings(facts), **added)
     if config.get_text_config().pad_token_id is None:
         # Decoders find each example's last token by it.
@@ -117,7 +118,7 @@ def load_base_model(folder: Path, task: Task, facts: Facts) -> BaseModel:
         fresh=fresh,
         head_dropouts=head_dropouts(model),
         inputs=inputs,
-        anatomy=study(model, example),
+        structure=trace_structure(model, example),
         generation=task.generation_config(model.generation_config, tokenizer, facts) if task.is_generated else None,
     )
 

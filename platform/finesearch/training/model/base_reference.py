@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from finesearch.training.trial_types import Frozen
+from finesearch.training.trial_types import FrozenRecord
 
 
-class BaseReference(Frozen):
+class BaseReference(FrozenRecord):
     """Which base model the tensors belong onto: as the plan names it, where it was found, and what identifies it."""
 
     model: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from finesearch.training.model.module_structure import block_lists
-from finesearch.training.trial_types import Frozen
+from finesearch.training.trial_types import FrozenRecord
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Stack(Frozen):
+class StackDimensions(FrozenRecord):
     """Blocks that the same tokens run through; ``weights`` are the numbers in the matrices of one block."""
 
     blocks: int
     weights: int
 
 
-class Dimensions(Frozen):
+class Dimensions(FrozenRecord):
     """Sizes of one model.
 
     ``stacks``: an encoder's before a decoder's. ``embedding_weights`` are looked up and not multiplied;
     ``output_weights`` are those of a language model's output layer, which every token is multiplied with (0: none).
     """
 
-    stacks: tuple[Stack, ...] = ()
+    stacks: tuple[StackDimensions, ...] = ()
     hidden_size: int = 0
     embedding_weights: int = 0
     output_weights: int = 0
@@ -51,10 +51,12 @@ def dimensions_of(model: PreTrainedModel) -> Dimensions:
     width = getattr(config, "hidden_size", None) or next(iter(tables.values())).shape[-1]
     lists = block_lists(model)
     if lists:
-        stacks = tuple(Stack(blocks=len(blocks), weights=_matrices(blocks) // len(blocks)) for blocks in lists.values())
+        stacks = tuple(
+            StackDimensions(blocks=len(blocks), weights=_matrices(blocks) // len(blocks)) for blocks in lists.values()
+        )
     else:  # one block runs as often as there are layers
         once = _matrices(model.base_model) - sum(table.numel() for table in tables.values())
-        stacks = (Stack(blocks=int(getattr(config, "num_hidden_layers", 1)), weights=once),)
+        stacks = (StackDimensions(blocks=int(getattr(config, "num_hidden_layers", 1)), weights=once),)
     return Dimensions(
         stacks=stacks,
         hidden_size=int(width),
@@ -68,7 +70,7 @@ def _matrices(module: object) -> int:
     return sum(parameter.numel() for parameter in parameters if parameter.ndim >= 2)
 
 
-def positions_of(model: PreTrainedModel) -> int | None:
+def max_positions(model: PreTrainedModel) -> int | None:
     """Positions in the model's table, the shortest where there are several; None without one (rotary positions)."""
     from torch import nn
 

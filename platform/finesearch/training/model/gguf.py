@@ -53,19 +53,19 @@ def dequantized(file: Path) -> Path:
             f"task.model: {file} needs the package gguf, which is not installed. Install it on every node: "
             f"pip install gguf."
         )
-    home = cache_home()
+    home = dequantized_models_home()
     folder = home / f"{file.stem}-{atomic_dirs.file_sha256(file)[:16]}-v{VERSION}"
 
     def build(temporary: Path) -> None:
         _convert(file, temporary)
         atomic_dirs.write_manifest(temporary)  # flushes what it lists
 
-    with atomic_dirs.disk_full_is_told(home):
+    with atomic_dirs.disk_full_as_error(home):
         build_once(folder, build, Path.is_dir)
     return folder
 
 
-def cache_home() -> Path:
+def dequantized_models_home() -> Path:
     """Where dequantized models are kept: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "finesearch", "models")
 

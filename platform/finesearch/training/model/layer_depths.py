@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from finesearch.errors import ModelError
-from finesearch.training.model.module_structure import Anatomy, block_lists
+from finesearch.training.model.module_structure import ModuleStructure, block_lists
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,16 +25,16 @@ def check_depths(option: str, model: PreTrainedModel) -> None:
         )
 
 
-def parameter_depths(model: PreTrainedModel, anatomy: Anatomy, fresh: Collection[str]) -> dict[str, int]:
+def parameter_depths(model: PreTrainedModel, structure: ModuleStructure, fresh: Collection[str]) -> dict[str, int]:
     """Parameter name -> depth.
 
     0 is the head and everything that the base model did not have (``fresh``); 1 the top block with what runs above it;
     ``n`` the lowest of ``n`` blocks; ``n + 1`` the embeddings. What runs between two blocks belongs to the lower one.
     """
-    blocks = len(anatomy.blocks)
-    places = {f"{block}.": blocks - index for index, block in enumerate(anatomy.blocks)}
-    places |= {f"{name}.": blocks + 1 - stage for name, stage in anatomy.stages.items()}
-    prefix = f"{anatomy.backbone}." if anatomy.backbone else ""
+    blocks = len(structure.blocks)
+    places = {f"{block}.": blocks - index for index, block in enumerate(structure.blocks)}
+    places |= {f"{name}.": blocks + 1 - stage for name, stage in structure.stages.items()}
+    prefix = f"{structure.backbone}." if structure.backbone else ""
 
     def depth(name: str) -> int:
         if name in fresh or not name.startswith(prefix):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
-from finesearch.training.model.dimensions import positions_of
+from finesearch.training.model.dimensions import max_positions
 from finesearch.training.model.model_files import quiet_transformers
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ def auto_class(kind: str, config: PretrainedConfig) -> Any:
     """
     import transformers
 
-    from finesearch.tasks.task_registry import KINDS
+    from finesearch.tasks.task_registry import TASKS_BY_KIND
 
-    name = KINDS[kind].auto_class_of(config)
+    name = TASKS_BY_KIND[kind].auto_class_of(config)
     if name == "AutoModelForRelationExtraction":
         from finesearch.training.model.relation_model import AutoModelForRelationExtraction
 
@@ -97,7 +97,7 @@ def check_max_length(model: PreTrainedModel, max_length: int) -> None:
     Raises:
         ModelError: it is not.
     """
-    positions = positions_of(model)
+    positions = max_positions(model)
     if positions is not None and max_length > positions:
         raise ModelError(
             f"task.max_length: {type(model).__name__} has {positions} positions, so expected at most "

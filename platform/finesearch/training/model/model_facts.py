@@ -11,17 +11,17 @@ from finesearch.training.model.dimensions import Dimensions, dimensions_of
 from finesearch.training.model.model_files import load_tokenizer, weight_files, weights_sha256
 from finesearch.training.model.module_structure import num_blocks
 from finesearch.training.model.resolve_model import model_folder
-from finesearch.training.trial_types import Frozen
+from finesearch.training.trial_types import FrozenRecord
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from finesearch.tasks import Facts, Task
+    from finesearch.tasks import Task, TaskFacts
 
 from finesearch.training.model.model_config import build_skeleton, check_max_length, read_config
 
 
-class ModelFacts(Frozen):
+class ModelFacts(FrozenRecord):
     """One base model with the head of the task ``kind``.
 
     ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters``
@@ -72,11 +72,11 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
     )
 
 
-def meet_model(task: Task, facts: Facts, folder: Path) -> tuple[Facts, PreTrainedTokenizerBase]:
+def add_model_facts(task: Task, facts: TaskFacts, folder: Path) -> tuple[TaskFacts, PreTrainedTokenizerBase]:
     """The facts with what the task must know of the model, and the model's tokenizer.
 
     Raises:
         ModelError: the model cannot do the task as the plan has it.
     """
     tokenizer = load_tokenizer(folder)
-    return task.meet(facts, read_config(folder), tokenizer), tokenizer
+    return task.add_model_shape(facts, read_config(folder), tokenizer), tokenizer

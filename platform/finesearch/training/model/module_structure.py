@@ -22,7 +22,7 @@ LAYER_COUNTS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "num_la
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModuleStructure:
     """Module names of one architecture, relative to the whole model.
 
     backbone: the part under the task's head; "" where the model has no separate head.
@@ -72,7 +72,7 @@ def num_blocks(model: PreTrainedModel) -> int:
     return sum(len(blocks) for blocks in block_lists(model).values())
 
 
-def study(model: PreTrainedModel, example: Mapping[str, Tensor]) -> Anatomy:
+def trace_structure(model: PreTrainedModel, example: Mapping[str, Tensor]) -> ModuleStructure:
     """Run ``example`` (one row as the tokenizer gives it) once without gradients and note what ran when."""
     import torch
 
@@ -116,7 +116,7 @@ def study(model: PreTrainedModel, example: Mapping[str, Tensor]) -> Anatomy:
             stages[name] = 0
     if not blocks:
         stages = {name: 0 for name in _embedding_parts(model, prefix)}
-    return Anatomy(prefix.rstrip("."), tuple(order), stages, _containers(lists, prefix))
+    return ModuleStructure(prefix.rstrip("."), tuple(order), stages, _containers(lists, prefix))
 
 
 def _outside(model: PreTrainedModel, prefix: str, blocks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:

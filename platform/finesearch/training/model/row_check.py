@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finesearch.data.tokenize_splits import encoded_parts
+from finesearch.data.tokenize_splits import encode_in_chunks
 from finesearch.tasks import SPLITS
 from finesearch.training.model.added_tokens import task_tokenizer
 
 if TYPE_CHECKING:
-    from finesearch.tasks import Facts, RawSplits, Task
+    from finesearch.tasks import RawSplits, Task, TaskFacts
 
 
-def check_rows(task: Task, splits: RawSplits, facts: Facts, folder: Path) -> None:
+def check_rows(task: Task, splits: RawSplits, facts: TaskFacts, folder: Path) -> None:
     """Encode every row once, for tasks that can only tell then whether a row will do.
 
     folder: the base model's.
@@ -25,5 +25,5 @@ def check_rows(task: Task, splits: RawSplits, facts: Facts, folder: Path) -> Non
         return
     tokenizer, _ = task_tokenizer(folder, facts)
     for split in SPLITS:
-        for _ in encoded_parts(splits, split, task, facts, tokenizer):
+        for _ in encode_in_chunks(splits, split, task, facts, tokenizer):
             pass

@@ -5,13 +5,13 @@ bottom    the blocks of a model: what they return, and how far down a pass need 
 entrance  what runs before the blocks, and need not run either
 check     whether a model takes outputs that are given: tried once for each shape of it
 passes    one pass over some rows that yields the outputs of several blocks
-wishes    what a trial asks for of a split, and the parts in which it is computed
+requests    what a trial asks for of a split, and the parts in which it is computed
 entries   Arrow files on the node's disk: their keys, their budget, who may delete them
 rows      reading such files, and the same in the memory of a GPU
 stores    finds what is asked for, or computes it: on disk, or in memory
 cache     one trial's view of all this: what the training loop and the evaluation call
 
-A *cut* is a number of blocks from the bottom, in the order in which they run: cut 4 is what the fourth block returns.
-What a trial gets from here equals what its own blocks would have computed, but for the rounding that another width of
-padding brings about.
+A *depth* is a number of blocks from the bottom, in the order in which they run: depth 4 is what the fourth block
+returns. What a trial gets from here equals what its own blocks would have computed, but for the rounding that another
+width of padding brings about.
 """

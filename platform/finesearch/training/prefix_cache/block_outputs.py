@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING, Any
 
-from finesearch.training.model.module_structure import Anatomy
+from finesearch.training.model.module_structure import ModuleStructure
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-ALONE = -1
+BARE_TENSOR = -1
 """Form of a block that returns a tensor; other forms count the empty places behind it in a tuple."""
 
 
-class Unfit(Exception):  # noqa: N818 - told in a note: the trial computes everything itself
+class NotCacheable(Exception):  # noqa: N818 - told in a note: the trial computes everything itself
     """Why outputs of this model cannot be kept."""
 
 
@@ -33,7 +33,7 @@ class _Reached(Exception):  # noqa: N818 - ends a pass that has gone far enough
 
 
 @dataclass(frozen=True)
-class Stack:
+class BlockStack:
     """One list of blocks in the order in which they run.
 
     first: number of blocks that run before it. reads_target: its positions are those of ``decoder_input_ids``.
@@ -45,69 +45,70 @@ class Stack:
 
     @property
     def last(self) -> int:
-        """The cut above the whole stack."""
+        """The depth above the whole stack."""
         return self.first + len(self.blocks)
 
 
-def stacks_of(anatomy: Anatomy, is_encoder_decoder: bool, has_target: bool) -> tuple[Stack, ...]:
+def stacks_of(structure: ModuleStructure, is_encoder_decoder: bool, has_target: bool) -> tuple[BlockStack, ...]:
     """The lists of blocks, one after the other.
 
     has_target: whether rows bring ``decoder_input_ids``; where they do not (an encoder-decoder that classifies), both
     stacks read the same text.
 
     Raises:
-        Unfit: blocks of several lists take turns.
+        NotCacheable: blocks of several lists take turns.
     """
-    stacks: list[Stack] = []
-    for number, name in enumerate(anatomy.blocks):
+    stacks: list[BlockStack] = []
+    for number, name in enumerate(structure.blocks):
         home = name.rpartition(".")[0]
         if stacks and stacks[-1].blocks[0].rpartition(".")[0] == home:
-            stacks[-1] = Stack((*stacks[-1].blocks, name), stacks[-1].first, stacks[-1].reads_target)
+            stacks[-1] = BlockStack((*stacks[-1].blocks, name), stacks[-1].first, stacks[-1].reads_target)
         else:
-            stacks.append(Stack((name,), number, reads_target=has_target and bool(stacks)))
+            stacks.append(BlockStack((name,), number, reads_target=has_target and bool(stacks)))
     if len({stack.blocks[0].rpartition(".")[0] for stack in stacks}) < len(stacks):
-        raise Unfit("blocks of several lists take turns")
+        raise NotCacheable("blocks of several lists take turns")
     if len(stacks) > (2 if is_encoder_decoder else 1):
-        raise Unfit(f"there are {len(stacks)} lists of blocks")
+        raise NotCacheable(f"there are {len(stacks)} lists of blocks")
     return tuple(stacks)
 
 
-def needed_cuts(stacks: Collection[Stack], cut: int) -> tuple[int, ...]:
-    """What must be given for the blocks below ``cut`` to be left out: the end of each stack below it, and itself.
+def required_depths(stacks: Collection[BlockStack], depth: int) -> tuple[int, ...]:
+    """What must be given for the blocks below ``depth`` to be left out: the end of each stack below it, and itself.
 
-    >>> stacks = (Stack(("e.0", "e.1"), 0, False), Stack(("d.0", "d.1"), 2, True))
-    >>> needed_cuts(stacks, 1), needed_cuts(stacks, 3)
+    >>> stacks = (BlockStack(("e.0", "e.1"), 0, False), BlockStack(("d.0", "d.1"), 2, True))
+    >>> required_depths(stacks, 1), required_depths(stacks, 3)
     ((1,), (2, 3))
     """
-    return tuple(min(stack.last, cut) for stack in stacks if stack.first < cut)
+    return tuple(min(stack.last, depth) for stack in stacks if stack.first < depth)
 
 
 def capture(
-    model: PreTrainedModel, anatomy: Anatomy, inputs: Mapping[str, Any], cuts: Collection[int]
+    model: PreTrainedModel, structure: ModuleStructure, inputs: Mapping[str, Any], cache_depths: Collection[int]
 ) -> dict[int, tuple[Tensor, int]]:
-    """What the blocks below each of ``cuts`` return for a batch, and the form in which they do; no gradients.
+    """What the blocks below each of ``cache_depths`` return for a batch, and the form in which they do; no gradients.
 
-    Nothing above the highest cut is computed. The model should be in eval mode.
+    Nothing above the highest depth is computed. The model should be in eval mode.
 
     Raises:
-        Unfit: a block takes or returns something other than hidden states (B, T, d).
+        NotCacheable: a block takes or returns something other than hidden states (B, T, d).
     """
     import torch
 
     found: dict[int, tuple[Tensor, int]] = {}
-    highest = max(cuts)
+    highest = max(cache_depths)
 
-    def hook(cut: int) -> Callable[..., None]:
+    def hook(depth: int) -> Callable[..., None]:
         def note(block: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
             hidden = args[0] if args else named.get("hidden_states")
-            found[cut] = _read(block, hidden, output)
-            if cut == highest:
+            found[depth] = _read(block, hidden, output)
+            if depth == highest:
                 raise _Reached
 
         return note
 
     handles = [
-        model.get_submodule(anatomy.blocks[cut - 1]).register_forward_hook(hook(cut), with_kwargs=True) for cut in cuts
+        model.get_submodule(structure.blocks[depth - 1]).register_forward_hook(hook(depth), with_kwargs=True)
+        for depth in cache_depths
     ]
     try:
         with torch.no_grad(), suppress(_Reached):
@@ -123,80 +124,80 @@ def _read(block: nn.Module, hidden: Any, output: Any) -> tuple[Tensor, int]:
 
     first, *beside = output if isinstance(output, tuple) else (output,)
     if not isinstance(hidden, Tensor) or not isinstance(first, Tensor):
-        raise Unfit(f"its layers ({type(block).__name__}) do not take and return hidden states")
+        raise NotCacheable(f"its layers ({type(block).__name__}) do not take and return hidden states")
     if first.shape != hidden.shape or first.ndim != 3:
-        raise Unfit(f"its layers ({type(block).__name__}) change the shape of hidden states")
+        raise NotCacheable(f"its layers ({type(block).__name__}) change the shape of hidden states")
     if any(other is not None for other in beside):
-        raise Unfit(f"its layers ({type(block).__name__}) hand on more than hidden states")
-    return first, len(beside) if isinstance(output, tuple) else ALONE
+        raise NotCacheable(f"its layers ({type(block).__name__}) hand on more than hidden states")
+    return first, len(beside) if isinstance(output, tuple) else BARE_TENSOR
 
 
-class Feed:
-    """Puts given outputs in the place of a model's lowest blocks, for as long as there are some; see ``give``.
+class OutputInjector:
+    """Puts given outputs in the place of a model's lowest blocks, for as long as there are some; see ``inject``.
 
-    forms: cut -> form of the block below it, see ``capture``. entrances: modules that are left out as well while
-    outputs are given, and the type of what they return, see ``entrances``. With nothing given the model runs as it
-    always does.
+    forms: depth -> form of the block below it, see ``capture``. bypassed_modules: modules that are left out as well
+    while outputs are given, and the type of what they return, see ``bypassed_modules``. With nothing given the model
+    runs as it always does.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        anatomy: Anatomy,
-        cuts: Collection[int],
+        structure: ModuleStructure,
+        cache_depths: Collection[int],
         forms: Mapping[int, int],
-        entrances: Mapping[str, torch.dtype] | None = None,
+        bypassed_modules: Mapping[str, torch.dtype] | None = None,
     ):
         self._given: dict[int, Tensor] | None = None
-        self.entrances = dict(entrances or {})
-        for cut, number in blocks_below(anatomy, cuts):
-            block = model.get_submodule(anatomy.blocks[number])
-            self._wrap(block, cut if number == cut - 1 else None, forms[cut])
-        for name in self.entrances:
-            self._leave_out(model.get_submodule(name), name, min(cuts))
+        self.bypassed_modules = dict(bypassed_modules or {})
+        for depth, number in blocks_below(structure, cache_depths):
+            block = model.get_submodule(structure.blocks[number])
+            self._wrap(block, depth if number == depth - 1 else None, forms[depth])
+        for name in self.bypassed_modules:
+            self._leave_out(model.get_submodule(name), name, min(cache_depths))
 
-    def give(self, hidden: Mapping[int, Tensor] | None) -> None:
-        """From now on the block below each cut returns ``hidden[cut]`` (B, T, d); None: all compute again."""
+    def inject(self, hidden: Mapping[int, Tensor] | None) -> None:
+        """From now on the block below each depth returns ``hidden[depth]`` (B, T, d); None: all compute again."""
         self._given = None if hidden is None else dict(hidden)
 
-    def _wrap(self, block: Any, cut: int | None, form: int) -> None:
+    def _wrap(self, block: Any, depth: int | None, form: int) -> None:
         plain = block.forward
 
         def forward(*args: Any, **named: Any) -> Any:
             if self._given is None:
                 return plain(*args, **named)
             passed = args[0] if args else named["hidden_states"]
-            if cut is not None:
-                passed = _repeated(self._given[cut], len(passed))
-            return passed if form == ALONE else (passed, *[None] * form)
+            if depth is not None:
+                passed = _repeated(self._given[depth], len(passed))
+            return passed if form == BARE_TENSOR else (passed, *[None] * form)
 
         # On the instance: names, hooks and attributes of the block stay what they are.
         block.forward = forward
 
-    def _leave_out(self, module: Any, name: str, cut: int) -> None:
+    def _leave_out(self, module: Any, name: str, depth: int) -> None:
         plain = module.forward
 
         def forward(*args: Any, **named: Any) -> Any:
-            if self._given is None or name not in self.entrances:
+            if self._given is None or name not in self.bypassed_modules:
                 return plain(*args, **named)
             rows = next(len(each) for each in (*args, *named.values()) if hasattr(each, "shape"))
-            given = self._given[cut]
+            given = self._given[depth]
             # Nobody looks at it; whoever did would notice.
-            return given.new_full((rows, *given.shape[1:]), nan, dtype=self.entrances[name])
+            return given.new_full((rows, *given.shape[1:]), nan, dtype=self.bypassed_modules[name])
 
         module.forward = forward
 
 
-def blocks_below(anatomy: Anatomy, cuts: Collection[int]) -> list[tuple[int, int]]:
-    """For each block that is left out, the cut whose output is given for it and its own number from 0.
+def blocks_below(structure: ModuleStructure, cache_depths: Collection[int]) -> list[tuple[int, int]]:
+    """For each block that is left out, the depth whose output is given for it and its own number from 0.
 
-    >>> blocks_below(Anatomy("", ("e.0", "e.1", "d.0", "d.1"), {}, ()), cuts=(2, 3))
+    >>> blocks_below(ModuleStructure("", ("e.0", "e.1", "d.0", "d.1"), {}, ()), cache_depths=(2, 3))
     [(2, 0), (2, 1), (3, 2)]
     """
     found, start = [], 0
-    for cut in sorted(cuts):
-        found += [(cut, number) for number in range(start, cut)]
-        start = cut
+    for depth in sorted(cache_depths):
+        found += [(depth, number) for number in range(start, depth)]
+        start = depth
     return found
 
 

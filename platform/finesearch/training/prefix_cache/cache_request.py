@@ -9,35 +9,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finesearch.training.prefix_cache.forward import Passes
-from finesearch.training.prefix_cache.self_test import Form
+from finesearch.training.prefix_cache.forward import PrefixForward
+from finesearch.training.prefix_cache.self_test import HiddenStateFormat
 
 if TYPE_CHECKING:
-    from finesearch.data import TokenSplit
+    from finesearch.data import TokenizedSplit
 
 PART_TOKENS, MOST_PARTS = 1 << 15, 16
 """A split is computed in parts of so many tokens, or in so many: what one worker of a node does not, another does."""
 
 
 @dataclass(frozen=True, eq=False)
-class Wish:
+class CacheRequest:
     """What a trial asks for of one split.
 
-    key: of model and split, without the cut. portions: row numbers, those that are computed together. cuts: what it
-    cannot do without. others: what later trials may ask for, the most useful first. forms: of each stack's blocks, by
-    the number of blocks that run before it. beat: called while something is computed or waited for.
+    key: of model and split, without the depth. portions: row numbers, those that are computed together. cache_depths:
+    what it cannot do without. others: what later trials may ask for, the most useful first. forms: of each stack's
+    blocks, by the number of blocks that run before it. beat: called while something is computed or waited for.
     """
 
     key: str
-    tokens: TokenSplit
+    tokens: TokenizedSplit
     portions: Sequence[np.ndarray]
-    cuts: tuple[int, ...]
+    cache_depths: tuple[int, ...]
     others: tuple[int, ...]
-    forms: Mapping[int, Form]
-    passes: Passes
+    forms: Mapping[int, HiddenStateFormat]
+    prefix_forward: PrefixForward
     beat: Callable[[], None]
 
-    def parts(self) -> list[Wish]:
+    def parts(self) -> list[CacheRequest]:
         """The same for parts that have about as many tokens each; how many there are hangs on the split alone."""
         number = min(MOST_PARTS, len(self.portions), int(self.tokens.lengths.sum()) // PART_TOKENS)
         if number <= 1:
@@ -63,8 +63,8 @@ class Wish:
             if len(rows):
                 yield rows
 
-    def bytes(self, cut: int) -> int:
-        """What a cut of it takes."""
-        stack = self.passes.stack(cut)
+    def bytes(self, depth: int) -> int:
+        """What a depth of it takes."""
+        stack = self.prefix_forward.stack(depth)
         form = self.forms[stack.first]
-        return int(self.passes.widths(self.tokens, cut)[self.numbers].sum()) * form.width * form.itemsize
+        return int(self.prefix_forward.widths(self.tokens, depth)[self.numbers].sum()) * form.width * form.itemsize

@@ -10,41 +10,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finesearch.data.build_once import alone
+from finesearch.data.build_once import file_lock
 from finesearch.training.prefix_cache import disk_entries
-from finesearch.training.prefix_cache.cache_request import Wish
-from finesearch.training.prefix_cache.cached_rows import FileRows, HeldFile, MemoryRows, Rows, RowWriter
-from finesearch.training.runtime.counters import CACHE_MISSES, METER
-from finesearch.training.runtime.malloc import give_freed_pages_back
+from finesearch.training.prefix_cache.cache_request import CacheRequest
+from finesearch.training.prefix_cache.cached_rows import CachedRowWriter, FileRows, LockedFile, MemoryRows, Rows
+from finesearch.training.runtime.counters import CACHE_MISSES, COUNTERS
+from finesearch.training.runtime.malloc import trim_heap
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SMALLEST_SHARE = 0.1
+MIN_CACHED_FRACTION = 0.1
 """Of what is asked for: where less of it fits into the budget, nothing is kept."""
 
 
 @dataclass(eq=False)
-class Store(ABC):
+class PrefixStore(ABC):
     """Where outputs are kept.
 
-    memory_bytes: what this process may hold of them in its memory. problems: why something could not be kept.
+    memory_bytes: what this process may keep of them in its memory. problems: why something could not be kept.
     """
 
     memory_bytes: int
     problems: list[str] = field(default_factory=list, kw_only=True)
 
     @abstractmethod
-    def find(self, wishes: Mapping[str, Wish]) -> dict[str, Mapping[int, Rows]]:
-        """Split -> cut -> its rows, for the cuts that can be had; what is not there yet is computed.
+    def find(self, requests: Mapping[str, CacheRequest]) -> dict[str, Mapping[int, Rows]]:
+        """Split -> depth -> its rows, for the cache_depths that can be had; what is not there yet is computed.
 
         Raises:
-            Unfit: see ``capture``.
+            NotCacheable: see ``capture``.
         """
 
 
 @dataclass(eq=False)
-class DiskStore(Store):
+class DiskPrefixStore(PrefixStore):
     """Arrow files that all processes of the node map. Each part of a split is computed by one of them; who finds a part
     taken computes another, and waits when nothing else is left.
 
@@ -53,23 +53,26 @@ class DiskStore(Store):
 
     disk_gib: float | None
 
-    def find(self, wishes: Mapping[str, Wish]) -> dict[str, Mapping[int, Rows]]:
-        parts = {split: wish.parts() for split, wish in wishes.items()}
+    def find(self, requests: Mapping[str, CacheRequest]) -> dict[str, Mapping[int, Rows]]:
+        parts = {split: request.parts() for split, request in requests.items()}
         left = [(split, part) for split, those in parts.items() for part in those]
-        held: dict[tuple[str, int], list[HeldFile]] = {}
+        held: dict[tuple[str, int], list[LockedFile]] = {}
         try:
             # What is there is held first: what nobody reads may be deleted for what is made next.
             for computes, waits in ((False, False), (True, False), (True, True)):
                 for split, part in list(left):
-                    if not self._missing(part, part.cuts) or (computes and self._is_tried(part, parts[split], waits)):
+                    if not self._missing(part, part.cache_depths) or (
+                        computes and self._is_tried(part, parts[split], waits)
+                    ):
                         left.remove((split, part))
-                        for cut, file in self._held(part):
-                            held.setdefault((split, cut), []).append(file)
+                        for depth, file in self._held(part):
+                            held.setdefault((split, depth), []).append(file)
             found: dict[str, Mapping[int, Rows]] = {}
-            for split, wish in wishes.items():
-                cuts = [cut for cut in wish.cuts if (split, cut) in held]
+            for split, request in requests.items():
+                cache_depths = [depth for depth in request.cache_depths if (split, depth) in held]
                 found[split] = {
-                    cut: FileRows(held.pop((split, cut)), len(wish.tokens), self.memory_bytes) for cut in cuts
+                    depth: FileRows(held.pop((split, depth)), len(request.tokens), self.memory_bytes)
+                    for depth in cache_depths
                 }
             return found
         finally:
@@ -77,13 +80,13 @@ class DiskStore(Store):
                 for file in files:
                     os.close(file.held)
 
-    def _is_tried(self, part: Wish, parts: Sequence[Wish], waits: bool) -> bool:
+    def _is_tried(self, part: CacheRequest, parts: Sequence[CacheRequest], waits: bool) -> bool:
         """Compute what is missing of a part; False where somebody else does and this process is not to wait."""
         try:
             disk_entries.home().mkdir(parents=True, exist_ok=True)
-            with alone(disk_entries.lock_path(part.key), waits, part.beat) as is_alone:
-                if is_alone and (missing := self._missing(part, part.cuts)):
-                    disk_entries.remove_left_overs(part.key)
+            with file_lock(disk_entries.lock_path(part.key), waits, part.beat) as is_alone:
+                if is_alone and (missing := self._missing(part, part.cache_depths)):
+                    disk_entries.remove_stale_builds(part.key)
                     self._compute(part, missing, parts)
             return is_alone
         except OSError as error:
@@ -93,70 +96,76 @@ class DiskStore(Store):
                 self.problems.append(problem)
             return True
 
-    def _held(self, part: Wish) -> Iterator[tuple[int, HeldFile]]:
-        for cut in part.cuts:
-            path = disk_entries.entry_path(part.key, cut)
-            held = disk_entries.hold(path) if disk_entries.read_entry(path) else None
+    def _held(self, part: CacheRequest) -> Iterator[tuple[int, LockedFile]]:
+        for depth in part.cache_depths:
+            path = disk_entries.entry_path(part.key, depth)
+            held = disk_entries.lock_entry(path) if disk_entries.read_entry(path) else None
             if held is not None:
-                yield cut, HeldFile(path / disk_entries.HIDDEN, held)
+                yield depth, LockedFile(path / disk_entries.HIDDEN, held)
 
-    def _missing(self, part: Wish, cuts: Sequence[int]) -> list[int]:
-        return [cut for cut in cuts if disk_entries.read_entry(disk_entries.entry_path(part.key, cut)) is None]
+    def _missing(self, part: CacheRequest, cache_depths: Sequence[int]) -> list[int]:
+        return [
+            depth for depth in cache_depths if disk_entries.read_entry(disk_entries.entry_path(part.key, depth)) is None
+        ]
 
-    def _left_bytes(self, parts: Sequence[Wish], cut: int) -> int:
-        """What a cut takes in those parts of a split in which it is missing."""
-        return sum(each.bytes(cut) for each in parts if self._missing(each, [cut]))
+    def _left_bytes(self, parts: Sequence[CacheRequest], depth: int) -> int:
+        """What a depth takes in those parts of a split in which it is missing."""
+        return sum(each.bytes(depth) for each in parts if self._missing(each, [depth]))
 
-    def _compute(self, part: Wish, missing: list[int], parts: Sequence[Wish]) -> None:
-        kept = [disk_entries.entry_path(each.key, cut) for each in parts for cut in part.cuts]
+    def _compute(self, part: CacheRequest, missing: list[int], parts: Sequence[CacheRequest]) -> None:
+        kept = [disk_entries.entry_path(each.key, depth) for each in parts for depth in part.cache_depths]
         needed = sum(map(part.bytes, missing))
         # One at a time looks for room and takes it.
-        with alone(disk_entries.lock_path("room"), beat=part.beat):
+        with file_lock(disk_entries.lock_path("room"), beat=part.beat):
             budget = disk_entries.disk_budget(self.disk_gib)
-            room = disk_entries.make_room(needed, budget, kept)
-            if room < SMALLEST_SHARE * needed:
+            room = disk_entries.evict_entries(needed, budget, kept)
+            if room < MIN_CACHED_FRACTION * needed:
                 if part is parts[0]:
-                    whole = sum(self._left_bytes(parts, cut) for cut in part.cuts)
+                    whole = sum(self._left_bytes(parts, depth) for depth in part.cache_depths)
                     self.problems.append(
                         f"prefix cache: {whole / 1e9:.2f} GB are needed, and training.prefix_cache_disk_gib leaves "
                         f"{room / 1e9:.2f} GB of {budget / 1e9:.2f} GB."
                     )
                 return
             # What this trial has still to compute comes before what later ones may ask for.
-            left = budget - disk_entries.used_bytes() - sum(self._left_bytes(parts, cut) for cut in part.cuts)
-            cuts = list(missing)
-            for cut in self._missing(part, part.others):
-                size = self._left_bytes(parts, cut)
+            left = (
+                budget - disk_entries.used_bytes() - sum(self._left_bytes(parts, depth) for depth in part.cache_depths)
+            )
+            cache_depths = list(missing)
+            for depth in self._missing(part, part.others):
+                size = self._left_bytes(parts, depth)
                 if size <= left:
-                    cuts.append(cut)
+                    cache_depths.append(depth)
                     left -= size
-            temporary = {cut: disk_entries.reserve(part.key, cut, min(room, part.bytes(cut))) for cut in cuts}
+            temporary = {
+                depth: disk_entries.reserve(part.key, depth, min(room, part.bytes(depth))) for depth in cache_depths
+            }
         _write(part, temporary, share=room / needed)
 
 
-def _write(part: Wish, temporary: Mapping[int, Path], share: float) -> None:
-    """One pass over a part, as many of its rows as ``share`` says, into one folder a cut."""
+def _write(part: CacheRequest, temporary: Mapping[int, Path], share: float) -> None:
+    """One pass over a part, as many of its rows as ``share`` says, into one folder a depth."""
     try:
-        writers = {cut: RowWriter(path / disk_entries.HIDDEN) for cut, path in temporary.items()}
+        writers = {depth: CachedRowWriter(path / disk_entries.HIDDEN) for depth, path in temporary.items()}
         for rows in part.rows(share):
-            for cut, hidden in part.passes.run(part.tokens.rows(rows), temporary.keys()).items():
-                writers[cut].write(rows, hidden)
-            METER.add(CACHE_MISSES, len(rows))
+            for depth, hidden in part.prefix_forward.run(part.tokens.rows(rows), temporary.keys()).items():
+                writers[depth].write(rows, hidden)
+            COUNTERS.add(CACHE_MISSES, len(rows))
             part.beat()
-        for cut, writer in writers.items():
+        for depth, writer in writers.items():
             writer.close()
             if writer.rows:
-                final = disk_entries.entry_path(part.key, cut)
-                disk_entries.finish(temporary[cut], final, cut, writer.rows, len(part.numbers))
+                final = disk_entries.entry_path(part.key, depth)
+                disk_entries.commit_entry(temporary[depth], final, depth, writer.rows, len(part.numbers))
     finally:
         for path in temporary.values():
             shutil.rmtree(path, ignore_errors=True)
-        # Training needs what the passes have left.
-        give_freed_pages_back()
+        # Training needs the memory that forward passes have freed.
+        trim_heap()
 
 
 @dataclass(eq=False)
-class MemoryStore(Store):
+class MemoryPrefixStore(PrefixStore):
     """Tensors on the device of this process, which stay for its later trials.
 
     What is worth least (blocks saved times uses for each byte) goes first.
@@ -165,40 +174,44 @@ class MemoryStore(Store):
     _kept: dict[tuple[str, int], MemoryRows] = field(default_factory=dict)
     _uses: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def find(self, wishes: Mapping[str, Wish]) -> dict[str, Mapping[int, Rows]]:
-        return {split: self._found(wish) for split, wish in wishes.items()}
+    def find(self, requests: Mapping[str, CacheRequest]) -> dict[str, Mapping[int, Rows]]:
+        return {split: self._found(request) for split, request in requests.items()}
 
-    def _found(self, wish: Wish) -> Mapping[int, Rows]:
-        missing = [cut for cut in wish.cuts if (wish.key, cut) not in self._kept]
+    def _found(self, request: CacheRequest) -> Mapping[int, Rows]:
+        missing = [depth for depth in request.cache_depths if (request.key, depth) not in self._kept]
         if missing:
-            self._compute(wish, missing)
-        found = {cut: self._kept[wish.key, cut] for cut in wish.cuts if (wish.key, cut) in self._kept}
-        for cut, rows in found.items():
+            self._compute(request, missing)
+        found = {
+            depth: self._kept[request.key, depth]
+            for depth in request.cache_depths
+            if (request.key, depth) in self._kept
+        }
+        for depth, rows in found.items():
             rows.is_in_use = True
-            self._uses[wish.key, cut] = self._uses.get((wish.key, cut), 0) + 1
+            self._uses[request.key, depth] = self._uses.get((request.key, depth), 0) + 1
         return found
 
     @property
     def bytes(self) -> int:
         return sum(rows.bytes for rows in self._kept.values())
 
-    def _compute(self, wish: Wish, missing: list[int]) -> None:
-        needed = sum(map(wish.bytes, missing))
+    def _compute(self, request: CacheRequest, missing: list[int]) -> None:
+        needed = sum(map(request.bytes, missing))
         by_value = sorted(self._kept, key=lambda at: at[1] * self._uses.get(at, 0) / max(1, self._kept[at].bytes))
         for at in by_value:
             if self.bytes + needed <= self.memory_bytes:
                 break
-            if not self._kept[at].is_in_use and at not in {(wish.key, cut) for cut in wish.cuts}:
+            if not self._kept[at].is_in_use and at not in {(request.key, depth) for depth in request.cache_depths}:
                 del self._kept[at]
         share = min(1.0, (self.memory_bytes - self.bytes) / max(1, needed))
-        if share < SMALLEST_SHARE:
+        if share < MIN_CACHED_FRACTION:
             return
-        found: dict[int, dict[int, Tensor]] = {cut: {} for cut in missing}
-        for rows in wish.rows(share):
-            for cut, hidden in wish.passes.run(wish.tokens.rows(rows), missing).items():
-                found[cut].update(zip(rows.tolist(), hidden, strict=True))
-            METER.add(CACHE_MISSES, len(rows))
-            wish.beat()
-        for cut, hidden_rows in found.items():
+        found: dict[int, dict[int, Tensor]] = {depth: {} for depth in missing}
+        for rows in request.rows(share):
+            for depth, hidden in request.prefix_forward.run(request.tokens.rows(rows), missing).items():
+                found[depth].update(zip(rows.tolist(), hidden, strict=True))
+            COUNTERS.add(CACHE_MISSES, len(rows))
+            request.beat()
+        for depth, hidden_rows in found.items():
             if hidden_rows:
-                self._kept[wish.key, cut] = MemoryRows(hidden_rows, len(wish.tokens))
+                self._kept[request.key, depth] = MemoryRows(hidden_rows, len(request.tokens))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from finesearch.plan import Space
-from finesearch.plan.space.frozen_layers import frozen_blocks
-from finesearch.training.adaptations.adapt import ADAPTATIONS, Adapted
-from finesearch.training.model.module_structure import Anatomy
+from finesearch.plan.space.frozen_layers import num_frozen_blocks
+from finesearch.training.adaptations.adapt import ADAPTATIONS, AdaptationResult
+from finesearch.training.model.module_structure import ModuleStructure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,50 +18,55 @@ MOST_VALUES = 64
 
 
 @dataclass(frozen=True)
-class Depth:
+class FrozenDepth:
     """``blocks`` from the bottom do not change; ``why`` says what changes in the next one, or in all."""
 
     blocks: int
     why: str
 
 
-def depth_of(model: PreTrainedModel, anatomy: Anatomy, adaptation: str, adapted: Adapted) -> Depth:
+def find_frozen_depth(
+    model: PreTrainedModel, structure: ModuleStructure, adaptation: str, adapted: AdaptationResult
+) -> FrozenDepth:
     """The depth of an adapted model, embeddings and what runs between blocks taken into account."""
-    if not anatomy.blocks:
-        return Depth(0, "its layers share one block")
+    if not structure.blocks:
+        return FrozenDepth(0, "its layers share one block")
     if ADAPTATIONS[adaptation].changes_input:
-        return Depth(0, f"{adaptation} changes what the first layer gets")
+        return FrozenDepth(0, f"{adaptation} changes what the first layer gets")
     if adapted.unfreezing is not None:
-        return Depth(0, "frozen layers join the training as it goes on")
-    quiet = set(adapted.quiet.subtrees)
-    if anatomy.backbone and anatomy.backbone in quiet:
-        return Depth(len(anatomy.blocks), "")
-    if not quiet.issuperset(anatomy.bottom(0)):
-        return Depth(0, "the embeddings train, or dropout is on in them")
-    for index, block in enumerate(anatomy.blocks):
-        if index and _changes(model, _between(anatomy, index), quiet):
-            return Depth(index, f"what runs above layer {index} trains")
-        if block not in quiet:
-            return Depth(index, f"layer {index + 1} trains")
-    return Depth(len(anatomy.blocks), "")
+        return FrozenDepth(0, "frozen layers join the training as it goes on")
+    frozen_dropout = set(adapted.frozen_dropout.subtrees)
+    if structure.backbone and structure.backbone in frozen_dropout:
+        return FrozenDepth(len(structure.blocks), "")
+    if not frozen_dropout.issuperset(structure.bottom(0)):
+        return FrozenDepth(0, "the embeddings train, or dropout is on in them")
+    for index, block in enumerate(structure.blocks):
+        if index and _changes(model, _between(structure, index), frozen_dropout):
+            return FrozenDepth(index, f"what runs above layer {index} trains")
+        if block not in frozen_dropout:
+            return FrozenDepth(index, f"layer {index + 1} trains")
+    return FrozenDepth(len(structure.blocks), "")
 
 
-def _between(anatomy: Anatomy, stage: int) -> list[str]:
-    return [name for name, at in anatomy.stages.items() if at == stage]
+def _between(structure: ModuleStructure, stage: int) -> list[str]:
+    return [name for name, at in structure.stages.items() if at == stage]
 
 
-def _changes(model: PreTrainedModel, modules: Collection[str], quiet: set[str]) -> bool:
-    return any(name not in quiet and any(True for _ in model.get_submodule(name).parameters()) for name in modules)
+def _changes(model: PreTrainedModel, modules: Collection[str], frozen_dropout: set[str]) -> bool:
+    return any(
+        name not in frozen_dropout and any(True for _ in model.get_submodule(name).parameters()) for name in modules
+    )
 
 
-def cuts_of_space(space: Space, num_layers: int) -> tuple[int, ...]:
-    """The cuts that a space can ask for, deepest first; those of patterns are known only once the model is there.
+def cache_depths_of_space(space: Space, num_layers: int) -> tuple[int, ...]:
+    """The cache_depths that a space can ask for, deepest first; those of patterns are known only once the model is
+    there.
 
     num_layers: blocks of the model.
     """
-    cuts: set[int] = set()
+    cache_depths: set[int] = set()
     for name, domains in space.selectors["adaptation"].items():
         values = domains["layers"].grid[:MOST_VALUES] if "layers" in domains else (None,)
         for value in values:
-            cuts.add(frozen_blocks(name, {} if value is None else {"layers": value}, num_layers))
-    return tuple(sorted(cuts - {0}, reverse=True))
+            cache_depths.add(num_frozen_blocks(name, {} if value is None else {"layers": value}, num_layers))
+    return tuple(sorted(cache_depths - {0}, reverse=True))

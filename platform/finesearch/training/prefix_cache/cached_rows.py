@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
-from finesearch.training.runtime.counters import CACHE_READ_BYTES, METER
+from finesearch.training.runtime.counters import CACHE_READ_BYTES, COUNTERS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,20 +25,20 @@ DTYPES: dict[str, Any] = {
 
 
 class Rows(Protocol):
-    """Kept outputs of one split below one cut."""
+    """Kept outputs of one split below one depth."""
 
     def has(self, rows: np.ndarray) -> np.ndarray:
         """Which rows are there, bool (n,)."""
         ...
 
-    def place(self, rows: np.ndarray, real: Tensor) -> Tensor:
-        """The outputs of rows that are there, where ``real`` (B, T) has tokens, and 0 elsewhere: (B, T, d)."""
+    def place(self, rows: np.ndarray, token_mask: Tensor) -> Tensor:
+        """The outputs of rows that are there, where ``token_mask`` (B, T) has tokens, and 0 elsewhere: (B, T, d)."""
         ...
 
     def close(self) -> None: ...
 
 
-class RowWriter:
+class CachedRowWriter:
     """Writes a file batch by batch, in any order of rows."""
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +72,7 @@ class RowWriter:
 
 
 @dataclass(frozen=True)
-class HeldFile:
+class LockedFile:
     """A file of kept outputs, and the descriptor that keeps its entry from being deleted until it is closed."""
 
     path: Path
@@ -86,7 +86,7 @@ class FileRows:
     they are given back (they stay in the system's cache).
     """
 
-    def __init__(self, files: Sequence[HeldFile], total_rows: int, memory_bytes: int) -> None:
+    def __init__(self, files: Sequence[LockedFile], total_rows: int, memory_bytes: int) -> None:
         import pyarrow as pa
 
         self._files, self._budget, self._touched = list(files), memory_bytes, 0
@@ -109,10 +109,10 @@ class FileRows:
     def has(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray(self._part[rows] >= 0)
 
-    def place(self, rows: np.ndarray, real: Tensor) -> Tensor:
+    def place(self, rows: np.ndarray, token_mask: Tensor) -> Tensor:
         import torch
 
-        mask = real.cpu().numpy()
+        mask = token_mask.cpu().numpy()
         block: np.ndarray = np.zeros((len(rows), mask.shape[1], self.width), dtype=DTYPES[self.dtype])
         starts, lengths = mask.argmax(axis=1), mask.sum(axis=1)
         before = self._touched
@@ -122,13 +122,13 @@ class FileRows:
             kept = values[offsets[inside] : offsets[inside + 1]].reshape(-1, self.width)
             block[index, start : start + lengths[index]] = kept
             self._touched += kept.nbytes
-        METER.add(CACHE_READ_BYTES, self._touched - before)
+        COUNTERS.add(CACHE_READ_BYTES, self._touched - before)
         if self._touched > self._budget:
             for each in self._maps:
                 each.madvise(mmap.MADV_DONTNEED)
             self._touched = 0
         hidden = torch.from_numpy(block)
-        return (hidden.view(torch.bfloat16) if self.dtype == "bfloat16" else hidden).to(real.device)
+        return (hidden.view(torch.bfloat16) if self.dtype == "bfloat16" else hidden).to(token_mask.device)
 
     def close(self) -> None:
         """Let go of the entries. A mapping ends with the last array over it."""
@@ -158,14 +158,14 @@ class MemoryRows:
     def has(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray(self._starts[rows] >= 0)
 
-    def place(self, rows: np.ndarray, real: Tensor) -> Tensor:
+    def place(self, rows: np.ndarray, token_mask: Tensor) -> Tensor:
         import torch
 
-        starts = torch.from_numpy(self._starts[rows]).to(real.device)
+        starts = torch.from_numpy(self._starts[rows]).to(token_mask.device)
         # The n-th token of a row, wherever padding has moved it.
-        index = starts[:, None] + real.cumsum(dim=1) - 1
+        index = starts[:, None] + token_mask.cumsum(dim=1) - 1
         placed = self._values[index.clamp(min=0)]
-        return torch.where(real[..., None], placed, placed.new_zeros(()))
+        return torch.where(token_mask[..., None], placed, placed.new_zeros(()))
 
     def close(self) -> None:
         """It stays for the next trial, unless that one needs the room."""

@@ -20,14 +20,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesearch.data.build_once import alone
+from finesearch.data.build_once import file_lock
 from finesearch.storage.atomic_files import sync, write_synced
-from finesearch.training.model.gguf import cache_home
+from finesearch.training.model.gguf import dequantized_models_home
 
 MANIFEST, HIDDEN, USES, RESERVED = "manifest.json", "hidden.arrow", "uses", "reserved"
 BUILDING = ".building-"
 SECONDS_A_DAY = 86_400
-LARGEST_SHARE = 0.25
+DEFAULT_DISK_FRACTION = 0.25
 """Of the free disk, where the plan gives no budget."""
 
 
@@ -59,7 +59,7 @@ class Entry:
 
 def home() -> Path:
     """Where kept outputs live: the node's own disk, below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    return cache_home().with_name("prefix")
+    return dequantized_models_home().with_name("prefix")
 
 
 def entry_path(key: str, cut: int) -> Path:
@@ -80,7 +80,7 @@ def read_entry(path: Path) -> Entry | None:
         return None
 
 
-def every_entry() -> list[Entry]:
+def list_entries() -> list[Entry]:
     """All entries of this machine, whoever made them."""
     try:
         found = [read_entry(path) for path in home().iterdir() if (path / MANIFEST).is_file()]
@@ -89,7 +89,7 @@ def every_entry() -> list[Entry]:
     return [entry for entry in found if entry is not None]
 
 
-def hold(path: Path) -> int | None:
+def lock_entry(path: Path) -> int | None:
     """Count one use of an entry and keep it from being deleted until the descriptor is closed; None: it is gone."""
     try:
         descriptor = os.open(path / USES, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
@@ -103,7 +103,7 @@ def hold(path: Path) -> int | None:
     return descriptor
 
 
-def finish(temporary: Path, final: Path, cut: int, rows: int, total_rows: int) -> None:
+def commit_entry(temporary: Path, final: Path, cut: int, rows: int, total_rows: int) -> None:
     """Make a folder whose ``hidden.arrow`` is written an entry; from the rename on it counts."""
     size = (temporary / HIDDEN).stat().st_size
     said = {"cut": cut, "bytes": size, "rows": rows, "total_rows": total_rows}
@@ -125,7 +125,7 @@ def reserve(key: str, cut: int, size: int) -> Path:
     return path
 
 
-def remove_left_overs(key: str) -> None:
+def remove_stale_builds(key: str) -> None:
     """Delete what a process left that died while it built; for who holds the lock of ``key``."""
     for left_over in home().glob(f"{BUILDING}{key}-c*"):
         shutil.rmtree(left_over, ignore_errors=True)
@@ -136,7 +136,7 @@ def reserved_bytes() -> int:
     reserved = 0
     for path in home().glob(f"{BUILDING}*"):
         key = path.name.removeprefix(BUILDING).rpartition("-c")[0]
-        with alone(lock_path(key), waits=False) as nobody_builds:
+        with file_lock(lock_path(key), waits=False) as nobody_builds:
             if nobody_builds:
                 shutil.rmtree(path, ignore_errors=True)
                 continue
@@ -149,15 +149,15 @@ def reserved_bytes() -> int:
 
 def used_bytes() -> int:
     """What all entries take, and those that are being built."""
-    return sum(entry.bytes for entry in every_entry()) + reserved_bytes()
+    return sum(entry.bytes for entry in list_entries()) + reserved_bytes()
 
 
-def make_room(needed: int, budget: int, kept: Collection[Path] = ()) -> int:
+def evict_entries(needed: int, budget: int, kept: Collection[Path] = ()) -> int:
     """Delete the entries worth least until ``needed`` bytes fit into ``budget``; the bytes that do fit, if fewer.
 
     kept: folders that stay.
     """
-    entries = sorted(every_entry(), key=lambda entry: entry.value)
+    entries = sorted(list_entries(), key=lambda entry: entry.value)
     used = sum(entry.bytes for entry in entries) + reserved_bytes()
     for entry in entries:
         if used + needed <= budget:
@@ -192,5 +192,5 @@ def disk_budget(gib: float | None) -> int:
     where = home()
     while not where.exists():
         where = where.parent
-    held = sum(entry.bytes for entry in every_entry())
-    return int(LARGEST_SHARE * (shutil.disk_usage(where).free + held))
+    held = sum(entry.bytes for entry in list_entries())
+    return int(DEFAULT_DISK_FRACTION * (shutil.disk_usage(where).free + held))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from finesearch.training.model.module_structure import Anatomy
+from finesearch.training.model.module_structure import ModuleStructure
 
 if TYPE_CHECKING:
     import torch
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def entrances(
-    model: PreTrainedModel, anatomy: Anatomy, inputs: Mapping[str, Any], shape: torch.Size
+def bypassed_modules(
+    model: PreTrainedModel, structure: ModuleStructure, inputs: Mapping[str, Any], shape: torch.Size
 ) -> dict[str, torch.dtype]:
     """The largest modules below the first block that run once and return hidden states (B, T, d) of ``shape``.
 
@@ -22,7 +22,7 @@ def entrances(
     """
     import torch
 
-    returned: dict[str, list[Any]] = {name: [] for name in _tops(anatomy)}
+    returned: dict[str, list[Any]] = {name: [] for name in _tops(structure)}
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
@@ -45,19 +45,20 @@ def entrances(
     }
 
 
-def _tops(anatomy: Anatomy) -> list[str]:
+def _tops(structure: ModuleStructure) -> list[str]:
     """Names of the outermost modules in which everything runs before the first block.
 
-    >>> _tops(Anatomy("b", ("b.layer.0",), {"b.emb.words": 0, "b.emb.norm": 0, "b.pos": 0, "b.pool": 1}, ("b",)))
+    >>> depths = {"b.emb.words": 0, "b.emb.norm": 0, "b.pos": 0, "b.pool": 1}
+    >>> _tops(ModuleStructure("b", ("b.layer.0",), depths, ("b",)))
     ['b.emb', 'b.pos']
     """
-    above = [*anatomy.blocks, *(name for name, stage in anatomy.stages.items() if stage > 0)]
+    above = [*structure.blocks, *(name for name, stage in structure.stages.items() if stage > 0)]
     tops: dict[str, None] = {}
-    for name, stage in anatomy.stages.items():
+    for name, stage in structure.stages.items():
         if stage > 0:
             continue
         top, outer = name, name.rpartition(".")[0]
-        while outer and outer != anatomy.backbone and not any(other.startswith(f"{outer}.") for other in above):
+        while outer and outer != structure.backbone and not any(other.startswith(f"{outer}.") for other in above):
             top, outer = outer, outer.rpartition(".")[0]
         tops[top] = None
     return list(tops)

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finesearch.data import EVALUATION_TOKENS, budget_batches
-from finesearch.plan.space.frozen_layers import frozen_blocks
-from finesearch.training.batching import batches_of
-from finesearch.training.prefix_cache.block_outputs import Unfit, needed_cuts, stacks_of
-from finesearch.training.prefix_cache.cache_request import Wish
-from finesearch.training.prefix_cache.cache_stores import DiskStore, MemoryStore, Store
-from finesearch.training.prefix_cache.cacheable_depth import Depth, depth_of
+from finesearch.data import EVALUATION_TOKENS_PER_PASS, token_budget_batches
+from finesearch.plan.space.frozen_layers import num_frozen_blocks
+from finesearch.training.batching import inference_batches
+from finesearch.training.prefix_cache.block_outputs import NotCacheable, required_depths, stacks_of
+from finesearch.training.prefix_cache.cache_request import CacheRequest
+from finesearch.training.prefix_cache.cache_stores import DiskPrefixStore, MemoryPrefixStore, PrefixStore
+from finesearch.training.prefix_cache.cacheable_depth import FrozenDepth, find_frozen_depth
 from finesearch.training.prefix_cache.cached_rows import Rows
-from finesearch.training.prefix_cache.forward import Passes
-from finesearch.training.prefix_cache.self_test import Form, feed_of
+from finesearch.training.prefix_cache.forward import PrefixForward
+from finesearch.training.prefix_cache.self_test import HiddenStateFormat, injector_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.plan import Recipe, TrainingPlan
-    from finesearch.training.adaptations.adapt import Adapted
+    from finesearch.training.adaptations.adapt import AdaptationResult
     from finesearch.training.runtime.distributed import Processes
-    from finesearch.training.task_context import Materials
+    from finesearch.training.task_context import TaskContext
 
-from finesearch.training.prefix_cache.cached_outputs import Serving
+from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
 
 SPLITS = ("train", "validation")
 LAYOUT = 1
@@ -38,13 +38,13 @@ GIB = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
-class Prefix:
+class PrefixCache:
     """What a trial has of kept outputs: by split, or nothing."""
 
-    servings: Mapping[str, Serving] | None = None
+    servings: Mapping[str, CachedOutputs] | None = None
     notes: tuple[str, ...] = ()
 
-    def of(self, split: str) -> Serving | None:
+    def of(self, split: str) -> CachedOutputs | None:
         return (self.servings or {}).get(split)
 
     def close(self) -> None:
@@ -54,36 +54,36 @@ class Prefix:
                 rows.close()
 
 
-NOTHING = Prefix()
+NOTHING = PrefixCache()
 
 
-def open_prefix(
-    materials: Materials,
+def open_prefix_cache(
+    context: TaskContext,
     training: TrainingPlan,
     recipe: Recipe,
     model: PreTrainedModel,
-    adapted: Adapted,
+    adapted: AdaptationResult,
     precision: str,
     processes: Processes,
     beat: Callable[[], None],
     is_untouched: bool,
-) -> Prefix:
-    """Find or compute the outputs of the blocks that do not change under ``recipe``; the same cut on every rank.
+) -> PrefixCache:
+    """Find or compute the outputs of the blocks that do not change under ``recipe``; the same depth on every rank.
 
     model: adapted, on its device, before any engine takes it. is_untouched: nothing of it has trained, so that blocks
-    which are going to train still give what the base's give.
+    which are going to train still return what the base's return.
     """
     if training.prefix_cache == "off":
         return NOTHING
-    depth = depth_of(model, materials.base.anatomy, recipe.adaptation, adapted)
-    frozen = frozen_blocks(recipe.adaptation, recipe.adaptation_parameters, len(materials.base.anatomy.blocks))
+    depth = find_frozen_depth(model, context.base.structure, recipe.adaptation, adapted)
+    frozen = num_frozen_blocks(recipe.adaptation, recipe.adaptation_parameters, len(context.base.structure.blocks))
     if not depth.blocks:
-        return Prefix(notes=(_refusal(recipe.adaptation, depth.why),) if frozen else ())
+        return PrefixCache(notes=(_refusal(recipe.adaptation, depth.why),) if frozen else ())
     was_training = model.training
     try:
-        return _Opening(materials, training, model, precision, processes, beat, is_untouched).open(depth)
-    except Unfit as error:
-        return Prefix(notes=(_refusal(recipe.adaptation, str(error)),))
+        return _Opening(context, training, model, precision, processes, beat, is_untouched).open(depth)
+    except NotCacheable as error:
+        return PrefixCache(notes=(_refusal(recipe.adaptation, str(error)),))
     finally:
         model.train(was_training)
 
@@ -94,7 +94,7 @@ def _refusal(adaptation: str, why: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Opening:
-    materials: Materials
+    context: TaskContext
     training: TrainingPlan
     model: PreTrainedModel
     precision: str
@@ -102,62 +102,78 @@ class _Opening:
     beat: Callable[[], None]
     is_untouched: bool
 
-    def open(self, depth: Depth) -> Prefix:
+    def open(self, depth: FrozenDepth) -> PrefixCache:
         """
         Raises:
-            Unfit: the model does not take kept outputs.
+            NotCacheable: the model does not take kept outputs.
         """
-        base, store = self.materials.base, self._store()
-        has_target = "decoder_input_ids" in self.materials.tokens.train.column_names
-        stacks = stacks_of(base.anatomy, base.config.is_encoder_decoder, has_target)
-        passes = Passes(self.model, self.materials.task, base, stacks, self.processes)
-        known = self.materials.kept.setdefault("fits", {})
-        feed, fit = feed_of(passes, self.materials.tokens.train, depth.blocks, self.precision, known)
-        cuts = needed_cuts(stacks, depth.blocks)
-        found = store.find({split: self._wish(split, passes, cuts, fit.forms) for split in SPLITS})
+        base, store = self.context.base, self._store()
+        has_target = "decoder_input_ids" in self.context.tokens.train.column_names
+        stacks = stacks_of(base.structure, base.config.is_encoder_decoder, has_target)
+        prefix_forward = PrefixForward(self.model, self.context.task, base, stacks, self.processes)
+        known = self.context.kept.setdefault("fits", {})
+        injector, fit = injector_of(prefix_forward, self.context.tokens.train, depth.blocks, self.precision, known)
+        cache_depths = required_depths(stacks, depth.blocks)
+        found = store.find({split: self._request(split, prefix_forward, cache_depths, fit.forms) for split in SPLITS})
         problems = tuple(store.problems)
         servings = {}
-        for split, by_cut in found.items():
-            if self._is_agreed(split, by_cut, cuts):
-                servings[split] = Serving(feed, passes, by_cut)
+        for split, by_depth in found.items():
+            if self._is_agreed(split, by_depth, cache_depths):
+                servings[split] = CachedOutputs(injector, prefix_forward, by_depth)
             else:
-                for rows in by_cut.values():
+                for rows in by_depth.values():
                     rows.close()
         if not servings:
-            return Prefix(notes=problems or ("prefix cache: not used, since its budget leaves too little room.",))
+            return PrefixCache(notes=problems or ("prefix cache: not used, since its budget leaves too little room.",))
         note = "prefix cache: outputs of frozen layers were computed once and reused by epochs, evaluations and trials."
-        return Prefix(servings, (note, *problems))
+        return PrefixCache(servings, (note, *problems))
 
-    def _store(self) -> Store:
+    def _store(self) -> PrefixStore:
         memory = int(self.training.prefix_cache_memory_gib * GIB)
         where = self.training.prefix_cache
         if where == "disk" or (where == "auto" and self.processes.device.type == "cpu"):
-            return DiskStore(memory, self.training.prefix_cache_disk_gib)
-        store: Store = self.materials.kept.setdefault("prefix", MemoryStore(memory))
+            return DiskPrefixStore(memory, self.training.prefix_cache_disk_gib)
+        store: PrefixStore = self.context.kept.setdefault("prefix", MemoryPrefixStore(memory))
         return store
 
-    def _wish(self, split: str, passes: Passes, cuts: tuple[int, ...], forms: Mapping[int, Form]) -> Wish:
-        tokens = self.materials.tokens[split]
-        asked = (cut for other in self._others(max(cuts)) for cut in needed_cuts(passes.stacks, other))
-        others = [cut for cut in dict.fromkeys(asked) if cut not in cuts and passes.stack(cut).first in forms]
+    def _request(
+        self,
+        split: str,
+        prefix_forward: PrefixForward,
+        cache_depths: tuple[int, ...],
+        forms: Mapping[int, HiddenStateFormat],
+    ) -> CacheRequest:
+        tokens = self.context.tokens[split]
+        asked = (
+            depth
+            for other in self._others(max(cache_depths))
+            for depth in required_depths(prefix_forward.stacks, other)
+        )
+        others = [
+            depth
+            for depth in dict.fromkeys(asked)
+            if depth not in cache_depths and prefix_forward.stack(depth).first in forms
+        ]
         if split == "train":
             # No pass is larger than those that the trial makes without a cache.
-            batches = budget_batches(tokens.lengths, EVALUATION_TOKENS[self.processes.device.type])
+            batches = token_budget_batches(tokens.lengths, EVALUATION_TOKENS_PER_PASS[self.processes.device.type])
         else:
             # The very batches in which a clean process will score the split again: both agree to the last bit.
-            batches = batches_of(passes.task, tokens, self.processes)
-        return Wish(self._key(split), tokens, batches, cuts, tuple(others), forms, passes, self.beat)
+            batches = inference_batches(prefix_forward.task, tokens, self.processes)
+        return CacheRequest(
+            self._key(split), tokens, batches, cache_depths, tuple(others), forms, prefix_forward, self.beat
+        )
 
-    def _others(self, cut: int) -> tuple[int, ...]:
+    def _others(self, depth: int) -> tuple[int, ...]:
         """Cuts of the space that this trial's model can yield: those above its own only while nothing has trained."""
-        base = self.materials.base
-        # Beside adapters, even untrained ones, a block may give something else.
+        base = self.context.base
+        # Beside adapters, even untrained ones, a block may return something else.
         is_plain = all(name in base.tensors or name in base.fresh for name, _ in self.model.named_parameters())
-        return tuple(asked for asked in self.materials.cuts if asked < cut or (is_plain and self.is_untouched))
+        return tuple(asked for asked in self.context.cache_depths if asked < depth or (is_plain and self.is_untouched))
 
     def _key(self, split: str) -> str:
-        """SHA-256, the first 32 hex digits, over all that the outputs depend on but the cut."""
-        known = self.materials.kept.setdefault("prefix keys", {})
+        """SHA-256, the first 32 hex digits, over all that the outputs depend on but the depth."""
+        known = self.context.kept.setdefault("prefix keys", {})
         place = (split, self.precision, self.processes.device.type)
         if place not in known:
             known[place] = self._computed_key(split)
@@ -165,12 +181,12 @@ class _Opening:
         return key
 
     def _computed_key(self, split: str) -> str:
-        base = self.materials.base
+        base = self.context.base
         depends_on = {
             "layout": LAYOUT,
-            "weights": self.materials.base_reference.sha256,
+            "weights": self.context.base_reference.sha256,
             "config": base.config.to_dict(),
-            "tokens": self.materials.tokens.key,
+            "tokens": self.context.tokens.key,
             "split": split,
             "precision": self.precision,
             "device": self.processes.device.type,
@@ -178,10 +194,10 @@ class _Opening:
         }
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
-    def _is_agreed(self, split: str, by_cut: Mapping[int, Rows], cuts: tuple[int, ...]) -> bool:
-        """Whether every rank has every cut of a split; all of it where weights are cut up among the ranks."""
-        has = by_cut.keys() == set(cuts)
+    def _is_agreed(self, split: str, by_depth: Mapping[int, Rows], cache_depths: tuple[int, ...]) -> bool:
+        """Whether every rank has every depth of a split; all of it where weights are partitioned among the ranks."""
+        has = by_depth.keys() == set(cache_depths)
         if self.training.zero_stage == 3:
-            everyone = np.arange(len(self.materials.tokens[split]))
-            has = has and all(bool(rows.has(everyone).all()) for rows in by_cut.values())
-        return all(self.processes.gather(has))
+            everyone = np.arange(len(self.context.tokens[split]))
+            has = has and all(bool(rows.has(everyone).all()) for rows in by_depth.values())
+        return all(self.processes.all_gather(has))

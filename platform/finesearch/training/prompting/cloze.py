@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from finesearch.tasks.encoding.sliding_windows import special_frame
+from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 from finesearch.tasks.prompting import Question
 from finesearch.training.prompting.likelihood import padded
-from finesearch.training.prompting.render_prompt import Wording
+from finesearch.training.prompting.render_prompt import PromptRenderer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Cloze:
+class ClozeScorer:
     """Scores every candidate by the mean of the log-probabilities of its tokens in a gap of as many."""
 
     model: PreTrainedModel
     tokenizer: Any
-    wording: Wording
+    renderer: PromptRenderer
 
     @cached_property
     def candidates(self) -> list[list[int]]:
@@ -33,7 +33,7 @@ class Cloze:
         # A word inside a text: some tokenisers write the space before it into its token.
         return [
             self.tokenizer(f"a {text}", add_special_tokens=False)["input_ids"][len(self._lead) :]
-            for text in self.wording.prompt.candidates
+            for text in self.renderer.prompt.candidates
         ]
 
     @cached_property
@@ -42,14 +42,14 @@ class Cloze:
         return ids
 
     @property
-    def room(self) -> int:
+    def max_answer_tokens(self) -> int:
         return max(map(len, self.candidates))
 
     def tokens(self, question: Question, examples: Sequence[Question]) -> list[list[int]]:
         """What stands before the gap and behind it, with the special tokens."""
-        behind = self._pieces(self.wording.behind(question))
-        text = self.wording.before(question, examples, self.room + len(behind))
-        first, last = special_frame(self.tokenizer)
+        behind = self._pieces(self.renderer.behind(question))
+        text = self.renderer.before(question, examples, self.max_answer_tokens + len(behind))
+        first, last = special_token_affixes(self.tokenizer)
         return [first + self._pieces(text.rstrip(" ")), behind + last]
 
     def scores(self, prompts: Sequence[Sequence[Sequence[int]]]) -> Tensor:

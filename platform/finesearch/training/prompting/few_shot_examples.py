@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finesearch.tasks.prompting import Question
-from finesearch.training.prompting.prompt import Prompt
+from finesearch.training.prompting.prompt import PromptSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +64,7 @@ class Nearest:
         return found
 
 
-def shown_before(prompt: Prompt, questions: Sequence[Question]) -> Sequence[Sequence[Question]]:
+def examples_for(prompt: PromptSpec, questions: Sequence[Question]) -> Sequence[Sequence[Question]]:
     """The examples that stand before each question: the same ones, or those most like it."""
     if prompt.similar_shown is None:
         return [prompt.examples] * len(questions)

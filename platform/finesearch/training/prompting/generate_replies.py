@@ -9,65 +9,65 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finesearch.tasks import make_task
-from finesearch.tasks.prompting import Spoken
-from finesearch.training.prompting.few_shot_examples import shown_before
-from finesearch.training.prompting.prompt import Prompt
+from finesearch.tasks.prompting import DialoguePromptTask
+from finesearch.training.prompting.few_shot_examples import examples_for
+from finesearch.training.prompting.prompt import PromptSpec
 from finesearch.training.runtime.distributed import Processes
-from finesearch.training.runtime.heartbeat import alive
+from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.steps.evaluate import evaluate
-from finesearch.training.trial_types import Scored
+from finesearch.training.trial_types import ScoredPredictions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from finesearch.data import TokenSplit
+    from finesearch.data import TokenizedSplit
     from finesearch.training.model.base_model import BaseModel
 
 
 @dataclass(frozen=True, eq=False)
-class Speaker:
+class PromptedDialogue:
     """A model and what it is shown. most_tokens: that the model takes at once; None: any number."""
 
     model: PreTrainedModel
     base: BaseModel
-    spoken: Spoken
-    prompt: Prompt
+    spoken: DialoguePromptTask
+    prompt: PromptSpec
     most_tokens: int | None
 
-    def rows(self, rows: dict[str, list[Any]]) -> tuple[Spoken, MadeRows]:
+    def rows(self, rows: dict[str, list[Any]]) -> tuple[DialoguePromptTask, InMemoryRows]:
         """Token rows of conversations behind those that are shown, and the task with room for them."""
         prompt, plan = self.prompt, self.spoken.task.plan
         assert plan.generation is not None
         room = plan.max_length * (1 + (prompt.similar_shown or len(prompt.examples)))
         if self.most_tokens is not None:
             room = max(plan.max_length, min(room, self.most_tokens - plan.generation.max_new_tokens))
-        wide = Spoken(make_task(plan.model_copy(update={"max_length": room})), self.spoken.facts)
+        wide = DialoguePromptTask(make_task(plan.model_copy(update={"max_length": room})), self.spoken.facts)
         questions = [question for asked in wide.questions(rows) for question in asked]
-        shown = shown_before(prompt, questions)
-        own = self.spoken.fitted(rows, self.base.tokenizer)
-        return wide, MadeRows(wide.rows_behind(own, shown, self.base.tokenizer))
+        shown = examples_for(prompt, questions)
+        own = self.spoken.drop_oldest_turns(rows, self.base.tokenizer)
+        return wide, InMemoryRows(wide.encode_with_examples(own, shown, self.base.tokenizer))
 
 
-def speak_split(
-    speaker: Speaker,
-    tokens: TokenSplit,
+def generate_dialogue_split(
+    dialogue: PromptedDialogue,
+    tokens: TokenizedSplit,
     rows: dict[str, list[Any]],
     processes: Processes,
     beat: Callable[[], None] = lambda: None,
-) -> Scored:
+) -> ScoredPredictions:
     """Predict and score a split. Without examples it is the very evaluation that a trained model gets.
 
     tokens, rows: the split as token rows and as read.
     """
-    task, made = speaker.spoken.task, tokens
-    if speaker.prompt.examples:
-        with alive(beat):
-            wide, made = speaker.rows(rows)  # type: ignore[assignment]
+    task, made = dialogue.spoken.task, tokens
+    if dialogue.prompt.examples:
+        with heartbeat(beat):
+            wide, made = dialogue.rows(rows)  # type: ignore[assignment]
         task = wide.task
-    return evaluate(speaker.model, task, speaker.base, made, processes, beat=beat)
+    return evaluate(dialogue.model, task, dialogue.base, made, processes, beat=beat)
 
 
-class MadeRows:
+class InMemoryRows:
     """Token rows in memory, by columns as ``Task.encode`` gives them."""
 
     def __init__(self, columns: dict[str, list[Any]]) -> None:

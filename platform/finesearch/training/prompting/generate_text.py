@@ -14,35 +14,35 @@ import torch
 
 from finesearch.errors import TrialError
 from finesearch.plan import Recipe
-from finesearch.tasks.encoding.sliding_windows import special_frame
+from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 from finesearch.tasks.generation.generation_task import IGNORED
-from finesearch.tasks.prompting import Question, Written
-from finesearch.training.prompting.few_shot_examples import shown_before
-from finesearch.training.prompting.methods import most_tokens_of
-from finesearch.training.prompting.prompt import Prompt
-from finesearch.training.prompting.render_prompt import BETWEEN, Wording
+from finesearch.tasks.prompting import GenerationPromptTask, Question
+from finesearch.training.prompting.few_shot_examples import examples_for
+from finesearch.training.prompting.methods import max_input_tokens
+from finesearch.training.prompting.prompt import PromptSpec
+from finesearch.training.prompting.render_prompt import BETWEEN, PromptRenderer
 from finesearch.training.runtime.distributed import Processes
-from finesearch.training.runtime.heartbeat import alive
+from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.runtime.precision import compute_in, move
-from finesearch.training.steps.evaluate import Scoring, evaluate
-from finesearch.training.trial_types import Scored
+from finesearch.training.steps.evaluate import ScoringOptions, evaluate
+from finesearch.training.trial_types import ScoredPredictions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from finesearch.data import TokenSplit
+    from finesearch.data import TokenizedSplit
     from finesearch.training.model.base_model import BaseModel
-    from finesearch.training.task_context import Materials
+    from finesearch.training.task_context import TaskContext
 
 
 @dataclass(frozen=True, eq=False)
-class Writer:
+class PromptedGenerator:
     """A model and the prompt behind which it writes. most_tokens: that the model takes at once; None: any number."""
 
     model: PreTrainedModel
     base: BaseModel
-    written: Written
-    prompt: Prompt
+    written: GenerationPromptTask
+    prompt: PromptSpec
     most_tokens: int | None
 
     def prompts(self, questions: Sequence[Question]) -> list[list[int]]:
@@ -51,16 +51,16 @@ class Writer:
         Raises:
             TrialError: the template leaves no room for what is asked about.
         """
-        near = shown_before(self.prompt, questions)
+        near = examples_for(self.prompt, questions)
         most_new = getattr(self.model.generation_config, "max_new_tokens", None) or 0
         room = 0 if self._is_encoder_decoder else max(self.prompt.answer_tokens, most_new)
-        return [self._ids(self.wording.before(q, each, room)) for q, each in zip(questions, near, strict=True)]
+        return [self._ids(self.renderer.before(q, each, room)) for q, each in zip(questions, near, strict=True)]
 
     @cached_property
-    def wording(self) -> Wording:
+    def renderer(self) -> PromptRenderer:
         """Words prompts that take ``task.max_length`` tokens at most, without the examples before them."""
         limit = self.prompt.max_length
-        whole = Wording(self.prompt, self.base.tokenizer, limit, self.most_tokens)
+        whole = PromptRenderer(self.prompt, self.base.tokenizer, limit, self.most_tokens)
         empty = whole.filled_with("")
         frame = len(self._ids(whole.before(empty, (), 0)))
         if frame >= limit:
@@ -70,15 +70,15 @@ class Writer:
             )
         return dataclasses.replace(whole, field_tokens=(limit - frame) // max(1, len(empty.fields)), _cut={})
 
-    def answer_in(self, text: str) -> str:
+    def extract_answer(self, text: str) -> str:
         """What of a written text is the answer: behind it a model that only continues text begins the next example."""
-        if not self.goes_on:
+        if not self.continues_past_answer:
             return text
         answer = text.strip().partition(BETWEEN)[0]
         return answer if "\n" in self.prompt.template else answer.partition("\n")[0].rstrip()
 
     @property
-    def goes_on(self) -> bool:
+    def continues_past_answer(self) -> bool:
         """Whether the model writes on behind an answer: one that is neither asked in turns nor an encoder-decoder."""
         return self.prompt.style == "plain" and not self._is_encoder_decoder
 
@@ -97,60 +97,64 @@ class Writer:
             "input_ids"
         ]
         # Some tokenisers end every text with an end token; the answer comes behind this one.
-        return ids if is_chat or self._is_encoder_decoder else special_frame(tokenizer)[0] + ids
+        return ids if is_chat or self._is_encoder_decoder else special_token_affixes(tokenizer)[0] + ids
 
 
-def make_writer(materials: Materials, written: Written, prompt: Prompt, precision: str, device: torch.device) -> Writer:
+def make_generator(
+    context: TaskContext, written: GenerationPromptTask, prompt: PromptSpec, precision: str, device: torch.device
+) -> PromptedGenerator:
     """The task's own model and the prompt behind which it writes."""
-    model = untouched(materials, prompt, precision, device)
-    return Writer(model, materials.base, written, prompt, most_tokens_of(model))
+    model = untouched(context, prompt, precision, device)
+    return PromptedGenerator(model, context.base, written, prompt, max_input_tokens(model))
 
 
-def untouched(materials: Materials, prompt: Prompt, precision: str, device: torch.device) -> PreTrainedModel:
+def untouched(context: TaskContext, prompt: PromptSpec, precision: str, device: torch.device) -> PreTrainedModel:
     """The task's own model as its folder has it, built once a process.
 
     Raises:
         TrialError: the folder lacks a part of it, which training would draw at random.
     """
-    base, key = materials.base, (prompt.method, precision)
+    base, key = context.base, (prompt.method, precision)
     if base.fresh:
         raise TrialError(
             f"task.model: the weights in {base.folder} have no {', '.join(sorted(base.fresh))}, which an untrained "
             f"model cannot write without. Leave zero_shot and few_shot out, or choose a model with its output layer."
         )
-    if key not in materials.asked:
+    if key not in context.asked:
         model, _ = base.build(Recipe(adaptation="zero_shot"), seed=0)
         model.train(False)
         compute_in(model, precision, device)
         move(model, device)
-        materials.asked[key] = (model, base.tokenizer)
-    found: PreTrainedModel = materials.asked[key][0]
+        context.asked[key] = (model, base.tokenizer)
+    found: PreTrainedModel = context.asked[key][0]
     return found
 
 
-def write_split(
-    writer: Writer,
-    tokens: TokenSplit,
+def generate_split(
+    generator: PromptedGenerator,
+    tokens: TokenizedSplit,
     rows: dict[str, list[Any]],
     processes: Processes,
     beat: Callable[[], None] = lambda: None,
-) -> Scored:
+) -> ScoredPredictions:
     """Have every answer of a split written, in its order, and score them as the task does.
 
     tokens, rows: the split as token rows and as read.
     """
-    questions = [question for asked in writer.written.questions(rows) for question in asked]
-    with alive(beat):
-        reworded = Reworded(tokens, writer.prompts(questions))
-    scoring = Scoring(cut=writer.answer_in)
-    with ending_early(writer):
-        return evaluate(writer.model, writer.written.task, writer.base, reworded, processes, scoring, beat=beat)
+    questions = [question for asked in generator.written.questions(rows) for question in asked]
+    with heartbeat(beat):
+        reworded = Reworded(tokens, generator.prompts(questions))
+    scoring = ScoringOptions(extract_answer=generator.extract_answer)
+    with stopping_after_answer(generator):
+        return evaluate(
+            generator.model, generator.written.task, generator.base, reworded, processes, scoring, beat=beat
+        )
 
 
 class Reworded:
     """Token rows of a split with other prompts before the same targets."""
 
-    def __init__(self, tokens: TokenSplit, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, tokens: TokenizedSplit, prompts: Sequence[Sequence[int]]) -> None:
         assert len(tokens) == len(prompts), (len(tokens), len(prompts))
         self._tokens, self._prompts = tokens, [np.asarray(ids, dtype=np.int64) for ids in prompts]
         self.lengths = np.array(list(map(len, self._prompts)), dtype=np.int32)
@@ -177,32 +181,32 @@ class Reworded:
 
 
 @contextmanager
-def ending_early(writer: Writer) -> Iterator[None]:
-    """End each text once all behind it will be cut off; the answers are the same.
+def stopping_after_answer(generator: PromptedGenerator) -> Iterator[None]:
+    """End each text once all behind it will be dropped; the answers are the same.
 
     With beams every text goes on: an end would change which beam wins.
     """
-    config: Any = writer.model.generation_config
-    if not writer.goes_on or (config.num_beams or 1) > 1:
+    config: Any = generator.model.generation_config
+    if not generator.continues_past_answer or (config.num_beams or 1) > 1:
         yield
         return
     from transformers import StoppingCriteriaList
 
-    generate: Any = writer.model.generate
+    generate: Any = generator.model.generate
 
     def generate_answers(*, input_ids: torch.Tensor, **settings: Any) -> Any:
         width = input_ids.shape[1]
 
         def is_over(so_far: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-            texts = writer.base.tokenizer.batch_decode(so_far[:, width:], skip_special_tokens=True)
-            over = [len(writer.answer_in(text)) < len(text.strip()) for text in texts]
+            texts = generator.base.tokenizer.batch_decode(so_far[:, width:], skip_special_tokens=True)
+            over = [len(generator.extract_answer(text)) < len(text.strip()) for text in texts]
             return torch.tensor(over, device=so_far.device)
 
         criteria: Any = StoppingCriteriaList([is_over])
         return generate(input_ids=input_ids, stopping_criteria=criteria, **settings)
 
-    writer.model.generate = generate_answers  # type: ignore[assignment]
+    generator.model.generate = generate_answers  # type: ignore[assignment]
     try:
         yield
     finally:
-        writer.model.generate = generate
+        generator.model.generate = generate

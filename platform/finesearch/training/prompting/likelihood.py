@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finesearch.errors import TrialError
-from finesearch.tasks.encoding.sliding_windows import special_frame
+from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 from finesearch.tasks.generation.generation_task import decoder_start_token
 from finesearch.tasks.prompting import Question
-from finesearch.training.prompting.render_prompt import Wording
+from finesearch.training.prompting.render_prompt import PromptRenderer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ LOGITS_AT_ONCE = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
-class Likelihood:
+class LikelihoodScorer:
     """Scores every candidate by the sum of the log-probabilities of its tokens.
 
     The prompt is read once and not once for each candidate.
@@ -36,16 +36,16 @@ class Likelihood:
 
     model: PreTrainedModel
     tokenizer: Any
-    wording: Wording
+    renderer: PromptRenderer
 
     @cached_property
     def candidates(self) -> list[list[int]]:
         """Token ids of each candidate, as they follow the prompt."""
-        prompt = self.wording.prompt
+        prompt = self.renderer.prompt
         if prompt.style == "chat" or self.model.config.is_encoder_decoder:
             found = [self._pieces(text) for text in prompt.candidates]
         else:
-            lead = self.wording.start.rpartition("}")[2] or "a "
+            lead = self.renderer.start.rpartition("}")[2] or "a "
             stripped = lead.rstrip(" ") or "a"
             known = self._pieces(stripped)
             found = []
@@ -57,19 +57,19 @@ class Likelihood:
         return found
 
     @property
-    def room(self) -> int:
+    def max_answer_tokens(self) -> int:
         return max(map(len, self.candidates))
 
     def tokens(self, question: Question, examples: Sequence[Question]) -> list[int]:
         """The prompt as the model reads it."""
-        text = self.wording.before(question, examples, self.room)
-        if self.wording.prompt.style == "chat":
+        text = self.renderer.before(question, examples, self.max_answer_tokens)
+        if self.renderer.prompt.style == "chat":
             return self._pieces(text)
         if self.model.config.is_encoder_decoder:
             ids: list[int] = self.tokenizer(text.rstrip(" "), verbose=False)["input_ids"]
             return ids
         # Some tokenisers end every text with an end token; the answer comes behind this one.
-        return special_frame(self.tokenizer)[0] + self._pieces(text.rstrip(" "))
+        return special_token_affixes(self.tokenizer)[0] + self._pieces(text.rstrip(" "))
 
     def scores(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Log-likelihoods (n, C) in fp32 on the CPU."""

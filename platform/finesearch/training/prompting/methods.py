@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from finesearch.errors import ModelError, TrialError
 from finesearch.plan import ADAPTATIONS
 from finesearch.plan.prompt_templates import AUTO, placeholders
-from finesearch.tasks.prompting import asking_kind, can_ask
-from finesearch.training.model.dimensions import positions_of
+from finesearch.tasks.prompting import prompt_task_class, supports_prompting
+from finesearch.training.model.dimensions import max_positions
 from finesearch.training.model.model_files import load_tokenizer, quiet_transformers
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def choose_method(wanted: str, task: Task, config: PretrainedConfig, adaptation:
     Raises:
         ModelError: the task or the model cannot be asked so.
     """
-    kind = asking_kind(task)
+    kind = prompt_task_class(task)
     assert kind is not None, task.kind
     if "generation" in kind.methods:
         if wanted in ("auto", "generation"):
@@ -106,8 +106,8 @@ def check_prompting(
     Raises:
         ModelError: it cannot; says what would work.
     """
-    kind = asking_kind(task)
-    if kind is None or not can_ask(task):
+    kind = prompt_task_class(task)
+    if kind is None or not supports_prompting(task):
         only = f"; what can be asked are {kind.needs}" if kind is not None and kind.needs else ""
         raise ModelError(f"adaptation.{adaptation}: {_named(task)} has no answers to choose from{only}. Leave it out.")
     if not kind.shows_examples:
@@ -147,25 +147,25 @@ def _named(task: Task) -> str:
     return f"{task.kind}, form {task.plan.form}" if task.plan.form else task.kind
 
 
-def class_of(method: str, config: PretrainedConfig) -> str:
+def auto_class_name(method: str, config: PretrainedConfig) -> str:
     """Name of the class of transformers that answers by a method."""
     if method == "likelihood":
         return "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM"
     return CLASSES[method]
 
 
-def most_tokens_of(model: PreTrainedModel) -> int | None:
+def max_input_tokens(model: PreTrainedModel) -> int | None:
     """Tokens that a model takes at once; None: any number."""
     text = model.config.get_text_config()
     most = [
         size
-        for size in (positions_of(model), getattr(text, "max_position_embeddings", None))
+        for size in (max_positions(model), getattr(text, "max_position_embeddings", None))
         if size is not None and size > 0
     ]
     return min(most, default=None)
 
 
-def load_asked(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:
+def load_prompt_model(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:
     """The model that answers by a method, fp32 and in eval mode, and its tokenizer.
 
     Raises:
@@ -177,7 +177,7 @@ def load_asked(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:
     from finesearch.training.model.model_config import read_config
 
     config = read_config(folder)
-    auto = getattr(transformers, class_of(method, config))
+    auto = getattr(transformers, auto_class_name(method, config))
     with quiet_transformers():
         try:
             model, found = auto.from_pretrained(

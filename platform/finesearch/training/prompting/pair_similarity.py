@@ -7,25 +7,27 @@ from typing import Any
 
 import torch
 
-from finesearch.tasks.prompting.pair_prompts import SIDES, ComparingPairs
-from finesearch.training.prompting.render_prompt import Wording
-from finesearch.training.prompting.score_split import QUESTIONS_AT_ONCE, Answerer
-from finesearch.training.prompting.similarity import Similarity, pools_first_token
+from finesearch.tasks.prompting.pair_prompts import TEXT_ROLES, PairPromptTask
+from finesearch.training.prompting.render_prompt import PromptRenderer
+from finesearch.training.prompting.score_split import QUESTIONS_AT_ONCE, PromptedModel
+from finesearch.training.prompting.similarity import SimilarityScorer, pools_first_token
 from finesearch.training.runtime.distributed import Processes
-from finesearch.training.trial_types import Scored
+from finesearch.training.trial_types import ScoredPredictions
 
 
-def compare_split(
-    answerer: Answerer,
-    comparing: ComparingPairs,
+def score_pair_split(
+    prompted: PromptedModel,
+    comparing: PairPromptTask,
     rows: dict[str, list[Any]],
     processes: Processes,
     beat: Callable[[], None] = lambda: None,
-) -> Scored:
+) -> ScoredPredictions:
     """Compare the two texts of every example of a split, in its order, and score the cosines."""
-    wording = Wording(answerer.prompt, answerer.tokenizer, answerer.field_tokens, answerer.most_tokens)
-    embedder = Similarity(answerer.model, answerer.tokenizer, wording, pools_first_token(answerer.folder))
-    pairs = [tuple(wording.cut(question.fields[side]) for side in SIDES) for (question,) in comparing.questions(rows)]
+    renderer = PromptRenderer(prompted.prompt, prompted.tokenizer, prompted.field_tokens, prompted.most_tokens)
+    embedder = SimilarityScorer(prompted.model, prompted.tokenizer, renderer, pools_first_token(prompted.folder))
+    pairs = [
+        tuple(renderer.cut(question.fields[side]) for side in TEXT_ROLES) for (question,) in comparing.questions(rows)
+    ]
     found: dict[int, list[float]] = {}
     with torch.no_grad():
         for number, start in enumerate(range(0, len(pairs), QUESTIONS_AT_ONCE)):
@@ -36,8 +38,8 @@ def compare_split(
             embedded = [embedder.embedded(texts, [None] * len(part)) for texts in zip(*part, strict=True)]
             found[number] = (embedded[0] * embedded[1]).sum(-1).tolist()
             beat()
-    whole = {number: cosines for each in processes.gather(found) for number, cosines in each.items()}
+    whole = {number: cosines for each in processes.all_gather(found) for number, cosines in each.items()}
     predictions = comparing.predictions([cosine for number in sorted(whole) for cosine in whole[number]])
     references = comparing.task.answers(rows, comparing.facts)
     metrics = comparing.task.score(predictions, references)
-    return Scored(metrics=metrics, predictions=predictions, references=references)
+    return ScoredPredictions(metrics=metrics, predictions=predictions, references=references)

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from finesearch.errors import CheckpointError
 from finesearch.tasks.prompting import Question
-from finesearch.training.trial_types import Frozen
+from finesearch.training.trial_types import FrozenRecord
 
 FILE = "prompt.json"
 
 
-class Prompt(Frozen):
+class PromptSpec(FrozenRecord):
     """Complete: with the model and the tokenizer, it answers.
 
     method: likelihood, cloze, similarity or generation. style: chat or plain. candidates: the possible answers, by
@@ -41,13 +41,13 @@ class Prompt(Frozen):
         (folder / FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def read_prompt(folder: Path) -> Prompt:
+def read_prompt(folder: Path) -> PromptSpec:
     """The prompt of a checkpoint whose manifest has been verified.
 
     Raises:
         CheckpointError: another version of this program wrote it.
     """
     try:
-        return Prompt.model_validate_json((folder / FILE).read_bytes())
+        return PromptSpec.model_validate_json((folder / FILE).read_bytes())
     except (OSError, ValidationError) as error:
         raise CheckpointError(f"{folder / FILE}: expected a prompt, got something else: {error}") from error

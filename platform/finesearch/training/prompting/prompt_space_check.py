@@ -18,7 +18,7 @@ from finesearch.training.adaptations.space_check import _extremes
 from finesearch.training.model.model_config import read_config
 
 
-def check_asking(task: Task, recipes: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+def check_prompt_recipes(task: Task, recipes: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     """Check that the model can be asked as each recipe has it.
 
     recipes: adaptation to its parameters, each with the values that the space can give it.
@@ -34,7 +34,7 @@ def check_asking(task: Task, recipes: Mapping[str, Mapping[str, Any]], folder: P
             check_prompting(name, dict(zip(parameters, values, strict=True)), task, config, tokenizer)
 
 
-def asking_of(space: Space) -> dict[str, dict[str, Any]]:
+def prompt_adaptations_of(space: Space) -> dict[str, dict[str, Any]]:
     """Every adaptation of a space that trains nothing, with the values that its parameters can take."""
     found = {}
     for name, domains in space.selectors["adaptation"].items():

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from finesearch.plan.prompt_templates import around, literal, placeholders
+from finesearch.plan.prompt_templates import escape_braces, placeholders, split_at_answer
 from finesearch.tasks.prompting import Question
-from finesearch.training.prompting.prompt import Prompt
+from finesearch.training.prompting.prompt import PromptSpec
 
 BETWEEN = "\n\n"
 """What separates an example from the next."""
@@ -17,14 +17,14 @@ CONTENT_FREE = "N/A"
 
 
 @dataclass(frozen=True, eq=False)
-class Wording:
+class PromptRenderer:
     """Words prompts for one tokenizer.
 
     field_tokens: tokens that each placeholder's text is cut to. most_tokens: tokens that the model takes at once; None:
     any number. Examples that do not fit are left out, the first ones first.
     """
 
-    prompt: Prompt
+    prompt: PromptSpec
     tokenizer: Any
     field_tokens: int
     most_tokens: int | None = None
@@ -33,12 +33,12 @@ class Wording:
     @property
     def start(self) -> str:
         """What stands before the answer in the template, unfilled."""
-        return around(self.prompt.template, self.prompt.answer)[0]
+        return split_at_answer(self.prompt.template, self.prompt.answer)[0]
 
     @property
     def end(self) -> str:
         """What stands behind it."""
-        return around(self.prompt.template, self.prompt.answer)[1]
+        return split_at_answer(self.prompt.template, self.prompt.answer)[1]
 
     @property
     def content_free(self) -> Question:
@@ -70,7 +70,7 @@ class Wording:
     def described(self) -> list[str]:
         """The template's line with the answer, for each candidate."""
         line = next(line for line in self.prompt.template.split("\n") if "{label}" in line)
-        return [line.replace("{label}", literal(candidate)).format() for candidate in self.prompt.candidates]
+        return [line.replace("{label}", escape_braces(candidate)).format() for candidate in self.prompt.candidates]
 
     def cut(self, text: str) -> str:
         """At most ``field_tokens`` tokens of a text, from its start."""

@@ -11,53 +11,53 @@ from typing import TYPE_CHECKING
 from finesearch.plan.prompt_templates import AUTO
 from finesearch.storage import atomic_dirs
 from finesearch.tasks.prompting import (
-    Asking,
-    Choosing,
-    ComparingPairs,
-    Extracting,
+    ChoicePromptTask,
+    DialoguePromptTask,
+    ExtractivePromptTask,
+    GenerationPromptTask,
+    PairPromptTask,
+    PromptTask,
     Question,
-    Spoken,
-    Written,
-    prompting_of,
+    make_prompt_task,
 )
 from finesearch.training.checkpoints import checkpoint_layout
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord, library_versions
 from finesearch.training.checkpoints.checkpoint_writer import GENERATION
-from finesearch.training.metric_history import Yardstick
+from finesearch.training.metric_history import RankingMetric
 from finesearch.training.prompting.few_shot_examples import choose_examples
-from finesearch.training.prompting.generate_replies import Speaker, speak_split
-from finesearch.training.prompting.generate_text import make_writer, untouched, write_split
+from finesearch.training.prompting.generate_replies import PromptedDialogue, generate_dialogue_split
+from finesearch.training.prompting.generate_text import generate_split, make_generator, untouched
 from finesearch.training.prompting.methods import (
     check_prompting,
     choose_method,
     choose_style,
-    load_asked,
-    most_tokens_of,
+    load_prompt_model,
+    max_input_tokens,
 )
-from finesearch.training.prompting.pair_similarity import compare_split
-from finesearch.training.prompting.prompt import Prompt, read_prompt
-from finesearch.training.prompting.score_split import Answerer, answer_split
+from finesearch.training.prompting.pair_similarity import score_pair_split
+from finesearch.training.prompting.prompt import PromptSpec, read_prompt
+from finesearch.training.prompting.score_split import PromptedModel, classify_split
 from finesearch.training.prompting.span_similarity import extract_split
 from finesearch.training.runtime.distributed import Processes
-from finesearch.training.runtime.heartbeat import alive
+from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.runtime.precision import choose_precision, compute_in, move
 from finesearch.training.runtime.seeding import derived_seed
-from finesearch.training.trial_types import Evaluation, Scored, TrialResult, TrialSpec
+from finesearch.training.trial_types import Evaluation, ScoredPredictions, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
     from finesearch.plan import TrainingPlan
-    from finesearch.training.task_context import Materials
+    from finesearch.training.task_context import TaskContext
 
 STEP = 1
 
 
-def run_asking(
-    materials: Materials,
+def run_prompt_trial(
+    context: TaskContext,
     training: TrainingPlan,
-    yardstick: Yardstick,
+    ranking_metric: RankingMetric,
     spec: TrialSpec,
     processes: Processes,
     beat: Callable[[], None],
@@ -69,14 +69,14 @@ def run_asking(
     """
     began = time.perf_counter()
     parameters = spec.recipe.adaptation_parameters
-    check_prompting(spec.recipe.adaptation, parameters, materials.task, materials.base.config, materials.base.tokenizer)
+    check_prompting(spec.recipe.adaptation, parameters, context.task, context.base.config, context.base.tokenizer)
     precision = choose_precision(training.precision, processes.device)
-    with alive(beat):
-        prompt = make_prompt(materials, asking_of(materials), spec)
+    with heartbeat(beat):
+        prompt = make_prompt(context, prompt_task_of(context), spec)
         if prompt.method in ("likelihood", "cloze"):
-            answerer = make_answerer(materials, prompt, precision.name, processes.device)
-            prompt = prompt.model_copy(update={"max_length": answerer.fitting_field()})
-    model, scored = ask(materials, prompt, precision.name, "validation", processes, beat)
+            prompted = load_prompted_model(context, prompt, precision.name, processes.device)
+            prompt = prompt.model_copy(update={"max_length": prompted.max_field_tokens()})
+    model, scored = ask(context, prompt, precision.name, "validation", processes, beat)
     evaluation = Evaluation(
         step=STEP,
         epoch=0.0,
@@ -87,8 +87,8 @@ def run_asking(
         trainable_parameters=0,
     )
     total = sum(parameter.numel() for parameter in model.parameters())
-    record = _record(materials, training, yardstick, spec, evaluation, total, precision.name)
-    path = processes.first_does(lambda: _write(materials, spec, record, prompt, model))
+    record = _record(context, training, ranking_metric, spec, evaluation, total, precision.name)
+    path = processes.run_on_rank_zero(lambda: _write(context, spec, record, prompt, model))
     return TrialResult(
         stopped=False,
         best=evaluation,
@@ -98,59 +98,59 @@ def run_asking(
         total_parameters=total,
         seconds=evaluation.seconds,
         tokens=0,
-        checkpoint_bytes=processes.first_does(lambda: atomic_dirs.listed_bytes(path)),
+        checkpoint_bytes=processes.run_on_rank_zero(lambda: atomic_dirs.listed_bytes(path)),
         warnings=precision.warnings,
         notes=(*precision.notes, *_notes(spec, prompt)),
     )
 
 
 def ask(
-    materials: Materials,
-    prompt: Prompt,
+    context: TaskContext,
+    prompt: PromptSpec,
     precision: str,
     split: str,
     processes: Processes,
     beat: Callable[[], None] = lambda: None,
-) -> tuple[PreTrainedModel, Scored]:
+) -> tuple[PreTrainedModel, ScoredPredictions]:
     """The model that is asked, and how well it answers about a split."""
-    with alive(beat):
-        model, answer = _ready(materials, prompt, precision, split, processes, beat)
+    with heartbeat(beat):
+        model, answer = _ready(context, prompt, precision, split, processes, beat)
     return model, answer()
 
 
 def _ready(
-    materials: Materials, prompt: Prompt, precision: str, split: str, processes: Processes, beat: Callable[[], None]
-) -> tuple[PreTrainedModel, Callable[[], Scored]]:
+    context: TaskContext, prompt: PromptSpec, precision: str, split: str, processes: Processes, beat: Callable[[], None]
+) -> tuple[PreTrainedModel, Callable[[], ScoredPredictions]]:
     """The model, and what has it answer."""
-    asking, rows = asking_of(materials), materials.splits.plain_rows(split)
-    if isinstance(asking, Written):
-        writer = make_writer(materials, asking, prompt, precision, processes.device)
-        return writer.model, partial(write_split, writer, materials.tokens[split], rows, processes, beat)
-    if isinstance(asking, Spoken):
-        model = untouched(materials, prompt, precision, processes.device)
-        speaker = Speaker(model, materials.base, asking, prompt, most_tokens_of(model))
-        return model, partial(speak_split, speaker, materials.tokens[split], rows, processes, beat)
-    answerer = make_answerer(materials, prompt, precision, processes.device)
-    if isinstance(asking, Extracting):
-        return answerer.model, partial(extract_split, answerer, asking, rows, processes, beat)
-    if isinstance(asking, ComparingPairs):
-        return answerer.model, partial(compare_split, answerer, asking, rows, processes, beat)
-    assert isinstance(asking, Choosing), type(asking)
-    return answerer.model, partial(answer_split, answerer, asking, rows, processes, beat)
+    asking, rows = prompt_task_of(context), context.splits.plain_rows(split)
+    if isinstance(asking, GenerationPromptTask):
+        generator = make_generator(context, asking, prompt, precision, processes.device)
+        return generator.model, partial(generate_split, generator, context.tokens[split], rows, processes, beat)
+    if isinstance(asking, DialoguePromptTask):
+        model = untouched(context, prompt, precision, processes.device)
+        dialogue = PromptedDialogue(model, context.base, asking, prompt, max_input_tokens(model))
+        return model, partial(generate_dialogue_split, dialogue, context.tokens[split], rows, processes, beat)
+    prompted = load_prompted_model(context, prompt, precision, processes.device)
+    if isinstance(asking, ExtractivePromptTask):
+        return prompted.model, partial(extract_split, prompted, asking, rows, processes, beat)
+    if isinstance(asking, PairPromptTask):
+        return prompted.model, partial(score_pair_split, prompted, asking, rows, processes, beat)
+    assert isinstance(asking, ChoicePromptTask), type(asking)
+    return prompted.model, partial(classify_split, prompted, asking, rows, processes, beat)
 
 
-def asking_of(materials: Materials) -> Asking:
+def prompt_task_of(context: TaskContext) -> PromptTask:
     """How the task asks."""
-    asking = prompting_of(materials.task, materials.facts)
+    asking = make_prompt_task(context.task, context.facts)
     assert asking is not None, "checked before anything ran"
     return asking
 
 
-def make_prompt(materials: Materials, asking: Asking, spec: TrialSpec) -> Prompt:
+def make_prompt(context: TaskContext, asking: PromptTask, spec: TrialSpec) -> PromptSpec:
     """What the trial asks; the examples are those of its seed."""
     name, wanted = spec.recipe.adaptation, spec.recipe.adaptation_parameters
-    base = materials.base
-    method = choose_method(wanted["method"], materials.task, base.config, name)
+    base = context.base
+    method = choose_method(wanted["method"], context.task, base.config, name)
     is_written = not asking.candidates
     has_template = getattr(base.tokenizer, "chat_template", None) is not None
     style = choose_style(wanted["style"], method, has_template, name)
@@ -159,61 +159,63 @@ def make_prompt(materials: Materials, asking: Asking, spec: TrialSpec) -> Prompt
     template = asking.template(method, shows_examples=shown is not None) if own else str(wanted["template"])
     examples: tuple[Question, ...] = ()
     if shown is not None:
-        rows = materials.splits.plain_rows("train")
+        rows = context.splits.plain_rows("train")
         known = [each for questions in asking.questions(rows) for each in questions if each.is_answered]
         # There are no labels to balance where the answer is written.
         selection = "random" if is_written and wanted["selection"] == "balanced" else wanted["selection"]
         examples = choose_examples(known, shown, selection, derived_seed(spec.seed, "examples"))
-    return Prompt(
+    return PromptSpec(
         method=method,
         style=style,
         template=template,
         candidates=asking.candidates,
-        calibrate=wanted["calibrate"] and isinstance(asking, Choosing),
+        calibrate=wanted["calibrate"] and isinstance(asking, ChoicePromptTask),
         examples=examples,
         similar_shown=shown if wanted.get("selection") == "similar" else None,
-        system=materials.plan.system,
-        answer=asking.answer if isinstance(asking, Written) else "label",
-        labels=asking.labels if isinstance(asking, Choosing) else (),
-        max_length=materials.plan.max_length,
-        answer_tokens=asking.answer_tokens if isinstance(asking, Written) else 0,
+        system=context.plan.system,
+        answer=asking.answer if isinstance(asking, GenerationPromptTask) else "label",
+        labels=asking.labels if isinstance(asking, ChoicePromptTask) else (),
+        max_length=context.plan.max_length,
+        answer_tokens=asking.answer_tokens if isinstance(asking, GenerationPromptTask) else 0,
     )
 
 
-def make_answerer(materials: Materials, prompt: Prompt, precision: str, device: torch.device) -> Answerer:
+def load_prompted_model(
+    context: TaskContext, prompt: PromptSpec, precision: str, device: torch.device
+) -> PromptedModel:
     """The model that a prompt is for, loaded once a process for each method."""
     key = (prompt.method, precision)
-    if key not in materials.asked:
-        model, tokenizer = load_asked(materials.base.folder, prompt.method)
+    if key not in context.asked:
+        model, tokenizer = load_prompt_model(context.base.folder, prompt.method)
         compute_in(model, precision, device)
         move(model, device)
-        materials.asked[key] = (model, tokenizer)
-    model, tokenizer = materials.asked[key]
-    return Answerer(
+        context.asked[key] = (model, tokenizer)
+    model, tokenizer = context.asked[key]
+    return PromptedModel(
         model=model,
         tokenizer=tokenizer,
         prompt=prompt,
-        folder=materials.base.folder,
+        folder=context.base.folder,
         field_tokens=prompt.max_length,
-        most_tokens=most_tokens_of(model),
+        most_tokens=max_input_tokens(model),
     )
 
 
-def _notes(spec: TrialSpec, prompt: Prompt) -> tuple[str, ...]:
+def _notes(spec: TrialSpec, prompt: PromptSpec) -> tuple[str, ...]:
     return (f"{spec.recipe.adaptation} asks by {prompt.method}, style {prompt.style}, where the plan says auto.",)
 
 
 def _write(
-    materials: Materials, spec: TrialSpec, record: CheckpointRecord, prompt: Prompt, model: PreTrainedModel
+    context: TaskContext, spec: TrialSpec, record: CheckpointRecord, prompt: PromptSpec, model: PreTrainedModel
 ) -> Path:
     directory = Path(spec.directory)
     temporary = checkpoint_layout.temporary_folder(directory, STEP, spec.attempt)
     with checkpoint_layout.discarded_on_failure(temporary):
         checkpoint_layout.begin(directory, STEP, spec.attempt, with_resume=False)
         model.config.save_pretrained(temporary)
-        if materials.task.is_generated:
+        if context.task.is_generated:
             (temporary / GENERATION).write_text(model.generation_config.to_json_string(), encoding="utf-8")
-        for name, content in materials.tokenizer_files.items():
+        for name, content in context.tokenizer_files.items():
             (temporary / name).write_bytes(content)
         prompt.write(temporary)
         record.write(temporary)
@@ -221,24 +223,24 @@ def _write(
 
 
 def _record(
-    materials: Materials,
+    context: TaskContext,
     training: TrainingPlan,
-    yardstick: Yardstick,
+    ranking_metric: RankingMetric,
     spec: TrialSpec,
     evaluation: Evaluation,
     total: int,
     precision: str,
 ) -> CheckpointRecord:
     return CheckpointRecord(
-        base=materials.base_reference,
-        kind=materials.task.kind,
-        facts=materials.facts.model_dump(mode="json"),
+        base=context.base_reference,
+        kind=context.task.kind,
+        facts=context.facts.model_dump(mode="json"),
         trial=spec.number,
         attempt=spec.attempt,
         seed=spec.seed,
         recipe=spec.recipe,
-        metric=yardstick.metric,
-        goal=yardstick.goal,
+        metric=ranking_metric.metric,
+        goal=ranking_metric.goal,
         history=(evaluation,),
         trained=(),
         trainable_parameters=0,
@@ -250,9 +252,9 @@ def _record(
     )
 
 
-def answer_again(
-    folder: Path, record: CheckpointRecord, materials: Materials, split: str, processes: Processes
-) -> Scored:
+def rescore_prompt(
+    folder: Path, record: CheckpointRecord, context: TaskContext, split: str, processes: Processes
+) -> ScoredPredictions:
     """Ask what a checkpoint holds about a split; the folder and its base model have been verified."""
-    _, scored = ask(materials, read_prompt(folder), record.precision, split, processes)
+    _, scored = ask(context, read_prompt(folder), record.precision, split, processes)
     return scored

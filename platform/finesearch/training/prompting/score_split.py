@@ -12,15 +12,15 @@ import numpy as np
 import torch
 
 from finesearch.errors import TrialError
-from finesearch.tasks.prompting import Choosing, Question
-from finesearch.training.prompting.cloze import Cloze
+from finesearch.tasks.prompting import ChoicePromptTask, Question
+from finesearch.training.prompting.cloze import ClozeScorer
 from finesearch.training.prompting.few_shot_examples import Nearest
-from finesearch.training.prompting.likelihood import Likelihood
-from finesearch.training.prompting.prompt import Prompt
-from finesearch.training.prompting.render_prompt import Wording
-from finesearch.training.prompting.similarity import Similarity, pools_first_token
+from finesearch.training.prompting.likelihood import LikelihoodScorer
+from finesearch.training.prompting.prompt import PromptSpec
+from finesearch.training.prompting.render_prompt import PromptRenderer
+from finesearch.training.prompting.similarity import SimilarityScorer, pools_first_token
 from finesearch.training.runtime.distributed import Processes
-from finesearch.training.trial_types import Scored
+from finesearch.training.trial_types import ScoredPredictions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,26 +32,26 @@ QUESTIONS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Answerer:
+class PromptedModel:
     """A model and what it is asked."""
 
     model: PreTrainedModel
     tokenizer: Any
-    prompt: Prompt
+    prompt: PromptSpec
     folder: Path
     field_tokens: int
     most_tokens: int | None
 
     @cached_property
-    def _wording(self) -> Wording:
-        return Wording(self.prompt, self.tokenizer, self.field_tokens, self.most_tokens)
+    def _renderer(self) -> PromptRenderer:
+        return PromptRenderer(self.prompt, self.tokenizer, self.field_tokens, self.most_tokens)
 
     @cached_property
     def _nearest(self) -> Nearest | None:
         shown = self.prompt.similar_shown
         return None if shown is None else Nearest(self.prompt.examples, shown)
 
-    def fitting_field(self) -> int:
+    def max_field_tokens(self) -> int:
         """Tokens that each placeholder's text may have, so that template and answer fit beside it.
 
         Raises:
@@ -60,22 +60,23 @@ class Answerer:
         limit, most = self.field_tokens, self.most_tokens
         if most is None or self.prompt.method == "similarity":
             return limit
-        asker = self._asker()
-        empty = self._wording.filled_with("")
-        tokens = asker.tokens(empty, ())
+        scorer = self._asker()
+        empty = self._renderer.filled_with("")
+        tokens = scorer.tokens(empty, ())
         frame = len(tokens) if self.prompt.method == "likelihood" else sum(map(len, tokens))
         # Two more, since texts and template may be cut into tokens otherwise where they meet.
-        fits = (most - frame - int(asker.room) - 2) // max(1, len(empty.fields))
+        fits = (most - frame - int(scorer.max_answer_tokens) - 2) // max(1, len(empty.fields))
         if fits < 1:
             raise TrialError(
-                f"template {self.prompt.template!r}: it takes {frame} tokens and an answer up to {asker.room}, and "
+                f"template {self.prompt.template!r}: it takes {frame} tokens and an answer up to "
+                f"{scorer.max_answer_tokens}, and "
                 f"{type(self.model).__name__} takes {most} at once. Shorten the template or the labels' names."
             )
         return min(limit, fits)
 
     def _asker(self) -> Any:
-        kind: Any = Cloze if self.prompt.method == "cloze" else Likelihood
-        return kind(self.model, self.tokenizer, self._wording)
+        kind: Any = ClozeScorer if self.prompt.method == "cloze" else LikelihoodScorer
+        return kind(self.model, self.tokenizer, self._renderer)
 
     def scores(
         self, questions: Sequence[Question], processes: Processes, beat: Callable[[], None] = lambda: None
@@ -93,7 +94,7 @@ class Answerer:
                 found.update(zip(batch, values.tolist(), strict=True))
                 beat()
         whole: dict[int, list[float]] = {}
-        for part in processes.gather(found):
+        for part in processes.all_gather(found):
             whole.update(part)
         scores = np.array([whole[place] for place in range(len(questions))], dtype=np.float64)
         if not np.isfinite(scores).all():
@@ -103,28 +104,28 @@ class Answerer:
     def _by_words(
         self, questions: Sequence[Question], processes: Processes, beat: Callable[[], None]
     ) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
-        asker = self._asker()
+        scorer = self._asker()
         tokens: list[Any] = []
         for question, examples in zip(questions, self._shown(questions), strict=True):
-            tokens.append(asker.tokens(question, examples))
+            tokens.append(scorer.tokens(question, examples))
             beat()
         free: Any = 0.0
         if self.prompt.calibrate:
             examples = () if self._nearest else self.prompt.examples
-            free = asker.scores([asker.tokens(self._wording.content_free, examples)]).double().numpy()
+            free = scorer.scores([scorer.tokens(self._renderer.content_free, examples)]).double().numpy()
         lengths = [len(ids) if self.prompt.method == "likelihood" else sum(map(len, ids)) for ids in tokens]
         for number, batch in enumerate(_batches(lengths)):
             if number % processes.world_size == processes.rank:
-                yield batch, asker.scores([tokens[place] for place in batch]).double().numpy() - free
+                yield batch, scorer.scores([tokens[place] for place in batch]).double().numpy() - free
 
     def _by_meaning(
         self, questions: Sequence[Question], processes: Processes, beat: Callable[[], None]
     ) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
         first_token = pools_first_token(self.folder)
-        asker = Similarity(self.model, self.tokenizer, self._wording, first_token)
+        scorer = SimilarityScorer(self.model, self.tokenizer, self._renderer, first_token)
         is_shared = self.prompt.similar_shown is None
-        known = asker.prototypes(self.prompt.examples if is_shared else ())
-        pool = None if is_shared else asker.embed(self.prompt.examples)
+        known = scorer.prototypes(self.prompt.examples if is_shared else ())
+        pool = None if is_shared else scorer.embed(self.prompt.examples)
         # Questions about one text stay together: it is read once.
         whole = list(range(len(questions)))
         parts = [whole[start : start + QUESTIONS_AT_ONCE] for start in range(0, len(whole), QUESTIONS_AT_ONCE)]
@@ -132,7 +133,7 @@ class Answerer:
             if number % processes.world_size != processes.rank:
                 continue
             asked = [questions[place] for place in batch]
-            embedded = asker.embed(asked)
+            embedded = scorer.embed(asked)
             if pool is None:
                 yield batch, (embedded @ known.T).astype(np.float64)
                 continue
@@ -140,7 +141,7 @@ class Answerer:
             for each in embedded:
                 # Nearest by meaning, since it is at hand here.
                 near = np.argsort(-(pool @ each), kind="stable")[: self.prompt.similar_shown]
-                own = asker.merged(pool[near], [int(self.prompt.examples[place].answer or 0) for place in near])
+                own = scorer.merged(pool[near], [int(self.prompt.examples[place].answer or 0) for place in near])
                 rows.append(own @ each)
             yield batch, np.stack(rows).astype(np.float64)
 
@@ -148,23 +149,25 @@ class Answerer:
         return [self.prompt.examples] * len(questions) if self._nearest is None else self._nearest(questions)
 
 
-def answer_split(
-    answerer: Answerer,
-    choosing: Choosing,
+def classify_split(
+    prompted: PromptedModel,
+    choosing: ChoicePromptTask,
     rows: dict[str, list[Any]],
     processes: Processes,
     beat: Callable[[], None] = lambda: None,
-) -> Scored:
+) -> ScoredPredictions:
     """Ask about every example of a split, in its order, and score the answers."""
     asked = choosing.questions(rows)
     flat = [question for questions in asked for question in questions]
-    chosen = answerer.scores(flat, processes, beat).argmax(axis=1).tolist() if flat else []
+    chosen = prompted.scores(flat, processes, beat).argmax(axis=1).tolist() if flat else []
     ends = np.cumsum([len(questions) for questions in asked]).tolist()
     starts = [0, *ends[:-1]]
     predictions = choosing.predictions(rows, [chosen[start:end] for start, end in zip(starts, ends, strict=True)])
     task = choosing.task
     references = task.answers(rows, choosing.facts)
-    return Scored(metrics=task.score(predictions, references), predictions=predictions, references=references)
+    return ScoredPredictions(
+        metrics=task.score(predictions, references), predictions=predictions, references=references
+    )
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from finesearch.tasks.prompting import Question
 from finesearch.training.prompting.likelihood import padded
-from finesearch.training.prompting.render_prompt import Wording
+from finesearch.training.prompting.render_prompt import PromptRenderer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ def pools_first_token(folder: Path) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Similarity:
+class SimilarityScorer:
     """Scores candidates by the cosine of a text's embedding and theirs.
 
     A candidate's embedding is the mean over the sentence that describes it and the examples of it that are shown: a
@@ -42,13 +42,13 @@ class Similarity:
 
     model: PreTrainedModel
     tokenizer: Any
-    wording: Wording
+    renderer: PromptRenderer
     first_token: bool = False
 
     @cached_property
     def described(self) -> NDArray[np.float32]:
         """Embeddings (C, d) of the sentences that describe the candidates."""
-        sentences = self.wording.described()
+        sentences = self.renderer.described()
         return self.embedded(sentences, [None] * len(sentences))
 
     def prototypes(self, examples: Sequence[Question]) -> NDArray[np.float32]:
@@ -66,7 +66,7 @@ class Similarity:
 
     def embed(self, questions: Sequence[Question]) -> NDArray[np.float32]:
         """Embeddings (n, d) of what is asked about, each of length 1."""
-        texts = [self.wording.lines(question) for question in questions]
+        texts = [self.renderer.lines(question) for question in questions]
         return self.embedded(texts, [self._place(each, text) for each, text in zip(questions, texts, strict=True)])
 
     def embedded(self, texts: Sequence[str], spans: Sequence[tuple[int, int] | None]) -> NDArray[np.float32]:
@@ -88,11 +88,11 @@ class Similarity:
         """The question's span where it stands in the whole text."""
         if question.span is None:
             return None
-        start = max(0, text.find(self.wording.cut(question.fields["text"])))
+        start = max(0, text.find(self.renderer.cut(question.fields["text"])))
         return question.span[0] + start, question.span[1] + start
 
     def _states(self, texts: Sequence[str]) -> tuple[Tensor, list[list[tuple[int, int]]], Tensor]:
-        limit = self.wording.most_tokens
+        limit = self.renderer.most_tokens
         tokens = self.tokenizer(
             list(texts),
             truncation=limit is not None,

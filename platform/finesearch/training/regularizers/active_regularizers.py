@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finesearch.plan.checks.zero_limits import is_on
+from finesearch.plan.checks.zero_limits import is_enabled
 from finesearch.training.model.base_model import short_example
 from finesearch.training.regularizers.ema import EMA
 from finesearch.training.regularizers.l2sp import L2SP
@@ -16,7 +16,7 @@ from finesearch.training.regularizers.layer_drop import LayerDrop
 from finesearch.training.regularizers.mixout import Mixout
 from finesearch.training.regularizers.neftune import NEFTune
 from finesearch.training.regularizers.rdrop import RDrop
-from finesearch.training.regularizers.regularizer import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, RegularizerContext
 from finesearch.training.regularizers.swa import SWA
 from finesearch.training.regularizers.weight_average import WeightAverage
 
@@ -41,11 +41,13 @@ class Regularizers:
     @property
     def copies(self) -> int:
         """How many times a forward pass holds each row."""
-        return 2 if any(isinstance(method, RDrop) and not method.idle for method in self.methods) else 1
+        return 2 if any(isinstance(method, RDrop) and not method.inactive_reason for method in self.methods) else 1
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return tuple(f"{m.name} {m.strength:g} has no effect: {m.idle}." for m in self.methods if m.idle)
+        return tuple(
+            f"{m.name} {m.strength:g} has no effect: {m.inactive_reason}." for m in self.methods if m.inactive_reason
+        )
 
     def before_step(self, step: int, learning_rate: float) -> None:
         for method in self.methods:
@@ -69,7 +71,7 @@ class Regularizers:
     ) -> tuple[Tensor, Tensor]:
         """The loss to descend, and the task's own part of it; means over the batch's units, scalars."""
         for method in self.methods:
-            if isinstance(method, RDrop) and not method.idle:
+            if isinstance(method, RDrop) and not method.inactive_reason:
                 return method.losses(forward, task, inputs, batch, label_smoothing)
         loss = task.loss(forward(**inputs), batch, label_smoothing)
         return loss, loss
@@ -88,12 +90,12 @@ class Regularizers:
         """The weights that training goes on from, while averaged ones stand in the model."""
         return self._average.raw if self._average else None
 
-    def go_on_from(self, weights: Path) -> None:
+    def resume_from(self, weights: Path) -> None:
         """Take up the average in a checkpoint's weights."""
         from safetensors.torch import load_file
 
         assert self._average is not None, "raw weights are written beside averaged ones only"
-        self._average.go_on_from(load_file(weights))
+        self._average.resume_from(load_file(weights))
 
     @property
     def _average(self) -> WeightAverage | None:
@@ -106,10 +108,10 @@ def attach(model: PreTrainedModel, base: BaseModel, recipe: Recipe, seed: int, r
     Raises:
         ModelError: the architecture does not allow one of them.
     """
-    wanted = [method for method in METHODS if is_on(getattr(recipe, method.name))]
+    wanted = [method for method in METHODS if is_enabled(getattr(recipe, method.name))]
     if not wanted:
         return Regularizers(())
     model.train()
     example = short_example(base.tokenizer, base.inputs, base.config.is_encoder_decoder)
-    scene = Scene(model, base.anatomy, base.tensors, example, recipe, seed, rank)
-    return Regularizers(tuple(method(getattr(recipe, method.name), scene) for method in wanted))
+    context = RegularizerContext(model, base.structure, base.tensors, example, recipe, seed, rank)
+    return Regularizers(tuple(method(getattr(recipe, method.name), context) for method in wanted))

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from finesearch.training.regularizers.regularizer import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, RegularizerContext
 
 
 class L2SP(Regularizer):
@@ -20,16 +20,16 @@ class L2SP(Regularizer):
 
     name: ClassVar[str] = "l2sp"
 
-    def attach(self, scene: Scene) -> None:
+    def attach(self, context: RegularizerContext) -> None:
         self._rate = 0.0
         self._weights = {
             name: parameter
-            for name, parameter in scene.model.named_parameters()
-            if parameter.requires_grad and name in scene.pretrained
+            for name, parameter in context.model.named_parameters()
+            if parameter.requires_grad and name in context.pretrained
         }
-        self._start = {name: scene.pretrained[name] for name in self._weights}
+        self._start = {name: context.pretrained[name] for name in self._weights}
         if not self._weights:
-            self.idle = "no weight that trains has a pretrained value"
+            self.inactive_reason = "no weight that trains has a pretrained value"
 
     def before_step(self, step: int, learning_rate: float) -> None:
         self._rate = learning_rate * self.strength

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from finesearch.errors import ModelError
-from finesearch.training.regularizers.regularizer import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, RegularizerContext
 from finesearch.training.runtime.seeding import derived_seed
 
 
@@ -23,25 +23,26 @@ class LayerDrop(Regularizer):
 
     name: ClassVar[str] = "layer_drop"
 
-    def attach(self, scene: Scene) -> None:
+    def attach(self, context: RegularizerContext) -> None:
         self._dropped: tuple[bool, ...] = ()
-        if not scene.anatomy.blocks:
+        if not context.structure.blocks:
             raise ModelError(
-                f"layer_drop: {scene.architecture} shares one block among all of its layers, so that none can be left "
+                f"layer_drop: {context.architecture} shares one block among all of its layers, so that none can be "
+                "left "
                 f"out alone. Leave layer_drop out of the space."
             )
-        blocks = [scene.model.get_submodule(name) for name in scene.anatomy.blocks]
+        blocks = [context.model.get_submodule(name) for name in context.structure.blocks]
         trained = [block for block in blocks if block.training and any(p.requires_grad for p in block.parameters())]
         if not trained:
-            self.idle = "every block is frozen, and frozen blocks always run"
+            self.inactive_reason = "every block is frozen, and frozen blocks always run"
             return
         self._count = len(trained)
-        forms = outputs_of(scene, trained)
+        forms = outputs_of(context, trained)
         for index, (block, form) in enumerate(zip(trained, forms, strict=True)):
             self._wrap(block, index, form)
 
     def before_step(self, step: int, learning_rate: float) -> None:
-        if not self.idle:
+        if not self.inactive_reason:
             # Without the rank: every rank trains the same network.
             draw = random.Random(derived_seed(self._seed, self.name, step))
             self._dropped = tuple(draw.random() < self.strength for _ in range(self._count))
@@ -73,7 +74,7 @@ class _Skip(torch.autograd.Function):
         return (gradients[0], *(torch.zeros_like(parameter) for parameter in ctx.saved_tensors))
 
 
-def outputs_of(scene: Scene, blocks: list[torch.nn.Module]) -> list[int | None]:
+def outputs_of(context: RegularizerContext, blocks: list[torch.nn.Module]) -> list[int | None]:
     """What each block returns for one example: hidden states alone (None), or a tuple with so many empty places behind.
 
     Raises:
@@ -87,18 +88,18 @@ def outputs_of(scene: Scene, blocks: list[torch.nn.Module]) -> list[int | None]:
         is_residual = isinstance(hidden, torch.Tensor) and isinstance(first, torch.Tensor)
         if not is_residual or first.shape != hidden.shape or any(other is not None for other in beside):
             raise ModelError(
-                f"layer_drop: a block of {scene.architecture} ({type(block).__name__}) hands on more than hidden "
+                f"layer_drop: a block of {context.architecture} ({type(block).__name__}) hands on more than hidden "
                 f"states of one shape, so that it cannot be left out. Leave layer_drop out of the space."
             )
         forms[id(block)] = len(beside) if isinstance(output, tuple) else None
 
     handles = [block.register_forward_hook(look, with_kwargs=True) for block in blocks]
     try:
-        scene.model.train(False)
+        context.model.train(False)
         with torch.no_grad():
-            scene.model(**scene.example)
+            context.model(**context.example)
     finally:
-        scene.model.train()
+        context.model.train()
         for handle in handles:
             handle.remove()
     return [forms[id(block)] for block in blocks]

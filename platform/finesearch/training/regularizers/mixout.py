@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from finesearch.training.regularizers.regularizer import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, RegularizerContext
 
 
 class Mixout(Regularizer):
@@ -21,20 +21,20 @@ class Mixout(Regularizer):
 
     name: ClassVar[str] = "mixout"
 
-    def attach(self, scene: Scene) -> None:
+    def attach(self, context: RegularizerContext) -> None:
         from transformers.pytorch_utils import Conv1D
 
-        embeddings = scene.model.get_input_embeddings().weight
+        embeddings = context.model.get_input_embeddings().weight
         count = 0
-        for name, module in scene.model.named_modules():
+        for name, module in context.model.named_modules():
             is_linear = isinstance(module, torch.nn.Linear | Conv1D)
             if not is_linear or not module.weight.requires_grad or module.weight is embeddings:
                 continue
-            if (start := scene.pretrained.get(f"{name}.weight")) is not None:
+            if (start := context.pretrained.get(f"{name}.weight")) is not None:
                 self._mix(module, start)
                 count += 1
         if not count:
-            self.idle = "no matrix that trains has a pretrained value"
+            self.inactive_reason = "no matrix that trains has a pretrained value"
 
     def _mix(self, module: Any, start: torch.Tensor) -> None:
         plain: Callable[[torch.Tensor], torch.Tensor] = module.forward

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from finesearch.training.regularizers.regularizer import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, RegularizerContext
 
 
 class NEFTune(Regularizer):
@@ -19,14 +19,14 @@ class NEFTune(Regularizer):
 
     name: ClassVar[str] = "neftune"
 
-    def attach(self, scene: Scene) -> None:
+    def attach(self, context: RegularizerContext) -> None:
         self._mask: torch.Tensor | None = None
         self._is_due = False
-        embeddings = scene.model.get_input_embeddings()
+        embeddings = context.model.get_input_embeddings()
         if not embeddings.training:
-            self.idle = "the embeddings are frozen, and frozen layers run without noise"
+            self.inactive_reason = "the embeddings are frozen, and frozen layers run without noise"
             return
-        scene.model.register_forward_pre_hook(self._note_mask, with_kwargs=True)
+        context.model.register_forward_pre_hook(self._note_mask, with_kwargs=True)
         embeddings.register_forward_hook(self._add_noise)
 
     def _note_mask(self, model: Any, inputs: Any, named: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from finesearch.training.regularizers.regularizer import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, RegularizerContext
 
 if TYPE_CHECKING:
     from finesearch.tasks import Task
@@ -23,9 +23,9 @@ class RDrop(Regularizer):
 
     name: ClassVar[str] = "rdrop"
 
-    def attach(self, scene: Scene) -> None:
-        if not any(_is_random(module) for module in scene.model.modules()):
-            self.idle = "no dropout is on in what trains, so that both passes are the same"
+    def attach(self, context: RegularizerContext) -> None:
+        if not any(_is_random(module) for module in context.model.modules()):
+            self.inactive_reason = "no dropout is on in what trains, so that both passes are the same"
 
     def losses(
         self,

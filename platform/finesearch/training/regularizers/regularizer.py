@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.plan import Recipe
-    from finesearch.training.model.module_structure import Anatomy
+    from finesearch.training.model.module_structure import ModuleStructure
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class RegularizerContext:
     """One trial's adapted model in training mode, with all that a method may ask about it.
 
     pretrained: the base's tensors by their names in the model, fp32, on the CPU. example: inputs of one short row.
     """
 
     model: PreTrainedModel
-    anatomy: Anatomy
+    structure: ModuleStructure
     pretrained: Mapping[str, torch.Tensor]
     example: Mapping[str, torch.Tensor]
     recipe: Recipe
@@ -51,20 +51,21 @@ class Scene:
 class Regularizer(ABC):
     """One method at work on one trial.
 
-    ``name`` is its parameter in the plan. ``idle`` says why it does nothing here; None when it does something.
+    ``name`` is its parameter in the plan. ``inactive_reason`` says why it does nothing here; None when it does
+    something.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, strength: float, scene: Scene) -> None:
+    def __init__(self, strength: float, context: RegularizerContext) -> None:
         self.strength = strength
-        self.idle: str | None = None
-        self._seed, self._rank, self._step = scene.seed, scene.rank, 0
+        self.inactive_reason: str | None = None
+        self._seed, self._rank, self._step = context.seed, context.rank, 0
         self._generators: dict[torch.device, torch.Generator] = {}
-        self.attach(scene)
+        self.attach(context)
 
     @abstractmethod
-    def attach(self, scene: Scene) -> None:
+    def attach(self, context: RegularizerContext) -> None:
         """Put the method on the model.
 
         Raises:

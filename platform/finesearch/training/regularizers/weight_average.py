@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
-from finesearch.training.regularizers.regularizer import Regularizer, Scene
+from finesearch.training.regularizers.regularizer import Regularizer, RegularizerContext
 
 RAW = "raw.safetensors"
 """File beside the optimizer's state with the raw weights, where ``model.safetensors`` holds averaged ones."""
@@ -21,8 +21,8 @@ RAW = "raw.safetensors"
 class WeightAverage(Regularizer):
     """A running average of every trained weight, the same on every rank: fp32, as large as the weights themselves."""
 
-    def attach(self, scene: Scene) -> None:
-        self._weights = {name: p for name, p in scene.model.named_parameters() if p.requires_grad}
+    def attach(self, context: RegularizerContext) -> None:
+        self._weights = {name: p for name, p in context.model.named_parameters() if p.requires_grad}
         self._average: dict[str, torch.Tensor] = {}
         self.raw: Mapping[str, torch.Tensor] | None = None
         """The raw weights while the averaged ones stand in the model, else None."""
@@ -45,7 +45,7 @@ class WeightAverage(Regularizer):
             self._put(self.raw)
             self.raw = None
 
-    def go_on_from(self, average: Mapping[str, torch.Tensor]) -> None:
+    def resume_from(self, average: Mapping[str, torch.Tensor]) -> None:
         """Take up the average that a checkpoint holds."""
         self._average = {name: average[name].to(weight.device) for name, weight in self._weights.items()}
 

@@ -11,13 +11,13 @@ CHECKPOINTS, CHECKPOINT_SECONDS = "checkpoints", "checkpoint_seconds"
 COUNTED = (TOKENS, CACHE_HITS, CACHE_MISSES, CACHE_READ_BYTES, CHECKPOINTS, CHECKPOINT_SECONDS)
 
 
-class Meter:
+class Counters:
     """Totals by name since the process began; they only grow.
 
-    >>> meter = Meter()
-    >>> meter.add(TOKENS, 300)
-    >>> meter.add(TOKENS, 200)
-    >>> meter.totals()["tokens"]
+    >>> counters = Counters()
+    >>> counters.add(TOKENS, 300)
+    >>> counters.add(TOKENS, 200)
+    >>> counters.totals()["tokens"]
     500.0
     """
 
@@ -36,4 +36,4 @@ class Meter:
             return dict(self._totals)
 
 
-METER = Meter()
+COUNTERS = Counters()

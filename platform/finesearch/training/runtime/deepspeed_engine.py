@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finesearch.training.runtime.distributed import Processes
-from finesearch.training.runtime.gradient_clipping import shorten_step
-from finesearch.training.runtime.malloc import give_freed_pages_back
+from finesearch.training.runtime.gradient_clipping import install_fast_clipping
+from finesearch.training.runtime.malloc import trim_heap
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -122,7 +122,7 @@ def open_engine(
     with _nothing_sent(processes):
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
     if settings.zero_stage == 0:
-        shorten_step(engine, settings.gradient_clipping)
+        install_fast_clipping(engine, settings.gradient_clipping)
     if processes.world_size == 1 and settings.zero_stage == 0:
         # Alone there is nothing to reduce; DeepSpeed would copy every gradient twice all the same.
         engine.enable_backward_allreduce = False
@@ -158,10 +158,10 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    give_freed_pages_back()
+    trim_heap()
 
 
-def exempt_from_collection() -> None:
+def freeze_gc() -> None:
     """Have the collector pass over all that is alive now: libraries, mostly, which cost it half a second each time."""
     gc.freeze()
 

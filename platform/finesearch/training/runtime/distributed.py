@@ -25,7 +25,7 @@ class Processes:
     device: torch.device
 
     @property
-    def is_first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         return self.rank == 0
 
     @property
@@ -41,7 +41,7 @@ class Processes:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
-    def gather(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """Everyone's value in the order of ranks, in every process."""
         if self.world_size == 1:
             return [value]
@@ -49,13 +49,13 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def first_does(self, work: Callable[[], T]) -> T:
+    def run_on_rank_zero(self, work: Callable[[], T]) -> T:
         """What ``work`` returned on rank 0, in every process; when it raised there, every process raises."""
         if self.world_size == 1:
             return work()
         outcome: list[Any] = [None]
         raised: Exception | None = None
-        if self.is_first:
+        if self.is_rank_zero:
             try:
                 outcome[0] = (True, work())
             except Exception as error:  # re-raised below, on every rank
@@ -67,10 +67,10 @@ class Processes:
             return cast(T, value)
         raise raised or value
 
-    def all_raise(self, problem: Exception | None) -> None:
+    def raise_on_all_ranks(self, problem: Exception | None) -> None:
         """Raise in every process when any of them has met a problem: the same one, ours before others'."""
         own = problem if self.world_size == 1 else _portable(problem)
-        problems = [met for met in self.gather(own) if met is not None]
+        problems = [met for met in self.all_gather(own) if met is not None]
         if problems:
             chosen = min(problems, key=lambda met: isinstance(met, TrialError))
             raise problem if problem is not None and str(own) == str(chosen) else chosen
@@ -103,7 +103,7 @@ def choose_device(gpus_per_worker: float) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def join(gpus_per_worker: float, workers_per_trial: int) -> Processes:
+def join_process_group(gpus_per_worker: float, workers_per_trial: int) -> Processes:
     """This process among its trial's, by the process group that the caller made; a lone process makes its own.
 
     Raises:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def shorten_step(engine: DeepSpeedEngine, gradient_clipping: float | None) -> None:
+def install_fast_clipping(engine: DeepSpeedEngine, gradient_clipping: float | None) -> None:
     """Have a ZeRO 0 engine clip and clear the gradients of trained parameters by the functions below."""
     trained = [parameter for parameter in engine.module.parameters() if parameter.requires_grad]
     if gradient_clipping is not None:

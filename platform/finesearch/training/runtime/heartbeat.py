@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-EVERY_S = 1.0
-LONGEST_S = 3600.0
+HEARTBEAT_INTERVAL_S = 1.0
+MAX_DURATION_S = 3600.0
 
 
 @contextmanager
-def alive(beat: Callable[[], None], longest_s: float = LONGEST_S) -> Iterator[None]:
-    """Call ``beat`` from a thread each second that the block takes, for ``longest_s`` at most: then it may be a hang.
+def heartbeat(beat: Callable[[], None], max_duration_s: float = MAX_DURATION_S) -> Iterator[None]:
+    """Call ``beat`` from a thread each second that the block takes, for ``max_duration_s`` at most: then it may be a
+    hang.
 
     For what tells nothing of how far it is: a download, an import, weights that are read. Loops call ``beat``
     themselves, as often as they like, so that a hang is seen much sooner.
@@ -21,11 +22,11 @@ def alive(beat: Callable[[], None], longest_s: float = LONGEST_S) -> Iterator[No
     over = threading.Event()
 
     def tell() -> None:
-        ends = time.monotonic() + longest_s
-        while not over.wait(EVERY_S) and time.monotonic() < ends:
+        ends = time.monotonic() + max_duration_s
+        while not over.wait(HEARTBEAT_INTERVAL_S) and time.monotonic() < ends:
             beat()
 
-    thread = threading.Thread(target=tell, daemon=True, name="alive")
+    thread = threading.Thread(target=tell, daemon=True, name="heartbeat")
     thread.start()
     try:
         yield

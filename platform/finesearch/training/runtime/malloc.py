@@ -21,7 +21,7 @@ DEFAULT_MMAP_MAX, DEFAULT_TRIM_THRESHOLD = 65536, 128 * 1024
 
 
 @contextmanager
-def freed_pages_kept() -> Iterator[None]:
+def keep_freed_pages() -> Iterator[None]:
     """Inside the block glibc serves large blocks from its heap as well, and does not shrink that by itself; elsewhere
     nothing changes."""
     tune = _function("mallopt")
@@ -37,7 +37,7 @@ def freed_pages_kept() -> Iterator[None]:
         tune(M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
 
 
-def give_freed_pages_back() -> None:
+def trim_heap() -> None:
     """Hand free pages of the heap to the system, wherever in it they lie."""
     trim = _function("malloc_trim")
     if trim is not None:

@@ -45,7 +45,7 @@ def read_optimizer_state(engine: DeepSpeedEngine, path: Path) -> None:
         state.setdefault(parameter, {})[name] = value.to(parameter.device)
 
 
-def forget_optimizer_state(engine: DeepSpeedEngine, is_meant: Callable[[dict[str, Any]], bool]) -> None:
+def reset_optimizer_state(engine: DeepSpeedEngine, is_meant: Callable[[dict[str, Any]], bool]) -> None:
     """Have the groups for which ``is_meant`` start without moments and step count, as in a new optimizer."""
     state = _torch_optimizer(engine).state
     for group, parameter in _grouped(engine):

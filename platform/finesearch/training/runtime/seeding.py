@@ -30,7 +30,7 @@ def derived_seed(seed: int, *place: str | int) -> int:
 
 
 @contextmanager
-def isolated_generators(seed: int) -> Iterator[None]:
+def isolated_rng_state(seed: int) -> Iterator[None]:
     """Seed Python's, numpy's and torch's global generators, and give them back their states at the end."""
     python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     used_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -59,7 +59,7 @@ def seed_dropout(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-def compute_repeatably(device: torch.device) -> None:
+def enable_determinism(device: torch.device) -> None:
     """Have CUDA use kernels that add in a fixed order, where it has them; the CPU always does."""
     if device.type == "cuda":
         # Read by cuBLAS when its first handle is made.

@@ -15,34 +15,34 @@ from finesearch.errors import DivergedError
 from finesearch.training.batching import model_inputs, to_device
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.seeding import derived_seed
-from finesearch.training.trial_types import Scored
+from finesearch.training.trial_types import ScoredPredictions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.tasks import Task
     from finesearch.training.model.base_model import BaseModel
-    from finesearch.training.prefix_cache.cached_outputs import Serving
+    from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
 
-from finesearch.training.batching import TokenRows, batches_of
+from finesearch.training.batching import TokenRows, inference_batches
 
 
 @dataclass(frozen=True)
-class Scoring:
+class ScoringOptions:
     """How predictions become scores.
 
     decision: what was chosen for this model on validation; None: nothing was. calibrate: choose it on this split, which
     must be validation. metric: the one that is wanted; where it needs no text, none is generated, and metrics that do
-    are left out; None: all. cut: what of each text that the model has written is its answer.
+    are left out; None: all. extract_answer: what of each text that the model has written is its answer.
     """
 
     decision: Mapping[str, float] | None = None
     calibrate: bool = False
     metric: str | None = None
-    cut: Callable[[str], str] = str
+    extract_answer: Callable[[str], str] = str
 
 
-AS_IT_IS = Scoring()
+AS_IT_IS = ScoringOptions()
 
 
 def evaluate(
@@ -51,20 +51,21 @@ def evaluate(
     base: BaseModel,
     tokens: TokenRows,
     processes: Processes,
-    scoring: Scoring = AS_IT_IS,
-    kept: Serving | None = None,
+    scoring: ScoringOptions = AS_IT_IS,
+    cached_outputs: CachedOutputs | None = None,
     beat: Callable[[], None] = lambda: None,
-) -> Scored:
+) -> ScoredPredictions:
     """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
 
-    kept: outputs of frozen blocks for this split; text is generated without them. beat: called after each batch.
+    cached_outputs: outputs of frozen blocks for this split; text is generated without them. beat: called after each
+    batch.
 
     Raises:
         DivergedError: the model's outputs are not finite.
     """
     model.train(False)
     predicted: list[tuple[int, Any]] = []
-    finite, writes = True, task.is_generated and (scoring.metric is None or task.needs_text(scoring.metric))
+    finite, writes = True, task.is_generated and (scoring.metric is None or task.needs_generation(scoring.metric))
     with torch.no_grad():
         for number, rows in _shares(task, tokens, processes):
             # Under ZeRO-3 every rank must run every forward pass, also without rows of its own.
@@ -72,27 +73,27 @@ def evaluate(
             taken = tokens.rows(numbers)
             inputs = to_device(task.collate(taken, base.tokenizer, processes.padding_multiple), processes)
             known = model_inputs(task, base, inputs)
-            with kept.giving(numbers, taken, known) if kept else nullcontext():
+            with cached_outputs.injecting(numbers, taken, known) if cached_outputs else nullcontext():
                 outputs = model(**known)
             finite &= _is_finite(outputs)
             answers = task.predict(outputs, inputs)
             if task.is_generated:
                 texts = _generate(model, task, base, taken, number, processes) if writes else None
-                texts = None if texts is None else [scoring.cut(text) for text in texts]
+                texts = None if texts is None else [scoring.extract_answer(text) for text in texts]
                 answers = task.join(texts, answers)
             if len(rows):
                 predicted += zip(rows.tolist(), answers, strict=True)
             beat()
-    everyone = processes.gather((finite, predicted))
+    everyone = processes.all_gather((finite, predicted))
     if not all(each_finite for each_finite, _ in everyone):
         raise DivergedError("the model's outputs on the validation split are NaN or infinite")
     by_row = dict(pair for _, part in everyone for pair in part)
-    return processes.first_does(lambda: _score(task, base, tokens, by_row, scoring))
+    return processes.run_on_rank_zero(lambda: _score(task, base, tokens, by_row, scoring))
 
 
 def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
     """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
-    batches = batches_of(task, tokens, processes)
+    batches = inference_batches(task, tokens, processes)
     if not task.is_generated:
         for number, batch in enumerate(batches):
             yield number, shard(batch, processes.rank, processes.world_size)
@@ -118,13 +119,15 @@ def _generate(
         return task.generate(model, prompts, base.tokenizer)
 
 
-def _score(task: Task, base: BaseModel, tokens: TokenRows, by_row: dict[int, Any], scoring: Scoring) -> Scored:
+def _score(
+    task: Task, base: BaseModel, tokens: TokenRows, by_row: dict[int, Any], scoring: ScoringOptions
+) -> ScoredPredictions:
     rows = _Rows(tokens)
     combined = task.combine([by_row[row] for row in range(len(tokens))], rows, base.facts)
     references = task.references(rows)
     chosen = dict(task.calibrate(combined, references) if scoring.calibrate else scoring.decision or {})
     predictions = task.decide(combined, chosen)
-    return Scored(
+    return ScoredPredictions(
         metrics=task.score(predictions, references), predictions=predictions, references=references, decision=chosen
     )
 

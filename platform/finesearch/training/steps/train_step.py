@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finesearch.data import TokenSplit, passes_within, shard
+from finesearch.data import TokenizedSplit, num_passes_within, shard
 from finesearch.training.runtime.distributed import Processes
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from finesearch.tasks import Task
     from finesearch.training.model.base_model import BaseModel
-    from finesearch.training.prefix_cache.cached_outputs import Serving
+    from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
     from finesearch.training.regularizers.active_regularizers import Regularizers
 
 from finesearch.training.batching import model_inputs, to_device
 
 
 @dataclass(frozen=True, eq=False)
-class Learner:
+class TrainStep:
     """What turns rows into gradients.
 
     accumulation_steps: pieces that each process cuts a batch into, at least; so many more that none has above
@@ -40,16 +40,16 @@ class Learner:
     engine: DeepSpeedEngine
     task: Task
     base: BaseModel
-    tokens: TokenSplit
+    tokens: TokenizedSplit
     processes: Processes
     accumulation_steps: int
     label_smoothing: float
     regularizers: Regularizers
     class_weights: Tensor | None = None
-    kept: Serving | None = None
+    cached_outputs: CachedOutputs | None = None
     max_tokens_per_pass: int | None = None
 
-    def learn(self, batch: np.ndarray) -> tuple[Tensor, float]:
+    def run(self, batch: np.ndarray) -> tuple[Tensor, float]:
         """Forward and backward over this process's pieces of ``batch`` (row numbers), then one optimizer step.
 
         Returns the sum of the losses of this process's units (a scalar tensor without gradient), and the units of the
@@ -83,11 +83,11 @@ class Learner:
             return self.accumulation_steps
         tokens = self.max_tokens_per_pass // self.regularizers.copies
         widths, processes = self.tokens.widths[batch], self.processes
-        passes = passes_within(widths, tokens, processes.world_size, processes.padding_multiple)
+        passes = num_passes_within(widths, tokens, processes.world_size, processes.padding_multiple)
         return max(self.accumulation_steps, passes)
 
     def _given(self, numbers: np.ndarray, rows: Sequence[dict[str, Any]], inputs: dict[str, Tensor]) -> Any:
-        return self.kept.giving(numbers, rows, inputs) if self.kept else nullcontext()
+        return self.cached_outputs.injecting(numbers, rows, inputs) if self.cached_outputs else nullcontext()
 
     def _collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         batch = self.task.collate(rows, self.base.tokenizer, self.processes.padding_multiple)

@@ -7,7 +7,7 @@ import threading
 from finesearch.tuning.cluster import connect
 
 
-class RayBeside:
+class BackgroundConnect:
     """Ray on a thread of its own, which stays: Linux ends the processes of Ray with the thread that forked them.
 
     name: of the search; see :func:`cluster.connect`.
@@ -35,7 +35,7 @@ class RayBeside:
         """Disconnect, where anything was begun; a Ray that was started here ends."""
         if self._thread.ident is not None:
             self._is_up.wait()
-            connect.leave()
+            connect.disconnect()
             self._is_over.set()
 
     def _run(self) -> None:

@@ -20,7 +20,7 @@ from finesearch.tuning.cluster.ray_token import make_token
 
 GROUP_BYTES = 1_200_000_000  # measured: helper actors and interpreters of one group, before any model
 
-QUIET = {
+RAY_ENVIRONMENT_DEFAULTS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -96,7 +96,7 @@ def connect(name: str | None = None) -> str:
 
     name: of the search, as ``job_name`` in the metadata that the dashboard's Jobs page shows.
     """
-    for key, value in QUIET.items():
+    for key, value in RAY_ENVIRONMENT_DEFAULTS.items():
         os.environ.setdefault(key, value)
     os.environ.setdefault("DS_BUILD_OPS", "0")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -136,14 +136,14 @@ def runtime_env(joins: bool) -> dict[str, Any]:
     return environment
 
 
-def leave() -> None:
+def disconnect() -> None:
     """Disconnect; a Ray that :func:`connect` started ends with it."""
     import ray
 
     ray.shutdown()
 
 
-def measure() -> Capacity:
+def read_capacity() -> Capacity:
     """What the joined cluster holds."""
     import ray
 
@@ -186,7 +186,7 @@ def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
                 f"{capacity.describe()}, which hold {most}. Use `auto` or at most {most}."
             )
         return wanted
-    return max(1, min(most, by_memory(plan, capacity, model_bytes), plan.budget.trials))
+    return max(1, min(most, trials_that_fit_memory(plan, capacity, model_bytes), plan.budget.trials))
 
 
 def asked(plan: Plan) -> str:
@@ -208,6 +208,6 @@ def trials_that_fit(plan: Plan, nodes: Iterable[Node]) -> int:
     return workers_that_fit(plan, nodes) // plan.training.workers_per_trial
 
 
-def by_memory(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
+def trials_that_fit_memory(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
     """Trials whose worker groups the memory holds."""
     return int(capacity.memory_bytes * 0.9 // (GROUP_BYTES + plan.training.workers_per_trial * 5 * model_bytes))

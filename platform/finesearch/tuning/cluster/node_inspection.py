@@ -16,8 +16,8 @@ from finesearch.storage.object_store import Place
 from finesearch.tuning.cluster import connect
 from finesearch.tuning.cluster.addresses import can_connect
 from finesearch.tuning.cluster.machine_facts import MachineFacts
-from finesearch.tuning.cluster.node_probe import Examiner
-from finesearch.tuning.cluster.shared_storage_check import measure_reach
+from finesearch.tuning.cluster.node_probe import NodeProbe
+from finesearch.tuning.cluster.shared_storage_check import probe_shared_storage
 
 START_S = 60.0
 """That an actor may take to come up on a node, the package to travel there, and torch to be imported."""
@@ -35,10 +35,10 @@ class NodeFacts:
     address: str
     is_head: bool
     machine: MachineFacts | None = None
-    skew_s: float = 0.0
+    clock_offset_s: float = 0.0
     """Its clock minus this process's."""
-    skew_within_s: float = 0.0
-    """What ``skew_s`` may be off by: half of the shortest round trip."""
+    clock_offset_error_s: float = 0.0
+    """What ``clock_offset_s`` may be off by: half of the shortest round trip."""
     reaches_dashboard: bool = False
     """From outside: the head by an address that is not the loopback, another node by the network."""
     problem: str = ""
@@ -73,7 +73,7 @@ class ClusterFacts:
 
 
 def examine_cluster(storage: Path | Place | None) -> ClusterFacts:
-    """Join the cluster of ``RAY_ADDRESS`` and examine it; :func:`~finesearch.tuning.cluster.leave` ends it.
+    """Join the cluster of ``RAY_ADDRESS`` and examine it; :func:`~finesearch.tuning.cluster.connect.disconnect` ends it.
 
     storage: a folder, or place in an object store, that this machine can write, and every node should.
 
@@ -90,7 +90,7 @@ def examine_cluster(storage: Path | Place | None) -> ClusterFacts:
     port = int(dashboard.rpartition(":")[2]) if dashboard else 0
     nodes = tuple(_examine(node, actors[node["NodeID"]], first_words[node["NodeID"]], heads, port) for node in alive)
     able = [node for node in nodes if not node.problem]
-    reached = [] if storage is None else measure_reach(storage)
+    reached = [] if storage is None else probe_shared_storage(storage)
     without = tuple(f"{each.node} {each.problem}" for each in reached if each.problem is not None)
     links = [_reach(able[0], other, actors, "gloo") for other in able[1:]]
     has_gpus = [node for node in able if node.machine is not None and node.machine.gpus]
@@ -98,7 +98,7 @@ def examine_cluster(storage: Path | Place | None) -> ClusterFacts:
     for actor in actors.values():
         ray.kill(actor)
     return ClusterFacts(
-        ray.get_runtime_context().gcs_address, dashboard, connect.measure(), nodes, tuple(links), without
+        ray.get_runtime_context().gcs_address, dashboard, connect.read_capacity(), nodes, tuple(links), without
     )
 
 
@@ -135,7 +135,7 @@ def _is_head(node: dict[str, Any]) -> bool:
 
 def _examiner(node: dict[str, Any]) -> Any:
     pinned = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    actor: Any = ray.remote(Examiner)
+    actor: Any = ray.remote(NodeProbe)
     return actor.options(num_cpus=0, scheduling_strategy=pinned).remote()
 
 

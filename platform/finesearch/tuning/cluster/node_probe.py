@@ -12,7 +12,7 @@ REDUCED = 1 << 18
 """Numbers of four bytes that are summed over two nodes: 1 MiB."""
 
 
-class Examiner:
+class NodeProbe:
     """Answers for the node that it runs on; holds no CPU, so that a busy cluster can be examined."""
 
     def facts(self) -> MachineFacts:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finesearch.plan import Plan
-from finesearch.tuning.cluster.resource_usage import WANTED
+from finesearch.tuning.cluster.resource_usage import NODE_REQUEST_PREFIX
 
 ANSWER_TIMEOUT_S = 5
 STATUS = b"__autoscaling_status"
@@ -21,7 +21,7 @@ STATUS = b"__autoscaling_status"
 
 
 @dataclass(frozen=True)
-class Answer:
+class AutoscalerReply:
     """What the cluster's autoscaler makes of what is asked for.
 
     refused: so many cannot be given; all of them where ``is_static``: on a cluster without an autoscaler. is_known: it
@@ -33,7 +33,7 @@ class Answer:
     is_static: bool = False
 
 
-class Wanted:
+class NodeRequests:
     """Room for so many more trials, asked of the cluster."""
 
     def __init__(self, plan: Plan) -> None:
@@ -54,17 +54,17 @@ class Wanted:
         self._take_back(found)
         self._take_back(self._pending[max(0, trials) :])
         while len(self._pending) < trials:
-            self._pending.append(placement_group(self._bundles, name=f"{WANTED}-{uuid.uuid4().hex}"))
+            self._pending.append(placement_group(self._bundles, name=f"{NODE_REQUEST_PREFIX}-{uuid.uuid4().hex}"))
             self._seen_at = None
 
-    def answer(self) -> Answer:
+    def answer(self) -> AutoscalerReply:
         """What the autoscaler says; what it refused is not asked for any more."""
         import ray
         from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
         from ray.experimental.internal_kv import _internal_kv_get
 
         if not self._pending:
-            return Answer(is_known=True)
+            return AutoscalerReply(is_known=True)
         client: Any = ray._private.worker.global_worker.gcs_client  # type: ignore[attr-defined]
         reply = GetClusterStatusReply()
         reply.ParseFromString(client.get_cluster_status(timeout_s=ANSWER_TIMEOUT_S))
@@ -80,7 +80,7 @@ class Wanted:
         if static:
             refused = list(self._pending)
         self._take_back(refused)
-        return Answer(len(refused), is_known, static)
+        return AutoscalerReply(len(refused), is_known, static)
 
     def end(self) -> None:
         """Ask for nothing any more."""

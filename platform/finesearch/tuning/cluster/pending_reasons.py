@@ -4,39 +4,41 @@ from __future__ import annotations
 
 from finesearch.plan import Plan
 from finesearch.tuning.cluster.connect import Node, asked, trials_that_fit
-from finesearch.tuning.cluster.resource_usage import Devices, Occupancy, summed
+from finesearch.tuning.cluster.resource_usage import Devices, ResourceUsage, summed
 
 ACTORS_NAMED = 3
 
 
-def explain(plan: Plan, occupancy: Occupancy) -> list[str]:
+def explain_pending(plan: Plan, resource_usage: ResourceUsage) -> list[str]:
     """Lines about a cluster: what a trial of the plan asks for, how many fit now, and each node's account."""
-    lines = [f"a trial asks for {asked(plan)}; {fitting_now(plan, occupancy)} of them fit into what is free"]
-    for machine in occupancy.machines:
-        account = [f"{amount(machine.free, machine.total)} free"]
-        if machine.is_leaving:
+    lines = [
+        f"a trial asks for {asked(plan)}; {trials_that_fit_now(plan, resource_usage)} of them fit into what is free"
+    ]
+    for machine in resource_usage.machines:
+        account = [f"{format_devices(machine.free, machine.total)} free"]
+        if machine.is_draining:
             account.append("it is being taken away, so nothing starts there")
         if any(machine.ours.values()):
-            account.append(f"{amount(machine.ours)} held by trials of this search")
-        account += [f"{amount(devices)} held by {holder}" for holder, devices in machine.others if devices]
+            account.append(f"{format_devices(machine.ours)} held by trials of this search")
+        account += [f"{format_devices(devices)} held by {holder}" for holder, devices in machine.others if devices]
         if machine.unexplained:
             there = machine.actors[:ACTORS_NAMED]
             more = f" and {len(machine.actors) - ACTORS_NAMED} more" if len(machine.actors) > ACTORS_NAMED else ""
             named = f"; actors there: {', '.join(there)}{more}" if there else ""
-            account.append(f"{amount(machine.unexplained)} held by tasks or actors of others{named}")
+            account.append(f"{format_devices(machine.unexplained)} held by tasks or actors of others{named}")
         lines.append(f"node {machine.name}: {'; '.join(account)}")
     return lines
 
 
-def summarize(plan: Plan, occupancy: Occupancy) -> str:
-    """One line, for the progress: why ``occupancy.waiting`` trials have no devices."""
-    machines = [machine for machine in occupancy.machines if not machine.is_leaving]
+def summarize_pending(plan: Plan, resource_usage: ResourceUsage) -> str:
+    """One line, for the progress: why ``resource_usage.waiting`` trials have no devices."""
+    machines = [machine for machine in resource_usage.machines if not machine.is_draining]
     free, total = summed(m.free for m in machines), summed(m.total for m in machines)
     holders = [holder for machine in machines for holder, devices in machine.others if devices]
     if any(machine.unexplained for machine in machines):
         holders.append("tasks or actors of others")
-    leaving = len(occupancy.machines) - len(machines)
-    parts = [f"{occupancy.waiting} waiting for {asked(plan)} ({amount(free, total)} free"]
+    leaving = len(resource_usage.machines) - len(machines)
+    parts = [f"{resource_usage.waiting} waiting for {asked(plan)} ({format_devices(free, total)} free"]
     if holders:
         parts.append(f"others hold some: {', '.join(dict.fromkeys(holders))}")
     if leaving:
@@ -44,22 +46,22 @@ def summarize(plan: Plan, occupancy: Occupancy) -> str:
     return "; ".join(parts) + ")"
 
 
-def fitting_now(plan: Plan, occupancy: Occupancy) -> int:
+def trials_that_fit_now(plan: Plan, resource_usage: ResourceUsage) -> int:
     """Trials that what is free would hold at this moment."""
     nodes = [
         Node(machine.free.get("CPU", 0.0), machine.free.get("GPU", 0.0))
-        for machine in occupancy.machines
-        if not machine.is_leaving
+        for machine in resource_usage.machines
+        if not machine.is_draining
     ]
     return trials_that_fit(plan, nodes)
 
 
-def amount(devices: Devices, total: Devices | None = None) -> str:
+def format_devices(devices: Devices, total: Devices | None = None) -> str:
     """Devices in words.
 
-    >>> amount({"CPU": 1.0}, {"CPU": 4.0, "GPU": 2.0})
+    >>> format_devices({"CPU": 1.0}, {"CPU": 4.0, "GPU": 2.0})
     '1 of 4 CPUs, 0 of 2 GPUs'
-    >>> amount({"CPU": 2.5})
+    >>> format_devices({"CPU": 2.5})
     '2.5 CPUs'
     """
     names = [name for name in ("CPU", "GPU") if (total or devices).get(name)]

@@ -24,7 +24,7 @@ WATCH_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Releasing:
+class PlacementCleanup:
     """In the block, a thread gives back what trial actors of this driver held when they died; its end, all the rest.
 
     What a trial actor asks for after it was counted as dead is given back at the end only, and final scoring would wait

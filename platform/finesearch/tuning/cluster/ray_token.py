@@ -13,7 +13,7 @@ from finesearch.storage.atomic_files import storage_errors
 
 
 @dataclass(frozen=True)
-class Token:
+class RayToken:
     """What can be told of the token that this process would show to a cluster."""
 
     mode: str
@@ -31,17 +31,17 @@ class Token:
         return self.rights is not None and bool(self.rights & 0o077)
 
 
-def find_token(environment: Mapping[str, str] = os.environ) -> Token:
+def find_token(environment: Mapping[str, str] = os.environ) -> RayToken:
     """The token, in the order in which Ray looks for it: variable, file that a variable names, file in the home."""
     mode = environment.get("RAY_AUTH_MODE", "").lower()
     if environment.get("RAY_AUTH_TOKEN"):
-        return Token(mode, "RAY_AUTH_TOKEN", True)
+        return RayToken(mode, "RAY_AUTH_TOKEN", True)
     path, is_named = _path(environment), bool(environment.get("RAY_AUTH_TOKEN_PATH"))
     try:
         found = path.stat()
     except OSError:
-        return Token(mode, str(path), False, is_named=is_named)
-    return Token(mode, str(path), found.st_size > 0, stat.S_IMODE(found.st_mode), is_named)
+        return RayToken(mode, str(path), False, is_named=is_named)
+    return RayToken(mode, str(path), found.st_size > 0, stat.S_IMODE(found.st_mode), is_named)
 
 
 def make_token(environment: Mapping[str, str] = os.environ) -> None:

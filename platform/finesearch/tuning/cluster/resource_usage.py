@@ -8,7 +8,7 @@ from typing import Any
 
 from finesearch.tuning.cluster.connect import Capacity, Node, memory_of
 
-WANTED = "finesearch-wants-room"
+NODE_REQUEST_PREFIX = "finesearch-wants-room"
 """How names of placement groups begin that only ask for nodes: see ``wanted.py``."""
 
 COUNTED = ("CPU", "GPU")
@@ -16,7 +16,7 @@ Devices = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Machine:
+class NodeUsage:
     """One living node. ``ours`` is held by worker groups of this job; devices are by name, ``CPU`` and ``GPU``.
 
     ``others`` says what each placement group of another job holds here; ``actors`` are classes of other jobs' actors.
@@ -27,14 +27,14 @@ class Machine:
     free: Devices
     ours: Devices = field(default_factory=dict)
     memory_bytes: int = 0
-    is_leaving: bool = False
+    is_draining: bool = False
     others: tuple[tuple[str, Devices], ...] = ()
     actors: tuple[str, ...] = ()
 
     @property
     def open_to_us(self) -> Node:
         """What this job holds of it or may take; nothing of a node that is about to leave."""
-        if self.is_leaving:
+        if self.is_draining:
             return Node(0.0)
         cpus, gpus = (self.free.get(name, 0.0) + self.ours.get(name, 0.0) for name in COUNTED)
         return Node(min(cpus, self.total.get("CPU", 0.0)), min(gpus, self.total.get("GPU", 0.0)))
@@ -52,10 +52,10 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Occupancy:
+class ResourceUsage:
     """The cluster at one moment. ``waiting`` counts the worker groups of this job that have no devices yet."""
 
-    machines: tuple[Machine, ...]
+    machines: tuple[NodeUsage, ...]
     waiting: int = 0
 
     @property
@@ -63,11 +63,11 @@ class Occupancy:
         """What this job may hold in all."""
         return Capacity(
             tuple(machine.open_to_us for machine in self.machines),
-            sum(machine.memory_bytes for machine in self.machines if not machine.is_leaving),
+            sum(machine.memory_bytes for machine in self.machines if not machine.is_draining),
         )
 
 
-def read_occupancy() -> Occupancy:
+def read_resource_usage() -> ResourceUsage:
     """Ask the joined cluster; some milliseconds.
 
     Placement groups tell their job by the end of their id, and where each bundle lies; Ray keeps no such account of
@@ -99,29 +99,37 @@ def read_occupancy() -> Occupancy:
             continue
         key, resources = node["NodeID"], node["Resources"]
         rows = held.get(key, [])
-        ours = summed(devices for owner, name, devices in rows if owner == job and not name.startswith(WANTED))
-        others = tuple((shown(owner, name, drivers), devices) for owner, name, devices in rows if owner != job)
+        ours = summed(
+            devices for owner, name, devices in rows if owner == job and not name.startswith(NODE_REQUEST_PREFIX)
+        )
+        others = tuple((describe_owner(owner, name, drivers), devices) for owner, name, devices in rows if owner != job)
         # What only asks for nodes counts as free.
-        asked = summed(devices for owner, name, devices in rows if owner == job and name.startswith(WANTED))
+        asked = summed(
+            devices for owner, name, devices in rows if owner == job and name.startswith(NODE_REQUEST_PREFIX)
+        )
         machines.append(
-            Machine(
+            NodeUsage(
                 name=node["NodeManagerAddress"],
                 total=counted(resources),
                 free=summed([counted(free.get(key, {})), asked]),
                 ours=ours,
                 memory_bytes=memory_of(resources),
-                is_leaving=key in leaving,
+                is_draining=key in leaving,
                 others=others,
                 actors=tuple(sorted(set(actors.get(key, ())))),
             )
         )
-    waiting = sum(is_waiting(name, group, job) for name, group in groups.items())
-    return Occupancy(tuple(machines), waiting)
+    waiting = sum(is_pending_group(name, group, job) for name, group in groups.items())
+    return ResourceUsage(tuple(machines), waiting)
 
 
-def is_waiting(name: str, group: Mapping[str, Any], job: str) -> bool:
+def is_pending_group(name: str, group: Mapping[str, Any], job: str) -> bool:
     """Whether a row of the table of placement groups is a worker group of ``job`` that has no devices yet."""
-    return name.endswith(job) and not group["name"].startswith(WANTED) and group["state"] in ("PENDING", "RESCHEDULING")
+    return (
+        name.endswith(job)
+        and not group["name"].startswith(NODE_REQUEST_PREFIX)
+        and group["state"] in ("PENDING", "RESCHEDULING")
+    )
 
 
 def bundles_by_node(group: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -142,10 +150,10 @@ def job_of(group: str, drivers: Mapping[str, Any]) -> str:
     return next((job for job in drivers if group.endswith(job)), "")
 
 
-def shown(job: str, group: str, drivers: Mapping[str, Any]) -> str:
+def describe_owner(job: str, group: str, drivers: Mapping[str, Any]) -> str:
     """Who a placement group belongs to, for people; never the command line, which may hold secrets.
 
-    >>> shown("02000000", "", {"02000000": {"DriverPid": 17, "DriverIPAddress": "10.0.0.4"}})
+    >>> describe_owner("02000000", "", {"02000000": {"DriverPid": 17, "DriverIPAddress": "10.0.0.4"}})
     'a placement group of job 02000000 (process 17 on 10.0.0.4)'
     """
     named = f"placement group {group!r}" if group else "a placement group"

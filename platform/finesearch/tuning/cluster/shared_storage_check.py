@@ -23,20 +23,20 @@ PROBE = ".reach-"
 
 
 @dataclass(frozen=True)
-class Reach:
+class NodeStorageAccess:
     """What one node found: None where it reads and writes storage as the driver does, else what is wrong."""
 
     node: str
     problem: str | None
 
 
-def check_reach(storage: Path | Place, say: Callable[[str], None] = lambda _: None) -> None:
+def check_shared_storage(storage: Path | Place, say: Callable[[str], None] = lambda _: None) -> None:
     """See that every node that is there now reaches ``storage``, the run's folder or place.
 
     Raises:
         StorageError: one does not; the message names each and says what to do.
     """
-    found = measure_reach(storage)
+    found = probe_shared_storage(storage)
     apart = [f"{each.node}: {each.problem}" for each in found if each.problem is not None]
     if apart:
         where = storage.shown if isinstance(storage, Place) else str(storage)
@@ -50,7 +50,7 @@ def check_reach(storage: Path | Place, say: Callable[[str], None] = lambda _: No
         say(f"storage is reached by all {len(found) + 1} nodes")
 
 
-def measure_reach(storage: Path | Place) -> list[Reach]:
+def probe_shared_storage(storage: Path | Place) -> list[NodeStorageAccess]:
     """What every other node found, in the order of their addresses; nothing where there is no other.
 
     Raises:
@@ -74,7 +74,9 @@ def measure_reach(storage: Path | Place) -> list[Reach]:
         }
         ray.wait(list(asked.values()), num_returns=len(asked), timeout=TIMEOUT_S)
         found = [
-            Reach(_address(node), _verdict(storage, asked[node["NodeID"]], f"{mine}-{node['NodeID'][:12]}", word))
+            NodeStorageAccess(
+                _address(node), _verdict(storage, asked[node["NodeID"]], f"{mine}-{node['NodeID'][:12]}", word)
+            )
             for node in others
         ]
     finally:

@@ -1,7 +1,7 @@
 """How many trials run at once, while nodes come and go.
 
-make_room   before the first trial: what fits; where nothing does, nodes are asked for and waited for
-Following   during the search: the number of concurrent trials follows what this job may hold
+initial_concurrency   before the first trial: what fits; where nothing does, nodes are asked for and waited for
+ConcurrencyUpdater   during the search: the number of concurrent trials follows what this job may hold
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from finesearch.errors import PlacementError
 from finesearch.plan import Plan
 from finesearch.tuning.cluster import connect
 from finesearch.tuning.cluster.connect import Capacity, asked, trials_that_fit
-from finesearch.tuning.cluster.node_requests import Answer, Wanted
-from finesearch.tuning.cluster.pending_reasons import summarize
-from finesearch.tuning.cluster.resource_usage import Occupancy, read_occupancy
-from finesearch.tuning.controller.search_controller import Conductor
+from finesearch.tuning.cluster.node_requests import AutoscalerReply, NodeRequests
+from finesearch.tuning.cluster.pending_reasons import summarize_pending
+from finesearch.tuning.cluster.resource_usage import ResourceUsage, read_resource_usage
+from finesearch.tuning.controller.search_controller import SearchController
 
 LOOK_EVERY_S = 2.0
 SAY_EVERY_S = 60.0
@@ -39,7 +39,7 @@ MOST_ASKED = 16
 Say = Callable[[str], None]
 
 
-def make_room(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacity, int]:
+def initial_concurrency(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacity, int]:
     """What the cluster holds, and how many trials run at once to begin with.
 
     On a cluster that was joined, nodes are asked for where too little is there, and waited for as long as the
@@ -48,7 +48,7 @@ def make_room(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacity, int]:
     Raises:
         PlacementError: not even one trial fits, or fewer than the plan asks for, and no node will change that.
     """
-    capacity = connect.measure()
+    capacity = connect.read_capacity()
     try:
         return capacity, connect.fit_concurrency(plan, capacity, model_bytes)
     except PlacementError as refusal:
@@ -59,11 +59,11 @@ def make_room(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacity, int]:
 
 def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementError) -> tuple[Capacity, int]:
     began, said_at = time.monotonic(), -math.inf
-    wanted = Wanted(plan)
+    wanted = NodeRequests(plan)
     missing = 1 if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
     try:
         while True:
-            capacity = connect.measure()
+            capacity = connect.read_capacity()
             with contextlib.suppress(PlacementError):
                 return capacity, connect.fit_concurrency(plan, capacity, model_bytes)
             there = trials_that_fit(plan, capacity.nodes)
@@ -90,25 +90,25 @@ def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementEr
         wanted.end()
 
 
-def fitting(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
+def updated_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
     """Trials at once in the middle of a search: as many as there is room for, one at least, no more than are wanted."""
     most = max(1, trials_that_fit(plan, capacity.nodes))
     if plan.search.concurrent_trials != "auto":
         return min(most, int(plan.search.concurrent_trials))
-    return max(1, min(most, connect.by_memory(plan, capacity, model_bytes), plan.budget.trials))
+    return max(1, min(most, connect.trials_that_fit_memory(plan, capacity, model_bytes), plan.budget.trials))
 
 
-class Following:
+class ConcurrencyUpdater:
     """A thread of the driver that looks at the cluster every ``LOOK_EVERY_S``.
 
-    It sets ``conductor.concurrent_trials``, ``conductor.waiting`` to why trials have no devices, and
-    ``conductor.none_has_devices``. Where more trials are to run than fit, it asks for nodes. A number is lowered only
-    once two looks agree: while a worker group starts, what it holds is for a moment neither free nor its own.
+    It sets ``controller.concurrent_trials``, ``controller.waiting`` to why trials have no devices, and
+    ``controller.no_trial_has_devices``. Where more trials are to run than fit, it asks for nodes. A number is lowered
+    only once two looks agree: while a worker group starts, what it holds is for a moment neither free nor its own.
     """
 
-    def __init__(self, plan: Plan, model_bytes: int, conductor: Conductor) -> None:
-        self._plan, self._model_bytes, self._conductor = plan, model_bytes, conductor
-        self._wanted = Wanted(plan)
+    def __init__(self, plan: Plan, model_bytes: int, controller: SearchController) -> None:
+        self._plan, self._model_bytes, self._controller = plan, model_bytes, controller
+        self._node_requests = NodeRequests(plan)
         self._memory_bytes = sys.maxsize
         self._lower: int | None = None
         self._looks_waiting = 0
@@ -116,11 +116,11 @@ class Following:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="room")
 
-    def __enter__(self) -> Following:
+    def __enter__(self) -> ConcurrencyUpdater:
         # A Ray that was started here has one node, for as long as the search lives.
         if os.environ.get("RAY_ADDRESS"):
             # Of a lone node what was available counts, which is less now that a search runs on it.
-            self._memory_bytes = connect.measure().memory_bytes
+            self._memory_bytes = connect.read_capacity().memory_bytes
             self._thread.start()
         return self
 
@@ -128,48 +128,48 @@ class Following:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
-            self._wanted.end()
-            self._conductor.waiting, self._conductor.none_has_devices = None, False
+            self._node_requests.end()
+            self._controller.waiting, self._controller.no_trial_has_devices = None, False
 
     def _run(self) -> None:
         from ray.exceptions import RayError
 
         while not self._stop.wait(LOOK_EVERY_S):
-            # The head may be too busy to answer; the next look will do.
+            # The head may be too busy to answer; the next update will do.
             with contextlib.suppress(RayError, ConnectionError, TimeoutError):
-                self.look(read_occupancy())
+                self.update(read_resource_usage())
 
-    def look(self, occupancy: Occupancy) -> None:
+    def update(self, resource_usage: ResourceUsage) -> None:
         """Act on what the cluster is found to be."""
-        capacity = occupancy.capacity
+        capacity = resource_usage.capacity
         if len(capacity.nodes) == 1:
             capacity = replace(capacity, memory_bytes=min(capacity.memory_bytes, self._memory_bytes))
-        fits = fitting(self._plan, capacity, self._model_bytes)
-        if fits >= self._conductor.concurrent_trials:
-            self._conductor.concurrent_trials, self._lower = fits, None
+        fits = updated_concurrency(self._plan, capacity, self._model_bytes)
+        if fits >= self._controller.concurrent_trials:
+            self._controller.concurrent_trials, self._lower = fits, None
         elif self._lower is None:
             self._lower = fits
         else:
-            self._conductor.concurrent_trials, self._lower = max(fits, self._lower), None
-        self._looks_waiting = self._looks_waiting + 1 if occupancy.waiting else 0
+            self._controller.concurrent_trials, self._lower = max(fits, self._lower), None
+        self._looks_waiting = self._looks_waiting + 1 if resource_usage.waiting else 0
         is_waiting = self._looks_waiting >= WAITS_AFTER
-        self._conductor.waiting = summarize(self._plan, occupancy) if is_waiting else None
-        self._conductor.none_has_devices = is_waiting and occupancy.waiting >= self._conductor.running > 0
-        self._ask_for_more(occupancy)
+        self._controller.waiting = summarize_pending(self._plan, resource_usage) if is_waiting else None
+        self._controller.no_trial_has_devices = is_waiting and resource_usage.waiting >= self._controller.running > 0
+        self._ask_for_more(resource_usage)
 
-    def _ask_for_more(self, occupancy: Occupancy) -> None:
+    def _ask_for_more(self, resource_usage: ResourceUsage) -> None:
         now = time.monotonic()
-        wanted = self._conductor.trials_left
+        wanted = self._controller.trials_left
         if self._plan.search.concurrent_trials != "auto":
             wanted = min(wanted, int(self._plan.search.concurrent_trials))
         # Worker groups that wait ask for themselves.
-        is_enough = occupancy.waiting or self._conductor.closing
-        more = 0 if is_enough else wanted - max(1, trials_that_fit(self._plan, occupancy.capacity.nodes))
+        is_enough = resource_usage.waiting or self._controller.stop_reason
+        more = 0 if is_enough else wanted - max(1, trials_that_fit(self._plan, resource_usage.capacity.nodes))
         if now >= self._ask_at:
             self._most_asked = MOST_ASKED
         more = max(0, min(more, self._most_asked))
-        self._wanted.ask(more)
-        answer = self._wanted.answer() if more else Answer()
+        self._node_requests.ask(more)
+        answer = self._node_requests.answer() if more else AutoscalerReply()
         if answer.refused:
             self._most_asked = more - answer.refused
             self._ask_at = math.inf if answer.is_static else now + self._pause_s

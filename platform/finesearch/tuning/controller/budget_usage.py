@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from finesearch.tuning.study.journal import OUTCOME, Journal, decisions
+from finesearch.tuning.study.journal import OUTCOME, Journal, journaled_evaluations
 
 if TYPE_CHECKING:
     from finesearch.plan import BudgetPlan
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KEEP_EVERY_S = 2.0
 
 
-class Spending:
+class BudgetUsage:
     """Counts seconds; what an earlier driver spent is read from the journal.
 
     Args:
@@ -33,21 +33,21 @@ class Spending:
         self._clock = clock
         self._began = clock()
         self._kept_at = self._began
-        note: dict[str, Any] = self._journal.noted("spent", {"seconds": 0.0, "starts": 0})
+        note: dict[str, Any] = self._journal.read_note("spent", {"seconds": 0.0, "starts": 0})
         self._before = float(note["seconds"])
         self.starts = int(note["starts"])
         self._trial_seconds: dict[tuple[str, int], float] = {}
         for study, journal in journals.items():
             for trial in journal.trials():
                 told = trial.user_attrs.get("outcome") or {}
-                last = max((d["seconds"] for d in decisions(trial).values()), default=0.0)
+                last = max((d["seconds"] for d in journaled_evaluations(trial).values()), default=0.0)
                 self.trained((study, trial.number), max(last, told.get("seconds") or 0.0))
 
     def begin(self) -> None:
         """A driver starts to work: count it."""
         self.starts += 1
         self._began = self._clock()
-        self.keep(force=True)
+        self.persist(force=True)
 
     def trained(self, trial: tuple[str, int], seconds: float) -> None:
         """A trial has now trained ``seconds`` in all."""
@@ -69,21 +69,21 @@ class Spending:
     def device_hours(self) -> float:
         return self.device_seconds / 3600
 
-    def keep(self, force: bool = False) -> None:
+    def persist(self, force: bool = False) -> None:
         """Write the clock into the journal, at most every two seconds."""
         if force or self._clock() - self._kept_at >= KEEP_EVERY_S:
             self._kept_at = self._clock()
             self._journal.note("spent", {"seconds": self.seconds, "starts": self.starts})
 
 
-def why_spent(budget: BudgetPlan, search: Journal, spending: Spending) -> str | None:
+def budget_stop_reason(budget: BudgetPlan, search: Journal, usage: BudgetUsage) -> str | None:
     """Why no more trials are to start; None while some are. The number of trials is not asked for here."""
     failed = search.counts()["failed"]
     if failed >= budget.failed_trials:
         reasons = [trial.user_attrs[OUTCOME]["reason"] for trial in search.trials() if trial.state is TrialState.FAIL]
         return f"{failed} trials failed (budget.failed_trials is {budget.failed_trials}); the last: {reasons[-1]}"
-    if budget.hours is not None and spending.hours >= budget.hours:
+    if budget.hours is not None and usage.hours >= budget.hours:
         return f"the budget of {budget.hours:g} hours is spent"
-    if budget.device_hours is not None and spending.device_hours >= budget.device_hours:
+    if budget.device_hours is not None and usage.device_hours >= budget.device_hours:
         return f"the budget of {budget.device_hours:g} device-hours is spent"
     return None

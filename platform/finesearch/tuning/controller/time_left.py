@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.plan import Recipe, Scalar
-from finesearch.tuning.controller.trial_costs import Calibration, Run, TrialCosts
-from finesearch.tuning.samplers.cost_aware import weighed_configuration
+from finesearch.tuning.controller.trial_costs import Calibration, TrialCosts, TrialProgress
+from finesearch.tuning.samplers.cost_aware import cost_aware_configuration
 from finesearch.tuning.study.journal import Journal
 
 if TYPE_CHECKING:
     from finesearch.plan import Plan
 
 
-class Forecast:
+class TimeLeft:
     """Reads the journals of a search, and holds its costs against them.
 
     Args:
         plan: the search's.
-        costs: what its trials cost, reckoned.
+        costs: what its trials cost, estimated.
         journals: by study name; those of fixed recipes first.
         recipe: the recipe of a trial of a study.
     """
@@ -35,7 +35,7 @@ class Forecast:
         recipe: Callable[[str, FrozenTrial], Recipe],
     ) -> None:
         self._plan, self._costs, self._journals, self._recipe = plan, costs, journals, recipe
-        self._ended: dict[tuple[str, int], Run] = {}
+        self._ended: dict[tuple[str, int], TrialProgress] = {}
 
     def remaining(self, study: str, number: int) -> float:
         """What a trial has still to run: seconds, or only a measure to compare by while nothing was measured."""
@@ -45,20 +45,20 @@ class Forecast:
         """Seconds until ``unasked`` more trials and those under way are over; None before a trial was evaluated."""
         return self._costs.left(*self._runs(), unasked, concurrent_trials)
 
-    def weighed(self, journal: Journal, number: int) -> dict[str, Scalar] | None:
+    def choose_by_cost(self, journal: Journal, number: int) -> dict[str, Scalar] | None:
         """What trial ``number`` tries where cost counts; None leaves it to the sampler."""
         search = self._plan.search
         if not search.cost_weight or search.sampler != "tpe":
             return None
-        # As they were reckoned beforehand: measured ones differ from run to run, and so would the trials.
+        # As they were estimated beforehand: measured ones differ from run to run, and so would the trials.
         seconds = functools.partial(self._costs.seconds, calibration=None)
-        return weighed_configuration(self._plan, journal, number, seconds)
+        return cost_aware_configuration(self._plan, journal, number, seconds)
 
     def _calibration(self) -> Calibration | None:
         ended, under_way = self._runs()
         return self._costs.calibrate([*ended, *under_way])
 
-    def _runs(self) -> tuple[list[Run], list[Run]]:
+    def _runs(self) -> tuple[list[TrialProgress], list[TrialProgress]]:
         """Trials that came to a result or were stopped, and those under way."""
         ended, under_way = [], []
         for study, journal in self._journals.items():
@@ -69,7 +69,7 @@ class Forecast:
                     ended.append(self._run(study, trial))
         return ended, under_way
 
-    def _run(self, study: str, trial: FrozenTrial) -> Run:
+    def _run(self, study: str, trial: FrozenTrial) -> TrialProgress:
         """One trial so far; one that has ended is read once."""
         known = self._ended.get((study, trial.number))
         if known is not None:

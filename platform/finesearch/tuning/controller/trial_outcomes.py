@@ -11,14 +11,14 @@ from optuna.trial import FrozenTrial
 
 from finesearch.errors import FinesearchError, StorageError, TrialError
 from finesearch.plan import Plan
-from finesearch.tuning.study.journal import Outcome, decisions
+from finesearch.tuning.study.journal import Outcome, journaled_evaluations
 
 KEPT_OF_A_STOPPED_TRIAL = ("seconds", "trainable_parameters", "group", "began")
 ACTOR_DIED = Outcome("failed", "its Ray Tune actor died three times; see the log of the node it ran on")
 
 
 @dataclass(frozen=True)
-class Endings:
+class TrialOutcomes:
     """Reads what workers tell by the objectives of a plan."""
 
     plan: Plan
@@ -28,20 +28,21 @@ class Endings:
         value = payload["metrics"].get(self.plan.task.metric)
         return float(value) if value is not None and math.isfinite(value) else None
 
-    def of_stopped(self, trial: FrozenTrial, payload: Mapping[str, Any], closing: str | None) -> Outcome:
+    def of_stopped(self, trial: FrozenTrial, payload: Mapping[str, Any], stop_reason: str | None) -> Outcome:
         """A trial whose last word is an evaluation, after which it was not to go on."""
         if self.quality(payload) is None:
             name = self.plan.task.metric
             return Outcome("failed", f"{name} was {payload['metrics'].get(name)} at evaluation {payload['step']}")
-        return self.pruned(decisions(trial), closing)
+        return self.pruned(journaled_evaluations(trial), stop_reason)
 
-    def pruned(self, steps: Mapping[int, Mapping[str, Any]], closing: str | None) -> Outcome:
-        """A trial that was stopped, by the pruner or because the search is ``closing``: why; its decisions by step."""
+    def pruned(self, steps: Mapping[int, Mapping[str, Any]], stop_reason: str | None) -> Outcome:
+        """A trial that was stopped, by the pruner or because the search is ``stop_reason``: why; its
+        journaled_evaluations by step."""
         last = steps[max(steps)] if steps else {}
         if not last or not last.get("go_on", True):
             reason = f"pruned by {self.plan.search.pruner} at evaluation {max(steps, default=0)}"
         else:
-            reason = f"stopped at evaluation {max(steps)}: {closing or 'the search was stopped'}"
+            reason = f"stopped at evaluation {max(steps)}: {stop_reason or 'the search was stopped'}"
         return Outcome("pruned", reason, detail={key: last[key] for key in KEPT_OF_A_STOPPED_TRIAL if key in last})
 
     def of_ended(self, payload: Mapping[str, Any], is_baseline: bool) -> Outcome:

@@ -9,7 +9,7 @@ from typing import Any
 _about: str | None = None
 
 
-def name_lines(about: str | None) -> None:
+def set_log_prefix(about: str | None) -> None:
     """From now on lines of this process, of any of its threads, begin with ``[about]``; None: with nothing.
 
     It reaches every logger, and ``print``, which Ray Train hands to the root logger. Records carry it as ``trial``,
@@ -23,10 +23,10 @@ def name_lines(about: str | None) -> None:
         logging.setLogRecordFactory(_named_record)
 
 
-def trial_name(job: dict[str, Any]) -> str:
+def log_label(job: dict[str, Any]) -> str:
     """What lines about a job begin with.
 
-    >>> trial_name({"study": "search", "number": 7}), trial_name({"study": "baselines", "number": 0})
+    >>> log_label({"study": "search", "number": 7}), log_label({"study": "baselines", "number": 0})
     ('trial 7', 'baseline 0')
     """
     return f"{'baseline' if job.get('study') == 'baselines' else 'trial'} {job['number']}"

@@ -25,7 +25,7 @@ CACHE_BYTES = "prefix_cache_bytes"
 
 
 @dataclass(frozen=True)
-class Measure:
+class MetricDefinition:
     """One number: a ``gauge`` says what is now, a ``counter`` what there was in all."""
 
     name: str
@@ -37,33 +37,35 @@ class Measure:
     def exported(self) -> str:
         """The name in Prometheus.
 
-        >>> MEASURES["tokens"].exported, MEASURES["trials"].exported
+        >>> METRIC_DEFINITIONS["tokens"].exported, METRIC_DEFINITIONS["trials"].exported
         ('ray_finesearch_tokens_total', 'ray_finesearch_trials')
         """
         return f"ray_finesearch_{self.name}" + ("_total" if self.kind == "counter" else "")
 
 
-MEASURES = {
-    measure.name: measure
-    for measure in (
-        Measure(TRIALS, "gauge", "Trials by state: complete, pruned, failed, running.", ("state",)),
-        Measure(TRIALS_WANTED, "gauge", "Finished trials that the budget asks for."),
-        Measure(BEST, "gauge", "The metric of the best complete trial.", ("metric",)),
-        Measure(GROUPS, "gauge", "Worker groups: busy, waiting (for devices or processes), idle.", ("state",)),
-        Measure(DEVICE_HOURS, "gauge", "Hours of training times devices, over all resumes."),
-        Measure(SEARCH_SECONDS, "gauge", "Seconds that the search has taken, over all resumes."),
-        Measure(TOKENS, "counter", "Training tokens, padding left out."),
-        Measure(CACHE_HITS, "counter", "Rows whose frozen layers' output was read instead of computed."),
-        Measure(CACHE_MISSES, "counter", "Rows whose frozen layers' output was computed."),
-        Measure(CACHE_READ_BYTES, "counter", "Bytes of kept outputs that were read from disk."),
-        Measure(CACHE_BYTES, "gauge", "Bytes of kept outputs on the node's disk; each of its workers says the same."),
-        Measure(CHECKPOINTS, "counter", "Checkpoints that were written."),
-        Measure(CHECKPOINT_SECONDS, "counter", "Seconds that writing them took, beside training."),
+METRIC_DEFINITIONS = {
+    definition.name: definition
+    for definition in (
+        MetricDefinition(TRIALS, "gauge", "Trials by state: complete, pruned, failed, running.", ("state",)),
+        MetricDefinition(TRIALS_WANTED, "gauge", "Finished trials that the budget asks for."),
+        MetricDefinition(BEST, "gauge", "The metric of the best complete trial.", ("metric",)),
+        MetricDefinition(GROUPS, "gauge", "Worker groups: busy, waiting (for devices or processes), idle.", ("state",)),
+        MetricDefinition(DEVICE_HOURS, "gauge", "Hours of training times devices, over all resumes."),
+        MetricDefinition(SEARCH_SECONDS, "gauge", "Seconds that the search has taken, over all resumes."),
+        MetricDefinition(TOKENS, "counter", "Training tokens, padding left out."),
+        MetricDefinition(CACHE_HITS, "counter", "Rows whose frozen layers' output was read instead of computed."),
+        MetricDefinition(CACHE_MISSES, "counter", "Rows whose frozen layers' output was computed."),
+        MetricDefinition(CACHE_READ_BYTES, "counter", "Bytes of kept outputs that were read from disk."),
+        MetricDefinition(
+            CACHE_BYTES, "gauge", "Bytes of kept outputs on the node's disk; each of its workers says the same."
+        ),
+        MetricDefinition(CHECKPOINTS, "counter", "Checkpoints that were written."),
+        MetricDefinition(CHECKPOINT_SECONDS, "counter", "Seconds that writing them took, beside training."),
     )
 }
 
 
-class Instruments:
+class PrometheusMetrics:
     """Sets and counts the measures of one search in this process, which must be connected to Ray."""
 
     def __init__(self, run: str) -> None:
@@ -83,8 +85,8 @@ class Instruments:
         if name not in self._made:
             from ray.util import metrics
 
-            measure = MEASURES[name]
-            kind = metrics.Gauge if measure.kind == "gauge" else metrics.Counter
-            keys = ("run", *measure.labels)
-            self._made[name] = kind(f"finesearch_{name}", description=measure.description, tag_keys=keys)
+            definition = METRIC_DEFINITIONS[name]
+            kind = metrics.Gauge if definition.kind == "gauge" else metrics.Counter
+            keys = ("run", *definition.labels)
+            self._made[name] = kind(f"finesearch_{name}", description=definition.description, tag_keys=keys)
         return self._made[name]

@@ -1,6 +1,6 @@
 """Shows trials in TensorBoard, MLflow and Weights & Biases, by Ray's own loggers.
 
-Tune knows our trials by a job and a payload, both JSON; what its loggers are shown instead is a :class:`ShownTrial`
+Tune knows our trials by a job and a payload, both JSON; what its loggers are shown instead is a :class:`TrackedTrial`
 with the recipe, and the numbers of each evaluation. A thread talks to them, so that a slow server slows no trial; one
 that fails in the middle is said once and left out from then on.
 """
@@ -21,8 +21,8 @@ from ray.tune import Callback
 
 from finesearch.errors import InputError
 from finesearch.plan import Plan, WandbPlan
-from finesearch.tuning.controller.search_controller import Conductor
-from finesearch.tuning.study.journal import decisions
+from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.study.journal import journaled_evaluations
 
 PATIENCE_S = 60.0  # for what is still to be told when the trials are over
 ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class ShownTrial:
+class TrackedTrial:
     """One trial with what Ray's loggers ask of theirs; ``experiment_dir_name`` is the search's name."""
 
     trial_id: str
@@ -117,10 +117,10 @@ class Tracking(Callback):
     say: told when a tracker fails.
     """
 
-    def __init__(self, conductor: Conductor, trackers: list[Tracker], say: Say) -> None:
-        self._conductor: Conductor | None = conductor
+    def __init__(self, controller: SearchController, trackers: list[Tracker], say: Say) -> None:
+        self._controller: SearchController | None = controller
         self._trackers, self._say = trackers, say
-        self._open: dict[str, dict[str, ShownTrial]] = {}
+        self._open: dict[str, dict[str, TrackedTrial]] = {}
         self._told: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._talk, daemon=True, name="tracking")
         self._thread.start()
@@ -128,10 +128,10 @@ class Tracking(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.trial_id in self._open:
             return  # its actor died, and another runs it
-        assert self._conductor is not None
-        job, run = json.loads(trial.config["job"]), self._conductor.plan.name
-        journaled = decisions(self._conductor.journals[job["study"]].get(job["number"]))
-        earlier = [shown_numbers(journaled[step]) for step in sorted(journaled) if step <= job["decided"]]
+        assert self._controller is not None
+        job, run = json.loads(trial.config["job"]), self._controller.plan.name
+        journaled = journaled_evaluations(self._controller.journals[job["study"]].get(job["number"]))
+        earlier = [logged_metrics(journaled[step]) for step in sorted(journaled) if step <= job["decided"]]
         shown = {tracker.key: show(job, trial.trial_id, run, tracker.folder) for tracker in self._trackers}
         self._open[trial.trial_id] = shown
         self._later(lambda tracker: _begin(tracker, shown[tracker.key], earlier if tracker.repeats else []))
@@ -144,7 +144,7 @@ class Tracking(Callback):
             return
         evaluation = (payload.get("detail") or {}).get("last") if "state" in payload else payload
         if evaluation is not None:
-            numbers = shown_numbers(evaluation)
+            numbers = logged_metrics(evaluation)
             self._later(lambda tracker: tracker.logger.log_trial_result(0, shown[tracker.key], numbers))
         if payload.get("state", "complete") != "complete":
             self._end(trial.trial_id, failed=True)
@@ -192,20 +192,20 @@ class Tracking(Callback):
         return {}
 
 
-def _begin(tracker: Tracker, shown: ShownTrial, earlier: list[dict[str, Any]]) -> None:
+def _begin(tracker: Tracker, shown: TrackedTrial, earlier: list[dict[str, Any]]) -> None:
     shown.init_local_path()
     tracker.logger.log_trial_start(shown)
     for numbers in earlier:
         tracker.logger.log_trial_result(0, shown, numbers)
 
 
-def show(job: dict[str, Any], trial_id: str, run: str, folder: Path) -> ShownTrial:
+def show(job: dict[str, Any], trial_id: str, run: str, folder: Path) -> TrackedTrial:
     """A trial as a tracker is shown it that may write below ``folder``."""
     is_baseline = job["study"] == "baselines"
     name = f"{run} {'baseline' if is_baseline else 'trial'} {job['number']}"
     config = {**shown_recipe(job["recipe"]), "number": job["number"], "seed": job["seed"]}
     local_path = folder / Path(job["directory"]).name
-    return ShownTrial(trial_id, name, config, str(local_path), run)
+    return TrackedTrial(trial_id, name, config, str(local_path), run)
 
 
 def shown_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -223,10 +223,10 @@ def shown_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def shown_numbers(evaluation: dict[str, Any]) -> dict[str, Any]:
+def logged_metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
     """An evaluation as loggers take it: metrics by name, what training cost, and its number as the iteration.
 
-    >>> shown_numbers({"step": 2, "metrics": {"f1": 0.5}, "train_loss": None, "tokens": 30, "group": "g"})
+    >>> logged_metrics({"step": 2, "metrics": {"f1": 0.5}, "train_loss": None, "tokens": 30, "group": "g"})
     {'f1': 0.5, 'tokens': 30, 'training_iteration': 2}
     """
     costs = {key: evaluation.get(key) for key in ("train_loss", "epoch", "seconds", "tokens")}

@@ -1,4 +1,4 @@
-"""Runs the conductor's decisions on Ray Tune."""
+"""Runs the controller's decisions on Ray Tune."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ray.tune import Callback, Stopper
 from ray.tune.execution import class_cache
 
 from finesearch.redaction import is_secret_name
-from finesearch.tuning.cluster.placement_cleanup import Releasing
-from finesearch.tuning.controller.search_controller import Conductor
+from finesearch.tuning.cluster.placement_cleanup import PlacementCleanup
+from finesearch.tuning.controller.search_controller import SearchController
 from finesearch.tuning.ray_tune.scheduler import StudyScheduler
 from finesearch.tuning.ray_tune.searcher import StudySearcher
 from finesearch.tuning.ray_tune.trainable import WarmTrial
@@ -27,10 +27,10 @@ ACTOR_DEATHS = 2  # a trial whose Tune actor died is run again this often
 
 
 class _StopAll(Stopper):
-    """Ends running trials when the conductor says that nothing they report would be used; called again and again."""
+    """Ends running trials when the controller says that nothing they report would be used; called again and again."""
 
-    def __init__(self, conductor: Conductor, when_ending: Callable[[], None]) -> None:
-        self._conductor: Conductor | None = conductor
+    def __init__(self, controller: SearchController, when_ending: Callable[[], None]) -> None:
+        self._controller: SearchController | None = controller
         self._when_ending: Callable[[], None] | None = when_ending
         self._looked_at = time.monotonic()
 
@@ -38,35 +38,35 @@ class _StopAll(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        if self._conductor is None:
+        if self._controller is None:
             return False
-        self._conductor.tick()
+        self._controller.tick()
         now = time.monotonic()
         if self._when_ending is not None and now - self._looked_at >= LOOK_EVERY_S:
             self._looked_at = now
-            if self._conductor.is_ending:
+            if self._controller.is_ending:
                 self._when_ending()
                 self._when_ending = None
-        return self._conductor.is_stopped
+        return self._controller.should_stop_running
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_conductor": None, "_when_ending": None}
+        return {"_controller": None, "_when_ending": None}
 
 
-def execute(
-    conductor: Conductor,
+def run_tuner(
+    controller: SearchController,
     settings: GroupSettings,
     when_ending: Callable[[], None] = lambda: None,
     callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Run trials until the conductor has had enough.
+    """Run trials until the controller has had enough.
 
     when_ending: called once, when a worker group has nothing more to do and others still have. callbacks: Tune's.
 
     Raises:
         FinesearchError: what a worker met that would end every trial (bad data, a full disk).
     """
-    if conductor.is_finished:
+    if controller.is_finished:
         return
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -78,15 +78,15 @@ def execute(
         tuner = tune.Tuner(
             WarmTrial.bound_to(settings),
             tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(conductor),
-                scheduler=StudyScheduler(conductor),
+                search_alg=StudySearcher(controller),
+                scheduler=StudyScheduler(controller),
                 num_samples=-1,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(scratch),  # Tune's own files are never read again
-                stop=_StopAll(conductor, when_ending),
+                stop=_StopAll(controller, when_ending),
                 failure_config=tune.FailureConfig(max_failures=ACTOR_DEATHS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
@@ -94,12 +94,12 @@ def execute(
             ),
         )
         assert threading.current_thread() is threading.main_thread(), "Tune handles signals in the main thread"
-        with Releasing():
+        with PlacementCleanup():
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if conductor.fatal is not None:
-        raise conductor.fatal
+    if controller.fatal is not None:
+        raise controller.fatal
 
 
 def keep_secrets_home() -> None:

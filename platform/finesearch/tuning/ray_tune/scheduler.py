@@ -1,4 +1,4 @@
-"""What Ray Tune asks whether a trial goes on: the study's pruner, through the conductor."""
+"""What Ray Tune asks whether a trial goes on: the study's pruner, through the controller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from finesearch.tuning.controller.search_controller import Conductor
+from finesearch.tuning.controller.search_controller import SearchController
 
 
 class StudyScheduler(FIFOScheduler):
@@ -19,16 +19,16 @@ class StudyScheduler(FIFOScheduler):
     place that sees every evaluation.
     """
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, controller: SearchController) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._conductor: Conductor | None = conductor
+        self._controller: SearchController | None = controller
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
-        assert self._conductor is not None
+        assert self._controller is not None
         if result.get("done"):
             return TrialScheduler.CONTINUE
-        go_on = self._conductor.evaluation(trial.trial_id, json.loads(result["payload"]))
+        go_on = self._controller.evaluation(trial.trial_id, json.loads(result["payload"]))
         return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_conductor": None}
+        return {**self.__dict__, "_controller": None}

@@ -7,35 +7,35 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from finesearch.tuning.controller.search_controller import Conductor
+from finesearch.tuning.controller.search_controller import SearchController
 
 
 class StudySearcher(Searcher):
-    """Hands Tune the trials that the conductor decides on; holds no state of its own.
+    """Hands Tune the trials that the controller decides on; holds no state of its own.
 
     Tune pickles its searcher into a scratch folder that nobody reads: what is pickled is an empty shell, since the
     journal is what a search is resumed from.
     """
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, controller: SearchController) -> None:
         super().__init__(metric="value", mode="max")
-        self._conductor: Conductor | None = conductor
+        self._controller: SearchController | None = controller
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        assert self._conductor is not None
+        assert self._controller is not None
         # Not by Tune's own limit, which stays what it was when the search began.
-        job = None if self._conductor.is_full else self._conductor.next_job(trial_id)
+        job = None if self._controller.is_full else self._controller.next_job(trial_id)
         if job is None:
-            return Searcher.FINISHED if self._conductor.is_finished else None
+            return Searcher.FINISHED if self._controller.is_finished else None
         return {"job": json.dumps(job)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the scheduler has reported it already, before it asked the pruner."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        assert self._conductor is not None
+        assert self._controller is not None
         payload = json.loads(result["payload"]) if result and "payload" in result else None
-        self._conductor.trial_ended(trial_id, payload, error)
+        self._controller.trial_ended(trial_id, payload, error)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
@@ -47,4 +47,4 @@ class StudySearcher(Searcher):
         raise AssertionError("a search is resumed from its journal, never from Tune's own files")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_conductor": None}
+        return {**self.__dict__, "_controller": None}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import ray
 from ray import tune
 
-from finesearch.tuning.workers.idle_release import AFTER_A_TRIAL_S, AFTER_AN_EVALUATION_S, IdleWatch
+from finesearch.tuning.workers.idle_release import AFTER_A_TRIAL_S, AFTER_AN_EVALUATION_S, IdleReleaser
 from finesearch.tuning.workers.worker_group import GroupSettings, WarmGroup
 
 
@@ -36,7 +36,7 @@ class WarmTrial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         self._group: WarmGroup | None = None
         self._lock = threading.Lock()
-        self._idle = IdleWatch(self._lock, self.cleanup)
+        self._idle = IdleReleaser(self._lock, self.cleanup)
         self._groups = 0
         self._generation: int | None = None
         self._unanswered: int | None = None

@@ -14,7 +14,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.plan import Scalar
-from finesearch.plan.space.random_sampling import RandomDraw
+from finesearch.plan.space.random_sampling import RandomTrial
 from finesearch.tuning.samplers.sampler_factory import make_sampler, trial_seed
 from finesearch.tuning.samplers.windowed_tpe import windowed
 from finesearch.tuning.study.journal import ASKED, Journal
@@ -47,7 +47,7 @@ PROPOSED, DRAWN = 8, 32
 """Configurations to choose from: so many of the sampler's, so many at random."""
 
 
-def weighed_configuration(
+def cost_aware_configuration(
     plan: Plan, journal: Journal, number: int, seconds: Callable[[Mapping[str, Scalar]], float]
 ) -> dict[str, Scalar] | None:
     """What trial ``number`` is to try; None leaves it to the sampler. The same for the same journal.
@@ -65,7 +65,7 @@ def weighed_configuration(
     seed = trial_seed(plan.search.seed, number)
     study, sampler = journal.view(), make_sampler(plan, number, concurrent_trials=1)
     candidates = [plan.space.suggest(SamplerDraw(study, sampler)) for _ in range(PROPOSED)]
-    chance = RandomDraw(seed)
+    chance = RandomTrial(seed)
     candidates += [plan.space.suggest(chance) for _ in range(DRAWN)]
     sign = 1.0 if maximize else -1.0
     tried = [_parameters(trial) for trial in ended]
@@ -73,7 +73,7 @@ def weighed_configuration(
     # What still runs counts as bad meanwhile, so that it is not tried twice.
     running = [_parameters(trial) for trial in trials if trial.state is TrialState.RUNNING]
     tried, values = tried + running, values + [min(values)] * len(running)
-    gain = expected_gain(plan.space, tried, values, candidates, seed)
+    gain = expected_improvement(plan.space, tried, values, candidates, seed)
     cost = np.array([seconds(candidate) for candidate in candidates])
     return candidates[int(np.argmax(np.log(gain) - power * np.log(cost)))]
 
@@ -102,7 +102,7 @@ INACTIVE = -1.0
 SMALLEST_GAIN = 1e-12
 
 
-def expected_gain(
+def expected_improvement(
     space: Space,
     tried: Sequence[Mapping[str, Scalar]],
     values: Sequence[float],

@@ -16,7 +16,7 @@ DRAWS_A_SETTING = 20
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenGeneration:
     """The settings that are best on validation, the metric with them, and how many were tried beside the plan's own."""
 
     settings: GenerationPlan
@@ -31,7 +31,7 @@ def choose_generation(
     score: Callable[[GenerationPlan], float],
     maximize: bool,
     seed: int = 0,
-) -> Chosen:
+) -> ChosenGeneration:
     """Try what ``choices`` holds, at most ``choices.settings`` combinations; ties go to the plan's own settings.
 
     All are tried where they are few enough; otherwise TPE (Bergstra et al., 2011) proposes which. A value that is not
@@ -48,7 +48,7 @@ def choose_generation(
     for settings, value in values.items():
         if math.isfinite(value) and (value > best_value if maximize else value < best_value):
             best, best_value = settings, value
-    return Chosen(best, best_value, len(values))
+    return ChosenGeneration(best, best_value, len(values))
 
 
 def _proposed(

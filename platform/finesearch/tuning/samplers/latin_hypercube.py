@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from finesearch.plan import Scalar
-from finesearch.plan.space.random_sampling import PlaceDraw
+from finesearch.plan.space.random_sampling import QuantileTrial
 
 if TYPE_CHECKING:
     from finesearch.plan import Plan
@@ -18,7 +18,7 @@ MODELLED = ("tpe", "gp", "cmaes")
 """Samplers that learn from trials, and need some to start from."""
 
 
-def spread_configuration(plan: Plan, number: int) -> dict[str, Scalar] | None:
+def latin_hypercube_configuration(plan: Plan, number: int) -> dict[str, Scalar] | None:
     """What trial ``number`` tries where it is one to start from; None leaves it to the sampler.
 
     The same for the same plan and number. A parameter that is active in some of these trials only is spread over all
@@ -34,4 +34,4 @@ def spread_configuration(plan: Plan, number: int) -> dict[str, Scalar] | None:
     from scipy.stats.qmc import LatinHypercube  # takes most of a second to import
 
     places = LatinHypercube(d=len(names), rng=search.seed).random(count)[place]
-    return plan.space.suggest(PlaceDraw(dict(zip(names, map(float, places), strict=True)).__getitem__))
+    return plan.space.suggest(QuantileTrial(dict(zip(names, map(float, places), strict=True)).__getitem__))

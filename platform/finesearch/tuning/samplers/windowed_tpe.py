@@ -16,7 +16,7 @@ WINDOW = 1000
 BEST = 25  # Optuna's TPE calls at most so many trials good
 
 
-class Window(Study):
+class WindowedStudy(Study):
     """A study of which the sampler sees the newest ``WINDOW`` trials and the best that are older.
 
     TPE models the density of good trials and of all others. The good ones are all there; those that are left out are
@@ -29,7 +29,7 @@ class Window(Study):
         self._chosen = windowed(trials, self.direction is StudyDirection.MAXIMIZE)
         self._by_state: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
 
-    def one_of_each_shape(self) -> Window:
+    def one_of_each_shape(self) -> WindowedStudy:
         """The first of the trials that drew the same parameters, of each such set of them.
 
         A conditional space is found by what trials have drawn; the second of a kind tells nothing new, and Optuna
@@ -67,14 +67,14 @@ def windowed(trials: list[FrozenTrial], maximize: bool) -> list[FrozenTrial]:
 
 
 class WindowedTPESampler(optuna.samplers.TPESampler):
-    """Optuna's TPE up to ``WINDOW`` trials, and with several objectives; beyond, it sees a :class:`Window`."""
+    """Optuna's TPE up to ``WINDOW`` trials, and with several objectives; beyond, it sees a :class:`WindowedStudy`."""
 
     _window: tuple[int, Study] | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         seen = self._seen(study, trial)
         return super().infer_relative_search_space(
-            seen.one_of_each_shape() if isinstance(seen, Window) else seen, trial
+            seen.one_of_each_shape() if isinstance(seen, WindowedStudy) else seen, trial
         )
 
     def sample_relative(
@@ -92,5 +92,5 @@ class WindowedTPESampler(optuna.samplers.TPESampler):
         if len(study.directions) > 1:
             return study
         if self._window is None or self._window[0] != trial.number:
-            self._window = (trial.number, Window(study))
+            self._window = (trial.number, WindowedStudy(study))
         return self._window[1]

@@ -10,39 +10,39 @@ from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.plan import Plan
 from finesearch.storage.object_store import Place
-from finesearch.tuning.study.checkpoint_dirs import TrialFolders
+from finesearch.tuning.study.checkpoint_dirs import CheckpointDirs
 from finesearch.tuning.study.journal import Journal
 
 Order = tuple[float, int, int]
 TRIAL = re.compile(r"trial-(\d+)")
 
 
-class Retention:
+class CheckpointRetention:
     """Deletes what can no longer enter the report, so that disk use does not grow with the number of trials.
 
     With one objective the best ``report.top`` complete trials are kept; with several, the Pareto front besides.
     """
 
     def __init__(self, plan: Plan, journal: Journal, run: Path | Place) -> None:
-        self._plan, self._journal, self._folders = plan, journal, TrialFolders.of_run(run)
+        self._plan, self._journal, self._folders = plan, journal, CheckpointDirs.of_run(run)
         self._present = {int(found[1]) for found in map(TRIAL.fullmatch, self._folders.names()) if found}
         # Kept in order, so that the end of a trial costs the same after thousands of others.
-        self._best = [place(journal, trial) for trial in rankable(journal, plan.report.top)]
+        self._best = [place(journal, trial) for trial in rankable_trials(journal, plan.report.top)]
 
     def trial_ended(self, number: int) -> None:
         """Make room after trial ``number`` ended."""
         self._present.add(number)
         kept = self._rankable_after(number) | {trial.number for trial in self._journal.running()}
         # What could not be deleted is tried again when the next trial ends.
-        self._present -= {gone for gone in self._present - kept if self._folders.delete(trial_name(gone))}
+        self._present -= {gone for gone in self._present - kept if self._folders.delete(trial_dir_name(gone))}
 
-    def forget_unknown(self) -> None:
+    def delete_orphaned_checkpoints(self) -> None:
         """Delete what belongs to trials that the journal does not know: it was brought back from a backup that is older
         than they are, and will give their numbers to others."""
         unknown = {number for number in self._present if number >= len(self._journal.trials())}
-        self._present -= {number for number in unknown if self._folders.delete(trial_name(number))}
+        self._present -= {number for number in unknown if self._folders.delete(trial_dir_name(number))}
 
-    def holds(self, number: int) -> bool:
+    def has_checkpoint(self, number: int) -> bool:
         """Whether a trial's checkpoint has been kept."""
         return number in self._present
 
@@ -61,7 +61,7 @@ class Retention:
     def _rankable_after(self, number: int) -> set[int]:
         top = self._plan.report.top
         if len(self._journal.directions) > 1:
-            return {trial.number for trial in rankable(self._journal, top)}
+            return {trial.number for trial in rankable_trials(self._journal, top)}
         trial = self._journal.get(number)
         if trial.state is TrialState.COMPLETE:
             its_place = place(self._journal, trial)
@@ -71,7 +71,7 @@ class Retention:
         return {number for _, _, number in self._best}
 
 
-def trial_name(number: int) -> str:
+def trial_dir_name(number: int) -> str:
     """Name of the folder of a trial's checkpoints."""
     return f"trial-{number:04d}"
 
@@ -83,7 +83,7 @@ def place(journal: Journal, trial: FrozenTrial) -> Order:
     return (-trial.values[0] if journal.directions[0].maximize else trial.values[0], trainable, trial.number)
 
 
-def rankable(journal: Journal, top: int) -> list[FrozenTrial]:
+def rankable_trials(journal: Journal, top: int) -> list[FrozenTrial]:
     """Complete trials that the report may rank, best first (see :func:`place`). The Pareto front is always among
     them."""
     complete = [trial for trial in journal.trials() if trial.state is TrialState.COMPLETE]

@@ -24,7 +24,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.errors import RunConflictError
-from finesearch.tuning.study.study_writer import writer_of
+from finesearch.tuning.study.study_writer import make_study_writer
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -58,15 +58,15 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PrunerVerdict:
     """What was decided on one evaluation; ``kept`` is what the journal keeps of it, JSON.
 
-    shown: what the pruner saw, if anything. is_new: not journaled yet.
+    seen_by_pruner: what the pruner saw, if anything. is_new: not journaled yet.
     """
 
     step: int
     kept: dict[str, Any]
-    shown: float | None
+    seen_by_pruner: float | None
     is_new: bool
 
     @property
@@ -105,7 +105,7 @@ class Journal:
         self.name = name
         self.directions = tuple(directions)
         self._disk = storage
-        self._writer = writer_of(storage)
+        self._writer = make_study_writer(storage)
         self._lock = threading.RLock()
         self._disk_ids: dict[int, int] = {}
         wanted = [d.optuna for d in self.directions]
@@ -124,7 +124,7 @@ class Journal:
     def _load(self, trial: FrozenTrial) -> None:
         """Take over one trial from disk, leaving out what was never decided."""
         self._disk_ids[trial.number] = trial._trial_id
-        steps = decisions(trial)
+        steps = journaled_evaluations(trial)
         if trial.state is TrialState.RUNNING:
             trial.intermediate_values = {s: v for s, v in trial.intermediate_values.items() if s in steps}
             told = trial.user_attrs.get(OUTCOME)
@@ -166,8 +166,8 @@ class Journal:
             trial = self._memory.ask()
             parameters = suggest(trial)
             memory = self._memory._storage
-            thought = memory.get_study_system_attrs(self._memory._study_id)
-            asked = {"parameters": parameters, "study": thought, "at": time.time(), **(note or {})}
+            system_attrs = memory.get_study_system_attrs(self._memory._study_id)
+            asked = {"parameters": parameters, "study": system_attrs, "at": time.time(), **(note or {})}
             memory.set_trial_user_attr(trial._trial_id, ASKED, asked)
             template = memory.get_trial(trial._trial_id)
             self._disk_ids[trial.number] = self._writer.add(self._study_id, template)
@@ -177,7 +177,9 @@ class Journal:
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
-    def report(self, number: int, step: int, value: float, evaluation: dict[str, Any], is_judged: bool = True) -> bool:
+    def report(
+        self, number: int, step: int, value: float, evaluation: dict[str, Any], is_prunable: bool = True
+    ) -> bool:
         """Journal one evaluation and ask the pruner; True when the trial goes on.
 
         A step that was decided before keeps its verdict: a resumed trial reports its history again. One that is not
@@ -187,15 +189,15 @@ class Journal:
             ValueError: ``value`` is NaN or infinite; such a trial is failed, not reported.
         """
         with self._lock:
-            verdict = self.judge(number, step, value, evaluation, is_judged)
+            verdict = self.ask_pruner(number, step, value, evaluation, is_prunable)
             if verdict.is_new:
-                self._writer.measure(self._disk_ids[number], verdict.note, step, verdict.shown)
+                self._writer.record_evaluation(self._disk_ids[number], verdict.note, step, verdict.seen_by_pruner)
                 self._remember(number, verdict.note)
             return verdict.go_on
 
-    def judge(
-        self, number: int, step: int, value: float, evaluation: dict[str, Any], is_judged: bool = True
-    ) -> Verdict:
+    def ask_pruner(
+        self, number: int, step: int, value: float, evaluation: dict[str, Any], is_prunable: bool = True
+    ) -> PrunerVerdict:
         """Ask the pruner about the evaluation that a trial ended with; :meth:`finish` journals the answer with the end.
 
         As :meth:`report`, of which nothing is on disk yet.
@@ -204,23 +206,23 @@ class Journal:
             raise ValueError(f"trial {number}, step {step}: value {value} is not finite")
         with self._lock:
             trial = self.get(number)
-            known = decisions(trial).get(step)
+            known = journaled_evaluations(trial).get(step)
             if known is not None:
-                return Verdict(step, known, None, is_new=False)
+                return PrunerVerdict(step, known, None, is_new=False)
             before = dict(trial.system_attrs)
-            go_on, shown = True, None
-            if len(self.directions) == 1 and is_judged:
-                handle, shown = optuna.trial.Trial(self._memory, trial._trial_id), value
+            go_on, seen_by_pruner = True, None
+            if len(self.directions) == 1 and is_prunable:
+                handle, seen_by_pruner = optuna.trial.Trial(self._memory, trial._trial_id), value
                 handle.report(value, step)
                 go_on = not handle.should_prune()
             after = self.get(number).system_attrs
-            thought = {k: v for k, v in after.items() if before.get(k) != v}
-            decision = {**evaluation, "value": value, "go_on": go_on, "system": thought, "at": time.time()}
-            return Verdict(step, decision, shown, is_new=True)
+            system_attrs = {k: v for k, v in after.items() if before.get(k) != v}
+            decision = {**evaluation, "value": value, "go_on": go_on, "system": system_attrs, "at": time.time()}
+            return PrunerVerdict(step, decision, seen_by_pruner, is_new=True)
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
-    def finish(self, number: int, outcome: Outcome, last: Verdict | None = None) -> bool:
+    def finish(self, number: int, outcome: Outcome, last: PrunerVerdict | None = None) -> bool:
         """End a trial; False when it had ended before, so that telling twice changes nothing.
 
         last: the verdict on the evaluation that it ended with, where that is not journaled yet.
@@ -238,8 +240,8 @@ class Journal:
             said = {"state": outcome.state, "values": told, "reason": outcome.reason, "at": time.time()}
             detail = {**(outcome.detail or {}), **said}
             note = {**(last.note if last else {}), OUTCOME: detail}
-            shown = {} if last is None or last.shown is None else {last.step: last.shown}
-            self._writer.end(self._disk_ids[number], note, state, told, shown)
+            seen_by_pruner = {} if last is None or last.seen_by_pruner is None else {last.step: last.seen_by_pruner}
+            self._writer.end(self._disk_ids[number], note, state, told, seen_by_pruner)
             self._remember(number, note)
             self._memory._storage.set_trial_state_values(self.get(number)._trial_id, state, told)
             self._counts["running"] -= 1
@@ -284,7 +286,7 @@ class Journal:
             self._disk.set_study_user_attr(self._study_id, key, value)
             self._memory._storage.set_study_user_attr(self._memory._study_id, key, value)
 
-    def noted(self, key: str, default: Any = None) -> Any:
+    def read_note(self, key: str, default: Any = None) -> Any:
         """What :meth:`note` kept, also by an earlier driver."""
         with self._lock:
             return self._disk.get_study_user_attrs(self._study_id).get(key, default)
@@ -295,7 +297,7 @@ class Journal:
         return memory.get_trial(memory.get_trial_id_from_study_id_trial_number(self._memory._study_id, number))
 
 
-def decisions(trial: FrozenTrial) -> dict[int, dict[str, Any]]:
+def journaled_evaluations(trial: FrozenTrial) -> dict[int, dict[str, Any]]:
     """Evaluations of a trial that were journaled with their verdict, by step."""
     return {int(k[len(STEP) :]): v for k, v in trial.user_attrs.items() if k.startswith(STEP)}
 

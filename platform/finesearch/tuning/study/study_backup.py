@@ -48,7 +48,7 @@ class StudyBackup:
         """Have the newest study on this machine: that of storage unless the one here came after it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(self._storage, Path):
-            _settle(self._storage / STUDY)
+            _merge_wal(self._storage / STUDY)
         copy = self._read()
         if copy is None:
             self._set_aside()  # another run of this name, which is gone from storage
@@ -73,9 +73,9 @@ class StudyBackup:
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.keep()
+        self.persist()
 
-    def keep(self) -> None:
+    def persist(self) -> None:
         """Put a copy into storage, unless nothing was written since the last."""
         with self._keeping:
             state = self._state()
@@ -96,7 +96,7 @@ class StudyBackup:
     def _work(self) -> None:
         while not self._stopped.wait(self._pause_s):
             with suppress(StorageError):  # tried again; the last copy, at the end, tells
-                self.keep()
+                self.persist()
 
     def _read(self) -> bytes | None:
         if isinstance(self._storage, Place):
@@ -122,7 +122,7 @@ class StudyBackup:
     def _set_aside(self) -> None:
         """Rename what is here, so that nothing is lost for good; one is kept."""
         if self.path.exists():
-            _settle(self.path)
+            _merge_wal(self.path)
             self.path.replace(self.path.with_name(f"{STUDY}.aside"))
         self._lineage.unlink(missing_ok=True)
 
@@ -145,7 +145,7 @@ def _copy(path: Path, number: int) -> bytes:
         target.unlink(missing_ok=True)
 
 
-def _settle(path: Path) -> None:
+def _merge_wal(path: Path) -> None:
     """Have a database in one file: what an interrupted driver left in the log beside it is written into it.
 
     The log would be taken for that of a copy that replaces the file.

@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from finesearch.errors import PlanError, StorageError
 from finesearch.plan import Plan
-from finesearch.plan.problems import Places, render
+from finesearch.plan.problems import SourceLocations, render
 from finesearch.plan.sections.study_url import study_problem, without_password
 
 VARIABLE = "FINESEARCH_STUDY"
@@ -28,7 +28,7 @@ def database_url(plan: Plan) -> str | None:
     given = os.environ.get(VARIABLE) or None
     problem = study_problem(given) if given is not None else None
     if problem is not None:
-        raise PlanError(render(problem, Places(VARIABLE)))
+        raise PlanError(render(problem, SourceLocations(VARIABLE)))
     return given or plan.study
 
 

@@ -37,7 +37,7 @@ class StudyWriter(Protocol):
         """A trial as it was asked for, running; its id on disk."""
         ...
 
-    def measure(self, trial_id: int, note: Mapping[str, Any], step: int, value: float | None) -> None:
+    def record_evaluation(self, trial_id: int, note: Mapping[str, Any], step: int, value: float | None) -> None:
         """An evaluation: attributes of the trial, and the value that pruners saw, if any."""
         ...
 
@@ -47,18 +47,18 @@ class StudyWriter(Protocol):
         note: Mapping[str, Any],
         state: TrialState,
         values: Sequence[float] | None,
-        shown: Mapping[int, float],
+        intermediate_values: Mapping[int, float],
     ) -> None:
         """A trial's end: attributes, its state and its objectives, and what pruners saw last, by step."""
         ...
 
 
-def writer_of(storage: BaseStorage) -> StudyWriter:
+def make_study_writer(storage: BaseStorage) -> StudyWriter:
     """Transactions for what has them; for anything else (memory) Optuna's own calls."""
-    return RowWriter(storage) if isinstance(storage, RDBStorage) else CallWriter(storage)
+    return SqlStudyWriter(storage) if isinstance(storage, RDBStorage) else OptunaApiStudyWriter(storage)
 
 
-class RowWriter:
+class SqlStudyWriter:
     """For SQLite and PostgreSQL. Only this driver writes: a trial's number is that which it has in memory."""
 
     def __init__(self, storage: RDBStorage) -> None:
@@ -94,10 +94,10 @@ class RowWriter:
                 self._note(connection, table, trial_id, note)
         return trial_id
 
-    def measure(self, trial_id: int, note: Mapping[str, Any], step: int, value: float | None) -> None:
+    def record_evaluation(self, trial_id: int, note: Mapping[str, Any], step: int, value: float | None) -> None:
         with self._engine.begin() as connection:
             if value is not None:
-                self._shown(connection, trial_id, {step: value})
+                self._put_intermediate_values(connection, trial_id, {step: value})
             self._note(connection, USER_ATTRS, trial_id, note)
 
     def end(
@@ -106,20 +106,20 @@ class RowWriter:
         note: Mapping[str, Any],
         state: TrialState,
         values: Sequence[float] | None,
-        shown: Mapping[int, float],
+        intermediate_values: Mapping[int, float],
     ) -> None:
         rows = []
         for objective, value in enumerate(values or ()):
             told, kind = models.TrialValueModel.value_to_stored_repr(value)
             rows.append({"trial_id": trial_id, "objective": objective, "value": told, "value_type": kind})
         with self._engine.begin() as connection:
-            self._shown(connection, trial_id, shown)
+            self._put_intermediate_values(connection, trial_id, intermediate_values)
             self._note(connection, USER_ATTRS, trial_id, note)
             self._put(connection, VALUES, rows)
             ended = {"state": state, "datetime_complete": _utc(datetime.now())}
             connection.execute(update(TRIALS).where(TRIALS.c.trial_id == trial_id).values(ended))
 
-    def _shown(self, connection: Connection, trial_id: int, values: Mapping[int, float]) -> None:
+    def _put_intermediate_values(self, connection: Connection, trial_id: int, values: Mapping[int, float]) -> None:
         rows = []
         for step, value in values.items():
             told, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
@@ -138,7 +138,7 @@ class RowWriter:
             connection.execute(self._put_into[table], rows)
 
 
-class CallWriter:
+class OptunaApiStudyWriter:
     """One call of Optuna's after another: for storage that no crash survives anyway."""
 
     def __init__(self, storage: BaseStorage) -> None:
@@ -147,7 +147,7 @@ class CallWriter:
     def add(self, study_id: int, trial: FrozenTrial) -> int:
         return self._storage.create_new_trial(study_id, template_trial=trial)
 
-    def measure(self, trial_id: int, note: Mapping[str, Any], step: int, value: float | None) -> None:
+    def record_evaluation(self, trial_id: int, note: Mapping[str, Any], step: int, value: float | None) -> None:
         if value is not None:
             self._storage.set_trial_intermediate_value(trial_id, step, value)
         self._note(trial_id, note)
@@ -158,9 +158,9 @@ class CallWriter:
         note: Mapping[str, Any],
         state: TrialState,
         values: Sequence[float] | None,
-        shown: Mapping[int, float],
+        intermediate_values: Mapping[int, float],
     ) -> None:
-        for step, value in shown.items():
+        for step, value in intermediate_values.items():
             self._storage.set_trial_intermediate_value(trial_id, step, value)
         self._note(trial_id, note)
         self._storage.set_trial_state_values(trial_id, state, values)

@@ -16,7 +16,7 @@ AFTER_A_TRIAL_S, AFTER_AN_EVALUATION_S = 4.0, 20.0
 another word to it; one that goes on is asked for its next step at once, unless the driver is very busy."""
 
 
-class IdleWatch:
+class IdleReleaser:
     """Calls ``give_way`` from a thread, under ``lock``, once the group was idle for a while and others wait."""
 
     def __init__(self, lock: threading.Lock, give_way: Callable[[], None]) -> None:
@@ -56,7 +56,7 @@ def groups_without_devices() -> int:
     import ray
     from ray.util import placement_group_table
 
-    from finesearch.tuning.cluster.resource_usage import is_waiting
+    from finesearch.tuning.cluster.resource_usage import is_pending_group
 
     job = ray.get_runtime_context().get_job_id()
-    return sum(is_waiting(name, group, job) for name, group in placement_group_table().items())
+    return sum(is_pending_group(name, group, job) for name, group in placement_group_table().items())

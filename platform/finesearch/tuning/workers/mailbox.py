@@ -2,7 +2,7 @@
 
 One job at a time. Everything is stamped with a generation (the job's running number in this box), so that a stopped
 trial stops at once and nothing of it is taken for the next one's. Hand-outs are counted: a trial that kills its worker
-every time fails alone, after ``HAND_OUTS`` tries without a new evaluation, and the group goes on. The box counts time
+every time fails alone, after ``MAX_TRIES`` tries without a new evaluation, and the group goes on. The box counts time
 itself, so that clocks of different machines are never compared.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from finesearch.errors import StorageError
 from finesearch.storage.object_store import Place, is_remote
 
-HAND_OUTS = 3
+MAX_TRIES = 3
 POLL_S = 5.0  # how long a question may hang open; asked again at once
 
 Payload = dict[str, Any]
@@ -86,7 +86,7 @@ class Mailbox:
                 self._verdicts[step] = go_on
                 self._changed.notify_all()
 
-    async def silence_s(self) -> float:
+    async def seconds_since_heartbeat(self) -> float:
         """Seconds since a worker last showed progress on the job; 0 while no worker has it or it waits for a
         verdict."""
         return time.monotonic() - self._last_sign if self._working else 0.0
@@ -120,10 +120,10 @@ class Mailbox:
                 return None
             assert self._job is not None
             if rank == 0:
-                if self._handed_out >= HAND_OUTS:
+                if self._handed_out >= MAX_TRIES:
                     self._end(
                         "failed",
-                        f"its worker died {HAND_OUTS} times in a row without a new evaluation (killed, out of memory, "
+                        f"its worker died {MAX_TRIES} times in a row without a new evaluation (killed, out of memory, "
                         "a crash in native code or a hang); see the worker logs",
                     )
                     return None
@@ -176,7 +176,7 @@ class Mailbox:
             if generation == self._generation and not self._finished:
                 self._end(state, reason, error, detail)
 
-    async def put_back(self, generation: int, incarnation: str) -> None:
+    async def requeue(self, generation: int, incarnation: str) -> None:
         """The group that holds the job ends for no fault of the job's, whose state was written: it is handed out again,
         and this time does not count. Every rank may say so."""
         async with self._changed:

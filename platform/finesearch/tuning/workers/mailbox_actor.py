@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from finesearch.tuning.observability.prometheus import GROUPS, Instruments
+from finesearch.tuning.observability.prometheus import GROUPS, PrometheusMetrics
 from finesearch.tuning.workers.mailbox import POLL_S, Mailbox, Payload
 
 STATES = ("busy", "waiting", "idle")
 
 
-class WatchedMailbox(Mailbox):
+class MailboxActor(Mailbox):
     """Of three gauges one is 1: ``busy`` from when a worker takes a job, ``waiting`` before that, else ``idle``."""
 
     def __init__(self, run: str) -> None:
         super().__init__()
-        self._instruments = Instruments(run)
+        self._instruments = PrometheusMetrics(run)
         self._told: str | None = None
         self._tell()
 

@@ -32,7 +32,7 @@ COLLECTIVE_TIMEOUT_S, LEAVING_TIMEOUT_S = 1800.0, 30.0
 
 
 class WarmTrainer(DataParallelTrainer):
-    """Runs a function on all workers of a group; see ``ProcessGroup`` for what they have in common.
+    """Runs a function on all workers of a group; see ``TorchProcessGroupConfig`` for what they have in common.
 
     is_over: whether the group has no more work; then no workers are started in the place of any that were lost.
     """
@@ -85,7 +85,7 @@ class _NotWhenOver(WorkerGroupCallback):
             raise GroupOver("its trial actor has no more trials for it")
 
 
-class ProcessGroup(BackendConfig):
+class TorchProcessGroupConfig(BackendConfig):
     """A process group of torch over the workers, where there are several; one that is alone needs no network.
 
     backend: ``nccl`` or ``gloo``.
@@ -113,7 +113,7 @@ class _ProcessGroupBackend(Backend):
     share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
-        assert isinstance(backend_config, ProcessGroup)
+        assert isinstance(backend_config, TorchProcessGroupConfig)
         address, port = worker_group.execute_single(0, free_address)
         worker_group.execute(join, backend_config.backend, address, port)
 

@@ -17,7 +17,7 @@ from finesearch.training.loop.score_checkpoint import CheckpointScorer
 
 
 @dataclass(frozen=True)
-class Rescored:
+class RescoredCheckpoint:
     """A reloaded checkpoint's metrics on validation and test; ``error`` says why there are none.
 
     ``generation`` are settings that were chosen on validation, with which test is scored, ``chosen_validation`` the
@@ -34,7 +34,7 @@ class Rescored:
 
 
 @dataclass(frozen=True)
-class Rescoring:
+class RescoringSettings:
     """How checkpoints are scored again: all but the checkpoints themselves; it travels to the processes.
 
     base, cache: as of ``evaluate_checkpoint``. choices: generation settings to choose from on validation, by the
@@ -53,7 +53,9 @@ class Rescoring:
         return CheckpointScorer(self.task, self.training, self.base, on_this_node(self.cache))
 
 
-def rescore(checkpoints: Sequence[str], rescoring: Rescoring, scorer: CheckpointScorer | None = None) -> list[Rescored]:
+def rescore(
+    checkpoints: Sequence[str], rescoring: RescoringSettings, scorer: CheckpointScorer | None = None
+) -> list[RescoredCheckpoint]:
     """Load each checkpoint from disk and score it on both splits, validation first; test is read once for each.
 
     Data, tokens and base model are read once for all of them, and each checkpoint once for all of its scores.
@@ -64,17 +66,17 @@ def rescore(checkpoints: Sequence[str], rescoring: Rescoring, scorer: Checkpoint
         try:
             rescored.append(_rescored(scorer, checkpoint, rescoring))
         except FinesearchError as error:
-            rescored.append(Rescored({}, {}, [], [], redact(error.message)))
+            rescored.append(RescoredCheckpoint({}, {}, [], [], redact(error.message)))
     return rescored
 
 
-def _rescored(scorer: CheckpointScorer, checkpoint: str, rescoring: Rescoring) -> Rescored:
+def _rescored(scorer: CheckpointScorer, checkpoint: str, rescoring: RescoringSettings) -> RescoredCheckpoint:
     loaded = scorer.load(checkpoint)
     validation = loaded.score("validation")
     own, choices, metric = rescoring.task.generation, rescoring.choices, rescoring.task.metric
     if choices is None or own is None:
         test = loaded.score("test")
-        return Rescored(validation.metrics, test.metrics, test.predictions, test.references)
+        return RescoredCheckpoint(validation.metrics, test.metrics, test.predictions, test.references)
 
     # Optuna comes along: not into processes that have nothing to choose.
     from finesearch.tuning.samplers.generation_search import choose_generation
@@ -84,7 +86,7 @@ def _rescored(scorer: CheckpointScorer, checkpoint: str, rescoring: Rescoring) -
 
     chosen = choose_generation(choices, own, validation.metrics[metric], score, rescoring.maximize, rescoring.seed)
     test = loaded.score("test", chosen.settings)
-    return Rescored(
+    return RescoredCheckpoint(
         validation.metrics,
         test.metrics,
         test.predictions,
@@ -94,14 +96,14 @@ def _rescored(scorer: CheckpointScorer, checkpoint: str, rescoring: Rescoring) -
     )
 
 
-class Standby:
+class StandbyScorer:
     """A process that reads all but the checkpoints while the last trials still run.
 
     It takes part in no trial, and holds no device: on a GPU there would be none for it.
     """
 
-    def __init__(self, rescoring: Rescoring) -> None:
-        self._clerk: Any = ray.remote(_Clerk).options(num_cpus=0).remote(rescoring)
+    def __init__(self, rescoring: RescoringSettings) -> None:
+        self._clerk: Any = ray.remote(_ScoringActor).options(num_cpus=0).remote(rescoring)
 
     def rescore(self, checkpoints: Sequence[str]) -> Any:
         """A reference to what ``rescore`` gives."""
@@ -111,22 +113,22 @@ class Standby:
         ray.kill(self._clerk)
 
 
-class _Clerk:
-    """What runs in the process of a ``Standby``."""
+class _ScoringActor:
+    """What runs in the process of a ``StandbyScorer``."""
 
-    def __init__(self, rescoring: Rescoring) -> None:
+    def __init__(self, rescoring: RescoringSettings) -> None:
         self._rescoring, self._scorer = rescoring, rescoring.scorer()
         # What is wrong is told when it is asked.
         with contextlib.suppress(FinesearchError), self._scorer.working():
             self._scorer.prepare()
 
-    def rescore(self, checkpoints: Sequence[str]) -> list[Rescored]:
+    def rescore(self, checkpoints: Sequence[str]) -> list[RescoredCheckpoint]:
         return rescore(checkpoints, self._rescoring, self._scorer)
 
 
 def rescore_all(
-    checkpoints: Sequence[str], rescoring: Rescoring, processes: int, standby: Standby | None = None
-) -> list[Rescored]:
+    checkpoints: Sequence[str], rescoring: RescoringSettings, processes: int, standby: StandbyScorer | None = None
+) -> list[RescoredCheckpoint]:
     """Score checkpoints in processes that never saw the search, at most ``processes`` at once.
 
     standby: one of them, made before; it ends here.
@@ -141,7 +143,7 @@ def rescore_all(
         max_calls=1,  # the process ends with the call
         max_retries=0,
     )(rescore)
-    found: dict[str, Rescored] = {}
+    found: dict[str, RescoredCheckpoint] = {}
     shares = [list(checkpoints[start::processes]) for start in range(min(processes, len(checkpoints)))]
     waiting = [
         (share, remote.remote(share, rescoring) if number or not standby else standby.rescore(share))
@@ -150,7 +152,7 @@ def rescore_all(
     alone: list[str] = []
     for share, reference in waiting:
         try:
-            rescored: list[Rescored] = ray.get(reference)
+            rescored: list[RescoredCheckpoint] = ray.get(reference)
             found.update(zip(share, rescored, strict=True))
         except ray.exceptions.RayError:
             alone += share
@@ -161,5 +163,5 @@ def rescore_all(
             found[checkpoint] = ray.get(remote.remote([checkpoint], rescoring))[0]
         except ray.exceptions.RayError as error:
             reason = f"the process that scored it died: {type(error).__name__}: {error}"
-            found[checkpoint] = Rescored({}, {}, [], [], reason)
+            found[checkpoint] = RescoredCheckpoint({}, {}, [], [], reason)
     return [found[checkpoint] for checkpoint in checkpoints]

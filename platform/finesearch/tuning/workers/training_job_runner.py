@@ -7,13 +7,13 @@ from typing import Any
 
 from finesearch.plan import TaskPlan, TrainingPlan
 from finesearch.storage.local_dirs import on_this_node
-from finesearch.training.loop.trial_runner import Workbench
+from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import Evaluation, TrialSpec
 from finesearch.tuning.cluster.shared_storage_check import check_attempt_is_seen
 
 
-class TrainingBench:
-    """Runs trials on a :class:`~finesearch.training.Workbench`, made lazily in the worker that uses it."""
+class TrainingJobRunner:
+    """Runs trials on a :class:`~finesearch.training.TrialRunner`, made lazily in the worker that uses it."""
 
     def __init__(
         self,
@@ -23,16 +23,16 @@ class TrainingBench:
         cache: str,
         metric: str,
         goal: str,
-        cuts: tuple[int, ...] = (),
+        cache_depths: tuple[int, ...] = (),
     ) -> None:
-        self._workbench = Workbench(task, training, base, str(on_this_node(cache)), metric, goal, cuts)
+        self._workbench = TrialRunner(task, training, base, str(on_this_node(cache)), metric, goal, cache_depths)
 
     def run(
         self,
         job: dict[str, Any],
         report: Callable[[dict[str, Any]], bool],
         beat: Callable[[], None],
-        is_leaving: Callable[[], bool] | None = None,
+        is_preempted: Callable[[], bool] | None = None,
     ) -> dict[str, Any]:
         fields = ("number", "attempt", "seed", "recipe", "directory", "bar")
         spec = TrialSpec.model_validate({key: job[key] for key in fields})
@@ -47,5 +47,5 @@ class TrainingBench:
             last["last"] = evaluation.model_dump(mode="json")
             return True
 
-        result = self._workbench.run(spec, report_evaluation, beat, is_leaving, keep_last)
+        result = self._workbench.run(spec, report_evaluation, beat, is_preempted, keep_last)
         return result.model_dump(mode="json", exclude={"history"}) | last

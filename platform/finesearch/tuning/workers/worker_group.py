@@ -12,9 +12,9 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from finesearch.tuning.workers.mailbox_actor import WatchedMailbox
-from finesearch.tuning.workers.ray_train import ProcessGroup, WarmTrainer
-from finesearch.tuning.workers.worker_loop import Bench, Service, serve
+from finesearch.tuning.workers.mailbox_actor import MailboxActor
+from finesearch.tuning.workers.ray_train import TorchProcessGroupConfig, WarmTrainer
+from finesearch.tuning.workers.worker_loop import JobRunner, WorkerLoopConfig, serve
 
 CONDEMNED_GRACE_S = 20.0
 CONTROLLER_FAILURES = 20  # a group that cannot start would be retried for ever
@@ -24,7 +24,7 @@ CONTROLLER_FAILURES = 20  # a group that cannot start would be retried for ever
 class GroupSettings:
     """How every group of a search is built."""
 
-    make_bench: Callable[[], Bench]
+    make_runner: Callable[[], JobRunner]
     workers: int
     cpus_per_worker: float
     gpus_per_worker: float
@@ -47,7 +47,7 @@ class WarmGroup:
         # Beside this actor: Ray would place what asks for nothing on any node, and lose it with that.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox: Any = (
-            ray.remote(WatchedMailbox)
+            ray.remote(MailboxActor)
             .options(num_cpus=0, max_concurrency=100 + 4 * settings.workers, scheduling_strategy=here)
             .remote(settings.run_name)
         )
@@ -61,13 +61,15 @@ class WarmGroup:
         per_worker: dict[str, float] = {"CPU": settings.cpus_per_worker}
         if settings.gpus_per_worker:
             per_worker["GPU"] = settings.gpus_per_worker
-        service = Service(self._mailbox, settings.make_bench, settings.fresh, self._name, settings.run_name)
+        loop_config = WorkerLoopConfig(
+            self._mailbox, settings.make_runner, settings.fresh, self._name, settings.run_name
+        )
         try:
             WarmTrainer(
                 serve,
-                train_loop_config={"service": service},
+                train_loop_config={"loop_config": loop_config},
                 is_over=self._over.is_set,
-                backend_config=ProcessGroup("nccl" if settings.gpus_per_worker else "gloo"),
+                backend_config=TorchProcessGroupConfig("nccl" if settings.gpus_per_worker else "gloo"),
                 scaling_config=ScalingConfig(
                     num_workers=settings.workers,
                     use_gpu=settings.gpus_per_worker > 0,
@@ -108,12 +110,12 @@ class WarmGroup:
                 return event
             if not self._fit.is_alive():
                 raise GroupLost(f"{self._name}: its Ray Train run ended: {self._failure}")
-            silence_s = ray.get(self._mailbox.silence_s.remote())
-            if silence_s > self._settings.hang_timeout_s:
+            seconds_since_heartbeat = ray.get(self._mailbox.seconds_since_heartbeat.remote())
+            if seconds_since_heartbeat > self._settings.hang_timeout_s:
                 ray.get(self._mailbox.condemn.remote())
                 condemned_at = time.monotonic()
             elif condemned_at is not None:
-                if silence_s > 0:  # another incarnation has taken the trial
+                if seconds_since_heartbeat > 0:  # another incarnation has taken the trial
                     condemned_at = None
                 elif time.monotonic() - condemned_at > CONDEMNED_GRACE_S:
                     raise GroupLost(f"{self._name}: a worker hangs and does not end when told to")

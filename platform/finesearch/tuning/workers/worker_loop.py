@@ -1,4 +1,5 @@
-"""What a warm worker does: takes trial after trial from the mailbox and runs it on a bench that keeps what can be kept.
+"""What a warm worker does: takes trial after trial from the mailbox and runs it on a runner that keeps what can be
+kept.
 
 Base weights, tokens, kernels and the process group stay loaded between trials. A failure that all ranks agree on (a
 loss
@@ -23,9 +24,9 @@ import ray
 
 from finesearch.errors import CheckpointError, FinesearchError, InputError, StorageError, TrialError
 from finesearch.redaction import redact
-from finesearch.training.trial_types import PutAside
-from finesearch.tuning.observability.log_prefix import name_lines, trial_name
-from finesearch.tuning.observability.worker_metrics import begin_telling
+from finesearch.training.trial_types import Preempted
+from finesearch.tuning.observability.log_prefix import log_label, set_log_prefix
+from finesearch.tuning.observability.worker_metrics import start_reporting
 from finesearch.tuning.workers.lost_rank import is_lost_peer
 from finesearch.tuning.workers.preemption_notice import notice
 
@@ -36,7 +37,7 @@ BEAT_EVERY_S = 1.0
 GROWTH_ALLOWED = 1 << 30  # bytes that a worker may grow by after its second trial before it is replaced
 
 
-class Bench(Protocol):
+class JobRunner(Protocol):
     """Runs one trial after another; made once in each worker."""
 
     def run(
@@ -44,7 +45,7 @@ class Bench(Protocol):
         job: dict[str, Any],
         report: Callable[[dict[str, Any]], bool],
         beat: Callable[[], None],
-        is_leaving: Callable[[], bool] | None,
+        is_preempted: Callable[[], bool] | None,
     ) -> dict[str, Any]:
         """Run a trial.
 
@@ -53,8 +54,8 @@ class Bench(Protocol):
             report: called on rank 0 with ``step, epoch, metrics, train_loss, seconds, tokens``; False stops the trial.
                 It may be called from any thread.
             beat: a sign of progress.
-            is_leaving: asked by all ranks together, seconds apart; True when machines are about to be taken away, so
-                that the trial writes what it goes on from elsewhere, and raises ``PutAside``. None: nobody can say.
+            is_preempted: asked by all ranks together, seconds apart; True when machines are about to be taken away, so
+                that the trial writes what it goes on from elsewhere, and raises ``Preempted``. None: nobody can say.
 
         Returns:
             JSON: ``best, seconds, trainable_parameters, total_parameters, checkpoint, checkpoint_bytes, warnings``; on
@@ -64,14 +65,14 @@ class Bench(Protocol):
 
 
 @dataclass(frozen=True)
-class Service:
-    """What a group needs to serve: its mailbox, how to make the bench, and whether each trial gets new processes.
+class WorkerLoopConfig:
+    """What a group needs to serve: its mailbox, how to make the runner, and whether each trial gets new processes.
 
     run: name of the search.
     """
 
     mailbox: Any
-    make_bench: Callable[[], Bench]
+    make_runner: Callable[[], JobRunner]
     fresh: bool
     group: str
     run: str
@@ -81,59 +82,59 @@ class RecycleGroup(Exception):  # noqa: N818 - not an error: it asks Ray Train f
     """Raised to have Ray Train replace the workers of this group."""
 
 
-def serve(config: dict[str, Service]) -> None:
+def serve(config: dict[str, WorkerLoopConfig]) -> None:
     """Ray Train's loop for each worker."""
-    service = config["service"]
+    loop_config = config["loop_config"]
     rank, incarnation = _rank(), _agree_on_incarnation()
-    threading.Thread(target=_watch, args=(service.mailbox, incarnation), daemon=True, name="watch").start()
-    metrics = begin_telling(service.run)
-    log.info("finesearch run %s, %s, rank %d", service.run, service.group, rank)
-    bench: Bench | None = None
-    is_leaving = notice()
+    threading.Thread(target=_watch, args=(loop_config.mailbox, incarnation), daemon=True, name="watch").start()
+    metrics = start_reporting(loop_config.run)
+    log.info("finesearch run %s, %s, rank %d", loop_config.run, loop_config.group, rank)
+    runner: JobRunner | None = None
+    is_preempted = notice()
     memory_base, trials, served = 0, 0, 0
     while True:
-        job = ray.get(service.mailbox.take.remote(incarnation, rank, served))
+        job = ray.get(loop_config.mailbox.take.remote(incarnation, rank, served))
         if job is None:
             continue
         if job.get("closed"):
             return
         served = job["generation"]
-        name_lines(trial_name(job))
+        set_log_prefix(log_label(job))
         log.info("attempt %d", job["attempt"])
-        desk = _Desk(service, job, rank)
+        session = _TrialSession(loop_config, job, rank)
         try:
-            if is_leaving is not None and is_leaving():
-                raise PutAside(f"{service.group}: taken away before the trial began")
-            bench = bench or service.make_bench()
-            detail = bench.run(job, desk.report, desk.beat, is_leaving)
-        except PutAside as aside:
-            ray.get(service.mailbox.put_back.remote(served, incarnation))
-            raise RecycleGroup(f"{service.group}: its trial goes on elsewhere") from aside
+            if is_preempted is not None and is_preempted():
+                raise Preempted(f"{loop_config.group}: taken away before the trial began")
+            runner = runner or loop_config.make_runner()
+            detail = runner.run(job, session.report, session.beat, is_preempted)
+        except Preempted as aside:
+            ray.get(loop_config.mailbox.requeue.remote(served, incarnation))
+            raise RecycleGroup(f"{loop_config.group}: its trial goes on elsewhere") from aside
         except (TrialError, CheckpointError) as error:
             # Agreed on by all ranks, so the process group is in step and the worker stays.
-            desk.finish("failed", redact(error.message), error)
+            session.finish("failed", redact(error.message), error)
         except BaseException as error:
             if is_lost_peer(error):
                 raise  # no fault of the trial's, which the group that takes this one's place is handed again
             fatal = isinstance(error, (InputError, StorageError))
-            desk.finish("fatal" if fatal else "failed", _reason(error), error)
+            session.finish("fatal" if fatal else "failed", _reason(error), error)
             raise
         else:
-            desk.finish("complete", None, None, detail)
-        metrics.tell()  # a worker may be ended before the next time
+            session.finish("complete", None, None, detail)
+        metrics.report()  # a worker may be ended before the next time
         trials += 1
         memory = psutil.Process().memory_info().rss
         if trials <= 2:
             memory_base = memory
-        if service.fresh or memory - memory_base > GROWTH_ALLOWED:
-            raise RecycleGroup(f"{service.group}: new processes after {trials} trials")
+        if loop_config.fresh or memory - memory_base > GROWTH_ALLOWED:
+            raise RecycleGroup(f"{loop_config.group}: new processes after {trials} trials")
 
 
-class _Desk:
+class _TrialSession:
     """One trial's line to the mailbox."""
 
-    def __init__(self, service: Service, job: dict[str, Any], rank: int) -> None:
-        self._mailbox, self._group, self._rank = service.mailbox, service.group, rank
+    def __init__(self, loop_config: WorkerLoopConfig, job: dict[str, Any], rank: int) -> None:
+        self._mailbox, self._group, self._rank = loop_config.mailbox, loop_config.group, rank
         self._generation = job["generation"]
         self._began, self._last_beat = time.time(), 0.0
 
