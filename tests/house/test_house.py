@@ -10,6 +10,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,23 +22,30 @@ from paths import ROOT
 
 PACKAGE = ROOT / "platform" / "finesearch"
 FLOORS = {
+    "storage": {"storage"},
     "plan": {"plan"},
     "tasks": {"plan", "tasks"},
-    "data": {"plan", "tasks", "data"},
-    "training": {"plan", "tasks", "data", "training"},
-    "tuning": {"plan", "training", "tuning"},
-    "report": {"report"},
+    "data": {"plan", "tasks", "data", "storage"},
+    "training": {"plan", "tasks", "data", "training", "storage"},
+    "tuning": {"plan", "training", "tuning", "storage"},
+    "report": {"report", "storage"},
+    "run": {"plan", "tasks", "data", "training", "tuning", "report", "run", "storage"},
+    "commands": {"plan", "training", "tuning", "report", "run", "commands", "storage"},
 }
-GROUND = {"errors", "durable", "homes", "secrets", "storage", "store_errors"}
+GROUND = {"errors", "redaction"}
 FORBIDDEN = {
+    "storage": {"torch", "ray", "optuna", "transformers", "datasets", "deepspeed"},
     "plan": {"torch", "ray", "optuna", "transformers", "datasets", "deepspeed"},
     "tasks": {"ray", "optuna"},
     "data": {"ray", "optuna", "deepspeed"},
     "training": {"ray", "optuna"},
     "tuning": set(),
     "report": {"torch", "ray", "optuna", "transformers", "datasets", "deepspeed"},
+    "run": {"ray", "optuna"},
+    "commands": {"ray", "optuna"},
 }
-ONLY_IN_TUNING = {"ray"}
+ONLY_IN_TUNING = {"ray", "optuna"}
+LARGEST_FOLDER = 15
 
 
 def imports_of(path: Path) -> set[str]:
@@ -65,7 +74,7 @@ def test_imports_go_down_only(floor: str) -> None:
             assert name.split(".")[0] not in FORBIDDEN[floor], f"{path.relative_to(ROOT)} imports {name}"
 
 
-def test_ray_is_imported_in_tuning_alone() -> None:
+def test_ray_and_optuna_are_imported_in_tuning_alone() -> None:
     for path in PACKAGE.rglob("*.py"):
         if path.relative_to(PACKAGE).parts[0] != "tuning":
             assert not {n.split(".")[0] for n in imports_of(path)} & ONLY_IN_TUNING, path
@@ -75,6 +84,55 @@ def test_platform_shadows_nothing() -> None:
     assert {path.name for path in (ROOT / "platform").iterdir()} - {"__pycache__", "finesearch.egg-info"} == {
         "search.py", "README.md", "finesearch",
     }  # fmt: skip
+
+
+def module_imports() -> dict[str, set[str]]:
+    """Modules of the package, and the modules of it that each imports, also for types alone."""
+    paths = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in paths:
+                found |= {f"{node.module}.{alias.name}" for alias in node.names} & set(paths) or {node.module}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names} & set(paths)
+        graph[module] = found - {module}
+    return graph
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = module_imports()
+    assert len(graph) > 300, "the package was not found"
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"import circle: {' -> '.join(error.args[1])}")
+
+
+def test_no_folder_holds_more_files_than_a_reader_takes_in() -> None:
+    for top in (PACKAGE, ROOT / "tests", ROOT / "search_spaces", ROOT / "cluster"):
+        for folder in (top, *(path for path in top.rglob("*") if path.is_dir() and path.name != "__pycache__")):
+            files = [path for path in folder.iterdir() if path.is_file()]
+            assert len(files) <= LARGEST_FOLDER, f"{folder.relative_to(ROOT)} holds {len(files)} files"
+
+
+def test_no_two_files_have_the_same_name() -> None:
+    for top in (ROOT / "platform", ROOT / "tests"):
+        names = Counter(path.name for path in top.rglob("*.py") if path.name not in {"__init__.py", "conftest.py"})
+        assert [name for name, times in names.items() if times > 1] == []
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    names: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                names.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: paths for name, paths in names.items() if len(paths) > 1} == {}
 
 
 def test_every_file_is_named_in_no_helper_drawer() -> None:

@@ -17,7 +17,8 @@ def describe_search(plan: Plan) -> str:
     """The search in words.
 
     Raises:
-        InputError: what :func:`~finesearch.commands.run_search.run_search` would refuse, but for what only a cluster can tell.
+        InputError: what :func:`~finesearch.commands.run_search.run_search` would refuse, except for what only a
+            cluster can tell.
     """
     folder = run_folder(plan)
     with tempfile.TemporaryDirectory(prefix="finesearch-dry-run-") as scratch:

@@ -41,18 +41,18 @@ JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(finite_or_none)]
 Interval = tuple[float, float]
 
 
-class FrozenRecord(BaseModel):
+class ReportModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True, allow_inf_nan=False)
 
 
-class ObjectiveRow(FrozenRecord):
+class ObjectiveRow(ReportModel):
     """One thing that the search optimises; the first of a record is its quality metric."""
 
     name: str
     goal: Goal
 
 
-class StepRow(FrozenRecord):
+class StepRow(ReportModel):
     """One evaluation of one trial.
 
     ``step`` counts evaluations from 1; ``value`` is the quality metric on validation; ``seconds`` is training time
@@ -67,7 +67,7 @@ class StepRow(FrozenRecord):
     seconds: FiniteOrNone = None
 
 
-class TrialRow(FrozenRecord):
+class TrialRow(ReportModel):
     """One trial: what was tried, how far it came and why it ended.
 
     ``values`` has one number an objective, None for a trial without a result. ``parameters`` holds only those that were
@@ -98,7 +98,7 @@ class TrialRow(FrozenRecord):
         return reported[-1] if reported else None
 
 
-class ScoredRow(FrozenRecord):
+class ScoredRow(ReportModel):
     """One checkpoint or baseline as it was scored after the search.
 
     ``validation`` is what the trial reported, ``revalidated`` what the reloaded checkpoint scored on the same split,
@@ -132,7 +132,7 @@ class ScoredRow(FrozenRecord):
         return self.validation if self.chosen_validation is None else self.chosen_validation
 
 
-class RunRecord(FrozenRecord):
+class RunRecord(ReportModel):
     """Everything that the report of one search says.
 
     ``ranked`` is in rank order. ``front`` lists the trial numbers of the Pareto front, none with one objective.

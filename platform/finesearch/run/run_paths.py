@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run_folder(plan: Plan) -> Path:
-    """Where the run lives on this machine; a relative ``storage`` starts from :func:`~finesearch.storage.local_dirs.results_home`.
+    """Where the run lives on this machine; a relative ``storage`` starts from ``results_home()``.
 
     Of a run in an object store it is the working folder of whoever drives it here.
 

@@ -73,7 +73,7 @@ class ClusterFacts:
 
 
 def examine_cluster(storage: Path | Place | None) -> ClusterFacts:
-    """Join the cluster of ``RAY_ADDRESS`` and examine it; :func:`~finesearch.tuning.cluster.connect.disconnect` ends it.
+    """Join the cluster of ``RAY_ADDRESS`` and examine it; ``connect.disconnect`` ends the connection.
 
     storage: a folder, or place in an object store, that this machine can write, and every node should.
 
