@@ -33,13 +33,18 @@ def test_the_dashboard_shows_every_metric_of_the_code_and_no_other() -> None:
 def test_every_metric_is_set_somewhere_in_the_code() -> None:
     assert set(COUNTED) == {name for name, measure in METRIC_DEFINITIONS.items() if measure.kind == "counter"}
     package = ROOT / "platform" / "finesearch"
-    used = "\n".join(p.read_text() for p in package.rglob("*.py") if p.name not in {"metrics.py", "meter.py"})
-    constants = re.findall(r"^([A-Z_, ]+) = ", (package / "tuning" / "metrics.py").read_text(), re.MULTILINE)
-    constants += re.findall(r"^([A-Z_, ]+) = ", (package / "training" / "meter.py").read_text(), re.MULTILINE)
+    definitions = [
+        package / "tuning" / "observability" / "prometheus.py",
+        package / "training" / "runtime" / "counters.py",
+    ]
+    used = "\n".join(p.read_text() for p in package.rglob("*.py") if p not in definitions)
+    constants = [
+        line for path in definitions for line in re.findall(r"^([A-Z_, ]+) = ", path.read_text(), re.MULTILINE)
+    ]
     names = {name for line in constants for name in line.split(", ")} - {"COUNTED", "METRIC_DEFINITIONS", "COUNTERS"}
     assert len(names) == len(METRIC_DEFINITIONS)
     for name in names:
-        assert re.search(rf"(set|add|Reading)\({name}\b", used), f"{name} is never set"
+        assert re.search(rf"(set|add|GaugeValue)\({name}\b", used), f"{name} is never set"
 
 
 def test_every_query_sums_up_what_ray_tells_by_process_and_keeps_to_the_variables() -> None:

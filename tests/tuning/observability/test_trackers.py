@@ -79,7 +79,7 @@ def test_what_is_shown_is_hashed_by_identity(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finesearch.commands.run_search.preflight.find_spec", lambda name: None)
+    monkeypatch.setattr("finesearch.run.preflight.find_spec", lambda name: None)
     plan = empty_plan(tracking="{mlflow: {tracking_uri: http://127.0.0.1:1}, wandb: {project: p}}")
     with pytest.raises(InputError, match=r"tracking.wandb: expected the package wandb, and it is not installed"):
         check_tracking(plan)

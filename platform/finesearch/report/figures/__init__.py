@@ -1,24 +1,27 @@
 """The figures of a report, as plain Plotly JSON: one function a file, each from a record to a figure."""
 
-from finesearch.report.figures.best_so_far import history
-from finesearch.report.figures.cost_scatter import cost
-from finesearch.report.figures.importance_bars import importances
-from finesearch.report.figures.learning_curves import curves
-from finesearch.report.figures.parallel_coordinates import parallel
+from finesearch.report.figures.best_so_far import best_so_far
+from finesearch.report.figures.cost_scatter import cost_scatter
+from finesearch.report.figures.importance_bars import importance_bars
+from finesearch.report.figures.learning_curves import learning_curves
+from finesearch.report.figures.parallel_coordinates import parallel_coordinates
 from finesearch.report.figures.plotly_spec import Figure
 from finesearch.report.figures.timeline import timeline
 from finesearch.report.run_record import RunRecord
 
-__all__ = ["Figure", "all_figures", "cost", "curves", "history", "importances", "parallel", "timeline"]
+__all__ = [
+    "Figure", "all_figures", "best_so_far", "cost_scatter", "importance_bars", "learning_curves",
+    "parallel_coordinates", "timeline",
+]  # fmt: skip
 
 
 def all_figures(record: RunRecord) -> list[Figure]:
     """Every figure of the report, in reading order."""
     return [
-        history(record),
-        curves(record),
-        importances(record),
-        *cost(record),
-        parallel(record),
+        best_so_far(record),
+        learning_curves(record),
+        importance_bars(record),
+        *cost_scatter(record),
+        parallel_coordinates(record),
         timeline(record),
     ]

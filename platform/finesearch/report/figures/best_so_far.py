@@ -8,7 +8,7 @@ from finesearch.report.ranking import UNTRAINED_BASELINES
 from finesearch.report.run_record import RunRecord, TrialRow
 
 
-def history(record: RunRecord) -> Figure:
+def best_so_far(record: RunRecord) -> Figure:
     """Validation value of every trial in the order in which they were drawn, and the best so far."""
     rows = sorted((row for row in record.trials if row.value is not None), key=lambda row: row.trial)
     title = "History"

@@ -11,7 +11,7 @@ LOG_SPAN = 30.0
 UNITS = {"seconds": "seconds", "trainable_parameters": "trainable parameters", "checkpoint_bytes": "checkpoint bytes"}
 
 
-def cost(record: RunRecord) -> list[Figure]:
+def cost_scatter(record: RunRecord) -> list[Figure]:
     """One figure for each objective after the first; with one objective, quality against training time."""
     if len(record.objectives) < 2:
         return [_against_time(record)]

@@ -6,7 +6,7 @@ from finesearch.report.run_record import RunRecord
 MAX_BARS = 15
 
 
-def importances(record: RunRecord) -> Figure:
+def importance_bars(record: RunRecord) -> Figure:
     """Importance of each hyperparameter, most important on top (PED-ANOVA, Watanabe et al., 2023)."""
     known = [(name, value) for name, value in record.importances.items() if value is not None]
     if not known:

@@ -18,7 +18,7 @@ MAX_CURVES = 80
 MAX_POINTS = 40
 
 
-def curves(record: RunRecord) -> Figure:
+def learning_curves(record: RunRecord) -> Figure:
     """Validation value against epochs, the ranked trials in colours of their own."""
     rows = [row for row in record.trials if any(step.value is not None for step in row.history)]
     if not rows:

@@ -25,7 +25,7 @@ QUANTILE_STYLES = (
 )
 
 
-def parallel(record: RunRecord) -> Figure:
+def parallel_coordinates(record: RunRecord) -> Figure:
     """One line a trial across the hyperparameters that vary, ending at its value; coloured by place."""
     title = "Parallel coordinates"
     rows = [row for row in record.trials if row.state in ("complete", "pruned") and row.value is not None]
