@@ -41,22 +41,19 @@ class Driver:
 
     def run(self, trials: int) -> Journal:
         while True:
-            journal = open_journal(self.folder, self.plan)
-            self._arm(journal)
+            storage = open_storage(self.folder / "study.db")
+            before_each_change(storage, self._cut_or_go_on)
             try:
-                self._work(journal, trials)
+                self._work(Journal(storage, self.plan.name, ACCURACY, make_pruner(self.plan, 4)), trials)
             except Cut:
                 self.deaths += 1
             else:
                 return open_journal(self.folder, self.plan)
 
-    def _arm(self, journal: Journal) -> None:
-        def cut_or_go_on(_text: str) -> None:
-            self.writes += 1
-            if self.writes in self.cuts:
-                raise Cut
-
-        before_each_change(journal._disk, cut_or_go_on)
+    def _cut_or_go_on(self, _text: str) -> None:
+        self.writes += 1
+        if self.writes in self.cuts:
+            raise Cut
 
     def _work(self, journal: Journal, trials: int) -> None:
         for trial in journal.running():

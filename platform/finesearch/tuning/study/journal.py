@@ -1,10 +1,18 @@
 """The Optuna study as the one journal of a search: what was suggested, measured, decided and spent.
 
 Two studies are kept alike. The one on disk (SQLite, or PostgreSQL by URL) is the truth and only ever written; the one
-in
-memory is what samplers and pruners read. What they write while they think (rungs, grid positions, CMA-ES state) reaches
-the disk together with the decision that it led to, in one transaction. A driver killed between any two instructions
-therefore leaves a decision that was taken whole or not at all, and a resumed search takes it again, the same.
+in memory is what samplers and pruners read. What they write while they think (rungs, grid positions, CMA-ES state)
+reaches the disk inside the decision that it led to.
+
+A decision takes several calls of Optuna's storage, each a transaction, and one of them decides:
+
+decision        calls, in order                                  decided by
+a new trial     the trial with all that belongs to it            that call
+an evaluation   the value that pruners saw, the note ``step:N``  the note
+an end          the note ``outcome``, the state with the values  the note
+
+A driver that is killed between two calls leaves a decision that was taken or was not. The next one finishes the first
+kind and overlooks the second when it loads the study (see ``_load``), and the search takes that again, the same.
 """
 
 from __future__ import annotations
@@ -18,13 +26,13 @@ from datetime import datetime
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.errors import RunConflictError
-from finesearch.tuning.study.study_writer import make_study_writer
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -73,11 +81,6 @@ class PrunerVerdict:
     def go_on(self) -> bool:
         return bool(self.kept["go_on"])
 
-    @property
-    def note(self) -> dict[str, Any]:
-        """The attribute of the trial that the journal keeps it in."""
-        return {f"{STEP}{self.step}": self.kept}
-
 
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
@@ -104,44 +107,43 @@ class Journal:
     ) -> None:
         self.name = name
         self.directions = tuple(directions)
-        self._disk = storage
-        self._writer = make_study_writer(storage)
         self._lock = threading.RLock()
-        self._disk_ids: dict[int, int] = {}
         wanted = [d.optuna for d in self.directions]
         disk = optuna.create_study(storage=storage, study_name=name, directions=wanted, load_if_exists=True)
         if list(disk.directions) != wanted:
             raise RunConflictError(f"study {name!r}: its objectives are {disk.directions}, the plan's are {wanted}.")
-        self._study_id = disk._study_id
-        self._memory = optuna.create_study(
-            study_name=name, directions=wanted, pruner=pruner or optuna.pruners.NopPruner()
+        self._disk, self._disk_study = storage, storage.get_study_id_from_name(name)
+        self._memory = optuna.storages.InMemoryStorage()
+        self.study = optuna.create_study(
+            storage=self._memory, study_name=name, directions=wanted, pruner=pruner or optuna.pruners.NopPruner()
         )
+        """The study in memory, for reading by Optuna's own analyses."""
+        self._memory_study = self._memory.get_study_id_from_name(name)
         self._counts = dict.fromkeys((*_STATES, "running"), 0)
-        self._running: set[int] = set()
+        self._running: dict[int, int] = {}  # by number, the id on disk
         for trial in disk.get_trials(deepcopy=True):
             self._load(trial)
 
     def _load(self, trial: FrozenTrial) -> None:
-        """Take over one trial from disk, leaving out what was never decided."""
-        self._disk_ids[trial.number] = trial._trial_id
+        """Take over one trial from disk: finish an end that was decided, leave out what was not decided."""
         steps = journaled_evaluations(trial)
+        trial.intermediate_values = {s: v for s, v in trial.intermediate_values.items() if s in steps}
         if trial.state is TrialState.RUNNING:
-            trial.intermediate_values = {s: v for s, v in trial.intermediate_values.items() if s in steps}
+            disk_id = self._disk.get_trial_id_from_study_id_trial_number(self._disk_study, trial.number)
             told = trial.user_attrs.get(OUTCOME)
-            if told is not None:  # a driver died half-way, in versions that took two writes for an end
+            if told is None:
+                self._running[trial.number] = disk_id
+            else:
                 trial.state, trial.values = _STATES[told["state"]], told["values"]
                 trial.datetime_complete = datetime.now()
-                self._disk.set_trial_state_values(trial._trial_id, trial.state, trial.values)
+                self._disk.set_trial_state_values(disk_id, trial.state, trial.values)
         self._counts[state_name(trial)] += 1
-        if not trial.state.is_finished():
-            self._running.add(trial.number)
         asked = trial.user_attrs.get(ASKED) or {}
         for step in sorted(steps):
             trial.system_attrs.update(steps[step].get("system", {}))
-        memory = self._memory._storage
-        memory.create_new_trial(self._memory._study_id, template_trial=trial)
+        self._memory.create_new_trial(self._memory_study, template_trial=trial)
         for key, value in (asked.get("study") or {}).items():
-            memory.set_study_system_attr(self._memory._study_id, key, value)
+            self._memory.set_study_system_attr(self._memory_study, key, value)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -152,7 +154,7 @@ class Journal:
         first: dict[str, Scalar] | None = None,
         note: dict[str, Any] | None = None,
     ) -> FrozenTrial:
-        """A new trial: drawn in memory, then journaled whole in one transaction.
+        """A new trial: drawn in memory, then journaled whole.
 
         Args:
             suggest: draws the active parameters from an Optuna trial and returns them.
@@ -161,18 +163,21 @@ class Journal:
         """
         with self._lock:
             if first is not None:
-                self._memory.enqueue_trial(first)
-            self._memory.sampler = sampler
-            trial = self._memory.ask()
+                self.study.enqueue_trial(first)
+            self.study.sampler = sampler
+            trial = self.study.ask()
             parameters = suggest(trial)
-            memory = self._memory._storage
-            system_attrs = memory.get_study_system_attrs(self._memory._study_id)
-            asked = {"parameters": parameters, "study": system_attrs, "at": time.time(), **(note or {})}
-            memory.set_trial_user_attr(trial._trial_id, ASKED, asked)
-            template = memory.get_trial(trial._trial_id)
-            self._disk_ids[trial.number] = self._writer.add(self._study_id, template)
+            system_attrs = self._memory.get_study_system_attrs(self._memory_study)
+            trial.set_user_attr(
+                ASKED, {"parameters": parameters, "study": system_attrs, "at": time.time(), **(note or {})}
+            )
+            template = self.get(trial.number)
+            disk_id = self._disk.create_new_trial(self._disk_study, template_trial=template)
+            if disk_id != self._disk.get_trial_id_from_study_id_trial_number(self._disk_study, trial.number):
+                # Optuna tries again where it got no answer from the database, also if the trial had been written.
+                raise StorageInternalError(f"trial {trial.number} was given another number there")
+            self._running[trial.number] = disk_id
             self._counts["running"] += 1
-            self._running.add(trial.number)
             return template
 
     # -- measuring ---------------------------------------------------------------------------------------------------
@@ -190,9 +195,7 @@ class Journal:
         """
         with self._lock:
             verdict = self.ask_pruner(number, step, value, evaluation, is_prunable)
-            if verdict.is_new:
-                self._writer.record_evaluation(self._disk_ids[number], verdict.note, step, verdict.seen_by_pruner)
-                self._remember(number, verdict.note)
+            self._record_evaluation(number, verdict)
             return verdict.go_on
 
     def ask_pruner(
@@ -212,13 +215,20 @@ class Journal:
             before = dict(trial.system_attrs)
             go_on, seen_by_pruner = True, None
             if len(self.directions) == 1 and is_prunable:
-                handle, seen_by_pruner = optuna.trial.Trial(self._memory, trial._trial_id), value
+                handle, seen_by_pruner = optuna.trial.Trial(self.study, self._memory_id(number)), value
                 handle.report(value, step)
                 go_on = not handle.should_prune()
             after = self.get(number).system_attrs
             system_attrs = {k: v for k, v in after.items() if before.get(k) != v}
             decision = {**evaluation, "value": value, "go_on": go_on, "system": system_attrs, "at": time.time()}
             return PrunerVerdict(step, decision, seen_by_pruner, is_new=True)
+
+    def _record_evaluation(self, number: int, verdict: PrunerVerdict) -> None:
+        if not verdict.is_new:
+            return
+        if verdict.seen_by_pruner is not None:
+            self._disk.set_trial_intermediate_value(self._running[number], verdict.step, verdict.seen_by_pruner)
+        self._note_trial(number, f"{STEP}{verdict.step}", verdict.kept)
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
@@ -239,25 +249,25 @@ class Journal:
             told = list(values) if values and state is not TrialState.FAIL else None
             said = {"state": outcome.state, "values": told, "reason": outcome.reason, "at": time.time()}
             detail = {**(outcome.detail or {}), **said}
-            note = {**(last.note if last else {}), OUTCOME: detail}
-            seen_by_pruner = {} if last is None or last.seen_by_pruner is None else {last.step: last.seen_by_pruner}
-            self._writer.end(self._disk_ids[number], note, state, told, seen_by_pruner)
-            self._remember(number, note)
-            self._memory._storage.set_trial_state_values(self.get(number)._trial_id, state, told)
+            if last is not None:
+                self._record_evaluation(number, last)
+            self._note_trial(number, OUTCOME, detail)
+            self._disk.set_trial_state_values(self._running[number], state, told)
+            self._memory.set_trial_state_values(self._memory_id(number), state, told)
+            del self._running[number]
             self._counts["running"] -= 1
-            self._running.discard(number)
             self._counts[outcome.state] += 1
             return True
 
-    def _remember(self, number: int, note: dict[str, Any]) -> None:
-        for key, value in note.items():
-            self._memory._storage.set_trial_user_attr(self.get(number)._trial_id, key, value)
+    def _note_trial(self, number: int, key: str, value: Any) -> None:
+        self._disk.set_trial_user_attr(self._running[number], key, value)
+        self._memory.set_trial_user_attr(self._memory_id(number), key, value)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial in order of number; do not change them."""
-        return self._memory.get_trials(deepcopy=False)
+        return self.study.get_trials(deepcopy=False)
 
     def running(self) -> list[FrozenTrial]:
         """Trials that were asked for and have not ended: after a restart, those to go on with. In order of number."""
@@ -269,32 +279,28 @@ class Journal:
         with self._lock:
             return dict(self._counts)
 
-    @property
-    def study(self) -> optuna.Study:
-        """The study in memory, for reading by Optuna's own analyses."""
-        return self._memory
-
     def view(self) -> optuna.Study:
         """The trials in memory through a handle that has read none before: for samplers that only look."""
-        return optuna.load_study(study_name=self.name, storage=self._memory._storage)
+        return optuna.load_study(study_name=self.name, storage=self._memory)
 
     # -- notes about the whole search --------------------------------------------------------------------------------
 
     def note(self, key: str, value: Any) -> None:
         """Keep JSON ``value`` with the study, on disk."""
         with self._lock:
-            self._disk.set_study_user_attr(self._study_id, key, value)
-            self._memory._storage.set_study_user_attr(self._memory._study_id, key, value)
+            self._disk.set_study_user_attr(self._disk_study, key, value)
 
     def read_note(self, key: str, default: Any = None) -> Any:
         """What :meth:`note` kept, also by an earlier driver."""
         with self._lock:
-            return self._disk.get_study_user_attrs(self._study_id).get(key, default)
+            return self._disk.get_study_user_attrs(self._disk_study).get(key, default)
 
     def get(self, number: int) -> FrozenTrial:
         """One trial; do not change it."""
-        memory = self._memory._storage
-        return memory.get_trial(memory.get_trial_id_from_study_id_trial_number(self._memory._study_id, number))
+        return self._memory.get_trial(self._memory_id(number))
+
+    def _memory_id(self, number: int) -> int:
+        return self._memory.get_trial_id_from_study_id_trial_number(self._memory_study, number)
 
 
 def journaled_evaluations(trial: FrozenTrial) -> dict[int, dict[str, Any]]:
