@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.plan import Plan
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
-from finesearch.tuning.study.journal import Direction, Journal, Outcome, journaled_evaluations
+from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.journaled_trial import journaled_evaluations
 from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
 from writes import before_each_call, before_each_change
@@ -164,7 +165,7 @@ def test_an_evaluation_that_was_not_decided_is_replaced(tmp_path: Path) -> None:
     open_journal(storage, plan).ask(plan.space.suggest, make_sampler(plan, 0, 1))
     storage.set_trial_intermediate_value(first_id(storage), 1, 0.1)
     again = open_journal(storage, plan)
-    assert again.get(0).intermediate_values == {}
+    assert again.study.get_trials()[0].intermediate_values == {}
     again.report(0, 1, 0.7, {"step": 1, "seconds": 1.0})
     (read,) = on_disk(storage)
     assert read.intermediate_values == {1: 0.7}
@@ -175,7 +176,7 @@ def test_an_evaluation_that_was_not_decided_is_never_told_of_a_trial_that_ended(
     open_journal(storage, plan).ask(plan.space.suggest, make_sampler(plan, 0, 1))
     storage.set_trial_intermediate_value(first_id(storage), 1, 0.1)
     open_journal(storage, plan).finish(0, Outcome("failed", "it broke"))
-    assert open_journal(storage, plan).get(0).intermediate_values == {}
+    assert open_journal(storage, plan).study.get_trials()[0].intermediate_values == {}
 
 
 def test_an_end_that_was_decided_is_finished_on_disk_too(tmp_path: Path) -> None:

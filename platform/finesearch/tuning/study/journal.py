@@ -9,7 +9,8 @@ A decision takes several calls of Optuna's storage, each a transaction, and one 
 decision        calls, in order                                  decided by
 a new trial     the trial with all that belongs to it            that call
 an evaluation   the value that pruners saw, the note ``step:N``  the note
-an end          the note ``outcome``, the state with the values  the note
+an end          the evaluation that it came with, if any, then
+                the note ``outcome``, the state with the values  the note
 
 A driver that is killed between two calls leaves a decision that was taken or was not. The next one finishes the first
 kind and overlooks the second when it loads the study (see ``_load``), and the search takes that again, the same.
@@ -23,7 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -33,13 +34,18 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.errors import RunConflictError
+from finesearch.plan import Scalar
+from finesearch.tuning.study.journaled_trial import (
+    ASKED,
+    ENDED,
+    OUTCOME,
+    STEP,
+    JournaledEvaluation,
+    JournaledTrial,
+    journaled_evaluations,
+)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-STEP = "step:"
-OUTCOME = "outcome"
-ASKED = "asked"
-Scalar = bool | int | float | str | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Outcome:
     """How a trial ended. ``state`` is complete, pruned or failed; ``detail`` is JSON (checkpoint, seconds, counts
     ...)."""
 
-    state: str
+    state: Literal["complete", "pruned", "failed"]
     reason: str | None = None
     values: tuple[float, ...] | None = None
     detail: dict[str, Any] | None = None
@@ -81,8 +87,10 @@ class PrunerVerdict:
     def go_on(self) -> bool:
         return bool(self.kept["go_on"])
 
-
-_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    @property
+    def evaluation(self) -> JournaledEvaluation:
+        """As it will be read from the journal."""
+        return JournaledEvaluation.read(self.step, self.kept)
 
 
 class Journal:
@@ -119,8 +127,9 @@ class Journal:
         )
         """The study in memory, for reading by Optuna's own analyses."""
         self._memory_study = self._memory.get_study_id_from_name(name)
-        self._counts = dict.fromkeys((*_STATES, "running"), 0)
+        self._counts: dict[str, int] = dict.fromkeys((*ENDED, "running"), 0)
         self._running: dict[int, int] = {}  # by number, the id on disk
+        self._ended: dict[int, JournaledTrial] = {}  # they change no more, and are read once
         for trial in disk.get_trials(deepcopy=True):
             self._load(trial)
 
@@ -134,10 +143,10 @@ class Journal:
             if told is None:
                 self._running[trial.number] = disk_id
             else:
-                trial.state, trial.values = _STATES[told["state"]], told["values"]
+                trial.state, trial.values = ENDED[told["state"]], told["values"]
                 trial.datetime_complete = datetime.now()
                 self._disk.set_trial_state_values(disk_id, trial.state, trial.values)
-        self._counts[state_name(trial)] += 1
+        self._counts[self._read(trial).state] += 1
         asked = trial.user_attrs.get(ASKED) or {}
         for step in sorted(steps):
             trial.system_attrs.update(steps[step].get("system", {}))
@@ -153,7 +162,7 @@ class Journal:
         sampler: BaseSampler,
         first: dict[str, Scalar] | None = None,
         note: dict[str, Any] | None = None,
-    ) -> FrozenTrial:
+    ) -> JournaledTrial:
         """A new trial: drawn in memory, then journaled whole.
 
         Args:
@@ -171,14 +180,14 @@ class Journal:
             trial.set_user_attr(
                 ASKED, {"parameters": parameters, "study": system_attrs, "at": time.time(), **(note or {})}
             )
-            template = self.get(trial.number)
+            template = self._in_memory(trial.number)
             disk_id = self._disk.create_new_trial(self._disk_study, template_trial=template)
             if disk_id != self._disk.get_trial_id_from_study_id_trial_number(self._disk_study, trial.number):
                 # Optuna tries again where it got no answer from the database, also if the trial had been written.
                 raise StorageInternalError(f"trial {trial.number} was given another number there")
             self._running[trial.number] = disk_id
             self._counts["running"] += 1
-            return template
+            return self.get(trial.number)
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
@@ -208,7 +217,7 @@ class Journal:
         if not math.isfinite(value):
             raise ValueError(f"trial {number}, step {step}: value {value} is not finite")
         with self._lock:
-            trial = self.get(number)
+            trial = self._in_memory(number)
             known = journaled_evaluations(trial).get(step)
             if known is not None:
                 return PrunerVerdict(step, known, None, is_new=False)
@@ -218,7 +227,7 @@ class Journal:
                 handle, seen_by_pruner = optuna.trial.Trial(self.study, self._memory_id(number)), value
                 handle.report(value, step)
                 go_on = not handle.should_prune()
-            after = self.get(number).system_attrs
+            after = self._in_memory(number).system_attrs
             system_attrs = {k: v for k, v in after.items() if before.get(k) != v}
             decision = {**evaluation, "value": value, "go_on": go_on, "system": system_attrs, "at": time.time()}
             return PrunerVerdict(step, decision, seen_by_pruner, is_new=True)
@@ -238,14 +247,14 @@ class Journal:
         last: the verdict on the evaluation that it ended with, where that is not journaled yet.
         """
         with self._lock:
-            if self.get(number).state.is_finished():
+            trial = self._in_memory(number)
+            if trial.state.is_finished():
                 return False
-            state, values = _STATES[outcome.state], outcome.values
+            state, values = ENDED[outcome.state], outcome.values
             if state is TrialState.COMPLETE and (not values or not all(map(math.isfinite, values))):
                 raise ValueError(f"trial {number}: complete with values {values}")
             if state is TrialState.PRUNED and values is None and len(self.directions) == 1:
-                step = self.get(number).last_step
-                values = None if step is None else (self.get(number).intermediate_values[step],)
+                values = None if trial.last_step is None else (trial.intermediate_values[trial.last_step],)
             told = list(values) if values and state is not TrialState.FAIL else None
             said = {"state": outcome.state, "values": told, "reason": outcome.reason, "at": time.time()}
             detail = {**(outcome.detail or {}), **said}
@@ -265,11 +274,11 @@ class Journal:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def trials(self) -> list[FrozenTrial]:
-        """Every trial in order of number; do not change them."""
-        return self.study.get_trials(deepcopy=False)
+    def trials(self) -> list[JournaledTrial]:
+        """Every trial in order of number."""
+        return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
 
-    def running(self) -> list[FrozenTrial]:
+    def running(self) -> list[JournaledTrial]:
         """Trials that were asked for and have not ended: after a restart, those to go on with. In order of number."""
         with self._lock:
             return [self.get(number) for number in sorted(self._running)]
@@ -295,25 +304,24 @@ class Journal:
         with self._lock:
             return self._disk.get_study_user_attrs(self._disk_study).get(key, default)
 
-    def get(self, number: int) -> FrozenTrial:
-        """One trial; do not change it."""
+    def get(self, number: int) -> JournaledTrial:
+        """One trial."""
+        return self._read(self._in_memory(number))
+
+    def pareto_front(self) -> list[int]:
+        """Numbers of the complete trials than which no other is better in all objectives."""
+        return [trial.number for trial in self.study.best_trials] if self._counts["complete"] else []
+
+    def _read(self, trial: FrozenTrial) -> JournaledTrial:
+        if trial.number in self._ended:
+            return self._ended[trial.number]
+        read = JournaledTrial.read(trial)
+        if read.is_finished:
+            self._ended[trial.number] = read
+        return read
+
+    def _in_memory(self, number: int) -> FrozenTrial:
         return self._memory.get_trial(self._memory_id(number))
 
     def _memory_id(self, number: int) -> int:
         return self._memory.get_trial_id_from_study_id_trial_number(self._memory_study, number)
-
-
-def journaled_evaluations(trial: FrozenTrial) -> dict[int, dict[str, Any]]:
-    """Evaluations of a trial that were journaled with their verdict, by step."""
-    return {int(k[len(STEP) :]): v for k, v in trial.user_attrs.items() if k.startswith(STEP)}
-
-
-def state_name(trial: FrozenTrial) -> str:
-    """complete, pruned, failed or running."""
-    return next((name for name, state in _STATES.items() if state is trial.state), "running")
-
-
-def started_at(trial: FrozenTrial) -> float | None:
-    """Unix seconds at which the trial was asked for."""
-    start: datetime | None = trial.datetime_start
-    return None if start is None else start.timestamp()
