@@ -72,7 +72,7 @@ def search(
         if given is None:
             given = cost_aware_configuration(plan, journal, number, lambda one: costs.seconds(one, None))
         trial = journal.ask(plan.space.suggest, make_sampler(plan, number, 1), given)
-        recipe = plan.space.recipe(trial.user_attrs["asked"]["parameters"], plan.training)
+        recipe = plan.space.recipe(trial.parameters, plan.training)
         value = value_of(recipe)
         journal.finish(trial.number, Outcome("complete", None, (value,)))
         spent, best = spent + model.seconds(recipe, is_kept), max(best, value)

@@ -69,7 +69,7 @@ def suggestion_s(sampler: str, trials: int, repeat: int) -> float:
         began = time.perf_counter()
         trial = journal.ask(plan.space.suggest, drawn_by)
         seconds.append(time.perf_counter() - began)
-        value = 0.9 - 0.1 * abs(math.log10(trial.params["learning_rate"]) + 4) + generator.gauss(0, 0.02)
+        value = 0.9 - 0.1 * abs(math.log10(trial.parameters["learning_rate"]) + 4) + generator.gauss(0, 0.02)
         journal.finish(trial.number, Outcome("complete", None, (value,)))
     return statistics.median(seconds[trials:])
 

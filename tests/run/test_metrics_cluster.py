@@ -207,11 +207,11 @@ def test_mlflow_has_every_trial_of_a_search(mlflow: str, tmp_path: Path) -> None
     assert set(shown) == {f"tiny trial {number}" for number in range(3)}
     controller = open_search_controller(load_plan(tmp_path / "tiny.yaml"), tmp_path / "runs" / "tiny")
     for trial in controller.journals["search"].trials():
-        run, asked = shown[f"tiny trial {trial.number}"], trial.user_attrs["asked"]["parameters"]
+        run, asked = shown[f"tiny trial {trial.number}"], trial.parameters
         assert run["status"] == "FINISHED"
         assert run["parameters"]["adaptation"] == asked["adaptation"]
         assert float(run["parameters"]["learning_rate"]) == asked["learning_rate"]
-        assert run["accuracy"] == pytest.approx(trial.intermediate_values)
+        assert run["accuracy"] == pytest.approx({step: each.value for step, each in trial.evaluations.items()})
         assert run["tags"]["finesearch.commands.run_search"] == "tiny"
 
 

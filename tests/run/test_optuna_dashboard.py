@@ -30,7 +30,7 @@ def test_optuna_dashboard_opens_the_study(tmp_path: Path) -> None:
         assert set(names) == {"shown", "shown (baselines)"}
         study = ask(f"{address}/api/studies/{names['shown']}", after="0")
         assert len(study["trials"]) == 4
-        journaled = {trial.number: trial for trial in controller.journals["search"].trials()}
+        journaled = {trial.number: trial for trial in controller.journals["search"].study.get_trials()}
         for trial in study["trials"]:
             assert {p["name"] for p in trial["params"]} == set(journaled[trial["number"]].params)
             shown = {step["step"]: step["value"] for step in trial["intermediate_values"]}

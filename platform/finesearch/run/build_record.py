@@ -6,18 +6,15 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, cast
-
-from optuna.trial import FrozenTrial
+from typing import Any
 
 from finesearch.plan import Plan
-from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
+from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, StepRow, TrialRow
 from finesearch.run.preflight import Preflight
 from finesearch.tuning.controller.search_controller import SEARCH, SearchController
-from finesearch.tuning.study.journal import journaled_evaluations, started_at, state_name
+from finesearch.tuning.study.journaled_trial import JournaledOutcome, JournaledTrial
 from finesearch.tuning.study.parameter_importance import parameter_importances
 
 PACKAGES = (
@@ -51,8 +48,8 @@ def build_record(
     several = len(plan.objectives) > 1
     usage = controller.usage
     warnings = dict.fromkeys(preflight.warnings)
-    outcomes = [trial.user_attrs.get("outcome") or {} for j in controller.journals.values() for trial in j.trials()]
-    notes = dict.fromkeys((*preflight.notes, *(note for reported in outcomes for note in reported.get("notes", ()))))
+    outcomes = [trial.outcome for each in controller.journals.values() for trial in each.trials() if trial.outcome]
+    notes = dict.fromkeys((*preflight.notes, *(note for outcome in outcomes for note in outcome.notes)))
     if controller.stop_reason:
         warnings[f"The search ended early: {controller.stop_reason}."] = None
     return RunRecord(
@@ -64,7 +61,7 @@ def build_record(
         trials=trials,
         ranked=final_scores.ranked,
         baselines=final_scores.baselines,
-        front=[t.number for t in journal.study.best_trials] if several and journal.counts()["complete"] else [],
+        front=journal.pareto_front() if several else [],
         importances=dict(parameter_importances(journal)),
         cost={
             "seconds": usage.seconds,
@@ -81,40 +78,38 @@ def build_record(
     )
 
 
-def trial_row(controller: SearchController, trial: FrozenTrial) -> TrialRow:
+def trial_row(controller: SearchController, trial: JournaledTrial) -> TrialRow:
     """One trial as the report shows it."""
-    reported: Mapping[str, Any] = trial.user_attrs.get("outcome") or {}
-    steps = journaled_evaluations(trial)
-    seconds = float(reported.get("seconds") or max((s["seconds"] for s in steps.values()), default=0.0))
+    last, evaluations = trial.last, trial.evaluations.values()
+    outcome = trial.outcome or JournaledOutcome(trial.state)
+    seconds = float(outcome.seconds or max((evaluation.seconds for evaluation in evaluations), default=0.0))
     training = controller.plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
-    kept = reported.get("checkpoint")
-    last: Mapping[str, Any] = steps[max(steps)] if steps else {}
     return TrialRow(
         trial=trial.number,
-        state=cast(State, state_name(trial)),
-        reason=reported.get("reason"),
-        parameters=trial.user_attrs["asked"]["parameters"],
-        values=reported.get("values") if state_name(trial) == "complete" else None,
+        state=trial.state,
+        reason=outcome.reason,
+        parameters=dict(trial.parameters),
+        values=trial.values if trial.state == "complete" else None,
         history=[
             StepRow(
-                step=n,
-                epoch=s["epoch"],
-                value=s["value"],
-                metrics=s["metrics"],
-                train_loss=s["train_loss"],
-                seconds=s["seconds"],
+                step=evaluation.step,
+                epoch=evaluation.epoch,
+                value=evaluation.value,
+                metrics=dict(evaluation.metrics),
+                train_loss=evaluation.train_loss,
+                seconds=evaluation.seconds,
             )
-            for n, s in sorted(steps.items())
+            for evaluation in evaluations
         ],
-        trainable_parameters=reported.get("trainable_parameters") or last.get("trainable_parameters"),
+        trainable_parameters=outcome.trainable_parameters or (last.trainable_parameters if last else None),
         seconds=seconds,
         device_seconds=seconds * devices,
-        started=reported.get("began") or last.get("began") or started_at(trial),
-        finished=reported.get("at"),
-        group=reported.get("group") or last.get("group"),
-        checkpoint=kept if controller.has_checkpoint(kept, trial.number) else None,
-        warnings=reported.get("warnings") or (),
+        started=outcome.began or (last.began if last else None) or trial.started_at,
+        finished=outcome.at,
+        group=outcome.group or (last.group if last else None),
+        checkpoint=outcome.checkpoint if controller.has_checkpoint(outcome.checkpoint, trial.number) else None,
+        warnings=outcome.warnings,
     )
 
 

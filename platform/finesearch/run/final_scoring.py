@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.report import ScoredRow
 from finesearch.run.build_record import FinalScores
@@ -17,7 +15,7 @@ from finesearch.run.run_storage import SCORES, RunStorage
 from finesearch.run.score_cache import CheckpointScore, Intervals, ScoreCache, mismatch
 from finesearch.tuning.controller.search_controller import SEARCH, SearchController
 from finesearch.tuning.study.checkpoint_retention import rankable_trials
-from finesearch.tuning.study.journal import state_name
+from finesearch.tuning.study.journaled_trial import JournaledTrial
 from finesearch.tuning.workers.rescoring import RescoredCheckpoint, RescoringSettings, StandbyScorer, rescore_all
 
 MAJORITY, ORDINARY_ROW = "majority", "ordinary"
@@ -88,15 +86,18 @@ def _checkpoints_to_score(controller: SearchController) -> dict[str, str | None]
     """What is to be scored: name to checkpoint, in rank order, baselines last."""
     plan = controller.plan
     wanted: dict[str, str | None] = {
-        score_name(trial): trial.user_attrs["outcome"]["checkpoint"]
-        for trial in rankable_trials(controller.journals[SEARCH], plan.report.top)
+        score_name(trial): _checkpoint(trial) for trial in rankable_trials(controller.journals[SEARCH], plan.report.top)
     }
     for name, trial in controller.baseline_trials.items():
-        if name in plan.report.baselines and state_name(trial) == "complete":
-            wanted[name] = trial.user_attrs["outcome"]["checkpoint"]
+        if name in plan.report.baselines and trial.state == "complete":
+            wanted[name] = _checkpoint(trial)
     if MAJORITY in plan.report.baselines:
         wanted[MAJORITY] = None
     return wanted
+
+
+def _checkpoint(trial: JournaledTrial) -> str | None:
+    return trial.outcome.checkpoint if trial.outcome is not None else None
 
 
 def _choices(plan: Plan, name: str) -> dict[str, Any] | None:
@@ -122,7 +123,7 @@ def _without_checkpoint(name: str) -> CheckpointScore:
     )
 
 
-def score_name(trial: FrozenTrial) -> str:
+def score_name(trial: JournaledTrial) -> str:
     """Name of a trial's score and of its checkpoint folder."""
     return f"trial-{trial.number:04d}"
 
@@ -170,9 +171,11 @@ class _RowBuilder:
     validation_decisions: int
     scale: Callable[[float], float]
 
-    def row(self, trial: FrozenTrial, score: CheckpointScore, reference: CheckpointScore | None) -> ScoredRow:
-        outcome, name = trial.user_attrs["outcome"], self.plan.task.metric
-        said = outcome["best"]["metrics"][name]
+    def row(self, trial: JournaledTrial, score: CheckpointScore, reference: CheckpointScore | None) -> ScoredRow:
+        outcome, name = trial.outcome, self.plan.task.metric
+        assert outcome is not None, "the trial is complete"
+        assert outcome.best is not None, "the trial is complete"
+        said = outcome.best[name]
         usable = score.error is None
         return ScoredRow(
             name=f"trial {trial.number}",
@@ -184,9 +187,9 @@ class _RowBuilder:
             gain_interval=self.intervals.of_gain(score, reference) if usable and reference else None,
             validation_metrics=dict(score.validation),
             test_metrics=dict(score.test),
-            parameters=trial.user_attrs["asked"]["parameters"],
-            trainable_parameters=outcome.get("trainable_parameters"),
-            seconds=outcome.get("seconds"),
+            parameters=dict(trial.parameters),
+            trainable_parameters=outcome.trainable_parameters,
+            seconds=outcome.seconds,
             checkpoint=score.checkpoint,
             generation=self._chosen(score),
             chosen_validation=score.chosen_validation,
@@ -205,11 +208,10 @@ class _RowBuilder:
         if name == MAJORITY:
             return None if score is None else self._majority(score)
         trial = controller.baseline_trials.get(name)
-        if trial is None or state_name(trial) == "running":
+        if trial is None or trial.outcome is None:
             return None
         if score is None:
-            reason = trial.user_attrs["outcome"]["reason"]
-            return None if state_name(trial) == "complete" else ScoredRow(name=name, error=reason)
+            return None if trial.state == "complete" else ScoredRow(name=name, error=trial.outcome.reason)
         row = self.row(trial, score, None)
         parameters = FIXED_RECIPES[name].model_dump(include=SHOWN[name])
         return row.model_copy(update={"name": name, "trial": None, "parameters": parameters})

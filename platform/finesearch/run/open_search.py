@@ -38,10 +38,10 @@ def open_search_controller(
     run_storage = (
         run_storage if isinstance(run_storage, RunStorage) else RunStorage(plan.name, run_storage, None, joins=False)
     )
-    storage, study = run_storage.open_study()
+    study = run_storage.open_study()
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
-    search = Journal(storage, study, directions, make_pruner(plan, plan.max_evaluations))
-    baselines = Journal(storage, f"{study} (baselines)", directions[:1])
+    search = Journal(study.storage, study.name, directions, make_pruner(plan, plan.max_evaluations))
+    baselines = Journal(study.storage, f"{study.name} (baselines)", directions[:1])
     training = plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, devices)

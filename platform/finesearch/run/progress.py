@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from finesearch.plan import Plan
 from finesearch.redaction import redact
 from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, SearchController
-from finesearch.tuning.study.journal import Journal, journaled_evaluations, state_name
+from finesearch.tuning.study.journal import Journal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +49,7 @@ class Progress:
         self._began = time.monotonic()
         self._ended_before = count_ended(controller.journals[SEARCH])
         for study, journal in controller.journals.items():
-            self._shown |= {(study, t.number) for t in journal.trials() if t.state.is_finished()}
+            self._shown |= {(study, t.number) for t in journal.trials() if t.is_finished}
         target = self._draw if self._live else self._print_lines
         self._thread = threading.Thread(target=target, daemon=True, name="progress")
         self._thread.start()
@@ -79,18 +79,16 @@ class Progress:
         journal = self._controller.journals[SEARCH]
         running = [(BASELINES, t) for t in self._controller.journals[BASELINES].running()]
         running += [(SEARCH, t) for t in journal.running()]
-        latest = [(SEARCH, t) for t in journal.trials()[-12:] if t.state.is_finished()]
+        latest = [(SEARCH, t) for t in journal.trials()[-12:] if t.is_finished]
         for study, trial in [*latest[-6:], *running]:
-            steps = journaled_evaluations(trial)
-            last = steps[max(steps)] if steps else None
-            asked = trial.user_attrs["asked"]
+            last = trial.last
             table.add_row(
-                asked["label"] if study == BASELINES else str(trial.number),
-                state_name(trial),
-                str(max(steps)) if steps else "",
-                f"{last['value']:.4f}" if last else "",
-                f"{last['seconds']:.0f}" if last else "",
-                ", ".join(f"{k.rpartition('.')[2]}={short_value(v)}" for k, v in asked["parameters"].items()),
+                trial.label if study == BASELINES else str(trial.number),
+                trial.state,
+                str(last.step) if last else "",
+                f"{last.value:.4f}" if last else "",
+                f"{last.seconds:.0f}" if last else "",
+                ", ".join(f"{k.rpartition('.')[2]}={short_value(v)}" for k, v in trial.parameters.items()),
             )
         return table
 
@@ -103,14 +101,12 @@ class Progress:
         assert self._controller is not None
         for study, journal in self._controller.journals.items():
             for trial in journal.trials():
-                if trial.state.is_finished() and (study, trial.number) not in self._shown:
+                if trial.outcome is not None and (study, trial.number) not in self._shown:
                     self._shown.add((study, trial.number))
-                    outcome = trial.user_attrs["outcome"]
-                    label = trial.user_attrs["asked"].get("label")
-                    name = f"baseline {label}" if study == BASELINES else f"trial {trial.number}"
-                    value = f" {self._plan.task.metric} {outcome['values'][0]:.4f}" if outcome["values"] else ""
-                    reason = f" ({outcome['reason']})" if outcome["reason"] else ""
-                    self.say(f"{name} {outcome['state']}{value}{reason} | {self.summary()}")
+                    name = f"baseline {trial.label}" if study == BASELINES else f"trial {trial.number}"
+                    value = f" {self._plan.task.metric} {trial.values[0]:.4f}" if trial.values else ""
+                    reason = f" ({trial.outcome.reason})" if trial.outcome.reason else ""
+                    self.say(f"{name} {trial.state}{value}{reason} | {self.summary()}")
                     self._last_line = time.monotonic()
         if time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
@@ -147,7 +143,7 @@ def count_ended(journal: Journal) -> int:
 
 def best_so_far(journal: Journal) -> tuple[int, float] | None:
     """Number and first objective of the best complete trial."""
-    complete = [(t.values[0], t.number) for t in journal.trials() if state_name(t) == "complete"]
+    complete = [(t.values[0], t.number) for t in journal.trials() if t.state == "complete" and t.values]
     if not complete:
         return None
     sign = 1 if journal.directions[0].maximize else -1

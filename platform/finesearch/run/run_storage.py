@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import optuna
-
 from finesearch.errors import FinesearchError, RunConflictError, StorageError
 from finesearch.plan import Plan
 from finesearch.run.run_paths import prepare_folder, run_folder, run_place
@@ -32,7 +30,7 @@ from finesearch.storage.object_store import Place
 from finesearch.storage.run_lease import RunLease
 from finesearch.storage.run_lock import RunLock
 from finesearch.tuning.study.study_backup import STUDY, StudyBackup
-from finesearch.tuning.study.study_storage import database_url, new_study_name, open_database, open_storage
+from finesearch.tuning.study.study_storage import OpenStudy, database_url, new_study_name, open_database, open_storage
 
 PLAN, SCORES, NAMED = "plan.yaml", "scores", "study.json"
 RANKED = "ranked.json"
@@ -150,8 +148,8 @@ class RunStorage:
 
     # -- the study ---------------------------------------------------------------------------------------------------
 
-    def open_study(self) -> tuple[optuna.storages.RDBStorage, str]:
-        """The journal's storage, and the name of the run's study in it.
+    def open_study(self) -> OpenStudy:
+        """Where the run's study is kept.
 
         Raises:
             RunConflictError: the run was begun with its study elsewhere.
@@ -159,11 +157,11 @@ class RunStorage:
         """
         self._check_study_location()
         if self.database is not None:
-            return open_database(self.database), self._study_name()
+            return OpenStudy(open_database(self.database), self._study_name())
         if self.backup is None:
-            return open_storage(self.folder / STUDY), self.name
+            return OpenStudy(open_storage(self.folder / STUDY), self.name)
         self.backup.fetch()
-        return open_storage(self.backup.path), self.name
+        return OpenStudy(open_storage(self.backup.path), self.name)
 
     def _check_study_location(self) -> None:
         is_named = (self.folder / NAMED).exists()

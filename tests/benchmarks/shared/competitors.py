@@ -156,7 +156,7 @@ def journaled(study: Path, began: float) -> tuple[Evaluation, ...]:
     """Every evaluation in a journal, with the time at which its verdict was written."""
     import optuna
 
-    from finesearch.tuning.study.journal import journaled_evaluations
+    from finesearch.tuning.study.journaled_trial import journaled_evaluations
 
     loaded = optuna.load_study(study_name="bench", storage=f"sqlite:///{study}")
     return tuple(

@@ -122,4 +122,5 @@ def test_a_budget_that_is_spent_ends_a_search_in_which_no_trial_has_devices(cont
     controller.trial_ended("a", None, error=False)
     (trial,) = controller.journals[SEARCH].trials()
     reason = "no devices were free for it until the search ended: the budget of 1 hours is spent"
-    assert trial.user_attrs["outcome"]["reason"] == reason
+    assert trial.outcome is not None
+    assert trial.outcome.reason == reason

@@ -18,7 +18,7 @@ from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.controller.trial_outcomes import payload_error
 from finesearch.tuning.samplers.sampler_factory import make_pruner
 from finesearch.tuning.study.checkpoint_retention import CheckpointRetention
-from finesearch.tuning.study.journal import Direction, Journal, Outcome, state_name
+from finesearch.tuning.study.journal import Direction, Journal, Outcome
 from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
 
@@ -120,7 +120,7 @@ def test_with_several_objectives_the_front_stays_on_disk(tmp_path: Path) -> None
     for accuracy, seconds in ((0.9, 9.0), (0.5, 1.0), (0.4, 5.0)):
         run_one(controller, accuracy, seconds)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"trial-0000", "trial-0001"}
-    assert [trial.values for trial in controller.journals[SEARCH].trials()] == [[0.9, 9.0], [0.5, 1.0], [0.4, 5.0]]
+    assert [trial.values for trial in controller.journals[SEARCH].trials()] == [(0.9, 9.0), (0.5, 1.0), (0.4, 5.0)]
 
 
 def test_hours_are_counted_over_resumes(tmp_path: Path) -> None:
@@ -159,8 +159,8 @@ def test_a_spent_budget_stops_a_running_trial_and_says_so(tmp_path: Path) -> Non
     assert not controller.evaluation("t", evaluation(2, 0.6))
     controller.trial_ended("t", evaluation(2, 0.6), False)
     trial = controller.journals[SEARCH].get(0)
-    assert state_name(trial) == "pruned"
-    assert trial.user_attrs["outcome"]["reason"] == "stopped at evaluation 2: the budget of 1 hours is spent"
+    assert trial.state == "pruned"
+    assert trial.outcome.reason == "stopped at evaluation 2: the budget of 1 hours is spent"
 
 
 def ended_with(last: dict[str, Any]) -> dict[str, Any]:
@@ -177,14 +177,15 @@ def test_the_last_evaluation_is_judged_with_the_end(tmp_path: Path) -> None:
         assert controller.evaluation("t", evaluation(1, 0.3))
         controller.trial_ended("t", ended_with(evaluation(2, accuracy, 2.0)), False)
         trial = journal.trials()[-1]
-        assert state_name(trial) == state
-        assert trial.intermediate_values == {1: 0.3, 2: accuracy}
-        assert trial.value == accuracy
+        assert trial.state == state
+        told = journal.study.get_trials()[-1]
+        assert told.intermediate_values == {1: 0.3, 2: accuracy}
+        assert trial.values == (accuracy,)
         row = trial_row(controller, trial)
         assert [said.metrics["accuracy"] for said in row.history] == [0.3, accuracy]
         assert (row.trainable_parameters, row.seconds) == (1234, 2.0)
-        assert "last" not in trial.user_attrs["outcome"], "kept as an evaluation, not twice"
-    assert journal.trials()[1].user_attrs["outcome"]["reason"] == "pruned by median at evaluation 2"
+        assert "last" not in told.user_attrs["outcome"], "kept as an evaluation, not twice"
+    assert journal.trials()[1].outcome.reason == "pruned by median at evaluation 2"
 
 
 def test_a_last_evaluation_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
@@ -193,9 +194,9 @@ def test_a_last_evaluation_that_is_no_number_fails_the_trial(tmp_path: Path) -> 
     assert controller.evaluation("t", evaluation(1, 0.5))
     controller.trial_ended("t", ended_with(evaluation(2, float("inf"))), False)
     (trial,) = controller.journals[SEARCH].trials()
-    assert state_name(trial) == "failed"
-    assert trial.user_attrs["outcome"]["reason"] == "accuracy was inf at evaluation 2"
-    assert trial.intermediate_values == {1: 0.5}
+    assert trial.state == "failed"
+    assert trial.outcome.reason == "accuracy was inf at evaluation 2"
+    assert controller.journals[SEARCH].study.get_trials()[0].intermediate_values == {1: 0.5}
 
 
 def test_a_trial_that_has_come_to_its_end_counts_though_the_budget_is_spent(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_a_dead_actor_fails_its_trial(tmp_path: Path) -> None:
     controller.next_job("t")
     controller.trial_ended("t", None, True)
     controller.trial_ended("t", None, True)
-    assert "actor died three times" in controller.journals[SEARCH].get(0).user_attrs["outcome"]["reason"]
+    assert "actor died three times" in controller.journals[SEARCH].get(0).outcome.reason
 
 
 @pytest.mark.parametrize(("metrics", "reason"), [
@@ -229,8 +230,8 @@ def test_a_metric_that_is_no_number_fails_the_trial(tmp_path: Path, metrics: dic
     assert not controller.evaluation("t", payload)
     controller.trial_ended("t", payload, False)
     trial = controller.journals[SEARCH].get(0)
-    assert (state_name(trial), trial.user_attrs["outcome"]["reason"]) == ("failed", reason)
-    assert trial.intermediate_values == {}
+    assert (trial.state, trial.outcome.reason) == ("failed", reason)
+    assert controller.journals[SEARCH].study.get_trials()[0].intermediate_values == {}
 
 
 def test_an_objective_that_is_not_finite_fails_the_trial(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_an_objective_that_is_not_finite_fails_the_trial(tmp_path: Path) -> None
     controller = conduct(tmp_path, empty_plan(search=search))
     controller.next_job("t")
     controller.trial_ended("t", complete(0.5, float("inf")), False)
-    assert "an objective is not finite" in controller.journals[SEARCH].get(0).user_attrs["outcome"]["reason"]
+    assert "an objective is not finite" in controller.journals[SEARCH].get(0).outcome.reason
 
 
 def test_what_would_end_every_trial_ends_the_search_and_keeps_its_trial(tmp_path: Path) -> None:
@@ -267,7 +268,7 @@ def test_a_grid_ends_when_every_cell_was_tried(tmp_path: Path) -> None:
     seen = set()
     while not controller.is_finished:
         number = run_one(controller, 0.5)
-        seen.add(tuple(sorted(controller.journals[SEARCH].get(number).params.items())))
+        seen.add(tuple(sorted(controller.journals[SEARCH].get(number).parameters.items())))
     assert len(seen) == 4
 
 
@@ -301,7 +302,7 @@ def test_a_trial_that_trains_nothing_is_neither_judged_by_the_pruner_nor_judges_
         controller.trial_ended("t", complete(accuracy), False)
     # The untrained 0.1 goes to its end, and has not lowered the median that 0.4 is held against.
     assert verdicts == {("full", 0): True, ("zero_shot", 1): True, ("full", 2): False}
-    asked = controller.journals[SEARCH].get(1)
+    asked = controller.journals[SEARCH].study.get_trials()[1]
     assert (asked.state.name, asked.values, asked.intermediate_values) == ("COMPLETE", [0.1], {})
 
 
@@ -335,8 +336,8 @@ def test_with_several_objectives_every_trial_may_be_ranked_and_baselines_have_th
     controller = conduct(tmp_path, empty_plan(report="{top: 1, baselines: [zero_shot, ordinary]}", search=search))
     for accuracy in (0.5, 0.6, 0.7, 0.8):
         run_one(controller, accuracy)
-    assert [trial.values for trial in controller.journals[BASELINES].trials()] == [[0.5], [0.6]]
-    assert [trial.values for trial in controller.journals[SEARCH].trials()] == [[0.7, 1.0], [0.8, 1.0]]
+    assert [trial.values for trial in controller.journals[BASELINES].trials()] == [(0.5,), (0.6,)]
+    assert [trial.values for trial in controller.journals[SEARCH].trials()] == [(0.7, 1.0), (0.8, 1.0)]
     job = controller.next_job("t")
     assert job is not None
     assert (job["study"], job["bar"]) == (SEARCH, None)

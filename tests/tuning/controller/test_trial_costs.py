@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import optuna
 import pytest
 
 from cost_examples import minilm_workload, priced_plan
@@ -21,6 +20,7 @@ from finesearch.tuning.samplers.cost_aware import DRAWN, PROPOSED, cost_aware_co
 from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.journaled_trial import JournaledTrial
 from finesearch.tuning.study.study_storage import open_storage
 
 FULL = {"adaptation": "full", "learning_rate": 1e-4, "weight_decay": 0.1, "dropout": 0.1}
@@ -45,7 +45,7 @@ def evaluation(step: int, seconds: float, epoch: float) -> dict[str, Any]:
 def seconds_of(plan: Plan, job: Mapping[str, Any]) -> float:
     return (
         TrialCosts(plan, minilm_workload())
-        .run_of(Recipe.model_validate(job["recipe"]), optuna.trial.create_trial(value=0.0))
+        .run_of(Recipe.model_validate(job["recipe"]), JournaledTrial(0, "running", {}, {}))
         .estimated
     )
 
@@ -157,13 +157,13 @@ def searched(folder: Path, plan: Plan, trials: int, maximize: bool = True) -> Jo
             return journal
         given = cost_aware_configuration(plan, journal, number, lambda one: costs.seconds(one, None))
         trial = journal.ask(plan.space.suggest, make_sampler(plan, number, 1), given)
-        value = quality(trial.user_attrs["asked"]["parameters"])
+        value = quality(trial.parameters)
         journal.finish(number, Outcome("complete", None, (value if maximize else -value,)))
 
 
 def spent(plan: Plan, journal: Journal, start: int = 0) -> float:
     costs = TrialCosts(plan, minilm_workload())
-    return sum(costs.seconds(trial.user_attrs["asked"]["parameters"], None) for trial in journal.trials()[start:])
+    return sum(costs.seconds(trial.parameters, None) for trial in journal.trials()[start:])
 
 
 @pytest.mark.slow
@@ -184,8 +184,8 @@ def test_where_cheap_is_as_good_less_is_spent_and_as_much_found(tmp_path: Path) 
 def test_nothing_is_weighed_before_there_is_something_to_go_by_and_the_last_ones_count_no_cost(tmp_path: Path) -> None:
     plan = priced_plan(1.0, trials=10)
     journal = searched(tmp_path, plan, 10)
-    assert not any("fixed_params" in trial.system_attrs for trial in journal.trials()[:8])
-    assert all("fixed_params" in trial.system_attrs for trial in journal.trials()[8:10])
+    assert not any("fixed_params" in trial.system_attrs for trial in journal.study.get_trials()[:8])
+    assert all("fixed_params" in trial.system_attrs for trial in journal.study.get_trials()[8:10])
     assert cost_aware_configuration(plan, journal, 10, lambda _: 1.0) is None
 
 
@@ -194,16 +194,16 @@ def test_a_choice_is_the_same_after_a_restart_and_leaves_no_trace(tmp_path: Path
     journal = searched(tmp_path, plan, 9)
     running = journal.ask(plan.space.suggest, make_sampler(plan, 9, 1))
     seconds = lambda one: TrialCosts(plan, minilm_workload()).seconds(one, None)  # noqa: E731
-    before = [(t.number, t.params, dict(t.system_attrs), dict(t.user_attrs)) for t in journal.trials()]
+    before = [(t.number, t.params, dict(t.system_attrs), dict(t.user_attrs)) for t in journal.study.get_trials()]
     found = cost_aware_configuration(plan, journal, 10, seconds)
-    after = [(t.number, t.params, dict(t.system_attrs), dict(t.user_attrs)) for t in journal.trials()]
+    after = [(t.number, t.params, dict(t.system_attrs), dict(t.user_attrs)) for t in journal.study.get_trials()]
     assert before == after
     again = Journal(open_storage(tmp_path / "study.db"), plan.name, [Direction("accuracy", True)])
     assert cost_aware_configuration(plan, again, 10, seconds) == found
     assert found is not None
-    assert found != running.params
+    assert found != running.parameters
     trial = again.ask(plan.space.suggest, make_sampler(plan, 10, 1), found)
-    assert trial.user_attrs["asked"]["parameters"] == found, "every active parameter, and no other"
+    assert trial.parameters == found, "every active parameter, and no other"
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
@@ -213,15 +213,16 @@ def test_a_conductor_tries_what_is_spread_then_what_was_weighed(tmp_path: Path, 
     for number in range(10):
         job = controller.next_job("t")
         assert job is not None
-        parameters = controller.journals[SEARCH].get(number).user_attrs["asked"]["parameters"]
+        parameters = controller.journals[SEARCH].get(number).parameters
         best = {**evaluation(1, 1.0, 3.0), "metrics": {"accuracy": quality(parameters)}}
         detail = {"best": best, "seconds": 1.0}
         controller.trial_ended("t", {"state": "complete", "reason": None, "error": None, "detail": detail}, False)
     trials = controller.journals[SEARCH].trials()
-    assert [trial.user_attrs["asked"]["parameters"] for trial in trials[:8]] == [
+    assert [trial.parameters for trial in trials[:8]] == [
         latin_hypercube_configuration(plan, number) for number in range(8)
     ]
-    assert ["fixed_params" in trial.system_attrs for trial in trials[8:]] == [weight > 0.0] * 2
+    asked = controller.journals[SEARCH].study.get_trials()
+    assert ["fixed_params" in trial.system_attrs for trial in asked[8:]] == [weight > 0.0] * 2
 
 
 def test_small_values_are_sought_where_small_is_better(tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_small_values_are_sought_where_small_is_better(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     plan = priced_plan(1.0, trials=30)
     larger, smaller = searched(tmp_path / "max", plan, 12), searched(tmp_path / "min", plan, 12, maximize=False)
-    params = [[trial.params for trial in journal.trials()] for journal in (larger, smaller)]
+    params = [[trial.parameters for trial in journal.trials()] for journal in (larger, smaller)]
     assert params[0] == params[1]
 
 
@@ -256,4 +257,4 @@ def test_a_choice_is_made_among_proposals_and_draws(tmp_path: Path) -> None:
     assert found in priced
     # The sampler's first proposal is what it would have tried alone.
     alone = journal.ask(plan.space.suggest, make_sampler(plan, 9, 1))
-    assert priced[0] == alone.user_attrs["asked"]["parameters"]
+    assert priced[0] == alone.parameters

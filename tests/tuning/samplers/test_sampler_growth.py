@@ -45,7 +45,7 @@ def test_halving_decides_as_optunas_own_does(maximize: bool, lowest: int, factor
     expected = verdicts(theirs, range(120), random.Random(0))
     assert verdicts(ours, range(120), random.Random(0)) == expected
     assert len(set(expected)) > 5
-    assert [t.system_attrs for t in ours.trials()] == [t.system_attrs for t in theirs.trials()]
+    assert [t.system_attrs for t in ours.study.get_trials()] == [t.system_attrs for t in theirs.study.get_trials()]
 
 
 def test_halving_goes_on_after_a_restart_from_what_trials_say() -> None:
@@ -73,8 +73,9 @@ def test_tpe_sees_the_newest_trials_the_best_and_those_that_run(pruner: str, mon
         journal.report(trial.number, 1, value, {"step": 1})
         if number != 5:
             journal.finish(trial.number, Outcome("complete", None, (value,)))
-    seen = [trial.number for trial in windowed(journal.trials(), maximize=True)]
-    older = [trial for trial in journal.trials()[:-12] if trial.state is TrialState.COMPLETE]
+    trials = journal.study.get_trials()
+    seen = [trial.number for trial in windowed(trials, maximize=True)]
+    older = [trial for trial in trials[:-12] if trial.state is TrialState.COMPLETE]
     best = sorted(older, key=lambda trial: -trial.values[0])[:3]
     assert seen == [*sorted([5, *(trial.number for trial in best)]), *range(28, 40)]
 
@@ -95,7 +96,7 @@ def test_tpe_suggests_what_optunas_own_suggests_while_the_window_holds_all() -> 
         for journal, sampler in zip(journals, (ours, theirs), strict=True):
             trial = journal.ask(plan.space.suggest, sampler)
             journal.finish(trial.number, Outcome("complete", None, (value,)))
-            suggested.append(trial.params)
+            suggested.append(trial.parameters)
         assert suggested[0] == suggested[1]
 
 

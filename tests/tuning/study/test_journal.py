@@ -3,13 +3,13 @@
 import math
 from pathlib import Path
 
-import optuna
 import pytest
 
 from finesearch.errors import RunConflictError
 from finesearch.plan import Plan
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
-from finesearch.tuning.study.journal import Direction, Journal, Outcome, journaled_evaluations
+from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.journaled_trial import journaled_evaluations
 from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
 from writes import before_each_change
@@ -41,22 +41,19 @@ class Driver:
 
     def run(self, trials: int) -> Journal:
         while True:
-            journal = open_journal(self.folder, self.plan)
-            self._arm(journal)
+            storage = open_storage(self.folder / "study.db")
+            before_each_change(storage, self._cut_or_go_on)
             try:
-                self._work(journal, trials)
+                self._work(Journal(storage, self.plan.name, ACCURACY, make_pruner(self.plan, 4)), trials)
             except Cut:
                 self.deaths += 1
             else:
                 return open_journal(self.folder, self.plan)
 
-    def _arm(self, journal: Journal) -> None:
-        def cut_or_go_on(_text: str) -> None:
-            self.writes += 1
-            if self.writes in self.cuts:
-                raise Cut
-
-        before_each_change(journal._disk, cut_or_go_on)
+    def _cut_or_go_on(self, _text: str) -> None:
+        self.writes += 1
+        if self.writes in self.cuts:
+            raise Cut
 
     def _work(self, journal: Journal, trials: int) -> None:
         for trial in journal.running():
@@ -66,7 +63,7 @@ class Driver:
             self._train(journal, journal.ask(self.plan.space.suggest, sampler).number)
 
     def _train(self, journal: Journal, number: int) -> None:
-        rate = journal.get(number).params["learning_rate"]
+        rate = journal.get(number).parameters["learning_rate"]
         for step in (1, 2, 3, 4):
             value = math.tanh(step * (6 + math.log10(rate)) / 4) + 0.01 * number
             if step == 4 and number % 3:  # told together with the end, as trials with a model do
@@ -84,7 +81,7 @@ def told(journal: Journal) -> list[tuple[object, ...]]:
     """Everything about a study but its times."""
     return [
         (t.number, t.state, t.values, t.params, t.intermediate_values, t.system_attrs, sorted(journaled_evaluations(t)))
-        for t in journal.trials()
+        for t in journal.study.get_trials()
     ]
 
 
@@ -132,7 +129,7 @@ def test_a_verdict_is_kept_when_a_trial_reports_its_history_again(tmp_path: Path
     first = [journal.report(number, step, 0.1 * step, measured(step, 0.1 * step)) for step in (1, 2)]
     again = open_journal(tmp_path, plan)
     assert [again.report(number, step, 99.0, measured(step, 99.0)) for step in (1, 2)] == first
-    assert again.get(number).intermediate_values == {1: 0.1, 2: 0.2}
+    assert again.study.get_trials()[number].intermediate_values == {1: 0.1, 2: 0.2}
 
 
 def test_a_verdict_that_was_journaled_before_its_trial_ended_is_kept(tmp_path: Path) -> None:
@@ -144,7 +141,7 @@ def test_a_verdict_that_was_journaled_before_its_trial_ended_is_kept(tmp_path: P
     last = again.ask_pruner(number, 1, 99.0, measured(1, 99.0))
     assert not last.is_new
     again.finish(number, Outcome("complete", None, (0.1,)), last)
-    read = open_journal(tmp_path, plan).get(number)
+    read = open_journal(tmp_path, plan).study.get_trials()[number]
     assert (read.intermediate_values, journaled_evaluations(read)[1]["value"], read.values) == ({1: 0.1}, 0.1, [0.1])
 
 
@@ -167,8 +164,10 @@ def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
     number = journal.ask(plan.space.suggest, make_sampler(plan, 0, 1)).number
     assert journal.finish(number, Outcome("failed", "it broke"))
     assert not journal.finish(number, Outcome("complete", None, (1.0,)))
-    assert journal.get(number).state is optuna.trial.TrialState.FAIL
-    assert open_journal(tmp_path, plan).get(number).user_attrs["outcome"]["reason"] == "it broke"
+    assert journal.get(number).state == "failed"
+    outcome = open_journal(tmp_path, plan).get(number).outcome
+    assert outcome is not None
+    assert outcome.reason == "it broke"
 
 
 def test_a_study_with_other_objectives_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_the_parameter_that_makes_the_best_trials_is_the_most_important(maximize
             optuna.samplers.RandomSampler(seed=number),
         )
         # What breaks decides which trials are worst; among all others it does not matter.
-        quality = 0.0 if trial.params["breaks"] < 0.15 else 1 - abs(trial.params["helps"] - 0.5)
+        quality = 0.0 if trial.parameters["breaks"] < 0.15 else 1 - abs(trial.parameters["helps"] - 0.5)
         journal.finish(trial.number, Outcome("complete", None, (quality if maximize else -quality,)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -61,7 +61,7 @@ def run_trials(journal: Journal, count: int) -> None:
     let_go(journal)
 
 
-def told(journal: Journal) -> list[tuple[int, list[float] | None]]:
+def told(journal: Journal) -> list[tuple[int, tuple[float, ...] | None]]:
     return [(trial.number, trial.values) for trial in journal.trials()]
 
 
@@ -76,7 +76,7 @@ def test_a_lost_disk_loses_no_trial_that_was_kept(storage: Path | Place, tmp_pat
     other.fetch()
     again = journal_of(other.path)
     assert told(again) == told(journal)
-    assert [trial.params for trial in again.trials()] == [trial.params for trial in journal.trials()]
+    assert [trial.parameters for trial in again.trials()] == [trial.parameters for trial in journal.trials()]
 
 
 def test_what_this_machine_wrote_after_the_copy_is_gone_on_with(storage: Path | Place, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from finesearch.tuning.cluster import connect  # noqa: E402
 from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, initial_concurrency  # noqa: E402
 from finesearch.tuning.controller.search_controller import SEARCH, SearchController  # noqa: E402
 from finesearch.tuning.ray_tune.run_tuner import run_tuner  # noqa: E402
-from finesearch.tuning.study.journal import Journal, state_name  # noqa: E402
+from finesearch.tuning.study.journal import Journal  # noqa: E402
 from finesearch.tuning.workers.worker_group import GroupSettings  # noqa: E402
 from plans import empty_plan  # noqa: E402
 from writes import before_each_change  # noqa: E402
@@ -126,12 +126,12 @@ def main() -> int:
     trials = [
         {
             "number": trial.number,
-            "state": state_name(trial),
+            "state": trial.state,
             "values": trial.values,
-            "params": trial.params,
-            "steps": trial.intermediate_values,
-            "reason": (trial.user_attrs.get("outcome") or {}).get("reason"),
-            "group": (trial.user_attrs.get("outcome") or {}).get("group"),
+            "params": dict(trial.parameters),
+            "steps": {step: evaluation.value for step, evaluation in trial.evaluations.items()},
+            "reason": trial.outcome.reason if trial.outcome else None,
+            "group": trial.outcome.group if trial.outcome else None,
         }
         for trial in controller.journals[SEARCH].trials()
     ]

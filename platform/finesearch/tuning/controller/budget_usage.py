@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import TrialState
-
-from finesearch.tuning.study.journal import OUTCOME, Journal, journaled_evaluations
+from finesearch.tuning.study.journal import Journal
 
 if TYPE_CHECKING:
     from finesearch.plan import BudgetPlan
@@ -39,9 +37,9 @@ class BudgetUsage:
         self._trial_seconds: dict[tuple[str, int], float] = {}
         for study, journal in journals.items():
             for trial in journal.trials():
-                told = trial.user_attrs.get("outcome") or {}
-                last = max((d["seconds"] for d in journaled_evaluations(trial).values()), default=0.0)
-                self.trained((study, trial.number), max(last, told.get("seconds") or 0.0))
+                last = max((evaluation.seconds for evaluation in trial.evaluations.values()), default=0.0)
+                told = trial.outcome.seconds if trial.outcome is not None else None
+                self.trained((study, trial.number), max(last, told or 0.0))
 
     def begin(self) -> None:
         """A driver starts to work: count it."""
@@ -80,7 +78,7 @@ def budget_stop_reason(budget: BudgetPlan, search: Journal, usage: BudgetUsage) 
     """Why no more trials are to start; None while some are. The number of trials is not asked for here."""
     failed = search.counts()["failed"]
     if failed >= budget.failed_trials:
-        reasons = [trial.user_attrs[OUTCOME]["reason"] for trial in search.trials() if trial.state is TrialState.FAIL]
+        reasons = [trial.outcome.reason for trial in search.trials() if trial.state == "failed" and trial.outcome]
         return f"{failed} trials failed (budget.failed_trials is {budget.failed_trials}); the last: {reasons[-1]}"
     if budget.hours is not None and usage.hours >= budget.hours:
         return f"the budget of {budget.hours:g} hours is spent"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from finesearch.errors import DiskFullError, FinesearchError, StorageError
@@ -28,7 +27,8 @@ from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configura
 from finesearch.tuning.samplers.sampler_factory import make_sampler, trial_seed
 from finesearch.tuning.study.checkpoint_dirs import CheckpointDirs
 from finesearch.tuning.study.checkpoint_retention import CheckpointRetention, trial_dir_name
-from finesearch.tuning.study.journal import ASKED, Journal, Outcome, PrunerVerdict, journaled_evaluations
+from finesearch.tuning.study.journal import Journal, Outcome, PrunerVerdict
+from finesearch.tuning.study.journaled_trial import JournaledTrial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -187,9 +187,9 @@ class SearchController:
         return [label for label in self._fixed if label not in asked]
 
     @property
-    def baseline_trials(self) -> dict[str, FrozenTrial]:
+    def baseline_trials(self) -> dict[str, JournaledTrial]:
         """The journaled runs of the fixed recipes, by name of the baseline."""
-        return {trial.user_attrs[ASKED]["label"]: trial for trial in self.journals[BASELINES].trials()}
+        return {trial.label: trial for trial in self.journals[BASELINES].trials() if trial.label is not None}
 
     def _ask_baselines(self) -> None:
         keys = []
@@ -206,9 +206,8 @@ class SearchController:
         keys = []
         for study in (BASELINES, SEARCH):
             for trial in self.journals[study].running():
-                steps = journaled_evaluations(trial)
-                if steps and not steps[max(steps)]["go_on"]:
-                    self._finish(TrialKey(study, trial.number), self._outcomes.pruned(steps, self.stop_reason))
+                if trial.last is not None and not trial.last.go_on:
+                    self._finish(TrialKey(study, trial.number), self._outcomes.pruned(trial.last, self.stop_reason))
                 else:
                     keys.append(TrialKey(study, trial.number))
         return keys
@@ -233,23 +232,21 @@ class SearchController:
 
     def _job(self, key: TrialKey) -> dict[str, Any]:
         trial = self.journals[key.study].get(key.number)
-        steps = journaled_evaluations(trial)
         return {
             "study": key.study,
             "number": key.number,
-            "decided": max(steps, default=0),
+            "decided": max(trial.evaluations, default=0),
             "seed": trial_seed(self.plan.training.seed, key.number if key.study == SEARCH else -1),
             "recipe": self.recipe(key.study, trial).model_dump(mode="json"),
             "directory": self.directory(key),
             "bar": self._retention.bar if key.study == SEARCH else None,
         }
 
-    def recipe(self, study: str, trial: FrozenTrial) -> Recipe:
+    def recipe(self, study: str, trial: JournaledTrial) -> Recipe:
         """The recipe of a journaled trial."""
-        asked = trial.user_attrs[ASKED]
         if study == BASELINES:
-            return Recipe.model_validate(asked["recipe"])
-        return self.plan.space.recipe(asked["parameters"], self.plan.training)
+            return Recipe.model_validate(trial.recipe)
+        return self.plan.space.recipe(trial.parameters, self.plan.training)
 
     def directory(self, key: TrialKey) -> str:
         """Checkpoint folder of a trial, or its URI."""
@@ -327,7 +324,7 @@ class SearchController:
                 return self._outcomes.of_stopped(journal.get(key.number), last, self.stop_reason), None
             verdict = journal.ask_pruner(key.number, last["step"], value, last, self._is_prunable(key))
             if not verdict.go_on:
-                return self._outcomes.pruned({verdict.step: verdict.kept}, None), verdict
+                return self._outcomes.pruned(verdict.evaluation, None), verdict
         return self._outcomes.of_ended(payload, is_baseline=key.study == BASELINES), verdict
 
     def _finish(self, key: TrialKey, outcome: Outcome, last: PrunerVerdict | None = None) -> None:

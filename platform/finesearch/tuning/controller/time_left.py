@@ -6,12 +6,11 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from optuna.trial import FrozenTrial, TrialState
-
 from finesearch.plan import Recipe, Scalar
 from finesearch.tuning.controller.trial_costs import Calibration, TrialCosts, TrialProgress
 from finesearch.tuning.samplers.cost_aware import cost_aware_configuration
 from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.study.journaled_trial import JournaledTrial
 
 if TYPE_CHECKING:
     from finesearch.plan import Plan
@@ -32,7 +31,7 @@ class TimeLeft:
         plan: Plan,
         costs: TrialCosts,
         journals: Mapping[str, Journal],
-        recipe: Callable[[str, FrozenTrial], Recipe],
+        recipe: Callable[[str, JournaledTrial], Recipe],
     ) -> None:
         self._plan, self._costs, self._journals, self._recipe = plan, costs, journals, recipe
         self._ended: dict[tuple[str, int], TrialProgress] = {}
@@ -63,18 +62,18 @@ class TimeLeft:
         ended, under_way = [], []
         for study, journal in self._journals.items():
             for trial in journal.trials():
-                if trial.state is TrialState.RUNNING:
+                if trial.state == "running":
                     under_way.append(self._run(study, trial))
-                elif trial.state is not TrialState.FAIL:
+                elif trial.state != "failed":
                     ended.append(self._run(study, trial))
         return ended, under_way
 
-    def _run(self, study: str, trial: FrozenTrial) -> TrialProgress:
+    def _run(self, study: str, trial: JournaledTrial) -> TrialProgress:
         """One trial so far; one that has ended is read once."""
         known = self._ended.get((study, trial.number))
         if known is not None:
             return known
         run = self._costs.run_of(self._recipe(study, trial), trial)
-        if trial.state.is_finished():
+        if trial.is_finished:
             self._ended[study, trial.number] = run
         return run

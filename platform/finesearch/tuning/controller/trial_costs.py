@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 from finesearch.plan import ADAPTATIONS, Plan, Recipe, Scalar
 from finesearch.plan.space.random_sampling import sample_recipes
 from finesearch.training.cost_model.cost_model import CostModel
-from finesearch.tuning.study.journal import journaled_evaluations
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
     from finesearch.training.cost_model.workload import Workload
+    from finesearch.tuning.study.journaled_trial import JournaledTrial
 
 ENOUGH_OF_A_FAMILY = 3
 SAMPLE = 32
@@ -55,15 +53,14 @@ class TrialCosts:
         self._are_kept = are_kept
         self._drawn = [self._estimate(recipe) for recipe in sample_recipes(plan.space, plan.training, SAMPLE)]
 
-    def run_of(self, recipe: Recipe, trial: FrozenTrial) -> TrialProgress:
+    def run_of(self, recipe: Recipe, trial: JournaledTrial) -> TrialProgress:
         """What the journal says of a trial."""
-        estimated, steps = self._estimate(recipe), journaled_evaluations(trial)
-        if not steps:
+        estimated, last = self._estimate(recipe), trial.last
+        if last is None:
             return TrialProgress(recipe.adaptation, estimated)
-        last = steps[max(steps)]
         # What trains nothing is over with its one evaluation, at epoch 0.
-        share = min(1.0, last["epoch"] / recipe.epochs) if ADAPTATIONS[recipe.adaptation].trains else 1.0
-        return TrialProgress(recipe.adaptation, estimated, share, last["seconds"])
+        share = min(1.0, last.epoch / recipe.epochs) if ADAPTATIONS[recipe.adaptation].trains else 1.0
+        return TrialProgress(recipe.adaptation, estimated, share, last.seconds)
 
     def seconds(self, parameters: Mapping[str, Scalar], calibration: Calibration | None) -> float:
         """Seconds of a configuration; without a calibration only ratios mean anything."""

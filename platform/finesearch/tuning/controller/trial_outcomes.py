@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 from finesearch.errors import FinesearchError, StorageError, TrialError
 from finesearch.plan import Plan
-from finesearch.tuning.study.journal import Outcome, journaled_evaluations
+from finesearch.tuning.study.journal import Outcome
+from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial
 
 KEPT_OF_A_STOPPED_TRIAL = ("seconds", "trainable_parameters", "group", "began")
 ACTOR_DIED = Outcome("failed", "its Ray Tune actor died three times; see the log of the node it ran on")
@@ -28,22 +27,22 @@ class TrialOutcomes:
         value = payload["metrics"].get(self.plan.task.metric)
         return float(value) if value is not None and math.isfinite(value) else None
 
-    def of_stopped(self, trial: FrozenTrial, payload: Mapping[str, Any], stop_reason: str | None) -> Outcome:
+    def of_stopped(self, trial: JournaledTrial, payload: Mapping[str, Any], stop_reason: str | None) -> Outcome:
         """A trial whose last word is an evaluation, after which it was not to go on."""
         if self.quality(payload) is None:
             name = self.plan.task.metric
             return Outcome("failed", f"{name} was {payload['metrics'].get(name)} at evaluation {payload['step']}")
-        return self.pruned(journaled_evaluations(trial), stop_reason)
+        return self.pruned(trial.last, stop_reason)
 
-    def pruned(self, steps: Mapping[int, Mapping[str, Any]], stop_reason: str | None) -> Outcome:
-        """A trial that was stopped, by the pruner or because the search is ``stop_reason``: why; its
-        journaled_evaluations by step."""
-        last = steps[max(steps)] if steps else {}
-        if not last or not last.get("go_on", True):
-            reason = f"pruned by {self.plan.search.pruner} at evaluation {max(steps, default=0)}"
+    def pruned(self, last: JournaledEvaluation | None, stop_reason: str | None) -> Outcome:
+        """A trial that was stopped after its evaluation ``last``, by the pruner or because the search is
+        ``stop_reason``: why."""
+        if last is None or not last.go_on:
+            reason = f"pruned by {self.plan.search.pruner} at evaluation {0 if last is None else last.step}"
         else:
-            reason = f"stopped at evaluation {max(steps)}: {stop_reason or 'the search was stopped'}"
-        return Outcome("pruned", reason, detail={key: last[key] for key in KEPT_OF_A_STOPPED_TRIAL if key in last})
+            reason = f"stopped at evaluation {last.step}: {stop_reason or 'the search was stopped'}"
+        told = {} if last is None else {key: getattr(last, key) for key in KEPT_OF_A_STOPPED_TRIAL}
+        return Outcome("pruned", reason, detail={key: value for key, value in told.items() if value is not None})
 
     def of_ended(self, payload: Mapping[str, Any], is_baseline: bool) -> Outcome:
         """A trial that ran to its end, or failed."""

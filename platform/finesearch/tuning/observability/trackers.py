@@ -22,7 +22,6 @@ from ray.tune import Callback
 from finesearch.errors import InputError
 from finesearch.plan import Plan, WandbPlan
 from finesearch.tuning.controller.search_controller import SearchController
-from finesearch.tuning.study.journal import journaled_evaluations
 
 PATIENCE_S = 60.0  # for what is still to be told when the trials are over
 ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
@@ -130,8 +129,8 @@ class Tracking(Callback):
             return  # its actor died, and another runs it
         assert self._controller is not None
         job, run = json.loads(trial.config["job"]), self._controller.plan.name
-        journaled = journaled_evaluations(self._controller.journals[job["study"]].get(job["number"]))
-        earlier = [logged_metrics(journaled[step]) for step in sorted(journaled) if step <= job["decided"]]
+        journaled = self._controller.journals[job["study"]].get(job["number"]).evaluations
+        earlier = [logged_metrics(vars(journaled[step])) for step in sorted(journaled) if step <= job["decided"]]
         shown = {tracker.key: show(job, trial.trial_id, run, tracker.folder) for tracker in self._trackers}
         self._open[trial.trial_id] = shown
         self._later(lambda tracker: _begin(tracker, shown[tracker.key], earlier if tracker.repeats else []))

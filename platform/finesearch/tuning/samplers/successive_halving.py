@@ -39,6 +39,7 @@ class RungPruner(SuccessiveHalvingPruner):
             if math.isnan(value):
                 return True
             key = f"{RUNG}{rung}"
+            # As Optuna's own pruners do: its public interface has no call that writes a trial's system attribute.
             study._storage.set_trial_system_attr(trial._trial_id, key, value)
             bisect.insort(rungs[key], value)
             if not self._goes_on(value, rungs[key], study.direction):

@@ -6,12 +6,11 @@ import bisect
 import re
 from pathlib import Path
 
-from optuna.trial import FrozenTrial, TrialState
-
 from finesearch.plan import Plan
 from finesearch.storage.object_store import Place
 from finesearch.tuning.study.checkpoint_dirs import CheckpointDirs
 from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.study.journaled_trial import JournaledTrial
 
 Order = tuple[float, int, int]
 TRIAL = re.compile(r"trial-(\d+)")
@@ -63,7 +62,7 @@ class CheckpointRetention:
         if len(self._journal.directions) > 1:
             return {trial.number for trial in rankable_trials(self._journal, top)}
         trial = self._journal.get(number)
-        if trial.state is TrialState.COMPLETE:
+        if trial.state == "complete":
             its_place = place(self._journal, trial)
             if its_place not in self._best:
                 bisect.insort(self._best, its_place)
@@ -76,17 +75,19 @@ def trial_dir_name(number: int) -> str:
     return f"trial-{number:04d}"
 
 
-def place(journal: Journal, trial: FrozenTrial) -> Order:
+def place(journal: Journal, trial: JournaledTrial) -> Order:
     """What complete trials are ordered by, smallest first: the first objective, then fewer trainable parameters, then
     the earlier trial."""
-    trainable = trial.user_attrs["outcome"].get("trainable_parameters") or 0
-    return (-trial.values[0] if journal.directions[0].maximize else trial.values[0], trainable, trial.number)
+    assert trial.values is not None, "the trial is complete"
+    assert trial.outcome is not None, "the trial is complete"
+    value, trainable = trial.values[0], trial.outcome.trainable_parameters or 0
+    return (-value if journal.directions[0].maximize else value, trainable, trial.number)
 
 
-def rankable_trials(journal: Journal, top: int) -> list[FrozenTrial]:
+def rankable_trials(journal: Journal, top: int) -> list[JournaledTrial]:
     """Complete trials that the report may rank, best first (see :func:`place`). The Pareto front is always among
     them."""
-    complete = [trial for trial in journal.trials() if trial.state is TrialState.COMPLETE]
+    complete = [trial for trial in journal.trials() if trial.state == "complete"]
     ranked = sorted(complete, key=lambda trial: place(journal, trial))
-    front = {t.number for t in journal.study.best_trials} if len(journal.directions) > 1 and complete else set()
+    front = set(journal.pareto_front()) if len(journal.directions) > 1 else set()
     return [trial for position, trial in enumerate(ranked) if position < top or trial.number in front]

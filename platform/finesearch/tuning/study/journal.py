@@ -1,10 +1,19 @@
 """The Optuna study as the one journal of a search: what was suggested, measured, decided and spent.
 
 Two studies are kept alike. The one on disk (SQLite, or PostgreSQL by URL) is the truth and only ever written; the one
-in
-memory is what samplers and pruners read. What they write while they think (rungs, grid positions, CMA-ES state) reaches
-the disk together with the decision that it led to, in one transaction. A driver killed between any two instructions
-therefore leaves a decision that was taken whole or not at all, and a resumed search takes it again, the same.
+in memory is what samplers and pruners read. What they write while they think (rungs, grid positions, CMA-ES state)
+reaches the disk inside the decision that it led to.
+
+A decision takes several calls of Optuna's storage, each a transaction, and one of them decides:
+
+decision        calls, in order                                  decided by
+a new trial     the trial with all that belongs to it            that call
+an evaluation   the value that pruners saw, the note ``step:N``  the note
+an end          the evaluation that it came with, if any, then
+                the note ``outcome``, the state with the values  the note
+
+A driver that is killed between two calls leaves a decision that was taken or was not. The next one finishes the first
+kind and overlooks the second when it loads the study (see ``_load``), and the search takes that again, the same.
 """
 
 from __future__ import annotations
@@ -15,23 +24,28 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.errors import RunConflictError
-from finesearch.tuning.study.study_writer import make_study_writer
+from finesearch.plan import Scalar
+from finesearch.tuning.study.journaled_trial import (
+    ASKED,
+    ENDED,
+    OUTCOME,
+    STEP,
+    JournaledEvaluation,
+    JournaledTrial,
+    journaled_evaluations,
+)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-STEP = "step:"
-OUTCOME = "outcome"
-ASKED = "asked"
-Scalar = bool | int | float | str | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Outcome:
     """How a trial ended. ``state`` is complete, pruned or failed; ``detail`` is JSON (checkpoint, seconds, counts
     ...)."""
 
-    state: str
+    state: Literal["complete", "pruned", "failed"]
     reason: str | None = None
     values: tuple[float, ...] | None = None
     detail: dict[str, Any] | None = None
@@ -74,12 +88,9 @@ class PrunerVerdict:
         return bool(self.kept["go_on"])
 
     @property
-    def note(self) -> dict[str, Any]:
-        """The attribute of the trial that the journal keeps it in."""
-        return {f"{STEP}{self.step}": self.kept}
-
-
-_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    def evaluation(self) -> JournaledEvaluation:
+        """As it will be read from the journal."""
+        return JournaledEvaluation.read(self.step, self.kept)
 
 
 class Journal:
@@ -104,44 +115,44 @@ class Journal:
     ) -> None:
         self.name = name
         self.directions = tuple(directions)
-        self._disk = storage
-        self._writer = make_study_writer(storage)
         self._lock = threading.RLock()
-        self._disk_ids: dict[int, int] = {}
         wanted = [d.optuna for d in self.directions]
         disk = optuna.create_study(storage=storage, study_name=name, directions=wanted, load_if_exists=True)
         if list(disk.directions) != wanted:
             raise RunConflictError(f"study {name!r}: its objectives are {disk.directions}, the plan's are {wanted}.")
-        self._study_id = disk._study_id
-        self._memory = optuna.create_study(
-            study_name=name, directions=wanted, pruner=pruner or optuna.pruners.NopPruner()
+        self._disk, self._disk_study = storage, storage.get_study_id_from_name(name)
+        self._memory = optuna.storages.InMemoryStorage()
+        self.study = optuna.create_study(
+            storage=self._memory, study_name=name, directions=wanted, pruner=pruner or optuna.pruners.NopPruner()
         )
-        self._counts = dict.fromkeys((*_STATES, "running"), 0)
-        self._running: set[int] = set()
+        """The study in memory, for reading by Optuna's own analyses."""
+        self._memory_study = self._memory.get_study_id_from_name(name)
+        self._counts: dict[str, int] = dict.fromkeys((*ENDED, "running"), 0)
+        self._running: dict[int, int] = {}  # by number, the id on disk
+        self._ended: dict[int, JournaledTrial] = {}  # they change no more, and are read once
         for trial in disk.get_trials(deepcopy=True):
             self._load(trial)
 
     def _load(self, trial: FrozenTrial) -> None:
-        """Take over one trial from disk, leaving out what was never decided."""
-        self._disk_ids[trial.number] = trial._trial_id
+        """Take over one trial from disk: finish an end that was decided, leave out what was not decided."""
         steps = journaled_evaluations(trial)
+        trial.intermediate_values = {s: v for s, v in trial.intermediate_values.items() if s in steps}
         if trial.state is TrialState.RUNNING:
-            trial.intermediate_values = {s: v for s, v in trial.intermediate_values.items() if s in steps}
+            disk_id = self._disk.get_trial_id_from_study_id_trial_number(self._disk_study, trial.number)
             told = trial.user_attrs.get(OUTCOME)
-            if told is not None:  # a driver died half-way, in versions that took two writes for an end
-                trial.state, trial.values = _STATES[told["state"]], told["values"]
+            if told is None:
+                self._running[trial.number] = disk_id
+            else:
+                trial.state, trial.values = ENDED[told["state"]], told["values"]
                 trial.datetime_complete = datetime.now()
-                self._disk.set_trial_state_values(trial._trial_id, trial.state, trial.values)
-        self._counts[state_name(trial)] += 1
-        if not trial.state.is_finished():
-            self._running.add(trial.number)
+                self._disk.set_trial_state_values(disk_id, trial.state, trial.values)
+        self._counts[self._read(trial).state] += 1
         asked = trial.user_attrs.get(ASKED) or {}
         for step in sorted(steps):
             trial.system_attrs.update(steps[step].get("system", {}))
-        memory = self._memory._storage
-        memory.create_new_trial(self._memory._study_id, template_trial=trial)
+        self._memory.create_new_trial(self._memory_study, template_trial=trial)
         for key, value in (asked.get("study") or {}).items():
-            memory.set_study_system_attr(self._memory._study_id, key, value)
+            self._memory.set_study_system_attr(self._memory_study, key, value)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -151,8 +162,8 @@ class Journal:
         sampler: BaseSampler,
         first: dict[str, Scalar] | None = None,
         note: dict[str, Any] | None = None,
-    ) -> FrozenTrial:
-        """A new trial: drawn in memory, then journaled whole in one transaction.
+    ) -> JournaledTrial:
+        """A new trial: drawn in memory, then journaled whole.
 
         Args:
             suggest: draws the active parameters from an Optuna trial and returns them.
@@ -161,19 +172,22 @@ class Journal:
         """
         with self._lock:
             if first is not None:
-                self._memory.enqueue_trial(first)
-            self._memory.sampler = sampler
-            trial = self._memory.ask()
+                self.study.enqueue_trial(first)
+            self.study.sampler = sampler
+            trial = self.study.ask()
             parameters = suggest(trial)
-            memory = self._memory._storage
-            system_attrs = memory.get_study_system_attrs(self._memory._study_id)
-            asked = {"parameters": parameters, "study": system_attrs, "at": time.time(), **(note or {})}
-            memory.set_trial_user_attr(trial._trial_id, ASKED, asked)
-            template = memory.get_trial(trial._trial_id)
-            self._disk_ids[trial.number] = self._writer.add(self._study_id, template)
+            system_attrs = self._memory.get_study_system_attrs(self._memory_study)
+            trial.set_user_attr(
+                ASKED, {"parameters": parameters, "study": system_attrs, "at": time.time(), **(note or {})}
+            )
+            template = self._in_memory(trial.number)
+            disk_id = self._disk.create_new_trial(self._disk_study, template_trial=template)
+            if disk_id != self._disk.get_trial_id_from_study_id_trial_number(self._disk_study, trial.number):
+                # Optuna tries again where it got no answer from the database, also if the trial had been written.
+                raise StorageInternalError(f"trial {trial.number} was given another number there")
+            self._running[trial.number] = disk_id
             self._counts["running"] += 1
-            self._running.add(trial.number)
-            return template
+            return self.get(trial.number)
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
@@ -190,9 +204,7 @@ class Journal:
         """
         with self._lock:
             verdict = self.ask_pruner(number, step, value, evaluation, is_prunable)
-            if verdict.is_new:
-                self._writer.record_evaluation(self._disk_ids[number], verdict.note, step, verdict.seen_by_pruner)
-                self._remember(number, verdict.note)
+            self._record_evaluation(number, verdict)
             return verdict.go_on
 
     def ask_pruner(
@@ -205,20 +217,27 @@ class Journal:
         if not math.isfinite(value):
             raise ValueError(f"trial {number}, step {step}: value {value} is not finite")
         with self._lock:
-            trial = self.get(number)
+            trial = self._in_memory(number)
             known = journaled_evaluations(trial).get(step)
             if known is not None:
                 return PrunerVerdict(step, known, None, is_new=False)
             before = dict(trial.system_attrs)
             go_on, seen_by_pruner = True, None
             if len(self.directions) == 1 and is_prunable:
-                handle, seen_by_pruner = optuna.trial.Trial(self._memory, trial._trial_id), value
+                handle, seen_by_pruner = optuna.trial.Trial(self.study, self._memory_id(number)), value
                 handle.report(value, step)
                 go_on = not handle.should_prune()
-            after = self.get(number).system_attrs
+            after = self._in_memory(number).system_attrs
             system_attrs = {k: v for k, v in after.items() if before.get(k) != v}
             decision = {**evaluation, "value": value, "go_on": go_on, "system": system_attrs, "at": time.time()}
             return PrunerVerdict(step, decision, seen_by_pruner, is_new=True)
+
+    def _record_evaluation(self, number: int, verdict: PrunerVerdict) -> None:
+        if not verdict.is_new:
+            return
+        if verdict.seen_by_pruner is not None:
+            self._disk.set_trial_intermediate_value(self._running[number], verdict.step, verdict.seen_by_pruner)
+        self._note_trial(number, f"{STEP}{verdict.step}", verdict.kept)
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
@@ -228,38 +247,38 @@ class Journal:
         last: the verdict on the evaluation that it ended with, where that is not journaled yet.
         """
         with self._lock:
-            if self.get(number).state.is_finished():
+            trial = self._in_memory(number)
+            if trial.state.is_finished():
                 return False
-            state, values = _STATES[outcome.state], outcome.values
+            state, values = ENDED[outcome.state], outcome.values
             if state is TrialState.COMPLETE and (not values or not all(map(math.isfinite, values))):
                 raise ValueError(f"trial {number}: complete with values {values}")
             if state is TrialState.PRUNED and values is None and len(self.directions) == 1:
-                step = self.get(number).last_step
-                values = None if step is None else (self.get(number).intermediate_values[step],)
+                values = None if trial.last_step is None else (trial.intermediate_values[trial.last_step],)
             told = list(values) if values and state is not TrialState.FAIL else None
             said = {"state": outcome.state, "values": told, "reason": outcome.reason, "at": time.time()}
             detail = {**(outcome.detail or {}), **said}
-            note = {**(last.note if last else {}), OUTCOME: detail}
-            seen_by_pruner = {} if last is None or last.seen_by_pruner is None else {last.step: last.seen_by_pruner}
-            self._writer.end(self._disk_ids[number], note, state, told, seen_by_pruner)
-            self._remember(number, note)
-            self._memory._storage.set_trial_state_values(self.get(number)._trial_id, state, told)
+            if last is not None:
+                self._record_evaluation(number, last)
+            self._note_trial(number, OUTCOME, detail)
+            self._disk.set_trial_state_values(self._running[number], state, told)
+            self._memory.set_trial_state_values(self._memory_id(number), state, told)
+            del self._running[number]
             self._counts["running"] -= 1
-            self._running.discard(number)
             self._counts[outcome.state] += 1
             return True
 
-    def _remember(self, number: int, note: dict[str, Any]) -> None:
-        for key, value in note.items():
-            self._memory._storage.set_trial_user_attr(self.get(number)._trial_id, key, value)
+    def _note_trial(self, number: int, key: str, value: Any) -> None:
+        self._disk.set_trial_user_attr(self._running[number], key, value)
+        self._memory.set_trial_user_attr(self._memory_id(number), key, value)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def trials(self) -> list[FrozenTrial]:
-        """Every trial in order of number; do not change them."""
-        return self._memory.get_trials(deepcopy=False)
+    def trials(self) -> list[JournaledTrial]:
+        """Every trial in order of number."""
+        return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
 
-    def running(self) -> list[FrozenTrial]:
+    def running(self) -> list[JournaledTrial]:
         """Trials that were asked for and have not ended: after a restart, those to go on with. In order of number."""
         with self._lock:
             return [self.get(number) for number in sorted(self._running)]
@@ -269,45 +288,40 @@ class Journal:
         with self._lock:
             return dict(self._counts)
 
-    @property
-    def study(self) -> optuna.Study:
-        """The study in memory, for reading by Optuna's own analyses."""
-        return self._memory
-
     def view(self) -> optuna.Study:
         """The trials in memory through a handle that has read none before: for samplers that only look."""
-        return optuna.load_study(study_name=self.name, storage=self._memory._storage)
+        return optuna.load_study(study_name=self.name, storage=self._memory)
 
     # -- notes about the whole search --------------------------------------------------------------------------------
 
     def note(self, key: str, value: Any) -> None:
         """Keep JSON ``value`` with the study, on disk."""
         with self._lock:
-            self._disk.set_study_user_attr(self._study_id, key, value)
-            self._memory._storage.set_study_user_attr(self._memory._study_id, key, value)
+            self._disk.set_study_user_attr(self._disk_study, key, value)
 
     def read_note(self, key: str, default: Any = None) -> Any:
         """What :meth:`note` kept, also by an earlier driver."""
         with self._lock:
-            return self._disk.get_study_user_attrs(self._study_id).get(key, default)
+            return self._disk.get_study_user_attrs(self._disk_study).get(key, default)
 
-    def get(self, number: int) -> FrozenTrial:
-        """One trial; do not change it."""
-        memory = self._memory._storage
-        return memory.get_trial(memory.get_trial_id_from_study_id_trial_number(self._memory._study_id, number))
+    def get(self, number: int) -> JournaledTrial:
+        """One trial."""
+        return self._read(self._in_memory(number))
 
+    def pareto_front(self) -> list[int]:
+        """Numbers of the complete trials than which no other is better in all objectives."""
+        return [trial.number for trial in self.study.best_trials] if self._counts["complete"] else []
 
-def journaled_evaluations(trial: FrozenTrial) -> dict[int, dict[str, Any]]:
-    """Evaluations of a trial that were journaled with their verdict, by step."""
-    return {int(k[len(STEP) :]): v for k, v in trial.user_attrs.items() if k.startswith(STEP)}
+    def _read(self, trial: FrozenTrial) -> JournaledTrial:
+        if trial.number in self._ended:
+            return self._ended[trial.number]
+        read = JournaledTrial.read(trial)
+        if read.is_finished:
+            self._ended[trial.number] = read
+        return read
 
+    def _in_memory(self, number: int) -> FrozenTrial:
+        return self._memory.get_trial(self._memory_id(number))
 
-def state_name(trial: FrozenTrial) -> str:
-    """complete, pruned, failed or running."""
-    return next((name for name, state in _STATES.items() if state is trial.state), "running")
-
-
-def started_at(trial: FrozenTrial) -> float | None:
-    """Unix seconds at which the trial was asked for."""
-    start: datetime | None = trial.datetime_start
-    return None if start is None else start.timestamp()
+    def _memory_id(self, number: int) -> int:
+        return self._memory.get_trial_id_from_study_id_trial_number(self._memory_study, number)

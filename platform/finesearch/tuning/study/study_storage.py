@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -17,6 +18,14 @@ from finesearch.plan.problems import SourceLocations, render
 from finesearch.plan.sections.study_url import study_problem, without_password
 
 VARIABLE = "FINESEARCH_STUDY"
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """Where a run's study is kept: the storage, connected, and the study's name in it."""
+
+    storage: optuna.storages.RDBStorage
+    name: str
 
 
 def database_url(plan: Plan) -> str | None:
