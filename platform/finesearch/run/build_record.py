@@ -6,7 +6,6 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, cast
@@ -17,8 +16,14 @@ from finesearch.plan import Plan
 from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
 from finesearch.run.preflight import Preflight
 from finesearch.tuning.controller.search_controller import SEARCH, SearchController
-from finesearch.tuning.study.journal import journaled_evaluations, started_at, state_name
+from finesearch.tuning.study.journal import started_at, state_name
 from finesearch.tuning.study.parameter_importance import parameter_importances
+from finesearch.tuning.study.trial_attributes import (
+    OutcomeDetail,
+    asked_of,
+    journaled_evaluations,
+    journaled_outcome,
+)
 
 PACKAGES = (
     "ray",
@@ -51,8 +56,10 @@ def build_record(
     several = len(plan.objectives) > 1
     usage = controller.usage
     warnings = dict.fromkeys(preflight.warnings)
-    outcomes = [trial.user_attrs.get("outcome") or {} for j in controller.journals.values() for trial in j.trials()]
-    notes = dict.fromkeys((*preflight.notes, *(note for reported in outcomes for note in reported.get("notes", ()))))
+    outcomes = [journaled_outcome(trial) for j in controller.journals.values() for trial in j.trials()]
+    notes = dict.fromkeys(
+        (*preflight.notes, *(note for outcome in outcomes if outcome is not None for note in outcome.detail.notes))
+    )
     if controller.stop_reason:
         warnings[f"The search ended early: {controller.stop_reason}."] = None
     return RunRecord(
@@ -83,38 +90,37 @@ def build_record(
 
 def trial_row(controller: SearchController, trial: FrozenTrial) -> TrialRow:
     """One trial as the report shows it."""
-    reported: Mapping[str, Any] = trial.user_attrs.get("outcome") or {}
-    steps = journaled_evaluations(trial)
-    seconds = float(reported.get("seconds") or max((s["seconds"] for s in steps.values()), default=0.0))
+    outcome, evaluations = journaled_outcome(trial), list(journaled_evaluations(trial).values())
+    detail = outcome.detail if outcome is not None else OutcomeDetail()
+    seconds = detail.seconds or max((evaluation.seconds for evaluation in evaluations), default=0.0)
     training = controller.plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
-    kept = reported.get("checkpoint")
-    last: Mapping[str, Any] = steps[max(steps)] if steps else {}
+    last = evaluations[-1] if evaluations else None
     return TrialRow(
         trial=trial.number,
         state=cast(State, state_name(trial)),
-        reason=reported.get("reason"),
-        parameters=trial.user_attrs["asked"]["parameters"],
-        values=reported.get("values") if state_name(trial) == "complete" else None,
+        reason=outcome.reason if outcome is not None else None,
+        parameters=asked_of(trial).parameters,
+        values=outcome.values if outcome is not None and outcome.state == "complete" else None,
         history=[
             StepRow(
-                step=n,
-                epoch=s["epoch"],
-                value=s["value"],
-                metrics=s["metrics"],
-                train_loss=s["train_loss"],
-                seconds=s["seconds"],
+                step=evaluation.step,
+                epoch=evaluation.epoch,
+                value=evaluation.value,
+                metrics=dict(evaluation.metrics),
+                train_loss=evaluation.train_loss,
+                seconds=evaluation.seconds,
             )
-            for n, s in sorted(steps.items())
+            for evaluation in evaluations
         ],
-        trainable_parameters=reported.get("trainable_parameters") or last.get("trainable_parameters"),
+        trainable_parameters=detail.trainable_parameters or (last.trainable_parameters if last else None),
         seconds=seconds,
         device_seconds=seconds * devices,
-        started=reported.get("began") or last.get("began") or started_at(trial),
-        finished=reported.get("at"),
-        group=reported.get("group") or last.get("group"),
-        checkpoint=kept if controller.has_checkpoint(kept, trial.number) else None,
-        warnings=reported.get("warnings") or (),
+        started=detail.began or (last.began if last else None) or started_at(trial),
+        finished=outcome.at if outcome is not None else None,
+        group=detail.group or (last.group if last else None),
+        checkpoint=detail.checkpoint if controller.has_checkpoint(detail.checkpoint, trial.number) else None,
+        warnings=detail.warnings,
     )
 
 

@@ -18,6 +18,7 @@ from finesearch.run.score_cache import CheckpointScore, Intervals, ScoreCache, m
 from finesearch.tuning.controller.search_controller import SEARCH, SearchController
 from finesearch.tuning.study.checkpoint_retention import rankable_trials
 from finesearch.tuning.study.journal import state_name
+from finesearch.tuning.study.trial_attributes import asked_of, outcome_of
 from finesearch.tuning.workers.rescoring import RescoredCheckpoint, RescoringSettings, StandbyScorer, rescore_all
 
 MAJORITY, ORDINARY_ROW = "majority", "ordinary"
@@ -52,7 +53,7 @@ def compute_final_scores(
     known = _cached_scores(controller, score_cache)
     missing = {name: path for name, path in _checkpoints_to_score(controller).items() if name not in known}
     checkpoints = {name: path for name, path in missing.items() if path is not None}
-    rescoring, at_once = rescoring_settings_of(plan, run_storage), controller.concurrent_trials
+    rescoring, at_once = rescoring_settings_of(plan, run_storage), controller.concurrency.concurrent_trials
     found = rescore_all(list(checkpoints.values()), rescoring, at_once, standby)
     rescored = dict(zip(checkpoints, found, strict=True))
     if MAJORITY in missing:
@@ -88,12 +89,12 @@ def _checkpoints_to_score(controller: SearchController) -> dict[str, str | None]
     """What is to be scored: name to checkpoint, in rank order, baselines last."""
     plan = controller.plan
     wanted: dict[str, str | None] = {
-        score_name(trial): trial.user_attrs["outcome"]["checkpoint"]
+        score_name(trial): outcome_of(trial).detail.checkpoint
         for trial in rankable_trials(controller.journals[SEARCH], plan.report.top)
     }
     for name, trial in controller.baseline_trials.items():
         if name in plan.report.baselines and state_name(trial) == "complete":
-            wanted[name] = trial.user_attrs["outcome"]["checkpoint"]
+            wanted[name] = outcome_of(trial).detail.checkpoint
     if MAJORITY in plan.report.baselines:
         wanted[MAJORITY] = None
     return wanted
@@ -171,8 +172,9 @@ class _RowBuilder:
     scale: Callable[[float], float]
 
     def row(self, trial: FrozenTrial, score: CheckpointScore, reference: CheckpointScore | None) -> ScoredRow:
-        outcome, name = trial.user_attrs["outcome"], self.plan.task.metric
-        said = outcome["best"]["metrics"][name]
+        detail, name = outcome_of(trial).detail, self.plan.task.metric
+        assert detail.best is not None, "it is complete"
+        said = detail.best.metrics[name]
         usable = score.error is None
         return ScoredRow(
             name=f"trial {trial.number}",
@@ -184,9 +186,9 @@ class _RowBuilder:
             gain_interval=self.intervals.of_gain(score, reference) if usable and reference else None,
             validation_metrics=dict(score.validation),
             test_metrics=dict(score.test),
-            parameters=trial.user_attrs["asked"]["parameters"],
-            trainable_parameters=outcome.get("trainable_parameters"),
-            seconds=outcome.get("seconds"),
+            parameters=asked_of(trial).parameters,
+            trainable_parameters=detail.trainable_parameters,
+            seconds=detail.seconds,
             checkpoint=score.checkpoint,
             generation=self._chosen(score),
             chosen_validation=score.chosen_validation,
@@ -208,7 +210,7 @@ class _RowBuilder:
         if trial is None or state_name(trial) == "running":
             return None
         if score is None:
-            reason = trial.user_attrs["outcome"]["reason"]
+            reason = outcome_of(trial).reason
             return None if state_name(trial) == "complete" else ScoredRow(name=name, error=reason)
         row = self.row(trial, score, None)
         parameters = FIXED_RECIPES[name].model_dump(include=SHOWN[name])

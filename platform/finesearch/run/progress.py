@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 from finesearch.plan import Plan
 from finesearch.redaction import redact
 from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, SearchController
-from finesearch.tuning.study.journal import Journal, journaled_evaluations, state_name
+from finesearch.tuning.study.journal import Journal, state_name
+from finesearch.tuning.study.trial_attributes import asked_of, last_evaluation, outcome_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,16 +82,14 @@ class Progress:
         running += [(SEARCH, t) for t in journal.running()]
         latest = [(SEARCH, t) for t in journal.trials()[-12:] if t.state.is_finished()]
         for study, trial in [*latest[-6:], *running]:
-            steps = journaled_evaluations(trial)
-            last = steps[max(steps)] if steps else None
-            asked = trial.user_attrs["asked"]
+            last, asked = last_evaluation(trial), asked_of(trial)
             table.add_row(
-                asked["label"] if study == BASELINES else str(trial.number),
+                asked.label if study == BASELINES else str(trial.number),
                 state_name(trial),
-                str(max(steps)) if steps else "",
-                f"{last['value']:.4f}" if last else "",
-                f"{last['seconds']:.0f}" if last else "",
-                ", ".join(f"{k.rpartition('.')[2]}={short_value(v)}" for k, v in asked["parameters"].items()),
+                str(last.step) if last else "",
+                f"{last.value:.4f}" if last else "",
+                f"{last.seconds:.0f}" if last else "",
+                ", ".join(f"{k.rpartition('.')[2]}={short_value(v)}" for k, v in asked.parameters.items()),
             )
         return table
 
@@ -105,12 +104,11 @@ class Progress:
             for trial in journal.trials():
                 if trial.state.is_finished() and (study, trial.number) not in self._shown:
                     self._shown.add((study, trial.number))
-                    outcome = trial.user_attrs["outcome"]
-                    label = trial.user_attrs["asked"].get("label")
-                    name = f"baseline {label}" if study == BASELINES else f"trial {trial.number}"
-                    value = f" {self._plan.task.metric} {outcome['values'][0]:.4f}" if outcome["values"] else ""
-                    reason = f" ({outcome['reason']})" if outcome["reason"] else ""
-                    self.say(f"{name} {outcome['state']}{value}{reason} | {self.summary()}")
+                    outcome = outcome_of(trial)
+                    name = f"baseline {asked_of(trial).label}" if study == BASELINES else f"trial {trial.number}"
+                    value = f" {self._plan.task.metric} {outcome.values[0]:.4f}" if outcome.values else ""
+                    reason = f" ({outcome.reason})" if outcome.reason else ""
+                    self.say(f"{name} {outcome.state}{value}{reason} | {self.summary()}")
                     self._last_line = time.monotonic()
         if time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
@@ -124,8 +122,9 @@ class Progress:
         done, wanted = counts["complete"] + counts["pruned"], self._plan.budget.trials
         parts = [f"{done}/{wanted} trials"]
         parts += [f"{counts[state]} {state}" for state in ("pruned", "failed", "running") if counts[state]]
-        if self._controller.waiting is not None:
-            parts.append(self._controller.waiting)
+        waiting = self._controller.concurrency.waiting
+        if waiting is not None:
+            parts.append(waiting)
         best = best_so_far(journal)
         if best is not None:
             parts.append(f"best {self._plan.task.metric} {best[1]:.4f} (trial {best[0]})")

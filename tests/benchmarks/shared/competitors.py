@@ -156,13 +156,13 @@ def journaled(study: Path, began: float) -> tuple[Evaluation, ...]:
     """Every evaluation in a journal, with the time at which its verdict was written."""
     import optuna
 
-    from finesearch.tuning.study.journal import journaled_evaluations
+    from finesearch.tuning.study.trial_attributes import journaled_evaluations
 
     loaded = optuna.load_study(study_name="bench", storage=f"sqlite:///{study}")
     return tuple(
-        Evaluation(trial.number, told["value"], told["at"] - began)
+        Evaluation(trial.number, told.value, told.at - began)
         for trial in loaded.get_trials()
-        for _, told in sorted(journaled_evaluations(trial).items())
+        for told in journaled_evaluations(trial).values()
     )
 
 

@@ -12,11 +12,22 @@ from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study import journal as journals
-from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.journal import Direction, Journal
 from finesearch.tuning.study.study_storage import open_storage
 from finesearch.tuning.study.study_writer import OptunaApiStudyWriter, SqlStudyWriter, make_study_writer
+from finesearch.tuning.study.trial_attributes import (
+    JournaledEvaluation,
+    Outcome,
+    OutcomeDetail,
+    journaled_evaluations,
+)
 from plans import empty_plan
+from trial_reports import evaluation
 from writes import before_each_change
+
+
+def ended(last: JournaledEvaluation) -> Outcome:
+    return Outcome("complete", None, (last.value,)) if last.go_on else Outcome("pruned", "stopped")
 
 
 def search(storage: RDBStorage) -> Journal:
@@ -29,18 +40,16 @@ def search(storage: RDBStorage) -> Journal:
         for step in (1, 2, 3):
             value = (number * 7 % 5) / 5 + step / 100
             if step == 3 and number in (3, 5, 6):
-                last = journal.ask_pruner(number, step, value, {"step": step, "seconds": 1.0})
-                ended = Outcome("complete", None, (value,)) if last.go_on else Outcome("pruned", "stopped")
-                journal.finish(number, ended, last)
+                journal.report(number, evaluation(step, value), value, end=ended)
                 break
-            if not journal.report(number, step, value, {"step": step, "seconds": 1.0}, is_prunable=number != 4):
+            if not journal.report(number, evaluation(step, value), value, is_prunable=number != 4):
                 journal.finish(number, Outcome("pruned", "stopped"))
                 break
         else:
             if number == 4:
                 journal.finish(number, Outcome("failed", "it broke"))
             elif number != 7:
-                journal.finish(number, Outcome("complete", None, (value,), {"trainable_parameters": 3}))
+                journal.finish(number, Outcome("complete", None, (value,), OutcomeDetail(trainable_parameters=3)))
         assert trial.number == number
     return journal
 
@@ -80,16 +89,14 @@ def test_each_decision_is_one_transaction(tmp_path: Path) -> None:
     counted = []
     journal.ask(plan.space.suggest, make_sampler(plan, 0, 1))
     counted.append(len(commits))
-    journal.report(0, 1, 0.5, {"step": 1, "seconds": 1.0})
+    journal.report(0, evaluation(1, 0.5), 0.5)
     counted.append(len(commits))
-    last = journal.ask_pruner(0, 2, 0.6, {"step": 2, "seconds": 2.0})
-    assert len(commits) == 2, "nothing of it is there before the end is"
-    journal.finish(0, Outcome("complete", None, (0.6,)), last)
+    journal.report(0, evaluation(2, 0.6), 0.6, end=ended)
     counted.append(len(commits))
     assert counted == [1, 2, 3]
     (read,) = storage.get_all_trials(journal._study_id)
     assert read.intermediate_values == {1: 0.5, 2: 0.6}
-    assert sorted(journals.journaled_evaluations(read)) == [1, 2]
+    assert sorted(journaled_evaluations(read)) == [1, 2]
 
 
 def test_what_a_driver_left_half_written_is_replaced(tmp_path: Path) -> None:
@@ -101,7 +108,7 @@ def test_what_a_driver_left_half_written_is_replaced(tmp_path: Path) -> None:
     storage.set_trial_intermediate_value(trial._trial_id + 1, 1, 0.1)
     again = Journal(storage, "study", [Direction("accuracy", True)], make_pruner(plan, 4))
     assert again.get(0).intermediate_values == {}
-    again.report(0, 1, 0.7, {"step": 1, "seconds": 1.0})
+    again.report(0, evaluation(1, 0.7), 0.7)
     (read,) = storage.get_all_trials(again._study_id)
     assert read.intermediate_values == {1: 0.7}
 

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from finesearch.tuning.study.journal import OUTCOME, Journal, journaled_evaluations
+from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.study.trial_attributes import journaled_evaluations, journaled_outcome, outcome_of
 
 if TYPE_CHECKING:
     from finesearch.plan import BudgetPlan
@@ -39,9 +40,7 @@ class BudgetUsage:
         self._trial_seconds: dict[tuple[str, int], float] = {}
         for study, journal in journals.items():
             for trial in journal.trials():
-                told = trial.user_attrs.get("outcome") or {}
-                last = max((d["seconds"] for d in journaled_evaluations(trial).values()), default=0.0)
-                self.trained((study, trial.number), max(last, told.get("seconds") or 0.0))
+                self.trained((study, trial.number), trained_seconds(trial))
 
     def begin(self) -> None:
         """A driver starts to work: count it."""
@@ -76,12 +75,20 @@ class BudgetUsage:
             self._journal.note("spent", {"seconds": self.seconds, "starts": self.starts})
 
 
+def trained_seconds(trial: FrozenTrial) -> float:
+    """Seconds that a trial trained, as far as they are journaled."""
+    outcome = journaled_outcome(trial)
+    last = max((evaluation.seconds for evaluation in journaled_evaluations(trial).values()), default=0.0)
+    return max(last, (outcome.detail.seconds if outcome else None) or 0.0)
+
+
 def budget_stop_reason(budget: BudgetPlan, search: Journal, usage: BudgetUsage) -> str | None:
     """Why no more trials are to start; None while some are. The number of trials is not asked for here."""
     failed = search.counts()["failed"]
     if failed >= budget.failed_trials:
-        reasons = [trial.user_attrs[OUTCOME]["reason"] for trial in search.trials() if trial.state is TrialState.FAIL]
-        return f"{failed} trials failed (budget.failed_trials is {budget.failed_trials}); the last: {reasons[-1]}"
+        last = next(trial for trial in reversed(search.trials()) if trial.state is TrialState.FAIL)
+        reason = outcome_of(last).reason
+        return f"{failed} trials failed (budget.failed_trials is {budget.failed_trials}); the last: {reason}"
     if budget.hours is not None and usage.hours >= budget.hours:
         return f"the budget of {budget.hours:g} hours is spent"
     if budget.device_hours is not None and usage.device_hours >= budget.device_hours:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from finesearch.plan import ADAPTATIONS, Plan, Recipe, Scalar
 from finesearch.plan.space.random_sampling import sample_recipes
 from finesearch.training.cost_model.cost_model import CostModel
-from finesearch.tuning.study.journal import journaled_evaluations
+from finesearch.tuning.study.trial_attributes import last_evaluation
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -57,13 +57,12 @@ class TrialCosts:
 
     def run_of(self, recipe: Recipe, trial: FrozenTrial) -> TrialProgress:
         """What the journal says of a trial."""
-        estimated, steps = self._estimate(recipe), journaled_evaluations(trial)
-        if not steps:
+        estimated, last = self._estimate(recipe), last_evaluation(trial)
+        if last is None:
             return TrialProgress(recipe.adaptation, estimated)
-        last = steps[max(steps)]
         # What trains nothing is over with its one evaluation, at epoch 0.
-        share = min(1.0, last["epoch"] / recipe.epochs) if ADAPTATIONS[recipe.adaptation].trains else 1.0
-        return TrialProgress(recipe.adaptation, estimated, share, last["seconds"])
+        share = min(1.0, last.epoch / recipe.epochs) if ADAPTATIONS[recipe.adaptation].trains else 1.0
+        return TrialProgress(recipe.adaptation, estimated, share, last.seconds)
 
     def seconds(self, parameters: Mapping[str, Scalar], calibration: Calibration | None) -> float:
         """Seconds of a configuration; without a calibration only ratios mean anything."""

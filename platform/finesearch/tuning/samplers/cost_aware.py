@@ -17,7 +17,8 @@ from finesearch.plan import Scalar
 from finesearch.plan.space.random_sampling import RandomTrial
 from finesearch.tuning.samplers.sampler_factory import make_sampler, trial_seed
 from finesearch.tuning.samplers.windowed_tpe import windowed
-from finesearch.tuning.study.journal import ASKED, Journal
+from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.study.trial_attributes import asked_of
 
 if TYPE_CHECKING:
     from finesearch.plan import Plan
@@ -68,10 +69,10 @@ def cost_aware_configuration(
     chance = RandomTrial(seed)
     candidates += [plan.space.suggest(chance) for _ in range(DRAWN)]
     sign = 1.0 if maximize else -1.0
-    tried = [_parameters(trial) for trial in ended]
+    tried = [asked_of(trial).parameters for trial in ended]
     values = [sign * trial.values[0] for trial in ended]
     # What still runs counts as bad meanwhile, so that it is not tried twice.
-    running = [_parameters(trial) for trial in trials if trial.state is TrialState.RUNNING]
+    running = [asked_of(trial).parameters for trial in trials if trial.state is TrialState.RUNNING]
     tried, values = tried + running, values + [min(values)] * len(running)
     gain = expected_improvement(plan.space, tried, values, candidates, seed)
     cost = np.array([seconds(candidate) for candidate in candidates])
@@ -90,11 +91,6 @@ def cooled(weight: float, ended: int, startup_trials: int, trials: int) -> float
 
 def _ended(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.values]
-
-
-def _parameters(trial: Any) -> dict[str, Scalar]:
-    parameters: dict[str, Scalar] = trial.user_attrs[ASKED]["parameters"]
-    return parameters
 
 
 TREES = 48

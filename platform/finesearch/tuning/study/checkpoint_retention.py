@@ -12,6 +12,7 @@ from finesearch.plan import Plan
 from finesearch.storage.object_store import Place
 from finesearch.tuning.study.checkpoint_dirs import CheckpointDirs
 from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.study.trial_attributes import outcome_of
 
 Order = tuple[float, int, int]
 TRIAL = re.compile(r"trial-(\d+)")
@@ -79,7 +80,7 @@ def trial_dir_name(number: int) -> str:
 def place(journal: Journal, trial: FrozenTrial) -> Order:
     """What complete trials are ordered by, smallest first: the first objective, then fewer trainable parameters, then
     the earlier trial."""
-    trainable = trial.user_attrs["outcome"].get("trainable_parameters") or 0
+    trainable = outcome_of(trial).detail.trainable_parameters or 0
     return (-trial.values[0] if journal.directions[0].maximize else trial.values[0], trainable, trial.number)
 
 

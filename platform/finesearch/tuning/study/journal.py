@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,13 +24,20 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.errors import RunConflictError
+from finesearch.tuning.messages import EvaluationReport
 from finesearch.tuning.study.study_writer import make_study_writer
+from finesearch.tuning.study.trial_attributes import (
+    ASKED,
+    OUTCOME,
+    STEP,
+    JournaledEvaluation,
+    Outcome,
+    journaled_evaluations,
+    journaled_outcome,
+)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-STEP = "step:"
-OUTCOME = "outcome"
-ASKED = "asked"
 Scalar = bool | int | float | str | None
 
 
@@ -47,36 +54,24 @@ class Direction:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a trial ended. ``state`` is complete, pruned or failed; ``detail`` is JSON (checkpoint, seconds, counts
-    ...)."""
-
-    state: str
-    reason: str | None = None
-    values: tuple[float, ...] | None = None
-    detail: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
 class PrunerVerdict:
-    """What was decided on one evaluation; ``kept`` is what the journal keeps of it, JSON.
+    """What was decided on one evaluation; ``kept`` is what the journal keeps of it.
 
     seen_by_pruner: what the pruner saw, if anything. is_new: not journaled yet.
     """
 
-    step: int
-    kept: dict[str, Any]
+    kept: JournaledEvaluation
     seen_by_pruner: float | None
     is_new: bool
 
     @property
-    def go_on(self) -> bool:
-        return bool(self.kept["go_on"])
+    def step(self) -> int:
+        return self.kept.step
 
     @property
     def note(self) -> dict[str, Any]:
         """The attribute of the trial that the journal keeps it in."""
-        return {f"{STEP}{self.step}": self.kept}
+        return {f"{STEP}{self.step}": self.kept.model_dump(mode="json")}
 
 
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -127,17 +122,17 @@ class Journal:
         steps = journaled_evaluations(trial)
         if trial.state is TrialState.RUNNING:
             trial.intermediate_values = {s: v for s, v in trial.intermediate_values.items() if s in steps}
-            told = trial.user_attrs.get(OUTCOME)
+            told = journaled_outcome(trial)
             if told is not None:  # a driver died half-way, in versions that took two writes for an end
-                trial.state, trial.values = _STATES[told["state"]], told["values"]
+                trial.state, trial.values = _STATES[told.state], None if told.values is None else list(told.values)
                 trial.datetime_complete = datetime.now()
                 self._disk.set_trial_state_values(trial._trial_id, trial.state, trial.values)
         self._counts[state_name(trial)] += 1
         if not trial.state.is_finished():
             self._running.add(trial.number)
         asked = trial.user_attrs.get(ASKED) or {}
-        for step in sorted(steps):
-            trial.system_attrs.update(steps[step].get("system", {}))
+        for evaluation in steps.values():
+            trial.system_attrs.update(evaluation.system)
         memory = self._memory._storage
         memory.create_new_trial(self._memory._study_id, template_trial=trial)
         for key, value in (asked.get("study") or {}).items():
@@ -178,47 +173,53 @@ class Journal:
     # -- measuring ---------------------------------------------------------------------------------------------------
 
     def report(
-        self, number: int, step: int, value: float, evaluation: dict[str, Any], is_prunable: bool = True
+        self,
+        number: int,
+        evaluation: EvaluationReport,
+        value: float,
+        is_prunable: bool = True,
+        end: Callable[[JournaledEvaluation], Outcome] | None = None,
     ) -> bool:
-        """Journal one evaluation and ask the pruner; True when the trial goes on.
+        """Ask the pruner about one evaluation and journal its verdict; True when the trial goes on.
 
         A step that was decided before keeps its verdict: a resumed trial reports its history again. One that is not
-        judged is kept from the pruner, which compares trials at equal steps of their training.
+        prunable is kept from the pruner, which compares trials at equal steps of their training.
+
+        end: what the trial comes to by the verdict, where this was its last evaluation; both are journaled at once.
 
         Raises:
             ValueError: ``value`` is NaN or infinite; such a trial is failed, not reported.
         """
         with self._lock:
-            verdict = self.ask_pruner(number, step, value, evaluation, is_prunable)
-            if verdict.is_new:
-                self._writer.record_evaluation(self._disk_ids[number], verdict.note, step, verdict.seen_by_pruner)
+            verdict = self._ask_pruner(number, evaluation, value, is_prunable)
+            if end is not None:
+                self.finish(number, end(verdict.kept), verdict)
+            elif verdict.is_new:
+                self._writer.record_evaluation(
+                    self._disk_ids[number], verdict.note, verdict.step, verdict.seen_by_pruner
+                )
                 self._remember(number, verdict.note)
-            return verdict.go_on
+            return verdict.kept.go_on
 
-    def ask_pruner(
-        self, number: int, step: int, value: float, evaluation: dict[str, Any], is_prunable: bool = True
-    ) -> PrunerVerdict:
-        """Ask the pruner about the evaluation that a trial ended with; :meth:`finish` journals the answer with the end.
-
-        As :meth:`report`, of which nothing is on disk yet.
-        """
+    def _ask_pruner(self, number: int, evaluation: EvaluationReport, value: float, is_prunable: bool) -> PrunerVerdict:
+        """The verdict, of which nothing is on disk yet."""
+        step = evaluation.step
         if not math.isfinite(value):
             raise ValueError(f"trial {number}, step {step}: value {value} is not finite")
-        with self._lock:
-            trial = self.get(number)
-            known = journaled_evaluations(trial).get(step)
-            if known is not None:
-                return PrunerVerdict(step, known, None, is_new=False)
-            before = dict(trial.system_attrs)
-            go_on, seen_by_pruner = True, None
-            if len(self.directions) == 1 and is_prunable:
-                handle, seen_by_pruner = optuna.trial.Trial(self._memory, trial._trial_id), value
-                handle.report(value, step)
-                go_on = not handle.should_prune()
-            after = self.get(number).system_attrs
-            system_attrs = {k: v for k, v in after.items() if before.get(k) != v}
-            decision = {**evaluation, "value": value, "go_on": go_on, "system": system_attrs, "at": time.time()}
-            return PrunerVerdict(step, decision, seen_by_pruner, is_new=True)
+        trial = self.get(number)
+        known = journaled_evaluations(trial).get(step)
+        if known is not None:
+            return PrunerVerdict(known, None, is_new=False)
+        before = dict(trial.system_attrs)
+        go_on, seen_by_pruner = True, None
+        if len(self.directions) == 1 and is_prunable:
+            handle, seen_by_pruner = optuna.trial.Trial(self._memory, trial._trial_id), value
+            handle.report(value, step)
+            go_on = not handle.should_prune()
+        after = self.get(number).system_attrs
+        system_attrs = {k: v for k, v in after.items() if before.get(k) != v}
+        kept = JournaledEvaluation(**dict(evaluation), value=value, go_on=go_on, system=system_attrs, at=time.time())
+        return PrunerVerdict(kept, seen_by_pruner, is_new=True)
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
@@ -237,9 +238,8 @@ class Journal:
                 step = self.get(number).last_step
                 values = None if step is None else (self.get(number).intermediate_values[step],)
             told = list(values) if values and state is not TrialState.FAIL else None
-            said = {"state": outcome.state, "values": told, "reason": outcome.reason, "at": time.time()}
-            detail = {**(outcome.detail or {}), **said}
-            note = {**(last.note if last else {}), OUTCOME: detail}
+            said = replace(outcome, values=None if told is None else tuple(told), at=time.time())
+            note = {**(last.note if last else {}), OUTCOME: said.to_attribute()}
             seen_by_pruner = {} if last is None or last.seen_by_pruner is None else {last.step: last.seen_by_pruner}
             self._writer.end(self._disk_ids[number], note, state, told, seen_by_pruner)
             self._remember(number, note)
@@ -295,11 +295,6 @@ class Journal:
         """One trial; do not change it."""
         memory = self._memory._storage
         return memory.get_trial(memory.get_trial_id_from_study_id_trial_number(self._memory._study_id, number))
-
-
-def journaled_evaluations(trial: FrozenTrial) -> dict[int, dict[str, Any]]:
-    """Evaluations of a trial that were journaled with their verdict, by step."""
-    return {int(k[len(STEP) :]): v for k, v in trial.user_attrs.items() if k.startswith(STEP)}
 
 
 def state_name(trial: FrozenTrial) -> str:
