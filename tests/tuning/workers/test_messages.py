@@ -33,7 +33,7 @@ def test_an_event_is_the_same_after_its_way_as_json(event: TrialEvent) -> None:
     assert (type(again), again) == (type(event), event)
 
 
-def test_a_metric_that_is_no_number_stays_one_that_is_not() -> None:
+def test_a_metric_that_is_no_number_is_not_told_as_null() -> None:
     again = parse_event(to_json(completed(evaluation(1, 0.5), evaluation(2, math.nan))))
     assert isinstance(again, TrialCompleted)
     assert again.last is not None
@@ -57,7 +57,8 @@ def test_what_the_journal_keeps_is_flat_json(tmp_path: Path) -> None:
     times = {key: kept[key].pop("at") for key in ("step:1", "outcome")}
     assert kept["step:1"] == {**report.model_dump(), "value": 0.5, "go_on": True, "system": {}}
     assert kept["outcome"] == {
-        "seconds": 1.0, "trainable_parameters": 1234, **GROUP, "state": "pruned", "values": [0.5], "reason": "it stopped",
+        "seconds": 1.0, "trainable_parameters": 1234, **GROUP, "state": "pruned", "values": [0.5],
+        "reason": "it stopped",
     }  # fmt: skip
     assert times["step:1"] <= times["outcome"]
 
