@@ -29,6 +29,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
 from shared import machine  # noqa: E402
 
 from finesearch.run.open_search import open_search_controller  # noqa: E402
+from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec  # noqa: E402
 from finesearch.tuning.cluster import connect  # noqa: E402
 from finesearch.tuning.controller.search_controller import SEARCH  # noqa: E402
 from finesearch.tuning.ray_tune.run_tuner import run_tuner  # noqa: E402
@@ -46,21 +47,35 @@ def make_empty_bench() -> Any:
     class EmptyBench:
         def run(
             self,
-            job: dict[str, Any],
-            report: Callable[[dict[str, Any]], bool],
+            spec: TrialSpec,
+            report: Callable[[Evaluation], bool],
             beat: Callable[[], None],
             is_preempted: Callable[[], bool] | None,
-        ) -> dict[str, Any]:
+        ) -> TrialResult:
             for step in range(1, REPORTS + 1):
-                value = job["recipe"]["learning_rate"] * step
-                last = {
-                    "step": step, "epoch": float(step), "metrics": {"accuracy": value}, "train_loss": 0.0,
-                    "seconds": 0.0, "tokens": 0,
-                }  # fmt: skip
+                last = Evaluation(
+                    step=step,
+                    epoch=float(step),
+                    metrics={"accuracy": spec.recipe.learning_rate * step},
+                    train_loss=0.0,
+                    seconds=0.0,
+                    tokens=0,
+                    trainable_parameters=0,
+                )
+                # As in trials with a model, the last evaluation is told together with the end.
                 if step < REPORTS and not report(last):
                     break
-            # As trials with a model do: the last evaluation is told together with the end.
-            return {"best": last, "seconds": 0.0, "trainable_parameters": 0, "last": last}
+            return TrialResult(
+                stopped=step < REPORTS,
+                best=last,
+                history=(last,),
+                checkpoint=None,
+                trainable_parameters=0,
+                total_parameters=0,
+                seconds=0.0,
+                tokens=0,
+                checkpoint_bytes=0,
+            )
 
     return EmptyBench()
 
@@ -74,7 +89,13 @@ def ours(trials: int) -> dict[str, float]:
         controller = open_search_controller(plan, Path(folder), 1)
         ends: dict[int, float] = {}
         journal = controller.journals[SEARCH]
-        controller._on_change = lambda: ends.setdefault(journal.counts()["complete"], time.perf_counter())
+        ended = controller.trial_ended
+
+        def trial_ended(*arguments: Any) -> None:
+            ended(*arguments)
+            ends.setdefault(journal.counts()["complete"], time.perf_counter())
+
+        controller.trial_ended = trial_ended  # type: ignore[method-assign]
         began = time.perf_counter()
         settings = GroupSettings(make_empty_bench, 1, 1.0, 0.0, 600.0, False, "overhead", str(Path(folder) / "scratch"))
         run_tuner(controller, settings)

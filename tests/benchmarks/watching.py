@@ -21,18 +21,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests" / "support"), str(ROOT / "tests" / "tuning" / "support")]
 
 from shared import machine  # noqa: E402
 from shared.empty_search import Stopwatch, run_trial  # noqa: E402
 
+from finesearch.plan import Recipe  # noqa: E402
 from finesearch.run.driver_metrics import EVERY_S, DriverMetrics  # noqa: E402
 from finesearch.run.open_search import open_search_controller  # noqa: E402
 from finesearch.training.runtime.counters import TOKENS, Counters  # noqa: E402
+from finesearch.tuning.messages import Job  # noqa: E402
 from finesearch.tuning.observability.log_prefix import set_log_prefix  # noqa: E402
 from finesearch.tuning.observability.prometheus import PrometheusMetrics  # noqa: E402
 from finesearch.tuning.workers.mailbox_actor import MailboxActor  # noqa: E402
 from plans import empty_plan  # noqa: E402
+from trial_reports import completed, evaluation  # noqa: E402
 
 DRIVER_SHARE, TRIAL_S, TRIAL_SHARE = 0.01, 0.07, 0.05
 
@@ -61,9 +64,10 @@ async def mailbox_seconds(repeat: int, folder: Path) -> float:
     """What a trial costs a mailbox beyond a mailbox that nobody watches."""
 
     async def trial(box: Any) -> None:
-        generation = await box.post({"number": 0, "directory": str(folder), "decided": 0})
+        job = Job(study="search", number=0, recipe=Recipe(), directory=str(folder))
+        generation = await box.post(job)
         await box.take("a", 0, 0)
-        await box.finish(generation, "complete", None, None, {})
+        await box.finish(generation, completed(evaluation(1, 0.5)))
 
     async def seconds(box: Any) -> float:
         rounds = []

@@ -10,6 +10,7 @@ from finesearch.commands.rebuild_report import rebuild_report
 from finesearch.plan import parse_plan
 from finesearch.run.open_search import open_search_controller
 from finesearch.run.preflight import run_preflight
+from finesearch.tuning.messages import TrialFailed
 from tiny_models import sentences, write_tiny_model
 
 PLAN = """
@@ -45,9 +46,9 @@ def test_an_unfit_baseline_is_not_run_and_says_why_in_the_report(tmp_path: Path)
     controller = open_search_controller(plan, run, unsupported_baselines=preflight.unsupported_baselines)
     job = controller.next_job("t")
     assert job is not None
-    assert (job["study"], job["recipe"]["adaptation"]) == ("baselines", "full")
+    assert (job.study, job.recipe.adaptation) == ("baselines", "full")
     assert list(controller.baseline_trials) == ["ordinary"]
-    controller.trial_ended("t", {"state": "failed", "reason": "it broke", "error": "TrialError", "detail": {}}, False)
+    controller.trial_ended("t", TrialFailed(reason="it broke", error="TrialError"), False)
     rebuild_report(run, tmp_path / "reports")
     said = json.loads((tmp_path / "reports" / "numbers" / "report.json").read_text())
     rows = {row["name"]: row for row in said["baselines"]}

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from pathlib import Path
-from typing import Any
 
 from ray.tune.experiment import Trial
 
+import trial_reports
 from finesearch.run.open_search import open_search_controller
 from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.messages import EvaluationReport, TrialEvent, to_json
 from finesearch.tuning.observability.trackers import Tracking
 from plans import empty_plan
 
 
-def evaluation(step: int) -> dict[str, Any]:
-    return {
-        "step": step, "epoch": float(step), "metrics": {"accuracy": step / 4}, "train_loss": 1.0 / step,
-        "seconds": float(step), "tokens": 10 * step, "trainable_parameters": 5,
-    }  # fmt: skip
+def evaluation(step: int) -> EvaluationReport:
+    return trial_reports.evaluation(step, step / 4, float(step), epoch=float(step), tokens=10 * step)
 
 
 def conductor_of(folder: Path, tracking: str) -> SearchController:
@@ -29,16 +26,18 @@ def conductor_of(folder: Path, tracking: str) -> SearchController:
 def started(controller: SearchController, tracking: Tracking) -> Trial:
     """The next trial as Tune has it."""
     trial = Trial("WarmTrial", stub=True)
-    trial.config = {"job": json.dumps(controller.next_job(trial.trial_id))}
+    job = controller.next_job(trial.trial_id)
+    assert job is not None
+    trial.config = {"job": to_json(job)}
     tracking.on_trial_start(0, [trial], trial)
     return trial
 
 
-def told(controller: SearchController, tracking: Tracking, trial: Trial, payload: dict[str, Any]) -> None:
+def told(controller: SearchController, tracking: Tracking, trial: Trial, event: TrialEvent) -> None:
     """One result, in Tune's order: journal first."""
-    if "state" not in payload:
-        controller.evaluation(trial.trial_id, payload)
-    tracking.on_trial_result(0, [trial], trial, {"value": 0.0, "payload": json.dumps(payload)})
+    if isinstance(event, EvaluationReport):
+        controller.evaluation(trial.trial_id, event)
+    tracking.on_trial_result(0, [trial], trial, {"value": 0.0, "event": to_json(event)})
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:

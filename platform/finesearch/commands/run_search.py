@@ -32,7 +32,7 @@ from finesearch.tuning.cluster.background_connect import BackgroundConnect
 from finesearch.tuning.cluster.connect import GROUP_BYTES
 from finesearch.tuning.cluster.shared_storage_check import check_shared_storage
 from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, initial_concurrency
-from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.controller.search_controller import Concurrency, SearchController
 from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.workers.rescoring import StandbyScorer
 from finesearch.tuning.workers.training_job_runner import TrainingJobRunner
@@ -99,7 +99,7 @@ def _search(
     capacity, concurrent = initial_concurrency(plan, preflight.model.bytes_in_training, progress.say)
     check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
     progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {run_storage.shown}")
-    controller.concurrent_trials = concurrent
+    controller.set_concurrency(Concurrency(concurrent))
     controller.delete_orphaned_checkpoints()
     reporter, driver_metrics = PartialReporter(request, controller, preflight), DriverMetrics(controller)
     controller.usage.begin()

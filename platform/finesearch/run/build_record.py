@@ -14,7 +14,7 @@ from finesearch.plan import Plan
 from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, StepRow, TrialRow
 from finesearch.run.preflight import Preflight
 from finesearch.tuning.controller.search_controller import SEARCH, SearchController
-from finesearch.tuning.study.journaled_trial import JournaledOutcome, JournaledTrial
+from finesearch.tuning.study.journaled_trial import JournaledTrial
 from finesearch.tuning.study.parameter_importance import parameter_importances
 
 PACKAGES = (
@@ -48,8 +48,8 @@ def build_record(
     several = len(plan.objectives) > 1
     usage = controller.usage
     warnings = dict.fromkeys(preflight.warnings)
-    outcomes = [trial.outcome for each in controller.journals.values() for trial in each.trials() if trial.outcome]
-    notes = dict.fromkeys((*preflight.notes, *(note for outcome in outcomes for note in outcome.notes)))
+    trials_of_all = (trial for journal in controller.journals.values() for trial in journal.trials())
+    notes = dict.fromkeys((*preflight.notes, *(note for trial in trials_of_all for note in trial.detail.notes)))
     if controller.stop_reason:
         warnings[f"The search ended early: {controller.stop_reason}."] = None
     return RunRecord(
@@ -80,15 +80,15 @@ def build_record(
 
 def trial_row(controller: SearchController, trial: JournaledTrial) -> TrialRow:
     """One trial as the report shows it."""
-    last, evaluations = trial.last, trial.evaluations.values()
-    outcome = trial.outcome or JournaledOutcome(trial.state)
-    seconds = float(outcome.seconds or max((evaluation.seconds for evaluation in evaluations), default=0.0))
+    last, outcome, detail = trial.last, trial.outcome, trial.detail
+    evaluations = trial.evaluations.values()
+    seconds = detail.seconds or max((evaluation.seconds for evaluation in evaluations), default=0.0)
     training = controller.plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
     return TrialRow(
         trial=trial.number,
         state=trial.state,
-        reason=outcome.reason,
+        reason=outcome.reason if outcome is not None else None,
         parameters=dict(trial.parameters),
         values=trial.values if trial.state == "complete" else None,
         history=[
@@ -102,14 +102,14 @@ def trial_row(controller: SearchController, trial: JournaledTrial) -> TrialRow:
             )
             for evaluation in evaluations
         ],
-        trainable_parameters=outcome.trainable_parameters or (last.trainable_parameters if last else None),
+        trainable_parameters=detail.trainable_parameters or (last.trainable_parameters if last else None),
         seconds=seconds,
         device_seconds=seconds * devices,
-        started=outcome.began or (last.began if last else None) or trial.started_at,
-        finished=outcome.at,
-        group=outcome.group or (last.group if last else None),
-        checkpoint=outcome.checkpoint if controller.has_checkpoint(outcome.checkpoint, trial.number) else None,
-        warnings=outcome.warnings,
+        started=detail.began or (last.began if last else None) or trial.started_at,
+        finished=outcome.at if outcome is not None else None,
+        group=detail.group or (last.group if last else None),
+        checkpoint=detail.checkpoint if controller.has_checkpoint(detail.checkpoint, trial.number) else None,
+        warnings=detail.warnings,
     )
 
 

@@ -50,7 +50,7 @@ def compute_final_scores(
     known = _cached_scores(controller, score_cache)
     missing = {name: path for name, path in _checkpoints_to_score(controller).items() if name not in known}
     checkpoints = {name: path for name, path in missing.items() if path is not None}
-    rescoring, at_once = rescoring_settings_of(plan, run_storage), controller.concurrent_trials
+    rescoring, at_once = rescoring_settings_of(plan, run_storage), controller.concurrency.concurrent_trials
     found = rescore_all(list(checkpoints.values()), rescoring, at_once, standby)
     rescored = dict(zip(checkpoints, found, strict=True))
     if MAJORITY in missing:
@@ -86,18 +86,15 @@ def _checkpoints_to_score(controller: SearchController) -> dict[str, str | None]
     """What is to be scored: name to checkpoint, in rank order, baselines last."""
     plan = controller.plan
     wanted: dict[str, str | None] = {
-        score_name(trial): _checkpoint(trial) for trial in rankable_trials(controller.journals[SEARCH], plan.report.top)
+        score_name(trial): trial.detail.checkpoint
+        for trial in rankable_trials(controller.journals[SEARCH], plan.report.top)
     }
     for name, trial in controller.baseline_trials.items():
         if name in plan.report.baselines and trial.state == "complete":
-            wanted[name] = _checkpoint(trial)
+            wanted[name] = trial.detail.checkpoint
     if MAJORITY in plan.report.baselines:
         wanted[MAJORITY] = None
     return wanted
-
-
-def _checkpoint(trial: JournaledTrial) -> str | None:
-    return trial.outcome.checkpoint if trial.outcome is not None else None
 
 
 def _choices(plan: Plan, name: str) -> dict[str, Any] | None:
@@ -172,10 +169,9 @@ class _RowBuilder:
     scale: Callable[[float], float]
 
     def row(self, trial: JournaledTrial, score: CheckpointScore, reference: CheckpointScore | None) -> ScoredRow:
-        outcome, name = trial.outcome, self.plan.task.metric
-        assert outcome is not None, "the trial is complete"
-        assert outcome.best is not None, "the trial is complete"
-        said = outcome.best[name]
+        detail, name = trial.detail, self.plan.task.metric
+        assert detail.best is not None, "the trial is complete"
+        said = detail.best.metrics[name]
         usable = score.error is None
         return ScoredRow(
             name=f"trial {trial.number}",
@@ -188,8 +184,8 @@ class _RowBuilder:
             validation_metrics=dict(score.validation),
             test_metrics=dict(score.test),
             parameters=dict(trial.parameters),
-            trainable_parameters=outcome.trainable_parameters,
-            seconds=outcome.seconds,
+            trainable_parameters=detail.trainable_parameters,
+            seconds=detail.seconds,
             checkpoint=score.checkpoint,
             generation=self._chosen(score),
             chosen_validation=score.chosen_validation,

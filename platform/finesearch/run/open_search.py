@@ -50,4 +50,12 @@ def open_search_controller(
         for name in plan.report.baselines
         if name in FIXED_RECIPES and name not in unsupported_baselines
     }
-    return SearchController(plan, search, baselines, run_storage.storage, concurrent_trials, usage, fixed)
+    return SearchController(
+        plan,
+        search=search,
+        baselines=baselines,
+        run=run_storage.storage,
+        concurrent_trials=concurrent_trials,
+        usage=usage,
+        fixed=fixed,
+    )

@@ -120,8 +120,9 @@ class Progress:
         done, wanted = counts["complete"] + counts["pruned"], self._plan.budget.trials
         parts = [f"{done}/{wanted} trials"]
         parts += [f"{counts[state]} {state}" for state in ("pruned", "failed", "running") if counts[state]]
-        if self._controller.waiting is not None:
-            parts.append(self._controller.waiting)
+        waiting = self._controller.concurrency.waiting
+        if waiting is not None:
+            parts.append(waiting)
         best = best_so_far(journal)
         if best is not None:
             parts.append(f"best {self._plan.task.metric} {best[1]:.4f} (trial {best[0]})")

@@ -160,9 +160,9 @@ def journaled(study: Path, began: float) -> tuple[Evaluation, ...]:
 
     loaded = optuna.load_study(study_name="bench", storage=f"sqlite:///{study}")
     return tuple(
-        Evaluation(trial.number, told["value"], told["at"] - began)
+        Evaluation(trial.number, told.value, told.at - began)
         for trial in loaded.get_trials()
-        for _, told in sorted(journaled_evaluations(trial).items())
+        for told in journaled_evaluations(trial).values()
     )
 
 

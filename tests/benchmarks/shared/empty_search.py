@@ -23,21 +23,23 @@ from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT / "platform"), str(ROOT / "tests" / "support"), str(ROOT / "tests" / "tuning" / "support")]
 
+from finesearch.plan import Recipe  # noqa: E402
 from finesearch.report import write_report  # noqa: E402
 from finesearch.run.build_record import FinalScores, build_record  # noqa: E402
 from finesearch.run.open_search import open_search_controller  # noqa: E402
 from finesearch.tuning.controller.search_controller import SEARCH, SearchController  # noqa: E402
 from plans import empty_plan  # noqa: E402
+from trial_reports import completed, evaluation  # noqa: E402
 
 EVALUATIONS = 3
 PARTS = ("next_job", "evaluation", "trial_ended")
 
 
-def accuracy(recipe: dict[str, Any], step: int, generator: random.Random) -> float:
+def accuracy(recipe: Recipe, step: int, generator: random.Random) -> float:
     """A made-up metric in [0, 1] that a good learning rate raises; noisy, as real ones are."""
-    distance = abs(math.log10(recipe["learning_rate"]) + 4)
+    distance = abs(math.log10(recipe.learning_rate) + 4)
     return min(1.0, max(0.0, 0.9 - 0.15 * distance - 0.2 / step + generator.gauss(0, 0.02)))
 
 
@@ -65,17 +67,12 @@ def run_trial(controller: SearchController, watch: Stopwatch, number: int) -> No
     job = watch.time("next_job", controller.next_job)(name)
     assert job is not None
     for step in range(1, EVALUATIONS + 1):
-        value = accuracy(job["recipe"], step, generator)
-        told = {
-            "step": step, "epoch": float(step), "metrics": {"accuracy": value}, "train_loss": 1 - value,
-            "seconds": float(step), "tokens": 1000 * step, "trainable_parameters": 1000,
-        }  # fmt: skip
-        if not watch.time("evaluation", controller.evaluation)(name, told):
+        event = evaluation(step, accuracy(job.recipe, step, generator), float(step), epoch=float(step))
+        if not watch.time("evaluation", controller.evaluation)(name, event):
             break
     else:
-        detail = {"best": told, "seconds": float(EVALUATIONS), "trainable_parameters": 1000}
-        told = {"state": "complete", "detail": detail}
-    watch.time("trial_ended", controller.trial_ended)(name, told, False)
+        event = completed(event)
+    watch.time("trial_ended", controller.trial_ended)(name, event, False)
 
 
 def resident_bytes() -> int:

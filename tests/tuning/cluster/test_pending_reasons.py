@@ -10,7 +10,7 @@ from finesearch.run.open_search import open_search_controller
 from finesearch.tuning.cluster.pending_reasons import explain_pending, summarize_pending
 from finesearch.tuning.cluster.resource_usage import NodeUsage, ResourceUsage
 from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater
-from finesearch.tuning.controller.search_controller import SEARCH, SearchController
+from finesearch.tuning.controller.search_controller import SEARCH, Concurrency, SearchController
 from plans import empty_plan
 
 MANY = 10**12
@@ -65,27 +65,27 @@ def followed(controller: SearchController) -> ConcurrencyUpdater:
 def test_more_room_is_used_at_once_and_less_after_a_second_look(controller: SearchController) -> None:
     following = followed(controller)
     following.update(ResourceUsage((machine(2.0, ours=2.0), machine(4.0))))
-    assert controller.concurrent_trials == 8
+    assert controller.concurrency.concurrent_trials == 8
     following.update(ResourceUsage((machine(2.0, ours=2.0),)))
-    assert controller.concurrent_trials == 8
+    assert controller.concurrency.concurrent_trials == 8
     following.update(ResourceUsage((machine(2.0, ours=2.0),)))
-    assert controller.concurrent_trials == 4
+    assert controller.concurrency.concurrent_trials == 4
 
 
 def test_what_others_hold_and_what_is_leaving_does_not_count(controller: SearchController) -> None:
     following = followed(controller)
     for _ in range(2):
         following.update(ResourceUsage((machine(1.0, ours=2.0), machine(4.0, is_draining=True))))
-    assert controller.concurrent_trials == 3
+    assert controller.concurrency.concurrent_trials == 3
 
 
 def test_one_trial_is_always_given_out_and_never_more_than_there_are(controller: SearchController) -> None:
     following = followed(controller)
     for _ in range(2):
         following.update(ResourceUsage((machine(0.0),)))
-    assert controller.concurrent_trials == 1
+    assert controller.concurrency.concurrent_trials == 1
     following.update(ResourceUsage((machine(64.0, total=64.0),)))
-    assert controller.concurrent_trials == 9
+    assert controller.concurrency.concurrent_trials == 9
 
 
 def test_it_is_said_only_of_trials_that_go_on_waiting(controller: SearchController) -> None:
@@ -93,12 +93,12 @@ def test_it_is_said_only_of_trials_that_go_on_waiting(controller: SearchControll
     waits = ResourceUsage((machine(0.0, ours=4.0),), waiting=1)
     for _ in range(4):
         following.update(waits)
-    assert controller.waiting is None
+    assert controller.concurrency.waiting is None
     following.update(waits)
-    assert controller.waiting is not None
-    assert controller.waiting.startswith("1 waiting for 1 worker(s)")
+    assert controller.concurrency.waiting is not None
+    assert controller.concurrency.waiting.startswith("1 waiting for 1 worker(s)")
     following.update(ResourceUsage((machine(0.0, ours=4.0),)))
-    assert controller.waiting is None
+    assert controller.concurrency.waiting is None
 
 
 def test_no_more_trials_are_given_out_than_there_is_room_for(controller: SearchController) -> None:
@@ -107,7 +107,7 @@ def test_no_more_trials_are_given_out_than_there_is_room_for(controller: SearchC
     searcher = StudySearcher(controller)
     given = [searcher.suggest(str(number)) is not None for number in range(3)]
     assert given == [True, True, False]
-    controller.concurrent_trials = 3
+    controller.set_concurrency(Concurrency(3))
     assert searcher.suggest("2") is not None
 
 

@@ -13,14 +13,17 @@ from finesearch.errors import DataError, DiskFullError
 from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.run.build_record import trial_row
 from finesearch.tuning.controller.budget_usage import BudgetUsage
-from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, SearchController
+from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, Concurrency, SearchController
 from finesearch.tuning.controller.trial_costs import TrialCosts
-from finesearch.tuning.controller.trial_outcomes import payload_error
+from finesearch.tuning.controller.trial_outcomes import worker_error
+from finesearch.tuning.messages import EvaluationReport, TrialCompleted, TrialFailed
 from finesearch.tuning.samplers.sampler_factory import make_pruner
 from finesearch.tuning.study.checkpoint_retention import CheckpointRetention
-from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.journal import Direction, Journal
+from finesearch.tuning.study.journaled_trial import Outcome
 from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
+from trial_reports import completed, evaluation
 
 
 class Clock:
@@ -40,40 +43,31 @@ def conduct(
     baselines = Journal(storage, "baselines", directions[:1])
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, devices, clock or Clock())
     fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
-    controller = SearchController(plan, search, baselines, folder, 1, usage, fixed, costs=costs)
+    controller = SearchController(
+        plan, search=search, baselines=baselines, run=folder, concurrent_trials=1, usage=usage, fixed=fixed
+    )
+    if costs is not None:
+        controller.set_trial_costs(costs)
     usage.begin()
     return controller
 
 
-def evaluation(step: int, accuracy: float, seconds: float = 1.0) -> dict[str, Any]:
-    return {
-        "step": step,
-        "epoch": 1.0,
-        "metrics": {"accuracy": accuracy},
-        "train_loss": 0.1,
-        "seconds": seconds,
-        "tokens": 9,
-        "trainable_parameters": 1234,
-    }
+def complete(accuracy: float, seconds: float = 1.0, **changed: Any) -> TrialCompleted:
+    return completed(evaluation(1, accuracy, seconds), **changed)
 
 
-def complete(accuracy: float, seconds: float = 1.0, **detail: Any) -> dict[str, Any]:
-    best = evaluation(1, accuracy, seconds)
-    return {"state": "complete", "reason": None, "error": None, "detail": {"best": best, "seconds": seconds, **detail}}
-
-
-def run_one(controller: SearchController, accuracy: float, seconds: float = 1.0, **detail: Any) -> int:
+def run_one(controller: SearchController, accuracy: float, seconds: float = 1.0, **changed: Any) -> int:
     job = controller.next_job("t")
     assert job is not None
-    (Path(job["directory"]) / "step-0001").mkdir(parents=True)
-    controller.trial_ended("t", complete(accuracy, seconds, **detail), False)
-    return int(job["number"])
+    (Path(job.directory) / "step-0001").mkdir(parents=True)
+    controller.trial_ended("t", complete(accuracy, seconds, **changed), False)
+    return job.number
 
 
 def test_failed_trials_are_replaced_and_do_not_count(tmp_path: Path) -> None:
     controller = conduct(tmp_path, empty_plan(budget="{trials: 2}"))
     assert controller.next_job("t")
-    controller.trial_ended("t", {"state": "failed", "reason": "it broke", "error": "TrialError", "detail": {}}, False)
+    controller.trial_ended("t", TrialFailed(reason="it broke", error="TrialError"), False)
     run_one(controller, 0.5)
     assert not controller.is_finished
     run_one(controller, 0.6)
@@ -88,11 +82,11 @@ def test_first_configurations_come_before_the_sampler(tmp_path: Path) -> None:
     controller = conduct(tmp_path, empty_plan(search=search))
     job = controller.next_job("a")
     assert job is not None
-    assert (job["recipe"]["learning_rate"], job["recipe"]["adaptation"]) == (1e-4, "freeze_bottom")
-    assert job["recipe"]["adaptation_parameters"] == {"layers": 3}
+    assert (job.recipe.learning_rate, job.recipe.adaptation) == (1e-4, "freeze_bottom")
+    assert job.recipe.adaptation_parameters == {"layers": 3}
     job = controller.next_job("b")
     assert job is not None
-    assert job["recipe"]["weight_decay"] == 0.1
+    assert job.recipe.weight_decay == 0.1
 
 
 def test_the_ordinary_recipe_runs_first_and_counts_as_no_trial(tmp_path: Path) -> None:
@@ -100,7 +94,7 @@ def test_the_ordinary_recipe_runs_first_and_counts_as_no_trial(tmp_path: Path) -
     controller = conduct(tmp_path, plan)
     job = controller.next_job("t")
     assert job is not None
-    assert (job["study"], job["recipe"]["adaptation"], job["recipe"]["learning_rate"]) == (BASELINES, "full", 5e-5)
+    assert (job.study, job.recipe.adaptation, job.recipe.learning_rate) == (BASELINES, "full", 5e-5)
     controller.trial_ended("t", complete(0.7), False)
     run_one(controller, 0.5)
     assert controller.is_finished
@@ -163,9 +157,9 @@ def test_a_spent_budget_stops_a_running_trial_and_says_so(tmp_path: Path) -> Non
     assert trial.outcome.reason == "stopped at evaluation 2: the budget of 1 hours is spent"
 
 
-def ended_with(last: dict[str, Any]) -> dict[str, Any]:
-    """The last word of a trial that tells its last evaluation with it."""
-    return complete(last["metrics"]["accuracy"], last["seconds"], last=last, trainable_parameters=1234)
+def ended_with(last: EvaluationReport) -> TrialCompleted:
+    """The end of a trial that tells its last evaluation with it."""
+    return completed(last, last)
 
 
 def test_the_last_evaluation_is_judged_with_the_end(tmp_path: Path) -> None:
@@ -226,9 +220,9 @@ def test_a_dead_actor_fails_its_trial(tmp_path: Path) -> None:
 def test_a_metric_that_is_no_number_fails_the_trial(tmp_path: Path, metrics: dict[str, float], reason: str) -> None:
     controller = conduct(tmp_path, empty_plan())
     controller.next_job("t")
-    payload = {**evaluation(1, 0.0), "metrics": metrics}
-    assert not controller.evaluation("t", payload)
-    controller.trial_ended("t", payload, False)
+    report = evaluation(1, 0.0, metrics=metrics)
+    assert not controller.evaluation("t", report)
+    controller.trial_ended("t", report, False)
     trial = controller.journals[SEARCH].get(0)
     assert (trial.state, trial.outcome.reason) == ("failed", reason)
     assert controller.journals[SEARCH].study.get_trials()[0].intermediate_values == {}
@@ -245,17 +239,16 @@ def test_an_objective_that_is_not_finite_fails_the_trial(tmp_path: Path) -> None
 def test_what_would_end_every_trial_ends_the_search_and_keeps_its_trial(tmp_path: Path) -> None:
     controller = conduct(tmp_path, empty_plan())
     controller.next_job("t")
-    payload = {"state": "fatal", "reason": "train.csv: gone", "error": "DataError", "detail": {}}
-    controller.trial_ended("t", payload, False)
+    controller.trial_ended("t", TrialFailed(reason="train.csv: gone", error="DataError", is_fatal=True), False)
     assert isinstance(controller.fatal, DataError)
     assert controller.should_stop_running
     assert controller.journals[SEARCH].counts()["running"] == 1
 
 
 def test_a_workers_error_is_remade_by_name() -> None:
-    assert isinstance(payload_error({"error": "DiskFullError", "reason": "full"}), DiskFullError)
-    assert payload_error({"error": "OSError", "reason": "x"}).exit_code == 3
-    assert payload_error({"error": "ZeroDivisionError", "reason": "x"}).exit_code == 1
+    assert isinstance(worker_error(TrialFailed(reason="full", error="DiskFullError")), DiskFullError)
+    assert worker_error(TrialFailed(reason="x", error="OSError")).exit_code == 3
+    assert worker_error(TrialFailed(reason="x", error="ZeroDivisionError")).exit_code == 1
 
 
 def test_a_grid_ends_when_every_cell_was_tried(tmp_path: Path) -> None:
@@ -298,7 +291,7 @@ def test_a_trial_that_trains_nothing_is_neither_judged_by_the_pruner_nor_judges_
     for number, accuracy in enumerate((0.5, 0.1, 0.4)):
         job = controller.next_job("t")
         assert job is not None
-        verdicts[job["recipe"]["adaptation"], number] = controller.evaluation("t", evaluation(1, accuracy))
+        verdicts[job.recipe.adaptation, number] = controller.evaluation("t", evaluation(1, accuracy))
         controller.trial_ended("t", complete(accuracy), False)
     # The untrained 0.1 goes to its end, and has not lowered the median that 0.4 is held against.
     assert verdicts == {("full", 0): True, ("zero_shot", 1): True, ("full", 2): False}
@@ -312,7 +305,7 @@ def test_a_job_says_what_a_trial_must_come_up_to_for_being_ranked(tmp_path: Path
     for accuracy in (0.99, 0.5, 0.7, 0.6, 0.9, 0.1):
         job = controller.next_job("t")
         assert job is not None
-        bars[job["study"]].append(job["bar"])
+        bars[job.study].append(job.bar)
         controller.trial_ended("t", complete(accuracy), False)
     # A baseline is always in the report, and is no bar to others.
     assert bars == {BASELINES: [None], SEARCH: [None, None, 0.5, 0.6, 0.7]}
@@ -340,7 +333,7 @@ def test_with_several_objectives_every_trial_may_be_ranked_and_baselines_have_th
     assert [trial.values for trial in controller.journals[SEARCH].trials()] == [(0.7, 1.0), (0.8, 1.0)]
     job = controller.next_job("t")
     assert job is not None
-    assert (job["study"], job["bar"]) == (SEARCH, None)
+    assert (job.study, job.bar) == (SEARCH, None)
 
 
 def test_a_trial_without_weights_says_so_when_more_trials_are_ranked_later(tmp_path: Path) -> None:
@@ -360,7 +353,7 @@ def test_a_trial_without_weights_says_so_when_more_trials_are_ranked_later(tmp_p
 
 def test_a_search_is_ending_once_a_group_has_nothing_left_to_do(tmp_path: Path) -> None:
     controller = conduct(tmp_path, empty_plan(budget="{trials: 3}"))
-    controller.concurrent_trials = 2
+    controller.set_concurrency(Concurrency(2))
     seen = [controller.is_ending]
     for name in "ab":
         assert controller.next_job(name)
@@ -371,7 +364,7 @@ def test_a_search_is_ending_once_a_group_has_nothing_left_to_do(tmp_path: Path) 
     controller.trial_ended("b", complete(0.6), False)
     seen.append(controller.is_ending)
     # It fails: another takes its place, and then there is a last one again.
-    failed = {"state": "failed", "reason": "it broke", "error": "TrialError", "detail": {}}
+    failed = TrialFailed(reason="it broke", error="TrialError")
     controller.trial_ended("c", failed, False)
     seen.append(controller.is_ending)
     assert controller.next_job("d")
@@ -388,12 +381,12 @@ def test_a_search_is_ending_when_little_is_left_by_what_its_trials_cost(tmp_path
     for _ in range(3):
         job = controller.next_job("t")
         assert job is not None
-        epochs = job["recipe"]["epochs"]
-        controller.evaluation("t", {**evaluation(1, 0.5, 40.0), "epoch": epochs})
+        epochs = job.recipe.epochs
+        controller.evaluation("t", evaluation(1, 0.5, 40.0, epoch=epochs))
         controller.trial_ended("t", complete(0.5, 40.0), False)
         said.append(controller.is_ending)
     assert controller.next_job("t")
     said.append(controller.is_ending)
-    controller.evaluation("t", {**evaluation(1, 0.5, 36.0), "epoch": 0.9 * epochs})
+    controller.evaluation("t", evaluation(1, 0.5, 36.0, epoch=0.9 * epochs))
     said.append(controller.is_ending)
     assert said == [False, False, False, False, True]

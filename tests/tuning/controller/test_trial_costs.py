@@ -6,7 +6,6 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import pytest
 
@@ -22,6 +21,7 @@ from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study.journal import Direction, Journal, Outcome
 from finesearch.tuning.study.journaled_trial import JournaledTrial
 from finesearch.tuning.study.study_storage import open_storage
+from trial_reports import completed, evaluation
 
 FULL = {"adaptation": "full", "learning_rate": 1e-4, "weight_decay": 0.1, "dropout": 0.1}
 LORA = {**FULL, "adaptation": "lora", "adaptation.lora.rank": 4, "adaptation.lora.learning_rate": 1e-3}
@@ -33,21 +33,17 @@ def conduct(folder: Path, plan: Plan, concurrent: int = 1, with_costs: bool = Tr
     baselines = Journal(storage, "baselines", [Direction("accuracy", True)])
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, 1.0)
     fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
-    costs = TrialCosts(plan, minilm_workload()) if with_costs else None
-    return SearchController(plan, search, baselines, folder, concurrent, usage, fixed, costs=costs)
-
-
-def evaluation(step: int, seconds: float, epoch: float) -> dict[str, Any]:
-    cost = {"seconds": seconds, "tokens": 9, "trainable_parameters": 5}
-    return {"step": step, "epoch": epoch, "metrics": {"accuracy": 0.5 + 0.01 * step}, "train_loss": 0.1, **cost}
-
-
-def seconds_of(plan: Plan, job: Mapping[str, Any]) -> float:
-    return (
-        TrialCosts(plan, minilm_workload())
-        .run_of(Recipe.model_validate(job["recipe"]), JournaledTrial(0, "running", {}, {}))
-        .estimated
+    controller = SearchController(
+        plan, search=search, baselines=baselines, run=folder, concurrent_trials=concurrent, usage=usage, fixed=fixed
     )
+    if with_costs:
+        controller.set_trial_costs(TrialCosts(plan, minilm_workload()))
+    return controller
+
+
+def seconds_of(plan: Plan, recipe: Recipe) -> float:
+    costs = TrialCosts(plan, minilm_workload())
+    return costs.run_of(recipe, JournaledTrial(0, "running", {}, {})).estimated
 
 
 # -- calibration -----------------------------------------------------------------------------------------------------
@@ -87,24 +83,24 @@ def test_trials_left_from_before_start_longest_first(tmp_path: Path) -> None:
     plan = priced_plan(search=search, report="{baselines: [zero_shot, ordinary]}")
     controller = conduct(tmp_path, plan, concurrent=5)
     asked = [controller.next_job(name) for name in "abcde"]
-    assert [job["recipe"]["adaptation"] for job in asked[:2]] == ["full", "zero_shot"], "the baselines, longest first"
+    assert [job.recipe.adaptation for job in asked[:2]] == ["full", "zero_shot"], "the baselines, longest first"
     # The full one has trained two of its three epochs.
-    assert controller.evaluation("d", evaluation(1, 30.0, 2.0))
+    assert controller.evaluation("d", evaluation(1, 0.51, 30.0, epoch=2.0))
     again = conduct(tmp_path, plan, concurrent=5)
     order = [again.next_job(name) for name in "abcde"]
-    found = [(job["study"], job["recipe"]["adaptation"]) for job in order]
+    found = [(job.study, job.recipe.adaptation) for job in order]
     assert found[0] == (BASELINES, "full")
     assert [name for study, name in found if study == SEARCH] == ["freeze_bottom", "head_only", "full"]
     assert found[-1] == (BASELINES, "zero_shot")
-    left = [seconds_of(plan, job) * (1 / 3 if job["decided"] else 1.0) for job in order]
+    left = [seconds_of(plan, job.recipe) * (1 / 3 if job.decided else 1.0) for job in order]
     assert left == sorted(left, reverse=True)
 
 
 def test_without_costs_trials_go_on_in_the_order_in_which_they_were_asked_for(tmp_path: Path) -> None:
     controller = conduct(tmp_path, priced_plan(), concurrent=4, with_costs=False)
-    asked = [controller.next_job(name)["number"] for name in "abcd"]
+    asked = [controller.next_job(name).number for name in "abcd"]
     again = conduct(tmp_path, priced_plan(), concurrent=4, with_costs=False)
-    assert [again.next_job(name)["number"] for name in "abcd"] == asked
+    assert [again.next_job(name).number for name in "abcd"] == asked
     assert again.seconds_left() is None
 
 
@@ -117,10 +113,10 @@ def test_the_time_left_is_told_from_the_first_evaluation_on(tmp_path: Path) -> N
     assert controller.seconds_left() is None
     assert "left" not in progress.summary()
     # A third of the trial took twice what was estimated.
-    controller.evaluation("t", evaluation(1, 2 * seconds_of(plan, job) / 3, 1.0))
+    controller.evaluation("t", evaluation(1, 0.51, 2 * seconds_of(plan, job.recipe) / 3))
     left = controller.seconds_left()
     assert left is not None
-    whole = mean(seconds_of(plan, {"recipe": recipe}) for recipe in drawn_recipes(plan))
+    whole = mean(seconds_of(plan, recipe) for recipe in drawn_recipes(plan))
     assert left == pytest.approx(9 * 2 * whole, rel=0.25)
     assert " left" in progress.summary()
 
@@ -129,14 +125,14 @@ def test_hours_that_end_sooner_bound_the_time_left(tmp_path: Path) -> None:
     plan = priced_plan(budget="{trials: 1000, hours: 0.01}")
     controller = conduct(tmp_path, plan)
     controller.next_job("t")
-    controller.evaluation("t", evaluation(1, 100.0, 1.0))
+    controller.evaluation("t", evaluation(1, 0.51, 100.0))
     assert 30.0 < (controller.seconds_left() or 0.0) <= 36.0
 
 
-def drawn_recipes(plan: Plan) -> list[dict[str, Any]]:
+def drawn_recipes(plan: Plan) -> list[Recipe]:
     from finesearch.plan.space.random_sampling import sample_recipes
 
-    return [recipe.model_dump(mode="json") for recipe in sample_recipes(plan.space, plan.training, 200)]
+    return sample_recipes(plan.space, plan.training, 200)
 
 
 # -- what is tried next ----------------------------------------------------------------------------------------------
@@ -214,9 +210,7 @@ def test_a_conductor_tries_what_is_spread_then_what_was_weighed(tmp_path: Path, 
         job = controller.next_job("t")
         assert job is not None
         parameters = controller.journals[SEARCH].get(number).parameters
-        best = {**evaluation(1, 1.0, 3.0), "metrics": {"accuracy": quality(parameters)}}
-        detail = {"best": best, "seconds": 1.0}
-        controller.trial_ended("t", {"state": "complete", "reason": None, "error": None, "detail": detail}, False)
+        controller.trial_ended("t", completed(evaluation(1, quality(parameters))), False)
     trials = controller.journals[SEARCH].trials()
     assert [trial.parameters for trial in trials[:8]] == [
         latin_hypercube_configuration(plan, number) for number in range(8)

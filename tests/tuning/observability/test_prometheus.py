@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_mailbox import job
+from test_mailbox import END, job
 
 from finesearch.run.driver_metrics import gauge_values
 from finesearch.run.open_search import open_search_controller
@@ -93,7 +93,7 @@ def test_a_mailbox_says_what_its_group_does(tmp_path: Path) -> None:
         seen.append(box.state)
         await box.take("b", 0, 0)
         seen.append(box.state)
-        await box.finish(generation, "complete", None, None, {})
+        await box.finish(generation, END)
         return [*seen, box.state]
 
     seen = asyncio.run(story())

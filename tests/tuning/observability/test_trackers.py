@@ -13,6 +13,7 @@ from finesearch.run.preflight import check_tracking
 from finesearch.tuning.observability.trackers import TrackedTrial, Tracking, make_trackers
 from plans import empty_plan
 from tracked import conductor_of, evaluation, scalars, started, told
+from trial_reports import completed
 
 
 def test_event_files_hold_every_evaluation_and_the_recipe(tmp_path: Path) -> None:
@@ -22,7 +23,7 @@ def test_event_files_hold_every_evaluation_and_the_recipe(tmp_path: Path) -> Non
     trial = started(controller, tracking)
     for step in (1, 2, 3):
         told(controller, tracking, trial, evaluation(step))
-    told(controller, tracking, trial, {"state": "complete", "reason": None, "detail": {}})
+    told(controller, tracking, trial, completed(evaluation(3)))
     tracking.on_trial_complete(0, [trial], trial)
     tracking.on_experiment_end([trial])
     found = scalars(tmp_path / "tensorboard" / "trial-0000")

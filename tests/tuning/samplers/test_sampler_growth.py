@@ -14,8 +14,10 @@ from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.samplers.successive_halving import RungPruner
 from finesearch.tuning.samplers.windowed_tpe import windowed
 from finesearch.tuning.study.checkpoint_retention import CheckpointRetention, rankable_trials
-from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.journal import Direction, Journal
+from finesearch.tuning.study.journaled_trial import Outcome, OutcomeDetail
 from plans import empty_plan
+from trial_reports import evaluation
 
 
 def in_memory(directions: list[Direction], pruner: optuna.pruners.BasePruner | None = None) -> Journal:
@@ -29,7 +31,7 @@ def verdicts(journal: Journal, trials: range, values: random.Random) -> list[tup
         asked = journal.ask(lambda trial: {"x": trial.suggest_float("x", 0, 1)}, optuna.samplers.RandomSampler(number))
         drawn = [values.randint(0, 9) / 10 for _ in range(9)]
         steps = [
-            step for step, value in enumerate(drawn, 1) if journal.report(asked.number, step, value, {"step": step})
+            step for step, value in enumerate(drawn, 1) if journal.report(asked.number, evaluation(step, value), value)
         ]
         stopped.append(tuple(steps))
         journal.finish(asked.number, Outcome("complete", None, (drawn[-1],)))
@@ -70,7 +72,7 @@ def test_tpe_sees_the_newest_trials_the_best_and_those_that_run(pruner: str, mon
     for number in range(40):
         trial = journal.ask(plan.space.suggest, make_sampler(plan, number, 2))
         value = values.random()
-        journal.report(trial.number, 1, value, {"step": 1})
+        journal.report(trial.number, evaluation(1, value), value)
         if number != 5:
             journal.finish(trial.number, Outcome("complete", None, (value,)))
     trials = journal.study.get_trials()
@@ -112,7 +114,7 @@ def test_after_each_trial_the_checkpoints_are_those_that_can_be_ranked(goals: li
         trial = journal.ask(plan.space.suggest, optuna.samplers.RandomSampler(number))
         (tmp_path / "checkpoints" / f"trial-{trial.number:04d}").mkdir()
         drawn = tuple(values.randint(0, 5) / 5 for _ in goals)
-        detail = {"trainable_parameters": values.randint(1, 3)}
+        detail = OutcomeDetail(trainable_parameters=values.randint(1, 3))
         outcome = Outcome("failed", "it broke") if number % 7 == 0 else Outcome("complete", None, drawn, detail)
         journal.finish(trial.number, outcome)
         if number == 20:

@@ -13,10 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.plan import Plan
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
-from finesearch.tuning.study.journal import Direction, Journal, Outcome
-from finesearch.tuning.study.journaled_trial import journaled_evaluations
+from finesearch.tuning.study.journal import Direction, Journal
+from finesearch.tuning.study.journaled_trial import JournaledEvaluation, Outcome, OutcomeDetail, journaled_evaluations
 from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
+from trial_reports import evaluation
 from writes import before_each_call, before_each_change
 
 ACCURACY = [Direction("accuracy", True)]
@@ -34,6 +35,11 @@ def first_id(storage: BaseStorage) -> int:
     return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name("study"), 0)
 
 
+def ended(last: JournaledEvaluation) -> Outcome:
+    """What a trial comes to by the verdict on its last evaluation."""
+    return Outcome("complete", None, (last.value,)) if last.go_on else Outcome("pruned", "stopped")
+
+
 def search(storage: BaseStorage) -> Journal:
     """Trials of every state: some stopped by the pruner, one failed, one still running; the third was given."""
     plan = empty_plan(search="{pruner: successive_halving, startup_trials: 2}")
@@ -44,18 +50,16 @@ def search(storage: BaseStorage) -> Journal:
         for step in (1, 2, 3):
             value = (number * 7 % 5) / 5 + step / 100
             if step == 3 and number in (3, 5, 6):
-                last = journal.ask_pruner(number, step, value, {"step": step, "seconds": 1.0})
-                ended = Outcome("complete", None, (value,)) if last.go_on else Outcome("pruned", "stopped")
-                journal.finish(number, ended, last)
+                journal.report(number, evaluation(step, value), value, end=ended)
                 break
-            if not journal.report(number, step, value, {"step": step, "seconds": 1.0}, is_prunable=number != 4):
+            if not journal.report(number, evaluation(step, value), value, is_prunable=number != 4):
                 journal.finish(number, Outcome("pruned", "stopped"))
                 break
         else:
             if number == 4:
                 journal.finish(number, Outcome("failed", "it broke"))
             elif number != 7:
-                journal.finish(number, Outcome("complete", None, (value,), {"trainable_parameters": 3}))
+                journal.finish(number, Outcome("complete", None, (value,), OutcomeDetail(trainable_parameters=3)))
         assert trial.number == number
     return journal
 
@@ -96,18 +100,14 @@ def run(storage: BaseStorage, plan: Plan) -> None:
         if number not in running:
             journal.ask(plan.space.suggest, make_sampler(plan, number, 1))
         for step in (1, 2, 3):
-            value, last = (5 - number + step) / 10, None
-            evaluation = {"step": step, "seconds": 1.0}
-            if step == 3 and number % 2:
-                last = journal.ask_pruner(number, step, value, evaluation)
-                go_on = last.go_on
-            else:
-                go_on = journal.report(number, step, value, evaluation)
+            value, is_told_at_the_end = (5 - number + step) / 10, step == 3 and number % 2
+            end = ended if is_told_at_the_end else None
+            go_on = journal.report(number, evaluation(step, value), value, end=end)
             if not go_on:
-                journal.finish(number, Outcome("pruned", "stopped"), last)
+                journal.finish(number, Outcome("pruned", "stopped"))
                 break
             if step == 3:
-                journal.finish(number, Outcome("complete", None, (value,)), last)
+                journal.finish(number, Outcome("complete", None, (value,)))
 
 
 def test_a_search_that_is_cut_off_before_any_call_ends_like_an_undisturbed_one() -> None:
@@ -149,13 +149,10 @@ def test_the_last_evaluation_is_written_with_the_end(tmp_path: Path) -> None:
     storage, plan = open_storage(tmp_path / "study.db"), empty_plan()
     journal = open_journal(storage, plan)
     journal.ask(plan.space.suggest, make_sampler(plan, 0, 1))
-    journal.report(0, 1, 0.5, {"step": 1, "seconds": 1.0})
-    changes: list[str] = []
-    before_each_change(storage, changes.append)
-    last = journal.ask_pruner(0, 2, 0.6, {"step": 2, "seconds": 2.0})
-    assert not changes, "nothing of it is there before the end is"
-    journal.finish(0, Outcome("complete", None, (0.6,)), last)
+    journal.report(0, evaluation(1, 0.5), 0.5)
+    journal.report(0, evaluation(2, 0.6), 0.6, end=ended)
     (read,) = on_disk(storage)
+    assert (read.state, read.values) == (TrialState.COMPLETE, [0.6])
     assert read.intermediate_values == {1: 0.5, 2: 0.6}
     assert sorted(journaled_evaluations(read)) == [1, 2]
 
@@ -166,7 +163,7 @@ def test_an_evaluation_that_was_not_decided_is_replaced(tmp_path: Path) -> None:
     storage.set_trial_intermediate_value(first_id(storage), 1, 0.1)
     again = open_journal(storage, plan)
     assert again.study.get_trials()[0].intermediate_values == {}
-    again.report(0, 1, 0.7, {"step": 1, "seconds": 1.0})
+    again.report(0, evaluation(1, 0.7), 0.7)
     (read,) = on_disk(storage)
     assert read.intermediate_values == {1: 0.7}
 

@@ -8,10 +8,11 @@ import pytest
 from finesearch.errors import RunConflictError
 from finesearch.plan import Plan
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
-from finesearch.tuning.study.journal import Direction, Journal, Outcome
-from finesearch.tuning.study.journaled_trial import journaled_evaluations
+from finesearch.tuning.study.journal import Direction, Journal
+from finesearch.tuning.study.journaled_trial import JournaledEvaluation, Outcome, journaled_evaluations
 from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
+from trial_reports import evaluation
 from writes import before_each_change
 
 ACCURACY = [Direction("accuracy", True)]
@@ -21,8 +22,8 @@ def open_journal(folder: Path, plan: Plan) -> Journal:
     return Journal(open_storage(folder / "study.db"), plan.name, ACCURACY, make_pruner(plan, 4))
 
 
-def measured(step: int, value: float) -> dict[str, object]:
-    return {"step": step, "seconds": 1.0 * step, "metrics": {"accuracy": value}}
+def report(journal: Journal, number: int, step: int, value: float) -> bool:
+    return journal.report(number, evaluation(step, value, 1.0 * step), value)
 
 
 class Cut(Exception):  # noqa: N818 - it stands for a death, not for an error
@@ -67,14 +68,16 @@ class Driver:
         for step in (1, 2, 3, 4):
             value = math.tanh(step * (6 + math.log10(rate)) / 4) + 0.01 * number
             if step == 4 and number % 3:  # told together with the end, as trials with a model do
-                last = journal.ask_pruner(number, step, value, measured(step, value))
-                ended = Outcome("complete", None, (value,)) if last.go_on else Outcome("pruned", "pruned")
-                journal.finish(number, ended, last)
+                journal.report(number, evaluation(step, value, 1.0 * step), value, end=ended)
                 return
-            if not journal.report(number, step, value, measured(step, value)):
+            if not report(journal, number, step, value):
                 journal.finish(number, Outcome("pruned", "pruned"))
                 return
         journal.finish(number, Outcome("complete", None, (value,)))
+
+
+def ended(last: JournaledEvaluation) -> Outcome:
+    return Outcome("complete", None, (last.value,)) if last.go_on else Outcome("pruned", "pruned")
 
 
 def told(journal: Journal) -> list[tuple[object, ...]]:
@@ -126,9 +129,9 @@ def test_a_verdict_is_kept_when_a_trial_reports_its_history_again(tmp_path: Path
     plan = empty_plan()
     journal = open_journal(tmp_path, plan)
     number = journal.ask(plan.space.suggest, make_sampler(plan, 0, 1)).number
-    first = [journal.report(number, step, 0.1 * step, measured(step, 0.1 * step)) for step in (1, 2)]
+    first = [report(journal, number, step, 0.1 * step) for step in (1, 2)]
     again = open_journal(tmp_path, plan)
-    assert [again.report(number, step, 99.0, measured(step, 99.0)) for step in (1, 2)] == first
+    assert [report(again, number, step, 99.0) for step in (1, 2)] == first
     assert again.study.get_trials()[number].intermediate_values == {1: 0.1, 2: 0.2}
 
 
@@ -136,13 +139,13 @@ def test_a_verdict_that_was_journaled_before_its_trial_ended_is_kept(tmp_path: P
     plan = empty_plan()
     journal = open_journal(tmp_path, plan)
     number = journal.ask(plan.space.suggest, make_sampler(plan, 0, 1)).number
-    journal.report(number, 1, 0.1, measured(1, 0.1))
+    report(journal, number, 1, 0.1)
+    before = journal.get(number).evaluations
     again = open_journal(tmp_path, plan)
-    last = again.ask_pruner(number, 1, 99.0, measured(1, 99.0))
-    assert not last.is_new
-    again.finish(number, Outcome("complete", None, (0.1,)), last)
-    read = open_journal(tmp_path, plan).study.get_trials()[number]
-    assert (read.intermediate_values, journaled_evaluations(read)[1]["value"], read.values) == ({1: 0.1}, 0.1, [0.1])
+    again.report(number, evaluation(1, 99.0), 99.0, end=ended)
+    read = open_journal(tmp_path, plan)
+    assert read.study.get_trials()[number].intermediate_values == {1: 0.1}
+    assert (read.get(number).evaluations, read.get(number).values) == (before, (0.1,))
 
 
 def test_a_value_that_is_not_finite_is_never_told(tmp_path: Path) -> None:
@@ -150,9 +153,9 @@ def test_a_value_that_is_not_finite_is_never_told(tmp_path: Path) -> None:
     journal = open_journal(tmp_path, plan)
     number = journal.ask(plan.space.suggest, make_sampler(plan, 0, 1)).number
     with pytest.raises(ValueError, match="not finite"):
-        journal.report(number, 1, math.inf, {})
+        report(journal, number, 1, math.inf)
     with pytest.raises(ValueError, match="not finite"):
-        journal.ask_pruner(number, 1, math.nan, {})
+        journal.report(number, evaluation(1, math.nan), math.nan, end=ended)
     with pytest.raises(ValueError, match="complete with values"):
         journal.finish(number, Outcome("complete", None, (math.nan,)))
     assert journal.counts() == {"complete": 0, "pruned": 0, "failed": 0, "running": 1}

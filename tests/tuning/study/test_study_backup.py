@@ -18,7 +18,8 @@ from finesearch.storage.object_store import Place
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study import study_backup as backup_module
 from finesearch.tuning.study.checkpoint_retention import CheckpointRetention
-from finesearch.tuning.study.journal import Direction, Journal, Outcome
+from finesearch.tuning.study.journal import Direction, Journal
+from finesearch.tuning.study.journaled_trial import Outcome, OutcomeDetail
 from finesearch.tuning.study.study_backup import StudyBackup
 from finesearch.tuning.study.study_storage import open_storage
 from object_stores import BUCKET, s3_bucket
@@ -57,7 +58,9 @@ def let_go(journal: Journal) -> None:
 def run_trials(journal: Journal, count: int) -> None:
     for _ in range(count):
         number = journal.ask(PLAN.space.suggest, make_sampler(PLAN, len(journal.trials()), 1)).number
-        journal.finish(number, Outcome("complete", values=(0.5 + number / 100,), detail={"trainable_parameters": 1}))
+        journal.finish(
+            number, Outcome("complete", values=(0.5 + number / 100,), detail=OutcomeDetail(trainable_parameters=1))
+        )
     let_go(journal)
 
 

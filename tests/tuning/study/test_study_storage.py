@@ -15,9 +15,10 @@ from finesearch.run.open_search import open_search_controller
 from finesearch.run.run_storage import run_storage_of
 from finesearch.tuning.controller.search_controller import SEARCH
 from finesearch.tuning.samplers.sampler_factory import make_sampler
-from finesearch.tuning.study.journal import Outcome
+from finesearch.tuning.study.journaled_trial import Outcome
 from finesearch.tuning.study.study_storage import database_url
 from plans import empty_plan
+from trial_reports import evaluation
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -47,7 +48,7 @@ def run_trials(plan: Plan, count: int) -> list[float]:
         journal = open_search_controller(plan, home).journals[SEARCH]
         for _ in range(count):
             number = journal.ask(plan.space.suggest, make_sampler(plan, len(journal.trials()), 1)).number
-            journal.report(number, 1, 0.5, {"seconds": 1.0, "metrics": {"accuracy": 0.5}})
+            journal.report(number, evaluation(1, 0.5), 0.5)
             journal.finish(number, Outcome("complete", values=(0.5 + number / 100,)))
     return [trial.values[0] for trial in open_search_controller(plan, home).journals[SEARCH].trials()]
 

@@ -28,7 +28,7 @@ from finesearch.run.open_search import open_search_controller  # noqa: E402
 from finesearch.storage.run_lock import RunLock  # noqa: E402
 from finesearch.tuning.cluster import connect  # noqa: E402
 from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, initial_concurrency  # noqa: E402
-from finesearch.tuning.controller.search_controller import SEARCH, SearchController  # noqa: E402
+from finesearch.tuning.controller.search_controller import SEARCH, Concurrency, SearchController  # noqa: E402
 from finesearch.tuning.ray_tune.run_tuner import run_tuner  # noqa: E402
 from finesearch.tuning.study.journal import Journal  # noqa: E402
 from finesearch.tuning.workers.worker_group import GroupSettings  # noqa: E402
@@ -59,7 +59,8 @@ def watched(controller: SearchController) -> Iterator[None]:
     def watch() -> None:
         before = None
         while not over.wait(0.1):
-            now = f"at once: {controller.concurrent_trials}; waiting: {controller.waiting}"
+            concurrency = controller.concurrency
+            now = f"at once: {concurrency.concurrent_trials}; waiting: {concurrency.waiting}"
             if now != before:
                 print(now, flush=True)
                 before = now
@@ -113,9 +114,8 @@ def main() -> int:
         error = None
         try:
             if given.follow:
-                _, controller.concurrent_trials = initial_concurrency(
-                    plan, MODEL_BYTES, lambda text: print(text, flush=True)
-                )
+                _, concurrent = initial_concurrency(plan, MODEL_BYTES, lambda text: print(text, flush=True))
+                controller.set_concurrency(Concurrency(concurrent))
                 with ConcurrencyUpdater(plan, MODEL_BYTES, controller), watched(controller):
                     run_tuner(controller, settings)
             else:

@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 
 from finesearch.errors import DiskFullError, DivergedError
-from finesearch.training.trial_types import Preempted
+from finesearch.training.trial_types import Evaluation, Preempted, TrialResult, TrialSpec
 
 STEPS = 3
 
@@ -35,64 +34,72 @@ class FaultBench:
 
     def run(
         self,
-        job: dict[str, Any],
-        report: Callable[[dict[str, Any]], bool],
+        spec: TrialSpec,
+        report: Callable[[Evaluation], bool],
         beat: Callable[[], None],
         is_preempted: Callable[[], bool] | None,
-    ) -> dict[str, Any]:
-        state = Path(job["directory"]) / "state.json"
-        history = json.loads(state.read_text())["history"] if state.exists() else []
+    ) -> TrialResult:
+        state = Path(spec.directory) / "state.json"
+        known = json.loads(state.read_text())["history"] if state.exists() else []
+        history = [Evaluation.model_validate(evaluation) for evaluation in known]
         for evaluation in history[: self.steps - 1]:
             if not report(evaluation):
-                return self._result(history, state)
+                return self._result(history, state, stopped=True)
         for step in range(len(history) + 1, self.steps + 1):
             if is_preempted is not None and is_preempted():
                 raise Preempted("nothing is written here that is not written at every step")
-            value = math.tanh(step * (6 + math.log10(job["recipe"]["learning_rate"])) / 4) + 0.01 * job["number"]
+            value = math.tanh(step * (6 + math.log10(spec.recipe.learning_rate)) / 4) + 0.01 * spec.number
             beat()
-            value = self._break(job, step, value)
+            value = self._break(spec, step, value)
             time.sleep(self.step_s)
             with open(self.log, "a", encoding="utf-8") as file:
-                file.write(f"{job['number']} {step} {os.getpid()} {ray.util.get_node_ip_address()}\n")
+                file.write(f"{spec.number} {step} {os.getpid()} {ray.util.get_node_ip_address()}\n")
             history.append(
-                {
-                    "step": step,
-                    "epoch": float(step),
-                    "metrics": {"accuracy": value},
-                    "train_loss": 0.1,
-                    "seconds": 0.1 * step,
-                    "tokens": 0,
-                }
+                Evaluation(
+                    step=step,
+                    epoch=float(step),
+                    metrics={"accuracy": value},
+                    train_loss=0.1,
+                    seconds=0.1 * step,
+                    tokens=0,
+                    trainable_parameters=1,
+                )
             )
             self._save(state, history)
             if step < self.steps and not report(history[-1]):
-                return self._result(history, state)
-        return {**self._result(history, state), "last": history[-1]}
+                return self._result(history, state, stopped=True)
+        return self._result(history, state, stopped=False)
 
-    def _save(self, state: Path, history: list[dict[str, Any]]) -> None:
+    def _save(self, state: Path, history: list[Evaluation]) -> None:
         if _rank() == 0:
             temporary = state.with_name(f"state.{os.getpid()}")
-            temporary.write_text(json.dumps({"history": history}))
+            temporary.write_text(json.dumps({"history": [each.model_dump(mode="json") for each in history]}))
             temporary.replace(state)
 
-    def _result(self, history: list[dict[str, Any]], state: Path) -> dict[str, Any]:
-        best = max(history, key=lambda evaluation: evaluation["metrics"]["accuracy"])
-        return {
-            "best": best, "seconds": history[-1]["seconds"], "trainable_parameters": 1, "total_parameters": 2,
-            "checkpoint": str(state.parent), "checkpoint_bytes": 1, "warnings": [],
-        }  # fmt: skip
+    def _result(self, history: list[Evaluation], state: Path, stopped: bool) -> TrialResult:
+        return TrialResult(
+            stopped=stopped,
+            best=max(history, key=lambda evaluation: evaluation.metrics["accuracy"]),
+            history=tuple(history),
+            checkpoint=str(state.parent),
+            trainable_parameters=1,
+            total_parameters=2,
+            seconds=history[-1].seconds,
+            tokens=0,
+            checkpoint_bytes=1,
+        )
 
-    def _break(self, job: dict[str, Any], step: int, value: float) -> float:
+    def _break(self, spec: TrialSpec, step: int, value: float) -> float:
         faults = [fault.partition(":") for fault in self.fault.split(";")]
-        mine = [kind for kind, _, number in faults if step == 2 and (not number or job["number"] == int(number))]
+        mine = [kind for kind, _, number in faults if step == 2 and (not number or spec.number == int(number))]
         match mine[0] if mine else "none":
             case "kill always":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "kill once":
-                if job["attempt"] == 1:
+                if spec.attempt == 1:
                     os.kill(os.getpid(), signal.SIGKILL)
             case "hang once":
-                if job["attempt"] == 1:
+                if spec.attempt == 1:
                     time.sleep(10_000)
             case "raise on rank 1":
                 if _rank() == 1:

@@ -22,7 +22,7 @@ from finesearch.tuning.cluster.connect import Capacity, asked, trials_that_fit
 from finesearch.tuning.cluster.node_requests import AutoscalerReply, NodeRequests
 from finesearch.tuning.cluster.pending_reasons import summarize_pending
 from finesearch.tuning.cluster.resource_usage import ResourceUsage, read_resource_usage
-from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.controller.search_controller import Concurrency, SearchController
 
 LOOK_EVERY_S = 2.0
 SAY_EVERY_S = 60.0
@@ -101,8 +101,7 @@ def updated_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int
 class ConcurrencyUpdater:
     """A thread of the driver that looks at the cluster every ``LOOK_EVERY_S``.
 
-    It sets ``controller.concurrent_trials``, ``controller.waiting`` to why trials have no devices, and
-    ``controller.no_trial_has_devices``. Where more trials are to run than fit, it asks for nodes. A number is lowered
+    It sets the controller's concurrency. Where more trials are to run than fit, it asks for nodes. A number is lowered
     only once two looks agree: while a worker group starts, what it holds is for a moment neither free nor its own.
     """
 
@@ -129,7 +128,7 @@ class ConcurrencyUpdater:
         if self._thread.ident is not None:
             self._thread.join()
             self._node_requests.end()
-            self._controller.waiting, self._controller.no_trial_has_devices = None, False
+            self._controller.set_concurrency(Concurrency(self._controller.concurrency.concurrent_trials))
 
     def _run(self) -> None:
         from ray.exceptions import RayError
@@ -145,16 +144,22 @@ class ConcurrencyUpdater:
         if len(capacity.nodes) == 1:
             capacity = replace(capacity, memory_bytes=min(capacity.memory_bytes, self._memory_bytes))
         fits = updated_concurrency(self._plan, capacity, self._model_bytes)
-        if fits >= self._controller.concurrent_trials:
-            self._controller.concurrent_trials, self._lower = fits, None
+        concurrent = self._controller.concurrency.concurrent_trials
+        if fits >= concurrent:
+            concurrent, self._lower = fits, None
         elif self._lower is None:
             self._lower = fits
         else:
-            self._controller.concurrent_trials, self._lower = max(fits, self._lower), None
+            concurrent, self._lower = max(fits, self._lower), None
         self._looks_waiting = self._looks_waiting + 1 if resource_usage.waiting else 0
         is_waiting = self._looks_waiting >= WAITS_AFTER
-        self._controller.waiting = summarize_pending(self._plan, resource_usage) if is_waiting else None
-        self._controller.no_trial_has_devices = is_waiting and resource_usage.waiting >= self._controller.running > 0
+        self._controller.set_concurrency(
+            Concurrency(
+                concurrent_trials=concurrent,
+                waiting=summarize_pending(self._plan, resource_usage) if is_waiting else None,
+                no_trial_has_devices=is_waiting and resource_usage.waiting >= self._controller.running > 0,
+            )
+        )
         self._ask_for_more(resource_usage)
 
     def _ask_for_more(self, resource_usage: ResourceUsage) -> None:

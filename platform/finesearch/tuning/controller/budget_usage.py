@@ -37,9 +37,7 @@ class BudgetUsage:
         self._trial_seconds: dict[tuple[str, int], float] = {}
         for study, journal in journals.items():
             for trial in journal.trials():
-                last = max((evaluation.seconds for evaluation in trial.evaluations.values()), default=0.0)
-                told = trial.outcome.seconds if trial.outcome is not None else None
-                self.trained((study, trial.number), max(last, told or 0.0))
+                self.trained((study, trial.number), trial.seconds)
 
     def begin(self) -> None:
         """A driver starts to work: count it."""

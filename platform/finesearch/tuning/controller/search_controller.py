@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -22,13 +23,14 @@ from finesearch.storage.object_store import Place, is_remote
 from finesearch.tuning.controller.budget_usage import BudgetUsage, budget_stop_reason
 from finesearch.tuning.controller.time_left import TimeLeft
 from finesearch.tuning.controller.trial_costs import TrialCosts
-from finesearch.tuning.controller.trial_outcomes import ACTOR_DIED, TrialOutcomes, payload_error
+from finesearch.tuning.controller.trial_outcomes import ACTOR_DIED, TrialOutcomes, of_failed, worker_error
+from finesearch.tuning.messages import EvaluationReport, Job, TrialCompleted, TrialEvent
 from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
 from finesearch.tuning.samplers.sampler_factory import make_sampler, trial_seed
 from finesearch.tuning.study.checkpoint_dirs import CheckpointDirs
 from finesearch.tuning.study.checkpoint_retention import CheckpointRetention, trial_dir_name
-from finesearch.tuning.study.journal import Journal, Outcome, PrunerVerdict
-from finesearch.tuning.study.journaled_trial import JournaledTrial
+from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,8 +47,20 @@ class TrialKey:
     number: int
 
 
+@dataclass(frozen=True)
+class Concurrency:
+    """How many trials run at once, and whether those that were given out have devices.
+
+    waiting: why trials have no devices, where some have none.
+    """
+
+    concurrent_trials: int
+    waiting: str | None = None
+    no_trial_has_devices: bool = False
+
+
 class SearchController:
-    """The policy of one search; every method is called by the driver, from one thread at a time.
+    """The policy of one search. What changes it takes its lock, so that any thread may call.
 
     Args:
         plan: what to search.
@@ -56,54 +70,56 @@ class SearchController:
         concurrent_trials: worker groups at once.
         usage: clock and device-seconds, over all resumes.
         fixed: recipes that are run beside the search, by the name of the baseline; each once.
-        on_change: called after each event (progress, report refresh).
-        costs: what trials cost, where that is known already (see :meth:`set_trial_costs`); baselines start first
-        without.
     """
 
     def __init__(
         self,
         plan: Plan,
+        *,
         search: Journal,
         baselines: Journal,
         run: Path | Place,
         concurrent_trials: int,
         usage: BudgetUsage,
         fixed: Mapping[str, Recipe],
-        on_change: Callable[[], None] = lambda: None,
-        costs: TrialCosts | None = None,
     ) -> None:
         self.plan = plan
         self.journals: Mapping[str, Journal] = {SEARCH: search, BASELINES: baselines}
         self._folders = CheckpointDirs.of_run(run)
         self._where = str(run) if isinstance(run, Path) else run.shown
-        self.concurrent_trials = concurrent_trials
-        self.waiting: str | None = None  # why trials have no devices, where some have none
-        self.no_trial_has_devices = False  # of the trials that were given out
+        self._concurrency = Concurrency(concurrent_trials)
         self.usage = usage
         self._fixed = dict(fixed)
         self.fatal: FinesearchError | None = None
         self.stop_reason: str | None = None
         self._retention = CheckpointRetention(plan, search, run)
         self._outcomes = TrialOutcomes(plan)
-        self._on_change = on_change
         self._time_left: TimeLeft | None = None
         self._assigned_trials: dict[str, TrialKey] = {}
         self._waiting = self._recover_running_trials()
         self._lock = threading.RLock()
         self._check_budget()
-        if costs is not None:
-            self.set_trial_costs(costs)
 
     def set_trial_costs(self, costs: TrialCosts) -> None:
         """From now on trials cost this; before, they start in the order in which they were asked for."""
         studies = {study: self.journals[study] for study in (BASELINES, SEARCH)}
-        self._time_left = TimeLeft(self.plan, costs, studies, self.recipe)
-        self._waiting = self._longest_first(self._waiting)
+        with self._lock:
+            self._time_left = TimeLeft(self.plan, costs, studies, self.recipe)
+            self._waiting = self._longest_first(self._waiting)
+
+    @property
+    def concurrency(self) -> Concurrency:
+        """How many trials run at once now."""
+        return self._concurrency
+
+    def set_concurrency(self, concurrency: Concurrency) -> None:
+        """From now on so many trials run at once."""
+        with self._lock:
+            self._concurrency = concurrency
 
     # -- what runs next ----------------------------------------------------------------------------------------------
 
-    def next_job(self, trial_id: str) -> dict[str, Any] | None:
+    def next_job(self, trial_id: str) -> Job | None:
         """The job for a new Tune trial; None when nothing is to be started now (see :attr:`is_finished`)."""
         with self._lock, self._abort_on_storage_error():
             self._check_budget()
@@ -129,7 +145,7 @@ class SearchController:
     @property
     def is_full(self) -> bool:
         """As many trials run as there is room for."""
-        return len(self._assigned_trials) >= self.concurrent_trials
+        return len(self._assigned_trials) >= self._concurrency.concurrent_trials
 
     @property
     def running(self) -> int:
@@ -151,9 +167,9 @@ class SearchController:
             return False
         counts = self.journals[SEARCH].counts()
         unasked = self._trial_target() - counts["complete"] - counts["pruned"] - counts["running"]
-        if unasked <= 0 and len(self._assigned_trials) < self.concurrent_trials:
+        if unasked <= 0 and not self.is_full:
             return True
-        left = self.seconds_left() if unasked <= self.concurrent_trials else None
+        left = self.seconds_left() if unasked <= self._concurrency.concurrent_trials else None
         return left is not None and left <= SOON_S
 
     def _trial_target(self) -> int:
@@ -176,9 +192,8 @@ class SearchController:
         if given is None and self.plan.search.cost_weight:
             assert self._time_left is not None, "trials that are chosen by cost need costs"
             given = self._time_left.choose_by_cost(journal, number)
-        sampler = make_sampler(self.plan, number, self.concurrent_trials)
+        sampler = make_sampler(self.plan, number, self._concurrency.concurrent_trials)
         trial = journal.ask(self.plan.space.suggest, sampler, given)
-        self._on_change()
         return TrialKey(SEARCH, trial.number)
 
     @property
@@ -189,7 +204,7 @@ class SearchController:
     @property
     def baseline_trials(self) -> dict[str, JournaledTrial]:
         """The journaled runs of the fixed recipes, by name of the baseline."""
-        return {trial.label: trial for trial in self.journals[BASELINES].trials() if trial.label is not None}
+        return {str(trial.label): trial for trial in self.journals[BASELINES].trials()}
 
     def _ask_baselines(self) -> None:
         keys = []
@@ -206,8 +221,9 @@ class SearchController:
         keys = []
         for study in (BASELINES, SEARCH):
             for trial in self.journals[study].running():
-                if trial.last is not None and not trial.last.go_on:
-                    self._finish(TrialKey(study, trial.number), self._outcomes.pruned(trial.last, self.stop_reason))
+                last = trial.last
+                if last is not None and not last.go_on:
+                    self._finish(TrialKey(study, trial.number), self._outcomes.of_stopped(last, self.stop_reason))
                 else:
                     keys.append(TrialKey(study, trial.number))
         return keys
@@ -226,27 +242,26 @@ class SearchController:
         with self._lock:
             counts = self.journals[SEARCH].counts()
             asked = counts["complete"] + counts["pruned"] + counts["running"]
-            left = self._time_left.left(max(0, self._trial_target() - asked), self.concurrent_trials)
+            left = self._time_left.left(max(0, self._trial_target() - asked), self._concurrency.concurrent_trials)
         hours = self.plan.budget.hours
         return left if left is None or hours is None else min(left, max(0.0, 3600 * hours - self.usage.seconds))
 
-    def _job(self, key: TrialKey) -> dict[str, Any]:
+    def _job(self, key: TrialKey) -> Job:
         trial = self.journals[key.study].get(key.number)
-        return {
-            "study": key.study,
-            "number": key.number,
-            "decided": max(trial.evaluations, default=0),
-            "seed": trial_seed(self.plan.training.seed, key.number if key.study == SEARCH else -1),
-            "recipe": self.recipe(key.study, trial).model_dump(mode="json"),
-            "directory": self.directory(key),
-            "bar": self._retention.bar if key.study == SEARCH else None,
-        }
+        last = trial.last
+        return Job(
+            study=key.study,
+            number=key.number,
+            decided=last.step if last is not None else 0,
+            seed=trial_seed(self.plan.training.seed, key.number if key.study == SEARCH else -1),
+            recipe=self.recipe(trial),
+            directory=self.directory(key),
+            bar=self._retention.bar if key.study == SEARCH else None,
+        )
 
-    def recipe(self, study: str, trial: JournaledTrial) -> Recipe:
+    def recipe(self, trial: JournaledTrial) -> Recipe:
         """The recipe of a journaled trial."""
-        if study == BASELINES:
-            return Recipe.model_validate(trial.recipe)
-        return self.plan.space.recipe(trial.parameters, self.plan.training)
+        return trial.recipe or self.plan.space.recipe(trial.parameters, self.plan.training)
 
     def directory(self, key: TrialKey) -> str:
         """Checkpoint folder of a trial, or its URI."""
@@ -264,71 +279,85 @@ class SearchController:
 
     # -- what goes on ------------------------------------------------------------------------------------------------
 
-    def evaluation(self, trial_id: str, payload: dict[str, Any]) -> bool:
-        """Journal one evaluation; True when the trial goes on."""
+    def evaluation(self, trial_id: str, report: EvaluationReport) -> bool:
+        """Judge and journal one evaluation; True when the trial goes on."""
         with self._lock, self._abort_on_storage_error():
-            key = self._assigned_trials[trial_id]
-            value = self._outcomes.quality(payload)
-            if value is None:
-                return False  # ended as failed by `trial_ended`, which gets the same payload
-            self.usage.trained((key.study, key.number), payload["seconds"])
-            journal = self.journals[key.study]
-            go_on = journal.report(key.number, payload["step"], value, payload, self._is_prunable(key))
+            # One without a value is ended as failed by `trial_ended`, which gets the same report.
+            go_on = self._judge(self._assigned_trials[trial_id], report)
             self._check_budget()
-            self._on_change()
             return go_on and self.stop_reason is None
         return False
 
-    def _is_prunable(self, key: TrialKey) -> bool:
-        """What trains nothing is over with its one evaluation: it neither is stopped nor stops others."""
-        return ADAPTATIONS[self.recipe(key.study, self.journals[key.study].get(key.number)).adaptation].trains
+    def _judge(
+        self,
+        key: TrialKey,
+        report: EvaluationReport,
+        end: Callable[[JournaledEvaluation], Outcome] | None = None,
+    ) -> bool:
+        """Ask the pruner about an evaluation and journal its verdict; True when the trial goes on.
 
-    def trial_ended(self, trial_id: str, payload: dict[str, Any] | None, error: bool) -> None:
-        """A trial's last word. Idempotent, since Tune repeats the call when it fails."""
+        end: what the trial comes to by the verdict, where this was its last evaluation; journaled together with it.
+        """
+        value = self._outcomes.quality(report)
+        if value is None:
+            if end is not None:
+                self._finish(key, self._outcomes.of_unmeasured(report))
+            return False
+        self.usage.trained((key.study, key.number), report.seconds)
+        journal = self.journals[key.study]
+        # What trains nothing is over with its one evaluation: it neither is stopped nor stops others.
+        is_prunable = ADAPTATIONS[self.recipe(journal.get(key.number)).adaptation].trains
+        go_on = journal.report(key.number, report, value, is_prunable, end)
+        if end is not None:
+            self._make_room(key)
+        return go_on
+
+    def trial_ended(self, trial_id: str, event: TrialEvent | None, error: bool) -> None:
+        """A trial is over after ``event``, its last; None where it has told nothing. error: its actor died.
+
+        Idempotent, since Tune repeats the call when it fails.
+        """
         with self._lock, self._abort_on_storage_error():
             key = self._assigned_trials.get(trial_id)
             if key is None or self.fatal is not None:
                 return
-            outcome, verdict = self._ending(key, payload, error)
-            if outcome is not None:
-                self._finish(key, outcome, verdict)
+            if error or event is None:
+                self._finish(key, self._outcome_without_event(error))
+            elif isinstance(event, EvaluationReport):
+                self._finish(key, self._outcome_of_stopped(key, event))
+            elif isinstance(event, TrialCompleted):
+                self._complete(key, event)
+            elif event.is_fatal:  # it stays running in the journal, and the next driver goes on with it
+                self.fatal = worker_error(event)
+                self.stop_reason = self.fatal.message
+            else:
+                self._finish(key, of_failed(event))
             del self._assigned_trials[trial_id]
             self._check_budget()
-            self._on_change()
 
-    def _ending(
-        self, key: TrialKey, payload: dict[str, Any] | None, error: bool
-    ) -> tuple[Outcome | None, PrunerVerdict | None]:
-        """What a trial came to, and the verdict on the evaluation that it ended with, if that is still to be journaled.
+    def _outcome_without_event(self, error: bool) -> Outcome:
+        if not error and self._concurrency.no_trial_has_devices:
+            return Outcome("failed", f"no devices were free for it until the search ended: {self.stop_reason}")
+        return ACTOR_DIED
 
-        No outcome leaves the trial running in the journal: it is gone on with by the next driver.
-        """
-        if payload is None and not error and self.no_trial_has_devices:
-            return Outcome("failed", f"no devices were free for it until the search ended: {self.stop_reason}"), None
-        if error or payload is None:
-            return ACTOR_DIED, None
-        journal = self.journals[key.study]
-        if "state" not in payload:
-            return self._outcomes.of_stopped(journal.get(key.number), payload, self.stop_reason), None
-        detail = payload.get("detail") or {}
-        self.usage.trained((key.study, key.number), detail.get("seconds") or 0.0)
-        if payload["state"] == "fatal":
-            self.fatal = payload_error(payload)
-            self.stop_reason = self.fatal.message
-            return None, None
-        last = detail.pop("last", None)
-        verdict = None
-        if last is not None:
-            value = self._outcomes.quality(last)
-            if value is None:
-                return self._outcomes.of_stopped(journal.get(key.number), last, self.stop_reason), None
-            verdict = journal.ask_pruner(key.number, last["step"], value, last, self._is_prunable(key))
-            if not verdict.go_on:
-                return self._outcomes.pruned(verdict.evaluation, None), verdict
-        return self._outcomes.of_ended(payload, is_baseline=key.study == BASELINES), verdict
+    def _outcome_of_stopped(self, key: TrialKey, report: EvaluationReport) -> Outcome:
+        if self._outcomes.quality(report) is None:
+            return self._outcomes.of_unmeasured(report)
+        return self._outcomes.of_stopped(self.journals[key.study].get(key.number).last, self.stop_reason)
 
-    def _finish(self, key: TrialKey, outcome: Outcome, last: PrunerVerdict | None = None) -> None:
-        self.journals[key.study].finish(key.number, outcome, last)
+    def _complete(self, key: TrialKey, completed: TrialCompleted) -> None:
+        self.usage.trained((key.study, key.number), completed.result.seconds)
+        end = functools.partial(self._outcomes.of_completed, completed, key.study == BASELINES)
+        if completed.last is None:
+            self._finish(key, end(None))
+        else:
+            self._judge(key, completed.last, end)
+
+    def _finish(self, key: TrialKey, outcome: Outcome) -> None:
+        self.journals[key.study].finish(key.number, outcome)
+        self._make_room(key)
+
+    def _make_room(self, key: TrialKey) -> None:
         if key.study == SEARCH:
             self._retention.trial_ended(key.number)
 
@@ -354,7 +383,8 @@ class SearchController:
     @property
     def should_stop_running(self) -> bool:
         """Running trials, too, are to be ended now: nothing that they could still report would be used."""
-        ends_all = self.stop_reason is not None and (self.no_trial_has_devices or "trials failed" in self.stop_reason)
+        no_devices = self._concurrency.no_trial_has_devices
+        ends_all = self.stop_reason is not None and (no_devices or "trials failed" in self.stop_reason)
         return self.fatal is not None or ends_all
 
     def abort(self, error: FinesearchError) -> None:

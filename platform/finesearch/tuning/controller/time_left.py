@@ -23,7 +23,7 @@ class TimeLeft:
         plan: the search's.
         costs: what its trials cost, estimated.
         journals: by study name; those of fixed recipes first.
-        recipe: the recipe of a trial of a study.
+        recipe: the recipe of a trial.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class TimeLeft:
         plan: Plan,
         costs: TrialCosts,
         journals: Mapping[str, Journal],
-        recipe: Callable[[str, JournaledTrial], Recipe],
+        recipe: Callable[[JournaledTrial], Recipe],
     ) -> None:
         self._plan, self._costs, self._journals, self._recipe = plan, costs, journals, recipe
         self._ended: dict[tuple[str, int], TrialProgress] = {}
@@ -73,7 +73,7 @@ class TimeLeft:
         known = self._ended.get((study, trial.number))
         if known is not None:
             return known
-        run = self._costs.run_of(self._recipe(study, trial), trial)
+        run = self._costs.run_of(self._recipe(trial), trial)
         if trial.is_finished:
             self._ended[study, trial.number] = run
         return run

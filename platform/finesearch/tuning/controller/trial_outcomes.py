@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from finesearch.errors import FinesearchError, StorageError, TrialError
-from finesearch.plan import Plan
-from finesearch.tuning.study.journal import Outcome
-from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial
+from finesearch.plan import COSTS, Plan
+from finesearch.training.trial_types import Evaluation, TrialResult
+from finesearch.tuning.messages import TrialCompleted, TrialFailed
+from finesearch.tuning.study.journaled_trial import JournaledEvaluation, Outcome, OutcomeDetail
 
-KEPT_OF_A_STOPPED_TRIAL = ("seconds", "trainable_parameters", "group", "began")
 ACTOR_DIED = Outcome("failed", "its Ray Tune actor died three times; see the log of the node it ran on")
 
 
@@ -22,38 +20,42 @@ class TrialOutcomes:
 
     plan: Plan
 
-    def quality(self, payload: Mapping[str, Any]) -> float | None:
+    def quality(self, evaluation: Evaluation) -> float | None:
         """The metric of an evaluation; None where it is missing or not finite: such a trial must never be told."""
-        value = payload["metrics"].get(self.plan.task.metric)
-        return float(value) if value is not None and math.isfinite(value) else None
+        value = evaluation.metrics.get(self.plan.task.metric)
+        return value if value is not None and math.isfinite(value) else None
 
-    def of_stopped(self, trial: JournaledTrial, payload: Mapping[str, Any], stop_reason: str | None) -> Outcome:
-        """A trial whose last word is an evaluation, after which it was not to go on."""
-        if self.quality(payload) is None:
-            name = self.plan.task.metric
-            return Outcome("failed", f"{name} was {payload['metrics'].get(name)} at evaluation {payload['step']}")
-        return self.pruned(trial.last, stop_reason)
+    def of_unmeasured(self, evaluation: Evaluation) -> Outcome:
+        """A trial with an evaluation that has no :meth:`quality`."""
+        name = self.plan.task.metric
+        return Outcome("failed", f"{name} was {evaluation.metrics.get(name)} at evaluation {evaluation.step}")
 
-    def pruned(self, last: JournaledEvaluation | None, stop_reason: str | None) -> Outcome:
-        """A trial that was stopped after its evaluation ``last``, by the pruner or because the search is
+    def of_stopped(self, last: JournaledEvaluation | None, stop_reason: str | None) -> Outcome:
+        """A trial that was stopped after its ``last`` evaluation, by the pruner or because the search is
         ``stop_reason``: why."""
-        if last is None or not last.go_on:
-            reason = f"pruned by {self.plan.search.pruner} at evaluation {0 if last is None else last.step}"
-        else:
+        if last is None:
+            return Outcome("pruned", f"pruned by {self.plan.search.pruner} at evaluation 0")
+        if last.go_on:
             reason = f"stopped at evaluation {last.step}: {stop_reason or 'the search was stopped'}"
-        told = {} if last is None else {key: getattr(last, key) for key in KEPT_OF_A_STOPPED_TRIAL}
-        return Outcome("pruned", reason, detail={key: value for key, value in told.items() if value is not None})
+        else:
+            reason = f"pruned by {self.plan.search.pruner} at evaluation {last.step}"
+        detail = OutcomeDetail(
+            seconds=last.seconds, trainable_parameters=last.trainable_parameters, group=last.group, began=last.began
+        )
+        return Outcome("pruned", reason, detail=detail)
 
-    def of_ended(self, payload: Mapping[str, Any], is_baseline: bool) -> Outcome:
-        """A trial that ran to its end, or failed."""
-        detail = payload.get("detail") or {}
-        if payload["state"] == "failed":
-            return Outcome("failed", payload["reason"], detail=detail)
+    def of_completed(self, completed: TrialCompleted, is_baseline: bool, last: JournaledEvaluation | None) -> Outcome:
+        """A trial that ran to its end; ``last``: its last evaluation, where that was judged only then."""
+        if last is not None and not last.go_on:
+            return self.of_stopped(last, None)
+        detail = OutcomeDetail(
+            **completed.result.model_dump(exclude={"history"}), group=completed.group, began=completed.began
+        )
         names = [objective.name for objective in self.plan.objectives]
         if is_baseline:  # compared by the metric alone: their study has one objective
             names = names[:1]
         try:
-            values = tuple(float(_objective(name, detail)) for name in names)
+            values = tuple(_objective(name, completed.result) for name in names)
         except KeyError as missing:
             return Outcome("failed", f"the trial reported no {missing}", detail=detail)
         if not all(map(math.isfinite, values)):
@@ -62,17 +64,23 @@ class TrialOutcomes:
         return Outcome("complete", None, values, detail)
 
 
-def _objective(name: str, detail: Mapping[str, Any]) -> float:
-    if name in detail:  # a cost: seconds, trainable_parameters, checkpoint_bytes
-        return float(detail[name])
-    return float(detail["best"]["metrics"][name])
+def of_failed(failed: TrialFailed) -> Outcome:
+    """A trial that failed alone."""
+    known = {"group": failed.group, "began": failed.began} if failed.group is not None else {}
+    return Outcome("failed", failed.reason, detail=OutcomeDetail.model_validate(known))
 
 
-def payload_error(payload: Mapping[str, Any]) -> FinesearchError:
+def _objective(name: str, result: TrialResult) -> float:
+    if name in COSTS:
+        return float(getattr(result, name))
+    return (result.best.metrics if result.best else {})[name]
+
+
+def worker_error(failed: TrialFailed) -> FinesearchError:
     """The exception that a worker met, remade by name; what is not of our tree is a trial error."""
     import finesearch.errors
 
-    kind = getattr(finesearch.errors, str(payload.get("error")), None)
+    kind = getattr(finesearch.errors, str(failed.error), None)
     if isinstance(kind, type) and issubclass(kind, FinesearchError) and kind is not finesearch.errors.Interrupted:
-        return kind(payload["reason"])
-    return StorageError(payload["reason"]) if payload.get("error") == "OSError" else TrialError(payload["reason"])
+        return kind(failed.reason)
+    return StorageError(failed.reason) if failed.error == "OSError" else TrialError(failed.reason)

@@ -23,13 +23,13 @@ def set_log_prefix(about: str | None) -> None:
         logging.setLogRecordFactory(_named_record)
 
 
-def log_label(job: dict[str, Any]) -> str:
-    """What lines about a job begin with.
+def log_label(study: str, number: int) -> str:
+    """What lines about a trial begin with.
 
-    >>> log_label({"study": "search", "number": 7}), log_label({"study": "baselines", "number": 0})
+    >>> log_label("search", 7), log_label("baselines", 0)
     ('trial 7', 'baseline 0')
     """
-    return f"{'baseline' if job.get('study') == 'baselines' else 'trial'} {job['number']}"
+    return f"{'baseline' if study == 'baselines' else 'trial'} {number}"
 
 
 def named(text: str, about: str) -> str:

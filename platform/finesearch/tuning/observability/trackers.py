@@ -1,6 +1,6 @@
 """Shows trials in TensorBoard, MLflow and Weights & Biases, by Ray's own loggers.
 
-Tune knows our trials by a job and a payload, both JSON; what its loggers are shown instead is a :class:`TrackedTrial`
+Tune knows our trials by a job and events, both JSON; what its loggers are shown instead is a :class:`TrackedTrial`
 with the recipe, and the numbers of each evaluation. A thread talks to them, so that a slow server slows no trial; one
 that fails in the middle is said once and left out from then on.
 """
@@ -21,7 +21,10 @@ from ray.tune import Callback
 
 from finesearch.errors import InputError
 from finesearch.plan import Plan, WandbPlan
+from finesearch.training.trial_types import Evaluation
 from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.messages import EvaluationReport, Job, TrialFailed, parse_event, parse_job
+from finesearch.tuning.observability.log_prefix import log_label
 
 PATIENCE_S = 60.0  # for what is still to be told when the trials are over
 ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
@@ -128,9 +131,9 @@ class Tracking(Callback):
         if trial.trial_id in self._open:
             return  # its actor died, and another runs it
         assert self._controller is not None
-        job, run = json.loads(trial.config["job"]), self._controller.plan.name
-        journaled = self._controller.journals[job["study"]].get(job["number"]).evaluations
-        earlier = [logged_metrics(vars(journaled[step])) for step in sorted(journaled) if step <= job["decided"]]
+        job, run = parse_job(trial.config["job"]), self._controller.plan.name
+        journaled = self._controller.journals[job.study].get(job.number).evaluations
+        earlier = [logged_metrics(evaluation) for step, evaluation in journaled.items() if step <= job.decided]
         shown = {tracker.key: show(job, trial.trial_id, run, tracker.folder) for tracker in self._trackers}
         self._open[trial.trial_id] = shown
         self._later(lambda tracker: _begin(tracker, shown[tracker.key], earlier if tracker.repeats else []))
@@ -138,15 +141,16 @@ class Tracking(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        payload, shown = json.loads(result["payload"]), self._open.get(trial.trial_id)
+        event, shown = parse_event(result["event"]), self._open.get(trial.trial_id)
         if shown is None:
             return
-        evaluation = (payload.get("detail") or {}).get("last") if "state" in payload else payload
+        if isinstance(event, TrialFailed):
+            self._end(trial.trial_id, failed=True)
+            return
+        evaluation = event if isinstance(event, EvaluationReport) else event.last
         if evaluation is not None:
             numbers = logged_metrics(evaluation)
             self._later(lambda tracker: tracker.logger.log_trial_result(0, shown[tracker.key], numbers))
-        if payload.get("state", "complete") != "complete":
-            self._end(trial.trial_id, failed=True)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial.trial_id, failed=False)
@@ -198,13 +202,11 @@ def _begin(tracker: Tracker, shown: TrackedTrial, earlier: list[dict[str, Any]])
         tracker.logger.log_trial_result(0, shown, numbers)
 
 
-def show(job: dict[str, Any], trial_id: str, run: str, folder: Path) -> TrackedTrial:
+def show(job: Job, trial_id: str, run: str, folder: Path) -> TrackedTrial:
     """A trial as a tracker is shown it that may write below ``folder``."""
-    is_baseline = job["study"] == "baselines"
-    name = f"{run} {'baseline' if is_baseline else 'trial'} {job['number']}"
-    config = {**shown_recipe(job["recipe"]), "number": job["number"], "seed": job["seed"]}
-    local_path = folder / Path(job["directory"]).name
-    return TrackedTrial(trial_id, name, config, str(local_path), run)
+    config = {**shown_recipe(job.recipe.model_dump(mode="json")), "number": job.number, "seed": job.seed}
+    local_path = folder / Path(job.directory).name
+    return TrackedTrial(trial_id, f"{run} {log_label(job.study, job.number)}", config, str(local_path), run)
 
 
 def shown_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -222,15 +224,10 @@ def shown_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def logged_metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation as loggers take it: metrics by name, what training cost, and its number as the iteration.
-
-    >>> logged_metrics({"step": 2, "metrics": {"f1": 0.5}, "train_loss": None, "tokens": 30, "group": "g"})
-    {'f1': 0.5, 'tokens': 30, 'training_iteration': 2}
-    """
-    costs = {key: evaluation.get(key) for key in ("train_loss", "epoch", "seconds", "tokens")}
-    told = {key: value for key, value in costs.items() if value is not None}
-    return {**evaluation["metrics"], **told, "training_iteration": evaluation["step"]}
+def logged_metrics(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as loggers take it: metrics by name, what training cost, and its number as the iteration."""
+    costs = evaluation.model_dump(include={"train_loss", "epoch", "seconds", "tokens"}, exclude_none=True)
+    return {**evaluation.metrics, **costs, "training_iteration": evaluation.step}
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ray.tune.execution.tune_controller import TuneController
@@ -10,6 +9,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.messages import EvaluationReport, parse_event
 
 
 class StudyScheduler(FIFOScheduler):
@@ -27,7 +27,9 @@ class StudyScheduler(FIFOScheduler):
         assert self._controller is not None
         if result.get("done"):
             return TrialScheduler.CONTINUE
-        go_on = self._controller.evaluation(trial.trial_id, json.loads(result["payload"]))
+        report = parse_event(result["event"])
+        assert isinstance(report, EvaluationReport)
+        go_on = self._controller.evaluation(trial.trial_id, report)
         return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
 
     def __getstate__(self) -> dict[str, Any]:

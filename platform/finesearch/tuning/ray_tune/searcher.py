@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.messages import parse_event, to_json
 
 
 class StudySearcher(Searcher):
@@ -27,15 +27,15 @@ class StudySearcher(Searcher):
         job = None if self._controller.is_full else self._controller.next_job(trial_id)
         if job is None:
             return Searcher.FINISHED if self._controller.is_finished else None
-        return {"job": json.dumps(job)}
+        return {"job": to_json(job)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the scheduler has reported it already, before it asked the pruner."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         assert self._controller is not None
-        payload = json.loads(result["payload"]) if result and "payload" in result else None
-        self._controller.trial_ended(trial_id, payload, error)
+        event = parse_event(result["event"]) if result and "event" in result else None
+        self._controller.trial_ended(trial_id, event, error)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True

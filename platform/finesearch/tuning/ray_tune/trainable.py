@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from typing import Any, ClassVar
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 import ray
 from ray import tune
 
+from finesearch.tuning.messages import EvaluationReport, parse_job, to_json
 from finesearch.tuning.workers.idle_release import AFTER_A_TRIAL_S, AFTER_AN_EVALUATION_S, IdleReleaser
 from finesearch.tuning.workers.worker_group import GroupSettings, WarmGroup
 
@@ -55,18 +55,19 @@ class WarmTrial(tune.Trainable):
                 self._group = WarmGroup(self.settings, f"group-{actor[:8]}-{os.getpid()}-{self._groups}")
             group = self._group
         if is_new or self._generation is None:
-            job = json.loads(self.config["job"])
+            job = parse_job(self.config["job"])
             # Where the group gave way in the middle of a trial, Tune let that go on after its last evaluation.
-            job["decided"] = max(job["decided"], self._unanswered or 0)
-            self._generation, event = group.begin(job)
+            decided = max(job.decided, self._unanswered or 0)
+            self._generation, event = group.begin(job.model_copy(update={"decided": decided}))
         else:  # Tune asks for another step, so the scheduler let the trial go on
             event = group.go_on(self._generation, self._unanswered)
-        if event.pop("kind") == "evaluation":
-            self._unanswered = event["step"]
+        told = {"value": 0.0, "event": to_json(event)}
+        if isinstance(event, EvaluationReport):
+            self._unanswered = event.step
             self._idle.begin(AFTER_AN_EVALUATION_S)
-            return {"value": 0.0, "payload": json.dumps(event)}
+            return told
         self._idle.begin(AFTER_A_TRIAL_S)
-        return {"value": 0.0, "done": True, "payload": json.dumps(event)}
+        return {**told, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: checkpoints are written by the workers, and a search is resumed from its journal."""

@@ -23,12 +23,13 @@ class WindowedStudy(Study):
     among the others, where thousands draw the same picture as a thousand, at a cost that grows with their number.
 
     Optuna's TPE reads trials by ``Study._get_trials`` and by nothing else, and a sampler is handed the study without
-    its storage: the two private names that are left here.
+    its storage: the two private names that are left here. The cache keeps the trials as they were when the new one was
+    asked for; without it a resumed search under Hyperband draws other trials than an undisturbed one.
     """
 
     def __init__(self, study: Study) -> None:
         super().__init__(study.study_name, study._storage, sampler=study.sampler, pruner=study.pruner)
-        trials = study.get_trials(deepcopy=False)
+        trials = study._get_trials(deepcopy=False, use_cache=True)
         self._chosen = windowed(trials, self.direction is StudyDirection.MAXIMIZE)
         self._by_state: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
 

@@ -79,8 +79,7 @@ def place(journal: Journal, trial: JournaledTrial) -> Order:
     """What complete trials are ordered by, smallest first: the first objective, then fewer trainable parameters, then
     the earlier trial."""
     assert trial.values is not None, "the trial is complete"
-    assert trial.outcome is not None, "the trial is complete"
-    value, trainable = trial.values[0], trial.outcome.trainable_parameters or 0
+    value, trainable = trial.values[0], trial.detail.trainable_parameters or 0
     return (-value if journal.directions[0].maximize else value, trainable, trial.number)
 
 

@@ -9,8 +9,7 @@ A decision takes several calls of Optuna's storage, each a transaction, and one 
 decision        calls, in order                                  decided by
 a new trial     the trial with all that belongs to it            that call
 an evaluation   the value that pruners saw, the note ``step:N``  the note
-an end          the evaluation that it came with, if any, then
-                the note ``outcome``, the state with the values  the note
+an end          the note ``outcome``, the state with the values  the note
 
 A driver that is killed between two calls leaves a decision that was taken or was not. The next one finishes the first
 kind and overlooks the second when it loads the study (see ``_load``), and the search takes that again, the same.
@@ -22,9 +21,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -35,6 +34,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.errors import RunConflictError
 from finesearch.plan import Scalar
+from finesearch.tuning.messages import EvaluationReport
 from finesearch.tuning.study.journaled_trial import (
     ASKED,
     ENDED,
@@ -42,7 +42,9 @@ from finesearch.tuning.study.journaled_trial import (
     STEP,
     JournaledEvaluation,
     JournaledTrial,
+    Outcome,
     journaled_evaluations,
+    journaled_outcome,
 )
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -61,36 +63,15 @@ class Direction:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a trial ended. ``state`` is complete, pruned or failed; ``detail`` is JSON (checkpoint, seconds, counts
-    ...)."""
-
-    state: Literal["complete", "pruned", "failed"]
-    reason: str | None = None
-    values: tuple[float, ...] | None = None
-    detail: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
 class PrunerVerdict:
-    """What was decided on one evaluation; ``kept`` is what the journal keeps of it, JSON.
+    """What was decided on one evaluation; ``kept`` is what the journal keeps of it.
 
     seen_by_pruner: what the pruner saw, if anything. is_new: not journaled yet.
     """
 
-    step: int
-    kept: dict[str, Any]
+    kept: JournaledEvaluation
     seen_by_pruner: float | None
     is_new: bool
-
-    @property
-    def go_on(self) -> bool:
-        return bool(self.kept["go_on"])
-
-    @property
-    def evaluation(self) -> JournaledEvaluation:
-        """As it will be read from the journal."""
-        return JournaledEvaluation.read(self.step, self.kept)
 
 
 class Journal:
@@ -139,17 +120,17 @@ class Journal:
         trial.intermediate_values = {s: v for s, v in trial.intermediate_values.items() if s in steps}
         if trial.state is TrialState.RUNNING:
             disk_id = self._disk.get_trial_id_from_study_id_trial_number(self._disk_study, trial.number)
-            told = trial.user_attrs.get(OUTCOME)
+            told = journaled_outcome(trial)
             if told is None:
                 self._running[trial.number] = disk_id
             else:
-                trial.state, trial.values = ENDED[told["state"]], told["values"]
+                trial.state, trial.values = ENDED[told.state], None if told.values is None else list(told.values)
                 trial.datetime_complete = datetime.now()
                 self._disk.set_trial_state_values(disk_id, trial.state, trial.values)
         self._counts[self._read(trial).state] += 1
         asked = trial.user_attrs.get(ASKED) or {}
-        for step in sorted(steps):
-            trial.system_attrs.update(steps[step].get("system", {}))
+        for evaluation in steps.values():
+            trial.system_attrs.update(evaluation.system)
         self._memory.create_new_trial(self._memory_study, template_trial=trial)
         for key, value in (asked.get("study") or {}).items():
             self._memory.set_study_system_attr(self._memory_study, key, value)
@@ -192,60 +173,57 @@ class Journal:
     # -- measuring ---------------------------------------------------------------------------------------------------
 
     def report(
-        self, number: int, step: int, value: float, evaluation: dict[str, Any], is_prunable: bool = True
+        self,
+        number: int,
+        evaluation: EvaluationReport,
+        value: float,
+        is_prunable: bool = True,
+        end: Callable[[JournaledEvaluation], Outcome] | None = None,
     ) -> bool:
-        """Journal one evaluation and ask the pruner; True when the trial goes on.
+        """Ask the pruner about one evaluation and journal its verdict; True when the trial goes on.
 
         A step that was decided before keeps its verdict: a resumed trial reports its history again. One that is not
-        judged is kept from the pruner, which compares trials at equal steps of their training.
+        prunable is kept from the pruner, which compares trials at equal steps of their training.
+
+        end: what the trial comes to by the verdict, where this was its last evaluation.
 
         Raises:
             ValueError: ``value`` is NaN or infinite; such a trial is failed, not reported.
         """
         with self._lock:
-            verdict = self.ask_pruner(number, step, value, evaluation, is_prunable)
-            self._record_evaluation(number, verdict)
-            return verdict.go_on
+            verdict = self._ask_pruner(number, evaluation, value, is_prunable)
+            if verdict.is_new:
+                if verdict.seen_by_pruner is not None:
+                    self._disk.set_trial_intermediate_value(self._running[number], evaluation.step, value)
+                self._note_trial(number, f"{STEP}{evaluation.step}", verdict.kept.model_dump(mode="json"))
+            if end is not None:
+                self.finish(number, end(verdict.kept))
+            return verdict.kept.go_on
 
-    def ask_pruner(
-        self, number: int, step: int, value: float, evaluation: dict[str, Any], is_prunable: bool = True
-    ) -> PrunerVerdict:
-        """Ask the pruner about the evaluation that a trial ended with; :meth:`finish` journals the answer with the end.
-
-        As :meth:`report`, of which nothing is on disk yet.
-        """
+    def _ask_pruner(self, number: int, evaluation: EvaluationReport, value: float, is_prunable: bool) -> PrunerVerdict:
+        """The verdict, of which nothing is on disk yet."""
+        step = evaluation.step
         if not math.isfinite(value):
             raise ValueError(f"trial {number}, step {step}: value {value} is not finite")
-        with self._lock:
-            trial = self._in_memory(number)
-            known = journaled_evaluations(trial).get(step)
-            if known is not None:
-                return PrunerVerdict(step, known, None, is_new=False)
-            before = dict(trial.system_attrs)
-            go_on, seen_by_pruner = True, None
-            if len(self.directions) == 1 and is_prunable:
-                handle, seen_by_pruner = optuna.trial.Trial(self.study, self._memory_id(number)), value
-                handle.report(value, step)
-                go_on = not handle.should_prune()
-            after = self._in_memory(number).system_attrs
-            system_attrs = {k: v for k, v in after.items() if before.get(k) != v}
-            decision = {**evaluation, "value": value, "go_on": go_on, "system": system_attrs, "at": time.time()}
-            return PrunerVerdict(step, decision, seen_by_pruner, is_new=True)
-
-    def _record_evaluation(self, number: int, verdict: PrunerVerdict) -> None:
-        if not verdict.is_new:
-            return
-        if verdict.seen_by_pruner is not None:
-            self._disk.set_trial_intermediate_value(self._running[number], verdict.step, verdict.seen_by_pruner)
-        self._note_trial(number, f"{STEP}{verdict.step}", verdict.kept)
+        trial = self._in_memory(number)
+        known = journaled_evaluations(trial).get(step)
+        if known is not None:
+            return PrunerVerdict(known, None, is_new=False)
+        before = dict(trial.system_attrs)
+        go_on, seen_by_pruner = True, None
+        if len(self.directions) == 1 and is_prunable:
+            handle, seen_by_pruner = optuna.trial.Trial(self.study, self._memory_id(number)), value
+            handle.report(value, step)
+            go_on = not handle.should_prune()
+        after = self._in_memory(number).system_attrs
+        system_attrs = {k: v for k, v in after.items() if before.get(k) != v}
+        kept = JournaledEvaluation(**dict(evaluation), value=value, go_on=go_on, system=system_attrs, at=time.time())
+        return PrunerVerdict(kept, seen_by_pruner, is_new=True)
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
-    def finish(self, number: int, outcome: Outcome, last: PrunerVerdict | None = None) -> bool:
-        """End a trial; False when it had ended before, so that telling twice changes nothing.
-
-        last: the verdict on the evaluation that it ended with, where that is not journaled yet.
-        """
+    def finish(self, number: int, outcome: Outcome) -> bool:
+        """End a trial; False when it had ended before, so that telling twice changes nothing."""
         with self._lock:
             trial = self._in_memory(number)
             if trial.state.is_finished():
@@ -256,11 +234,8 @@ class Journal:
             if state is TrialState.PRUNED and values is None and len(self.directions) == 1:
                 values = None if trial.last_step is None else (trial.intermediate_values[trial.last_step],)
             told = list(values) if values and state is not TrialState.FAIL else None
-            said = {"state": outcome.state, "values": told, "reason": outcome.reason, "at": time.time()}
-            detail = {**(outcome.detail or {}), **said}
-            if last is not None:
-                self._record_evaluation(number, last)
-            self._note_trial(number, OUTCOME, detail)
+            said = replace(outcome, values=None if told is None else tuple(told), at=time.time())
+            self._note_trial(number, OUTCOME, said.to_attribute())
             self._disk.set_trial_state_values(self._running[number], state, told)
             self._memory.set_trial_state_values(self._memory_id(number), state, told)
             del self._running[number]

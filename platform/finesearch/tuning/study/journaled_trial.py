@@ -1,83 +1,90 @@
-"""One trial as the journal has it: what Optuna keeps of it as attributes is read here and nowhere else."""
+"""One trial as the journal has it: what Optuna keeps of it as attributes is written and read here and nowhere else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ConfigDict
 
-from finesearch.plan import Scalar
+from finesearch.plan import Recipe, Scalar
+from finesearch.training.trial_types import Evaluation, FrozenRecord
+from finesearch.tuning.messages import EvaluationReport
 
 STEP = "step:"
 OUTCOME = "outcome"
 ASKED = "asked"
-State = Literal["complete", "pruned", "failed", "running"]
-ENDED: Mapping[State, TrialState] = {
+Ended = Literal["complete", "pruned", "failed"]
+State = Literal[Ended, "running"]
+ENDED: Mapping[Ended, TrialState] = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
 
 
-@dataclass(frozen=True)
-class JournaledEvaluation:
-    """One evaluation with its verdict.
+class JournaledEvaluation(EvaluationReport):
+    """An evaluation with its verdict; ``system``: the trial's system attributes that the pruner changed over it.
 
-    ``value`` is the quality metric; ``seconds`` and ``tokens`` are what the trial has cost so far; ``group`` names its
-    workers, and ``began`` is the Unix time at which they began with it.
+    ``value`` is the first objective, ``at`` the Unix seconds of the verdict.
     """
 
-    step: int
+    model_config = ConfigDict(extra="ignore")
+
     value: float
-    go_on: bool = True
-    epoch: float = 0.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    train_loss: float | None = None
-    seconds: float = 0.0
-    tokens: int | None = None
+    go_on: bool
+    system: dict[str, Any] = {}
+    at: float
+
+
+class OutcomeDetail(FrozenRecord):
+    """What is known of a trial that has ended, beside how it ended; only what was given is kept.
+
+    A complete trial has all of it (see ``TrialResult``), a stopped one what its last evaluation said.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    stopped: bool | None = None
+    best: Evaluation | None = None
+    checkpoint: str | None = None
     trainable_parameters: int | None = None
+    total_parameters: int | None = None
+    seconds: float | None = None
+    tokens: int | None = None
+    checkpoint_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     group: str | None = None
     began: float | None = None
-
-    @classmethod
-    def read(cls, step: int, kept: Mapping[str, Any]) -> JournaledEvaluation:
-        """From the note of a trial."""
-        return cls(**{**_known(cls, kept), "step": step})
 
 
 @dataclass(frozen=True)
-class JournaledOutcome:
-    """How a trial ended; ``at`` is the Unix time of that, ``best`` the metrics of its best evaluation. What a trial did
-    not come to tell is None."""
+class Outcome:
+    """How a trial ended; ``at``: Unix seconds, set by the journal."""
 
-    state: State
+    state: Ended
     reason: str | None = None
+    values: tuple[float, ...] | None = None
+    detail: OutcomeDetail = OutcomeDetail()
     at: float | None = None
-    best: Mapping[str, float] | None = None
-    checkpoint: str | None = None
-    seconds: float | None = None
-    tokens: int | None = None
-    trainable_parameters: int | None = None
-    group: str | None = None
-    began: float | None = None
-    notes: Sequence[str] = ()
-    warnings: Sequence[str] = ()
 
-    @classmethod
-    def read(cls, kept: Mapping[str, Any]) -> JournaledOutcome:
-        """From the note of a trial."""
-        return cls(**{**_known(cls, kept), "best": (kept.get("best") or {}).get("metrics")})
+    def to_attribute(self) -> dict[str, Any]:
+        """JSON."""
+        values = None if self.values is None else list(self.values)
+        said = {"state": self.state, "values": values, "reason": self.reason, "at": self.at}
+        return {**self.detail.model_dump(mode="json", exclude_unset=True), **said}
 
 
 @dataclass(frozen=True)
 class JournaledTrial:
     """One trial.
 
-    ``parameters`` holds those that were active, ``evaluations`` those with a verdict, by step. ``label`` and ``recipe``
-    belong to the trial of a fixed recipe. ``outcome`` is None while it runs. ``started_at`` is the Unix time at which
-    it was asked for.
+    ``parameters`` holds those that were active, ``evaluations`` those with a verdict, by step and in order. ``label``
+    and ``recipe`` belong to the trial of a fixed recipe. ``outcome`` is None while it runs. ``started_at`` is the Unix
+    time at which it was asked for.
     """
 
     number: int
@@ -85,27 +92,27 @@ class JournaledTrial:
     parameters: Mapping[str, Scalar]
     evaluations: Mapping[int, JournaledEvaluation]
     values: tuple[float, ...] | None = None
-    outcome: JournaledOutcome | None = None
+    outcome: Outcome | None = None
     started_at: float | None = None
     label: str | None = None
-    recipe: Mapping[str, Any] | None = None
+    recipe: Recipe | None = None
 
     @classmethod
     def read(cls, trial: FrozenTrial) -> JournaledTrial:
         """From Optuna's trial."""
-        asked, kept = trial.user_attrs.get(ASKED) or {}, journaled_evaluations(trial)
-        # An end is noted before the state changes.
-        told = trial.user_attrs.get(OUTCOME) if trial.state.is_finished() else None
+        asked = trial.user_attrs.get(ASKED) or {}
+        recipe = asked.get("recipe")
         return cls(
             number=trial.number,
             state=next((name for name, state in ENDED.items() if state is trial.state), "running"),
             parameters=asked.get("parameters", {}),
-            evaluations={step: JournaledEvaluation.read(step, kept[step]) for step in sorted(kept)},
+            evaluations=journaled_evaluations(trial),
             values=None if trial.values is None else tuple(trial.values),
-            outcome=None if told is None else JournaledOutcome.read(told),
+            # An end is noted before the state changes.
+            outcome=journaled_outcome(trial) if trial.state.is_finished() else None,
             started_at=None if trial.datetime_start is None else trial.datetime_start.timestamp(),
             label=asked.get("label"),
-            recipe=asked.get("recipe"),
+            recipe=None if recipe is None else Recipe.model_validate(recipe),
         )
 
     @property
@@ -117,11 +124,34 @@ class JournaledTrial:
         """Its last evaluation, if there is one."""
         return self.evaluations[max(self.evaluations)] if self.evaluations else None
 
+    @property
+    def detail(self) -> OutcomeDetail:
+        """What is known of its end; nothing while it runs."""
+        return OutcomeDetail() if self.outcome is None else self.outcome.detail
 
-def journaled_evaluations(trial: FrozenTrial) -> dict[int, dict[str, Any]]:
-    """Evaluations of a trial that were journaled with their verdict, by step, as they are kept: JSON."""
-    return {int(k[len(STEP) :]): v for k, v in trial.user_attrs.items() if k.startswith(STEP)}
+    @property
+    def seconds(self) -> float:
+        """What it has trained, over all of its resumes."""
+        last = max((evaluation.seconds for evaluation in self.evaluations.values()), default=0.0)
+        return max(last, self.detail.seconds or 0.0)
 
 
-def _known(kind: type[Any], kept: Mapping[str, Any]) -> dict[str, Any]:
-    return {each.name: kept[each.name] for each in fields(kind) if each.name in kept}
+def journaled_evaluations(trial: FrozenTrial) -> dict[int, JournaledEvaluation]:
+    """Evaluations of a trial that were journaled with their verdict, by step, in order."""
+    found = {int(k[len(STEP) :]): v for k, v in trial.user_attrs.items() if k.startswith(STEP)}
+    return {step: JournaledEvaluation.model_validate(found[step]) for step in sorted(found)}
+
+
+def journaled_outcome(trial: FrozenTrial) -> Outcome | None:
+    """How a trial ended, or was decided to end; None while it runs."""
+    kept = trial.user_attrs.get(OUTCOME)
+    if kept is None:
+        return None
+    values = kept["values"]
+    return Outcome(
+        state=kept["state"],
+        reason=kept["reason"],
+        values=None if values is None else tuple(values),
+        detail=OutcomeDetail.model_validate(kept),
+        at=kept.get("at"),
+    )

@@ -18,11 +18,10 @@ from typing import Any
 
 from finesearch.errors import StorageError
 from finesearch.storage.object_store import Place, is_remote
+from finesearch.tuning.messages import EvaluationReport, HandOut, Job, MailboxClosed, TrialEnd, TrialEvent, TrialFailed
 
 MAX_TRIES = 3
 POLL_S = 5.0  # how long a question may hang open; asked again at once
-
-Payload = dict[str, Any]
 
 
 class Mailbox:
@@ -30,11 +29,11 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._generation = 0
-        self._job: Payload | None = None
+        self._job: Job | None = None
         self._handed_out = 0
         self._holder: str | None = None  # incarnation of the group that works on the job
         self._attempt = 0
-        self._events: deque[Payload] = deque()
+        self._events: deque[TrialEvent] = deque()
         self._sent: set[int] = set()
         self._verdicts: dict[int, bool] = {}
         self._finished = True
@@ -46,7 +45,7 @@ class Mailbox:
 
     # -- the trial actor's side --------------------------------------------------------------------------------------
 
-    async def post(self, job: Payload) -> int:
+    async def post(self, job: Job) -> int:
         """Put a job in, in place of whatever was there; its generation."""
         async with self._changed:
             self._generation += 1
@@ -59,14 +58,14 @@ class Mailbox:
             self._changed.notify_all()
             return self._generation
 
-    async def begin(self, job: Payload, timeout_s: float = POLL_S) -> tuple[int, Payload | None]:
+    async def begin(self, job: Job, timeout_s: float = POLL_S) -> tuple[int, TrialEvent | None]:
         """:meth:`post`, then :meth:`next_event`: what a trial begins with, in one question."""
         generation = await self.post(job)
         return generation, await self.next_event(generation, timeout_s)
 
     async def next_event(
         self, generation: int, timeout_s: float = POLL_S, allowed: int | None = None
-    ) -> Payload | None:
+    ) -> TrialEvent | None:
         """The next event of a generation; None when none came in time.
 
         allowed: the step of an evaluation after which the trial goes on.
@@ -107,57 +106,60 @@ class Mailbox:
 
     # -- the workers' side -------------------------------------------------------------------------------------------
 
-    async def take(self, incarnation: str, rank: int, served: int, timeout_s: float = POLL_S) -> Payload | None:
-        """The next job after generation ``served`` for one rank; ``{"closed": True}`` at the end, None to ask again.
+    async def take(
+        self, incarnation: str, rank: int, served: int, timeout_s: float = POLL_S
+    ) -> HandOut | MailboxClosed | None:
+        """The next job after generation ``served`` for one rank; None to ask again.
 
         Rank 0 opens a hand-out; the other ranks of the same incarnation get what it got.
         """
         async with self._changed:
             await self._wait(lambda: self._closed or self._is_open_to(incarnation, rank, served), timeout_s)
             if self._closed:
-                return {"closed": True}
+                return MailboxClosed()
             if not self._is_open_to(incarnation, rank, served):
                 return None
             assert self._job is not None
             if rank == 0:
                 if self._handed_out >= MAX_TRIES:
-                    self._end(
-                        "failed",
+                    reason = (
                         f"its worker died {MAX_TRIES} times in a row without a new evaluation (killed, out of memory, "
-                        "a crash in native code or a hang); see the worker logs",
+                        "a crash in native code or a hang); see the worker logs"
                     )
+                    self._end(TrialFailed(reason=reason))
                     return None
                 self._handed_out += 1
                 try:
-                    self._attempt = await claim(self._job["directory"])
+                    self._attempt = await claim(self._job.directory)
                 except StorageError as error:
-                    self._end("fatal", error.message, "StorageError")
+                    self._end(TrialFailed(reason=error.message, error="StorageError", is_fatal=True))
                     return None
                 except OSError as error:
-                    self._end("fatal", f"{self._job['directory']}: cannot be written: {error}", "StorageError")
+                    reason = f"{self._job.directory}: cannot be written: {error}"
+                    self._end(TrialFailed(reason=reason, error="StorageError", is_fatal=True))
                     return None
                 self._holder, self._working, self._last_sign = incarnation, True, time.monotonic()
                 self._changed.notify_all()
-            return {**self._job, "generation": self._generation, "attempt": self._attempt}
+            return HandOut(self._generation, self._job.model_copy(update={"attempt": self._attempt}))
 
     def _is_open_to(self, incarnation: str, rank: int, served: int) -> bool:
         if self._finished or self._generation <= served or incarnation in self._condemned:
             return False
         return rank == 0 or self._holder == incarnation
 
-    async def report(self, generation: int, step: int, payload: Payload, timeout_s: float = POLL_S) -> bool | None:
+    async def report(self, generation: int, report: EvaluationReport, timeout_s: float = POLL_S) -> bool | None:
         """Deliver one evaluation and wait for its verdict; None to ask again. Delivered twice it is passed on once."""
         async with self._changed:
             if generation != self._generation or self._finished or self._closed:
                 return False
             assert self._job is not None
-            self._last_sign = time.monotonic()
-            if step <= self._job["decided"]:
+            self._last_sign, step = time.monotonic(), report.step
+            if step <= self._job.decided:
                 return True  # the journal has it from before; a resumed trial reports its history again
             if step not in self._sent:
                 self._sent.add(step)
                 self._handed_out = 0  # it got further than ever before: whatever killed its workers is not the trial
-                self._events.append({"kind": "evaluation", **payload})
+                self._events.append(report)
                 self._changed.notify_all()
             self._working = False
             await self._wait(
@@ -170,11 +172,11 @@ class Mailbox:
                 self._working, self._last_sign = True, time.monotonic()
             return verdict
 
-    async def finish(self, generation: int, state: str, reason: str | None, error: str | None, detail: Payload) -> None:
-        """The job is over: complete, failed, or fatal for the whole search."""
+    async def finish(self, generation: int, end: TrialEnd) -> None:
+        """The job is over."""
         async with self._changed:
             if generation == self._generation and not self._finished:
-                self._end(state, reason, error, detail)
+                self._end(end)
 
     async def requeue(self, generation: int, incarnation: str) -> None:
         """The group that holds the job ends for no fault of the job's, whose state was written: it is handed out again,
@@ -193,9 +195,9 @@ class Mailbox:
         """Whether this incarnation of the group is to end at once."""
         return incarnation in self._condemned
 
-    def _end(self, state: str, reason: str | None, error: str | None = None, detail: Payload | None = None) -> None:
+    def _end(self, end: TrialEnd) -> None:
         self._finished, self._working = True, False
-        self._events.append({"kind": "end", "state": state, "reason": reason, "error": error, "detail": detail or {}})
+        self._events.append(end)
         self._changed.notify_all()
 
     async def _wait(self, ready: Any, timeout_s: float) -> None:

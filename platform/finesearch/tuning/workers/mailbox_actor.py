@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from finesearch.tuning.messages import HandOut, Job, MailboxClosed, TrialEnd
 from finesearch.tuning.observability.prometheus import GROUPS, PrometheusMetrics
-from finesearch.tuning.workers.mailbox import POLL_S, Mailbox, Payload
+from finesearch.tuning.workers.mailbox import POLL_S, Mailbox
 
 STATES = ("busy", "waiting", "idle")
 
@@ -24,23 +25,25 @@ class MailboxActor(Mailbox):
             return "idle"
         return "waiting" if self._holder is None or self._holder in self._condemned else "busy"
 
-    async def post(self, job: Payload) -> int:
+    async def post(self, job: Job) -> int:
         generation = await super().post(job)
         self._tell()
         return generation
 
-    async def take(self, incarnation: str, rank: int, served: int, timeout_s: float = POLL_S) -> Payload | None:
-        job = await super().take(incarnation, rank, served, timeout_s)
+    async def take(
+        self, incarnation: str, rank: int, served: int, timeout_s: float = POLL_S
+    ) -> HandOut | MailboxClosed | None:
+        taken = await super().take(incarnation, rank, served, timeout_s)
         self._tell()
-        return job
+        return taken
 
     async def condemn(self) -> str | None:
         holder = await super().condemn()
         self._tell()
         return holder
 
-    async def finish(self, generation: int, state: str, reason: str | None, error: str | None, detail: Payload) -> None:
-        await super().finish(generation, state, reason, error, detail)
+    async def finish(self, generation: int, end: TrialEnd) -> None:
+        await super().finish(generation, end)
         self._tell()
 
     def _tell(self) -> None:

@@ -1,14 +1,13 @@
-"""The training floor as a warm worker sees it: jobs in and out as plain JSON."""
+"""The training floor as a warm worker sees it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from finesearch.plan import TaskPlan, TrainingPlan
 from finesearch.storage.local_dirs import on_this_node
 from finesearch.training.loop.trial_runner import TrialRunner
-from finesearch.training.trial_types import Evaluation, TrialSpec
+from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 from finesearch.tuning.cluster.shared_storage_check import check_attempt_is_seen
 
 
@@ -29,23 +28,11 @@ class TrainingJobRunner:
 
     def run(
         self,
-        job: dict[str, Any],
-        report: Callable[[dict[str, Any]], bool],
+        spec: TrialSpec,
+        report: Callable[[Evaluation], bool],
         beat: Callable[[], None],
         is_preempted: Callable[[], bool] | None = None,
-    ) -> dict[str, Any]:
-        fields = ("number", "attempt", "seed", "recipe", "directory", "bar")
-        spec = TrialSpec.model_validate({key: job[key] for key in fields})
+    ) -> TrialResult:
         check_attempt_is_seen(spec.directory, spec.attempt)
-
-        def report_evaluation(evaluation: Evaluation) -> bool:
-            return report(evaluation.model_dump(mode="json"))
-
-        last: dict[str, Any] = {}
-
-        def keep_last(evaluation: Evaluation) -> bool:
-            last["last"] = evaluation.model_dump(mode="json")
-            return True
-
-        result = self._workbench.run(spec, report_evaluation, beat, is_preempted, keep_last)
-        return result.model_dump(mode="json", exclude={"history"}) | last
+        # The last evaluation goes with the result; nothing waits for an answer to it.
+        return self._workbench.run(spec, report, beat, is_preempted, report_last=lambda _: True)

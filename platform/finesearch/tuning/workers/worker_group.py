@@ -12,6 +12,7 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from finesearch.tuning.messages import Job, TrialEvent
 from finesearch.tuning.workers.mailbox_actor import MailboxActor
 from finesearch.tuning.workers.ray_train import TorchProcessGroupConfig, WarmTrainer
 from finesearch.tuning.workers.worker_loop import JobRunner, WorkerLoopConfig, serve
@@ -85,7 +86,7 @@ class WarmGroup:
         except BaseException as error:
             self._failure = error
 
-    def begin(self, job: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def begin(self, job: Job) -> tuple[int, TrialEvent]:
         """Give the group its next trial: the generation to go on with, and the first event.
 
         Raises:
@@ -94,7 +95,7 @@ class WarmGroup:
         generation, event = ray.get(self._mailbox.begin.remote(job))
         return generation, event or self.go_on(generation)
 
-    def go_on(self, generation: int, allowed: int | None = None) -> dict[str, Any]:
+    def go_on(self, generation: int, allowed: int | None = None) -> TrialEvent:
         """The next event of the trial.
 
         Args:
@@ -105,7 +106,7 @@ class WarmGroup:
         """
         condemned_at: float | None = None
         while True:
-            event: dict[str, Any] | None = ray.get(self._mailbox.next_event.remote(generation, allowed=allowed))
+            event: TrialEvent | None = ray.get(self._mailbox.next_event.remote(generation, allowed=allowed))
             if event is not None:
                 return event
             if not self._fit.is_alive():

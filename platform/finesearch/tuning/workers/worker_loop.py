@@ -24,7 +24,8 @@ import ray
 
 from finesearch.errors import CheckpointError, FinesearchError, InputError, StorageError, TrialError
 from finesearch.redaction import redact
-from finesearch.training.trial_types import Preempted
+from finesearch.training.trial_types import Evaluation, Preempted, TrialResult, TrialSpec
+from finesearch.tuning.messages import EvaluationReport, HandOut, MailboxClosed, TrialCompleted, TrialEnd, TrialFailed
 from finesearch.tuning.observability.log_prefix import log_label, set_log_prefix
 from finesearch.tuning.observability.worker_metrics import start_reporting
 from finesearch.tuning.workers.lost_rank import is_lost_peer
@@ -42,24 +43,24 @@ class JobRunner(Protocol):
 
     def run(
         self,
-        job: dict[str, Any],
-        report: Callable[[dict[str, Any]], bool],
+        spec: TrialSpec,
+        report: Callable[[Evaluation], bool],
         beat: Callable[[], None],
         is_preempted: Callable[[], bool] | None,
-    ) -> dict[str, Any]:
+    ) -> TrialResult:
         """Run a trial.
 
         Args:
-            job: ``number, attempt, seed, recipe, directory, bar``.
-            report: called on rank 0 with ``step, epoch, metrics, train_loss, seconds, tokens``; False stops the trial.
-                It may be called from any thread.
+            spec: what to train.
+            report: called on rank 0 with every evaluation but that which the trial ends with, which is judged with the
+                end; False stops the trial. It may be called from any thread.
             beat: a sign of progress.
             is_preempted: asked by all ranks together, seconds apart; True when machines are about to be taken away, so
                 that the trial writes what it goes on from elsewhere, and raises ``Preempted``. None: nobody can say.
 
         Returns:
-            JSON: ``best, seconds, trainable_parameters, total_parameters, checkpoint, checkpoint_bytes, warnings``; on
-            rank 0 also ``last``, where the trial's last evaluation was not reported: it is judged with the end.
+            What rank 0 returns reaches the driver; of its ``history`` only the last evaluation, which was not reported
+            unless the trial was ``stopped``.
         """
         ...
 
@@ -93,34 +94,33 @@ def serve(config: dict[str, WorkerLoopConfig]) -> None:
     is_preempted = notice()
     memory_base, trials, served = 0, 0, 0
     while True:
-        job = ray.get(loop_config.mailbox.take.remote(incarnation, rank, served))
-        if job is None:
+        taken: HandOut | MailboxClosed | None = ray.get(loop_config.mailbox.take.remote(incarnation, rank, served))
+        if taken is None:
             continue
-        if job.get("closed"):
+        if isinstance(taken, MailboxClosed):
             return
-        served = job["generation"]
-        set_log_prefix(log_label(job))
-        log.info("attempt %d", job["attempt"])
-        session = _TrialSession(loop_config, job, rank)
+        served, job = taken.generation, taken.job
+        set_log_prefix(log_label(job.study, job.number))
+        log.info("attempt %d", job.attempt)
+        session = _TrialSession(loop_config, served, rank)
         try:
             if is_preempted is not None and is_preempted():
                 raise Preempted(f"{loop_config.group}: taken away before the trial began")
             runner = runner or loop_config.make_runner()
-            detail = runner.run(job, session.report, session.beat, is_preempted)
+            result = runner.run(job, session.report, session.beat, is_preempted)
         except Preempted as aside:
             ray.get(loop_config.mailbox.requeue.remote(served, incarnation))
             raise RecycleGroup(f"{loop_config.group}: its trial goes on elsewhere") from aside
         except (TrialError, CheckpointError) as error:
             # Agreed on by all ranks, so the process group is in step and the worker stays.
-            session.finish("failed", redact(error.message), error)
+            session.fail(redact(error.message), error, is_fatal=False)
         except BaseException as error:
             if is_lost_peer(error):
                 raise  # no fault of the trial's, which the group that takes this one's place is handed again
-            fatal = isinstance(error, (InputError, StorageError))
-            session.finish("fatal" if fatal else "failed", _reason(error), error)
+            session.fail(_reason(error), error, is_fatal=isinstance(error, (InputError, StorageError)))
             raise
         else:
-            session.finish("complete", None, None, detail)
+            session.complete(result)
         metrics.report()  # a worker may be ended before the next time
         trials += 1
         memory = psutil.Process().memory_info().rss
@@ -133,15 +133,15 @@ def serve(config: dict[str, WorkerLoopConfig]) -> None:
 class _TrialSession:
     """One trial's line to the mailbox."""
 
-    def __init__(self, loop_config: WorkerLoopConfig, job: dict[str, Any], rank: int) -> None:
+    def __init__(self, loop_config: WorkerLoopConfig, generation: int, rank: int) -> None:
         self._mailbox, self._group, self._rank = loop_config.mailbox, loop_config.group, rank
-        self._generation = job["generation"]
+        self._generation = generation
         self._began, self._last_beat = time.time(), 0.0
 
-    def report(self, evaluation: dict[str, Any]) -> bool:
-        payload = self._signed(evaluation)
+    def report(self, evaluation: Evaluation) -> bool:
+        report = self._signed(evaluation)
         while True:
-            go_on: bool | None = ray.get(self._mailbox.report.remote(self._generation, evaluation["step"], payload))
+            go_on: bool | None = ray.get(self._mailbox.report.remote(self._generation, report))
             if go_on is not None:
                 return go_on
 
@@ -151,21 +151,26 @@ class _TrialSession:
             self._last_beat = now
             self._mailbox.beat.remote(self._generation)
 
-    def finish(
-        self, state: str, reason: str | None, error: BaseException | None, detail: dict[str, Any] | None = None
-    ) -> None:
-        if state == "complete" and self._rank != 0:
+    def complete(self, result: TrialResult) -> None:
+        if self._rank != 0:
             return
-        whole = {**(detail or {}), "group": self._group, "began": self._began}
-        if "last" in whole:
-            whole["last"] = self._signed(whole["last"])
-        log.info("%s%s", state, f": {reason}" if reason else "", exc_info=error)
-        kind = None if error is None else type(error).__name__
-        ray.get(self._mailbox.finish.remote(self._generation, state, reason, kind, whole))
+        last = None if result.stopped else self._signed(result.history[-1])
+        log.info("complete")
+        result = result.model_copy(update={"history": ()})
+        self._finish(TrialCompleted(result=result, last=last, group=self._group, began=self._began))
 
-    def _signed(self, evaluation: dict[str, Any]) -> dict[str, Any]:
-        log.info("evaluation %d: %s", evaluation["step"], evaluation["metrics"])
-        return {**evaluation, "group": self._group, "began": self._began}
+    def fail(self, reason: str, error: BaseException, is_fatal: bool) -> None:
+        """Any rank may say so."""
+        log.info("%s: %s", "fatal" if is_fatal else "failed", reason, exc_info=error)
+        kind = type(error).__name__
+        self._finish(TrialFailed(reason=reason, error=kind, is_fatal=is_fatal, group=self._group, began=self._began))
+
+    def _finish(self, end: TrialEnd) -> None:
+        ray.get(self._mailbox.finish.remote(self._generation, end))
+
+    def _signed(self, evaluation: Evaluation) -> EvaluationReport:
+        log.info("evaluation %d: %s", evaluation.step, evaluation.metrics)
+        return EvaluationReport(**dict(evaluation), group=self._group, began=self._began)
 
 
 def _reason(error: BaseException) -> str:
