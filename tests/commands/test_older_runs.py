@@ -1,8 +1,8 @@
 """A run folder that an older version began is gone on with.
 
 ``run_of_an_older_version.tar.xz`` holds a folder with model, data, plan and a run whose driver was killed while trial 2
-trained. Two trials and the baseline had ended; trial 2 had one evaluation and its state to go on from. The study is kept
-as SQL text. ``/FOLDER-OF-THE-OLD-RUN`` stands for the folder that the run was made in.
+trained. Two trials and the baseline had ended; trial 2 had one evaluation and its state to go on from. The study is
+kept as SQL text. ``/FOLDER-OF-THE-OLD-RUN`` stands for the folder that the run was made in.
 """
 
 from __future__ import annotations
