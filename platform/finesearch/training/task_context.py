@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.data import TokenizedSplits, load_splits, tokenize
 from finesearch.tasks import Task, TaskFacts, make_task
-from finesearch.training.model.base_model import BaseModel, load_base_model
+from finesearch.training.model.base_model import PretrainedBase, load_base_model
 from finesearch.training.model.base_reference import BaseReference
 from finesearch.training.model.model_config import build_skeleton, check_max_length
 from finesearch.training.model.model_facts import add_model_facts
@@ -30,7 +30,7 @@ class TaskContext:
     task: Task
     facts: TaskFacts
     tokens: TokenizedSplits
-    base: BaseModel
+    base: PretrainedBase
     splits: RawSplits
     asked: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
     """Models that are asked and not trained, with their tokenizers, by method and precision."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.data import TokenizedSplit
-    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.model.base_model import PretrainedBase
     from finesearch.training.task_context import TaskContext
 
 
@@ -40,7 +40,7 @@ class PromptedGenerator:
     """A model and the prompt behind which it writes. most_tokens: that the model takes at once; None: any number."""
 
     model: PreTrainedModel
-    base: BaseModel
+    base: PretrainedBase
     written: GenerationPromptTask
     prompt: PromptSpec
     most_tokens: int | None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.tasks import Task
-    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.model.base_model import PretrainedBase
     from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
 
 from finesearch.training.batching import TokenRows, inference_batches
@@ -48,7 +48,7 @@ AS_IT_IS = ScoringOptions()
 def evaluate(
     model: PreTrainedModel,
     task: Task,
-    base: BaseModel,
+    base: PretrainedBase,
     tokens: TokenRows,
     processes: Processes,
     scoring: ScoringOptions = AS_IT_IS,
@@ -107,7 +107,7 @@ def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tup
 def _generate(
     model: PreTrainedModel,
     task: Task,
-    base: BaseModel,
+    base: PretrainedBase,
     rows: Sequence[dict[str, Any]],
     number: int,
     processes: Processes,
@@ -120,7 +120,7 @@ def _generate(
 
 
 def _score(
-    task: Task, base: BaseModel, tokens: TokenRows, by_row: dict[int, Any], scoring: ScoringOptions
+    task: Task, base: PretrainedBase, tokens: TokenRows, by_row: dict[int, Any], scoring: ScoringOptions
 ) -> ScoredPredictions:
     rows = _Rows(tokens)
     combined = task.combine([by_row[row] for row in range(len(tokens))], rows, base.facts)

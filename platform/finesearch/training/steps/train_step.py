@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from finesearch.tasks import Task
-    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.model.base_model import PretrainedBase
     from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
     from finesearch.training.regularizers.active_regularizers import Regularizers
 
@@ -39,7 +39,7 @@ class TrainStep:
 
     engine: DeepSpeedEngine
     task: Task
-    base: BaseModel
+    base: PretrainedBase
     tokens: TokenizedSplit
     processes: Processes
     accumulation_steps: int
