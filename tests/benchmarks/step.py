@@ -181,9 +181,12 @@ def our_loop(
 ) -> Callable[[int, Any], None]:
     """The step as trials take it: ``TrainingLoop`` itself, fed with the benchmark's batches."""
     from finesearch.plan import ORDINARY, TrainingPlan
+    from finesearch.training.attempt import Attempt, TrialCallbacks
+    from finesearch.training.checkpoints.checkpoint_store import open_checkpoint_store
     from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter
     from finesearch.training.loop.training_loop import TrainingLoop
     from finesearch.training.metric_history import RankingMetric
+    from finesearch.training.model.dimensions import count_parameters
     from finesearch.training.regularizers.active_regularizers import Regularizers
     from finesearch.training.steps.train_step import TrainStep
     from finesearch.training.trial_types import TrialSpec
@@ -197,17 +200,28 @@ def our_loop(
             return self.rows
 
     spec = TrialSpec(number=0, recipe=ORDINARY, directory="unused")
-    train_step = TrainStep(
-        engine, context.task, context.base, context.tokens.train, processes, 1, 0.0, Regularizers(())
+    store = open_checkpoint_store("unused")
+    attempt = Attempt(
+        spec=spec,
+        training=TrainingPlan(zero_stage=zero_stage),
+        ranking_metric=RankingMetric("accuracy", "max"),
+        context=context,
+        processes=processes,
+        store=store,
+        callbacks=TrialCallbacks(report=lambda _: True, report_last=lambda _: True, beat=lambda: None),
     )
-    writer = CheckpointWriter(Path("unused"), 1, processes, engine, model, {})
-    training = TrainingPlan(zero_stage=zero_stage)
-    run = BenchmarkRun(spec, training, context, RankingMetric("accuracy", "max"), train_step, writer, precision, 0, 0)
+    run = BenchmarkRun(
+        attempt=attempt,
+        train_step=TrainStep(attempt, engine, Regularizers(())),
+        writer=CheckpointWriter(store, 1, processes, engine, model, {}),
+        precision=precision,
+        parameters=count_parameters(model),
+    )
     engine.train()
 
     def step(number: int, rows: Any) -> None:
         run.rows = rows
-        run.optimize(number % run.steps)
+        run.optimize(number % attempt.steps)
 
     return step
 

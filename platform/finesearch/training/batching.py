@@ -11,13 +11,6 @@ from finesearch.data import EVALUATION_TOKENS_PER_PASS, evaluation_batches, toke
 from finesearch.training.runtime.distributed import Processes
 
 if TYPE_CHECKING:
-    from finesearch.tasks import Task
-    from finesearch.training.model.base_model import PretrainedBase
-
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
     from torch import Tensor
 
     from finesearch.tasks import Task

@@ -146,7 +146,7 @@ class LoadedCheckpoint:
                 # The plan's of now: it may be asked how the same weights do otherwise.
                 self.model.generation_config = context.base.generation
             scoring = ScoringOptions(decision=self.record.evaluation.decision)
-            return evaluate(self.model, context.task, context.base, context.tokens[split], processes, scoring)
+            return evaluate(self.model, context.task, context.base, context.tokens[split], processes, scoring=scoring)
 
 
 def _refuse_other_labels(folder: Path, record: CheckpointRecord, context: TaskContext) -> None:

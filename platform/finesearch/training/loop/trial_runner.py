@@ -36,6 +36,7 @@ class TrialRunner:
         cache: str,
         metric: str,
         goal: str,
+        *,
         cache_depths: tuple[int, ...] = (),
     ) -> None:
         self.task_plan = task
@@ -71,8 +72,9 @@ class TrialRunner:
             PlacementError, DataError, ModelError: the plan cannot be carried out here.
         """
         # Imported here, because driver processes make workbenches only to send them away.
+        from finesearch.training.attempt import Attempt, TrialCallbacks
         from finesearch.training.checkpoints.checkpoint_store import open_checkpoint_store
-        from finesearch.training.loop.run_attempt import ReportCallbacks, run_attempt
+        from finesearch.training.loop.run_attempt import run_attempt
         from finesearch.training.runtime.deepspeed_engine import freeze_gc, release_memory
         from finesearch.training.runtime.distributed import join_process_group
         from finesearch.training.runtime.seeding import isolated_rng_state
@@ -84,19 +86,16 @@ class TrialRunner:
         try:
             with self._threads(), isolated_rng_state(spec.seed):
                 with open_checkpoint_store(spec.directory) as store:
-                    here = spec.model_copy(update={"directory": str(store.folder)})
-                    reports = ReportCallbacks(report, report_last or report)
-                    result = run_attempt(
-                        context,
-                        self.training,
-                        self.ranking_metric,
-                        here,
-                        processes,
-                        reports,
-                        beat,
-                        is_preemption_pending,
-                        store,
+                    attempt = Attempt(
+                        spec=spec.model_copy(update={"directory": str(store.folder)}),
+                        training=self.training,
+                        ranking_metric=self.ranking_metric,
+                        context=context,
+                        processes=processes,
+                        store=store,
+                        callbacks=TrialCallbacks(report, report_last or report, beat, is_preemption_pending),
                     )
+                    result = run_attempt(attempt)
                 if result.checkpoint is None:
                     return result
                 return result.model_copy(update={"checkpoint": store.address(result.checkpoint)})

@@ -12,7 +12,7 @@ import torch
 
 from finesearch.data import shard
 from finesearch.errors import DivergedError
-from finesearch.training.batching import model_inputs, to_device
+from finesearch.training.batching import TokenRows, inference_batches, model_inputs, to_device
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.seeding import derived_seed
 from finesearch.training.trial_types import ScoredPredictions
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from finesearch.tasks import Task
     from finesearch.training.model.base_model import PretrainedBase
     from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
-
-from finesearch.training.batching import TokenRows, inference_batches
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,7 @@ def evaluate(
     base: PretrainedBase,
     tokens: TokenRows,
     processes: Processes,
+    *,
     scoring: ScoringOptions = AS_IT_IS,
     cached_outputs: CachedOutputs | None = None,
     beat: Callable[[], None] = lambda: None,
