@@ -191,9 +191,17 @@ def test_layer_drop_trains_the_network_without_the_layers_that_it_drew(base: Pre
 
 def _base_of(model: PreTrainedModel, pretrained: dict[str, torch.Tensor] | None = None) -> PretrainedBase:
     tokenizer: Any = lambda text, return_tensors: EXAMPLE  # noqa: E731
-    parts = {"tensors": pretrained or {}, "fresh": frozenset(), "head_dropouts": {}, "inputs": frozenset(EXAMPLE)}
     return PretrainedBase(
-        Path(), "", TaskFacts(kind=""), model.config, tokenizer, structure=trace_structure(model, EXAMPLE), **parts
+        folder=Path(),
+        kind="",
+        facts=TaskFacts(kind=""),
+        config=model.config,
+        tokenizer=tokenizer,
+        tensors=pretrained or {},
+        fresh=frozenset(),
+        head_dropouts={},
+        inputs=frozenset(EXAMPLE),
+        structure=trace_structure(model, EXAMPLE),
     )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LARGEST_FRESH_SHARE = 0.5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PretrainedBase:
     """Weights and shape of the base model with the task's head on it.
 

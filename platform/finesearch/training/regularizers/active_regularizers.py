@@ -113,5 +113,13 @@ def attach(model: PreTrainedModel, base: PretrainedBase, recipe: Recipe, seed: i
         return Regularizers(())
     model.train()
     example = short_example(base.tokenizer, base.inputs, base.config.is_encoder_decoder)
-    context = RegularizerContext(model, base.structure, base.tensors, example, recipe, seed, rank)
+    context = RegularizerContext(
+        model=model,
+        structure=base.structure,
+        pretrained=base.tensors,
+        example=example,
+        recipe=recipe,
+        seed=seed,
+        rank=rank,
+    )
     return Regularizers(tuple(method(getattr(recipe, method.name), context) for method in wanted))
