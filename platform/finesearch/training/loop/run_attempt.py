@@ -33,13 +33,11 @@ from finesearch.training.runtime.malloc import keep_freed_pages
 from finesearch.training.runtime.precision import choose_precision, compute_in, move
 from finesearch.training.steps.optimizers import build_optimizer
 from finesearch.training.steps.train_step import TrainStep
-from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
+from finesearch.training.trial_types import Evaluation, TrialResult
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
-
-    from finesearch.training.task_context import TaskContext
 
 
 def run_attempt(attempt: Attempt) -> TrialResult:
@@ -82,10 +80,10 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
         accumulation_steps=training.gradient_accumulation_steps,
         gradient_clipping=recipe.gradient_clipping,
     )
-    optimizer = build_optimizer(model, recipe, depths_of(model, context, attempt.spec, adapted))
+    optimizer = build_optimizer(model, recipe, depths_of(attempt, model, adapted))
     prefix = open_prefix_cache(attempt, model, adapted, precision.name, is_untouched=resume_point.record is None)
     with closing(prefix), keep_freed_pages(), running_engine(model, optimizer, settings, processes) as engine:
-        weights, weight_warnings = _class_weights(context, attempt.spec)
+        weights, weight_warnings = _class_weights(attempt)
         run = TrainingLoop(
             attempt=attempt,
             train_step=TrainStep(attempt, engine, regularizers, weights, prefix.of("train")),
@@ -149,9 +147,7 @@ def build_model(
     return model, adapted, (*warnings, *adapted.notes)
 
 
-def depths_of(
-    model: PreTrainedModel, context: TaskContext, spec: TrialSpec, adapted: AdaptationResult
-) -> Mapping[str, int] | None:
+def depths_of(attempt: Attempt, model: PreTrainedModel, adapted: AdaptationResult) -> Mapping[str, int] | None:
     """Depth of each parameter, where the recipe asks for it.
 
     Raises:
@@ -159,18 +155,19 @@ def depths_of(
     """
     if adapted.unfreezing is not None:
         return adapted.unfreezing.depths
-    if spec.recipe.layerwise_decay == 1.0:
+    if attempt.recipe.layerwise_decay == 1.0:
         return None
     check_depths("layerwise_decay", model)
-    return parameter_depths(model, context.base.structure, context.base.fresh)
+    return parameter_depths(model, attempt.context.base.structure, attempt.context.base.fresh)
 
 
-def _class_weights(context: TaskContext, spec: TrialSpec) -> tuple[Tensor | None, tuple[str, ...]]:
+def _class_weights(attempt: Attempt) -> tuple[Tensor | None, tuple[str, ...]]:
     """The weights (C,) of the classes where the recipe wants them balanced; and warnings."""
-    if spec.recipe.class_weights == "none":
+    if attempt.recipe.class_weights == "none":
         return None, ()
     import torch
 
+    context = attempt.context
     weights = context.task.class_weights(context.tokens.train.column("labels"), context.facts)
     if weights is None:
         return None, (f"class_weights balanced has no effect: {context.task.kind} has no classes to weigh.",)

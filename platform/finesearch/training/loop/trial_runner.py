@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from finesearch.plan import TaskPlan, TrainingPlan
 from finesearch.training.metric_history import RankingMetric
 from finesearch.training.runtime.heartbeat import heartbeat
+from finesearch.training.runtime.torch_threads import torch_threads
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class TrialRunner:
             context = self._context
         processes = join_process_group(self.training.gpus_per_worker, self.training.workers_per_trial)
         try:
-            with self._threads(), isolated_rng_state(spec.seed):
+            with torch_threads(self.training.cpus_per_worker), isolated_rng_state(spec.seed):
                 with open_checkpoint_store(spec.directory) as store:
                     attempt = Attempt(
                         spec=spec.model_copy(update={"directory": str(store.folder)}),
@@ -121,15 +121,3 @@ class TrialRunner:
         from finesearch.training.task_context import load_task_context
 
         return load_task_context(self.task_plan, Path(self.base), Path(self.cache), self.cache_depths)
-
-    @contextmanager
-    def _threads(self) -> Iterator[None]:
-        """As many threads of torch as the worker holds CPUs."""
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(max(1, int(self.training.cpus_per_worker)))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
