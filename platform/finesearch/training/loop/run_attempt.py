@@ -31,6 +31,7 @@ from finesearch.training.runtime.deepspeed_engine import EngineSettings, running
 from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.runtime.malloc import keep_freed_pages
 from finesearch.training.runtime.precision import choose_precision, compute_in, move
+from finesearch.training.steps.optimizer_steps import OptimizerSteps
 from finesearch.training.steps.optimizers import build_optimizer
 from finesearch.training.steps.train_step import TrainStep
 from finesearch.training.trial_types import Evaluation, TrialResult
@@ -84,15 +85,15 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
     prefix = open_prefix_cache(attempt, model, adapted, precision.name, is_untouched=resume_point.record is None)
     with closing(prefix), keep_freed_pages(), running_engine(model, optimizer, settings, processes) as engine:
         weights, weight_warnings = _class_weights(attempt)
+        train_step = TrainStep(attempt, engine, regularizers, weights, prefix.of("train"))
         run = TrainingLoop(
             attempt=attempt,
-            train_step=TrainStep(attempt, engine, regularizers, weights, prefix.of("train")),
+            steps=OptimizerSteps(attempt, train_step, adapted.unfreezing),
             writer=CheckpointWriter(
                 attempt.store, attempt.spec.attempt, processes, engine, model, context.tokenizer_files
             ),
             precision=precision.name,
             parameters=parameters,
-            unfreezing=adapted.unfreezing,
             cached_outputs=prefix.of("validation"),
         )
         history = resume_point.record.history if resume_point.record else ()

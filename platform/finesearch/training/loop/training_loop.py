@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from finesearch.data import training_batches
 from finesearch.errors import DivergedError
-from finesearch.training.attempt import Attempt, Report
+from finesearch.training.attempt import Attempt
 from finesearch.training.checkpoints import checkpoint_layout
 from finesearch.training.checkpoints.async_save import AsyncSave
 from finesearch.training.checkpoints.checkpoint_policy import CheckpointPolicy, SaveDecision
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
 from finesearch.training.checkpoints.checkpoint_writer import WEIGHTS, CheckpointWriter
 from finesearch.training.checkpoints.preemption_state import read_preemption_state, write_preemption_state
+from finesearch.training.loop.evaluation_reports import EvaluationReports
 from finesearch.training.loop.preemption_watch import PreemptionWatch
-from finesearch.training.loop.training_progress import TrainingProgress
 from finesearch.training.model.dimensions import ParameterCounts
 from finesearch.training.regularizers.weight_average import RAW
-from finesearch.training.runtime.counters import COUNTERS, TOKENS
-from finesearch.training.runtime.heartbeat import heartbeat
-from finesearch.training.runtime.seeding import derived_seed, seed_dropout
 from finesearch.training.steps.evaluate import ScoringOptions, evaluate
-from finesearch.training.steps.lr_schedule import evaluation_steps, learning_rate_factor
-from finesearch.training.steps.optimizers import set_learning_rate
-from finesearch.training.steps.train_step import TrainStep, count_tokens
+from finesearch.training.steps.lr_schedule import evaluation_steps
+from finesearch.training.steps.optimizer_steps import OptimizerSteps
+from finesearch.training.steps.training_progress import TrainingProgress
 from finesearch.training.trial_types import Evaluation, Preempted, ScoredPredictions
 
 if TYPE_CHECKING:
-    from finesearch.training.adaptations.unfreezing_schedule import UnfreezingSchedule
     from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
+    from finesearch.training.regularizers.active_regularizers import Regularizers
 
 # A loss is looked at every so many steps: looking waits for the GPU, and for all ranks.
 LOSS_CHECK_INTERVAL_STEPS = 10
@@ -49,20 +42,13 @@ class TrainingLoop:
     """
 
     attempt: Attempt
-    train_step: TrainStep
+    steps: OptimizerSteps
     writer: CheckpointWriter
     precision: str
     parameters: ParameterCounts
-    unfreezing: UnfreezingSchedule | None = None
     cached_outputs: CachedOutputs | None = None
     history: tuple[Evaluation, ...] = field(default=(), init=False)
-    _step: int = field(default=0, init=False)
-    _async_save: AsyncSave | None = field(default=None, init=False)
-    _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, init=False)
-
-    @cached_property
-    def progress(self) -> TrainingProgress:
-        return TrainingProgress(self.attempt.processes)
+    _steps_done: int = field(default=0, init=False)
 
     @cached_property
     def checkpoint_policy(self) -> CheckpointPolicy:
@@ -70,6 +56,18 @@ class TrainingLoop:
         return CheckpointPolicy(
             self.writer, self.attempt.ranking_metric, spec.bar, spec.resume_pays, self.parameters.trainable
         )
+
+    @cached_property
+    def reports(self) -> EvaluationReports:
+        return EvaluationReports(self.attempt, self.checkpoint_policy)
+
+    @property
+    def progress(self) -> TrainingProgress:
+        return self.steps.progress
+
+    @property
+    def regularizers(self) -> Regularizers:
+        return self.steps.train_step.regularizers
 
     @cached_property
     def evaluation_steps(self) -> tuple[int, ...]:
@@ -101,7 +99,7 @@ class TrainingLoop:
 
     def resume_from(self, history: tuple[Evaluation, ...], kept: dict[int, Path]) -> None:
         """Take up where a checkpoint left off; ``kept`` are the intact checkpoints by evaluation number."""
-        self.history, self._step = history, self.evaluation_steps[len(history) - 1]
+        self.history, self._steps_done = history, self.evaluation_steps[len(history) - 1]
         self.checkpoint_policy.resume_from(history[-1], kept)
         self.progress.resume_from(history[-1])
         self._read_training_state(kept[history[-1].step])
@@ -109,7 +107,7 @@ class TrainingLoop:
     def resume_from_preemption(self, history: tuple[Evaluation, ...], kept: dict[int, Path], folder: Path) -> None:
         """Take up at a state between evaluations, as :meth:`resume_from` does at one."""
         pause = read_preemption_state(folder)
-        self.history, self._step = history, pause.step
+        self.history, self._steps_done = history, pause.step
         resumable = max(
             (step for step, path in kept.items() if (path / checkpoint_layout.RESUME).is_dir()), default=None
         )
@@ -121,7 +119,7 @@ class TrainingLoop:
         """What training goes on from beside the weights in the model."""
         self.writer.read_optimizer_state(folder)
         if (folder / checkpoint_layout.RESUME / RAW).is_file():
-            self.train_step.regularizers.resume_from(folder / WEIGHTS)
+            self.regularizers.resume_from(folder / WEIGHTS)
 
     def train(self) -> bool:
         """Train until the trial is over (True) or ``report`` asks for the end (False).
@@ -138,16 +136,15 @@ class TrainingLoop:
         try:
             return self._train()
         finally:
-            if self._async_save is not None:
-                self._async_save.wait_for_own_thread()
+            self.reports.wait_for_own_thread()
 
     def _train(self) -> bool:
         attempt = self.attempt
         watch = PreemptionWatch(attempt.processes, attempt.callbacks.is_preemption_pending)
-        self.train_step.engine.train()
+        self.writer.engine.train()
         self.progress.start_clock()
-        for step in range(self._step, attempt.steps):
-            self.optimize(step)
+        for step in range(self._steps_done, attempt.steps):
+            self.steps.run(step)
             attempt.callbacks.beat()
             if step + 1 not in self.evaluation_steps:
                 if not self._goes_on_after(step):
@@ -156,13 +153,13 @@ class TrainingLoop:
                     return self._preempt(step + 1)
                 continue
             self.progress.stop_clock()
-            if not self._verdict():
+            if not self.reports.wait():
                 return False
             self.progress.start_clock()
             chosen = self._evaluate(step)
             over = self.is_over
-            self._send(chosen, (lambda _: True) if over else attempt.callbacks.report)
-            if (over or chosen.at_once) and not self._verdict():
+            self.reports.send(self.history, chosen, (lambda _: True) if over else attempt.callbacks.report)
+            if (over or chosen.at_once) and not self.reports.wait():
                 return False
             if over:
                 return True
@@ -175,7 +172,7 @@ class TrainingLoop:
         train_loss = self._mean_loss(step)
         self.progress.clear_loss()
         # Where weights are averaged, the average is what is scored and kept.
-        with self.train_step.regularizers.averaged():
+        with self.regularizers.averaged():
             scored = self._score(step)
             self.progress.stop_clock()
             evaluation = Evaluation(
@@ -189,46 +186,20 @@ class TrainingLoop:
                 decision=scored.decision,
             )
             self.history += (evaluation,)
-            raw = self.train_step.regularizers.raw_weights
+            raw = self.regularizers.raw_weights
             return self.checkpoint_policy.decide(self.history, self.is_over, self._record, raw)
-
-    def _send(self, chosen: SaveDecision, report: Report) -> None:
-        """Set the newest evaluation on its way."""
-        newest, began = self.history[-1], time.perf_counter()
-        wanted = self.checkpoint_policy.folders_to_keep(self.history) if chosen.snapshots else None
-
-        def tidy_and_report() -> bool:
-            if chosen.resumes:
-                self.checkpoint_policy.resume_write_s = time.perf_counter() - began
-            if wanted is not None:
-                self.checkpoint_policy.delete_others(wanted)
-            return report(newest)
-
-        self._async_save = AsyncSave(self.writer, chosen.snapshots, tidy_and_report)
-
-    def _verdict(self) -> bool:
-        """What was said of the last evaluation that was sent on its way, once it is; True where there is none."""
-        if self._async_save is None:
-            return True
-        sent, self._async_save = self._async_save, None
-        with heartbeat(self.attempt.callbacks.beat):
-            return sent.wait()
 
     def _goes_on_after(self, step: int) -> bool:
         """Look after the loss and the last evaluation's verdict, at steps at which all ranks can agree cheaply."""
         is_checked = (step + 1) % LOSS_CHECK_INTERVAL_STEPS == 0
-        if self._async_save is not None and (is_checked or self.attempt.processes.world_size == 1):
-            verdict = self._async_save.poll()
-            if verdict is not None:
-                self._async_save = None
-            if verdict is False:
-                return False
+        if (is_checked or self.attempt.processes.world_size == 1) and not self.reports.poll():
+            return False
         if is_checked:
             try:
                 self._mean_loss(step)
             except DivergedError:
                 # It may have been stopped before.
-                if not self._verdict():
+                if not self.reports.wait():
                     return False
                 raise
         return True
@@ -240,44 +211,17 @@ class TrainingLoop:
             Preempted: it is written.
         """
         self.progress.stop_clock()
-        if not self._verdict():
+        if not self.reports.wait():
             return False
         pause = self.progress.preemption_state(step)
         held = self.checkpoint_policy.take_held_snapshot()
         if held is not None:
             AsyncSave(self.writer, [held], lambda: True).wait()
-        with self.train_step.regularizers.averaged():
-            raw = self.train_step.regularizers.raw_weights
+        with self.regularizers.averaged():
+            raw = self.regularizers.raw_weights
             snapshot = self.writer.take_snapshot(self._record, len(self.history), True, raw, copy_moments=False)
         write_preemption_state(self.writer, snapshot, pause)
         raise Preempted(f"{self._place(step - 1)}: written and put aside")
-
-    def optimize(self, step: int) -> None:
-        """Optimizer step ``step`` (0-based), with all that belongs to it."""
-        recipe, processes, regularizers = self.attempt.recipe, self.attempt.processes, self.train_step.regularizers
-        factor = learning_rate_factor(recipe.schedule, step, self.attempt.steps, recipe.warmup_fraction)
-        set_learning_rate(self.train_step.engine.optimizer, recipe.learning_rate * factor)
-        regularizers.before_step(step, recipe.learning_rate * factor)
-        if self.unfreezing is not None:
-            self.unfreezing.begin_step(step, self.train_step.engine)
-        # Each step's dropout has a seed of its own, so that a resumed trial drops what it would have dropped.
-        seed_dropout(derived_seed(self.attempt.spec.seed, "dropout", processes.rank, step))
-        batch = self.batch(step)
-        loss_sum, units = self.train_step.run(batch)
-        regularizers.after_step(step, self.attempt.steps)
-        tokens = count_tokens(self.train_step.tokens.lengths, batch)
-        self.progress.add_step(loss_sum, units, tokens)
-        if processes.is_rank_zero:  # the batch is that of all ranks
-            COUNTERS.add(TOKENS, tokens)
-
-    def batch(self, step: int) -> np.ndarray:
-        """Row numbers of the global batch of a step."""
-        epoch, index = divmod(step, self.attempt.steps_per_epoch)
-        if epoch not in self._epochs:
-            seed = derived_seed(self.attempt.spec.seed, "batches")
-            lengths = self.train_step.tokens.lengths
-            self._epochs = {epoch: training_batches(lengths, self.attempt.recipe.batch_size, seed, epoch)}
-        return self._epochs[epoch][index]
 
     def _mean_loss(self, step: int) -> float:
         """The mean loss of all units since the last evaluation, over all ranks."""
@@ -302,7 +246,7 @@ class TrainingLoop:
         except DivergedError as error:
             raise DivergedError(f"{self._place(step)}: {error.message}. {self._advice}") from error
         finally:
-            self.train_step.engine.train()
+            self.writer.engine.train()
         for name, value in scored.metrics.items():
             if not math.isfinite(value):
                 raise DivergedError(f"{self._place(step)}: metric {name} became {value}. {self._advice}")
