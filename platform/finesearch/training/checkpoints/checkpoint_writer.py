@@ -67,7 +67,7 @@ class CheckpointWriter:
         """Make the folder that the parts go into.
 
         Raises:
-            DiskFullError, TrialError: see ``checkpoints.begin``; on every rank.
+            DiskFullError, TrialError: see ``checkpoint_layout.begin``; on every rank.
         """
         self.processes.run_on_rank_zero(lambda: self._begin(snapshot))
 

@@ -71,7 +71,7 @@ class TrialRunner:
             DivergedError, DiskFullError, CheckpointError, TrialError: agreed on, so raised by every rank.
             PlacementError, DataError, ModelError: the plan cannot be carried out here.
         """
-        # Imported here, because driver processes make workbenches only to send them away.
+        # Imported here, because driver processes make runners only to send them away.
         from finesearch.training.attempt import Attempt, TrialCallbacks
         from finesearch.training.checkpoints.checkpoint_store import open_checkpoint_store
         from finesearch.training.loop.run_attempt import run_attempt
