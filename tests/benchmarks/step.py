@@ -104,7 +104,7 @@ def measure(rounds: int, steps: int, zero_stage: int, threads: int, precision: s
     with running_engine(model, build_optimizer(model, ORDINARY), settings, processes) as engine:
         loops = {
             "bare": bare_loop(context, processes, precision),
-            "finesearch": our_loop(context, engine, model, processes, zero_stage, precision),
+            "finesearch": our_loop(context, engine, processes, zero_stage),
         }
         tokens = int(sum(lengths[batch].sum() for batch in batches[1:]))
         seconds: dict[str, list[list[float]]] = {name: [[] for _ in batches[1:]] for name in loops}
@@ -176,38 +176,40 @@ def bare_loop(context: Any, processes: Any, precision: str) -> Callable[[int, An
     return step
 
 
-def our_loop(
-    context: Any, engine: Any, model: Any, processes: Any, zero_stage: int, precision: str
-) -> Callable[[int, Any], None]:
-    """The step as trials take it: ``TrainingLoop`` itself, fed with the benchmark's batches."""
+def our_loop(context: Any, engine: Any, processes: Any, zero_stage: int) -> Callable[[int, Any], None]:
+    """The step as trials take it: ``OptimizerSteps`` itself, fed with the benchmark's batches."""
     from finesearch.plan import ORDINARY, TrainingPlan
-    from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter
-    from finesearch.training.loop.training_loop import TrainingLoop
+    from finesearch.training.attempt import Attempt, TrialCallbacks
+    from finesearch.training.checkpoints.checkpoint_store import open_checkpoint_store
     from finesearch.training.metric_history import RankingMetric
     from finesearch.training.regularizers.active_regularizers import Regularizers
+    from finesearch.training.steps.optimizer_steps import OptimizerSteps
     from finesearch.training.steps.train_step import TrainStep
     from finesearch.training.trial_types import TrialSpec
 
-    class BenchmarkRun(TrainingLoop):
-        """A run whose batches are given."""
+    class GivenBatches(OptimizerSteps):
+        """Steps whose batches are given."""
 
         rows: Any = None
 
         def batch(self, step: int) -> Any:
             return self.rows
 
-    spec = TrialSpec(number=0, recipe=ORDINARY, directory="unused")
-    train_step = TrainStep(
-        engine, context.task, context.base, context.tokens.train, processes, 1, 0.0, Regularizers(())
+    attempt = Attempt(
+        spec=TrialSpec(number=0, recipe=ORDINARY, directory="unused"),
+        training=TrainingPlan(zero_stage=zero_stage),
+        ranking_metric=RankingMetric("accuracy", "max"),
+        context=context,
+        processes=processes,
+        store=open_checkpoint_store("unused"),
+        callbacks=TrialCallbacks(report=lambda _: True, report_last=lambda _: True, beat=lambda: None),
     )
-    writer = CheckpointWriter(Path("unused"), 1, processes, engine, model, {})
-    training = TrainingPlan(zero_stage=zero_stage)
-    run = BenchmarkRun(spec, training, context, RankingMetric("accuracy", "max"), train_step, writer, precision, 0, 0)
+    steps = GivenBatches(attempt, TrainStep(attempt, engine, Regularizers(())))
     engine.train()
 
     def step(number: int, rows: Any) -> None:
-        run.rows = rows
-        run.optimize(number % run.steps)
+        steps.rows = rows
+        steps.run(number % attempt.steps)
 
     return step
 

@@ -46,6 +46,16 @@ FORBIDDEN = {
 }
 ONLY_IN_TUNING = {"ray", "optuna"}
 LARGEST_FOLDER = 15
+MOST_POSITIONAL = 6
+TOO_MANY_POSITIONAL = {
+    # The search's constructor and what travels to workers: a type is missing in each.
+    "tuning/controller/search_controller.py: __init__",
+    "tuning/workers/rescoring.py: RescoredCheckpoint",
+    "tuning/workers/rescoring.py: RescoringSettings",
+    "tuning/workers/training_job_runner.py: __init__",
+    "tuning/workers/worker_group.py: GroupSettings",
+}
+"""What still takes more than ``MOST_POSITIONAL`` by position; nothing is added here."""
 
 
 def imports_of(path: Path) -> set[str]:
@@ -138,6 +148,42 @@ def test_no_two_classes_have_the_same_name() -> None:
 def test_every_file_is_named_in_no_helper_drawer() -> None:
     for path in PACKAGE.rglob("*.py"):
         assert path.stem not in {"utils", "util", "helpers", "helper", "common", "misc", "manager"}, path
+
+
+def positional_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+def positional_fields(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> int:
+    """Fields that the constructor of a dataclass takes by position, inherited ones included."""
+    count = sum(positional_fields(classes[base], classes) for base in map(ast.unparse, node.bases) if base in classes)
+    options = [ast.unparse(each) for each in node.decorator_list if ast.unparse(each).startswith("dataclass")]
+    if not options or "kw_only=True" in options[0]:
+        return count
+    for field in node.body:
+        if isinstance(field, ast.AnnAssign):
+            annotation, value = ast.unparse(field.annotation), ast.unparse(field.value) if field.value else ""
+            if annotation == "KW_ONLY":
+                break
+            count += not ("ClassVar" in annotation or "init=False" in value or "kw_only=True" in value)
+    return count
+
+
+def test_more_than_six_parameters_are_passed_by_keyword() -> None:
+    files = {path: list(ast.walk(ast.parse(path.read_text(encoding="utf-8")))) for path in PACKAGE.rglob("*.py")}
+    classes = {node.name: node for nodes in files.values() for node in nodes if isinstance(node, ast.ClassDef)}
+    found = set()
+    for path, nodes in files.items():
+        for node in nodes:
+            count = 0
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                count = positional_parameters(node)
+            elif isinstance(node, ast.ClassDef):
+                count = positional_fields(node, classes)
+            if count > MOST_POSITIONAL:
+                found.add(f"{path.relative_to(PACKAGE)}: {node.name}")
+    assert found - TOO_MANY_POSITIONAL == set(), "pass some by keyword (* or kw_only), or make a type of them"
 
 
 @pytest.mark.parametrize("kind", [k for _, k in inspect.getmembers(finesearch.errors, inspect.isclass)])

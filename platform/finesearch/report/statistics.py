@@ -107,6 +107,7 @@ def gain_interval(
     predictions: Sequence[Any],
     baseline: Sequence[Any],
     references: Sequence[Any],
+    *,
     goal: Goal,
     seed: int,
     resamples: int = RESAMPLES,

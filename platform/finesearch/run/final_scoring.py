@@ -116,7 +116,7 @@ def _cached_scores(controller: SearchController, score_cache: ScoreCache) -> dic
 def _without_checkpoint(name: str) -> CheckpointScore:
     """A trial that could not be ranked when it ended, and would be now, since ``report.top`` was raised."""
     return CheckpointScore(
-        name, None, {}, {}, [], [], "its weights were not kept: it was not among report.top when it ended"
+        name, None, {}, {}, [], [], error="its weights were not kept: it was not among report.top when it ended"
     )
 
 

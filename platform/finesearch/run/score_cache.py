@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class CheckpointScore:
     test: dict[str, float]
     predictions: list[Any]
     references: list[Any]
+    _: KW_ONLY
     error: str | None = None
     choices: dict[str, Any] | None = None
     generation: dict[str, Any] | None = None

@@ -11,17 +11,10 @@ from finesearch.data import EVALUATION_TOKENS_PER_PASS, evaluation_batches, toke
 from finesearch.training.runtime.distributed import Processes
 
 if TYPE_CHECKING:
-    from finesearch.tasks import Task
-    from finesearch.training.model.base_model import BaseModel
-
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
     from torch import Tensor
 
     from finesearch.tasks import Task
-    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.model.base_model import PretrainedBase
 
 
 class TokenRows(Protocol):
@@ -42,7 +35,7 @@ def inference_batches(task: Task, tokens: TokenRows, processes: Processes) -> li
     return token_budget_batches(tokens.lengths, EVALUATION_TOKENS_PER_PASS[processes.device.type])
 
 
-def model_inputs(task: Task, base: BaseModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def model_inputs(task: Task, base: PretrainedBase, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """What the model takes of a batch; tokenizers give some models more than they know (token types, say)."""
     return {name: tensor for name, tensor in task.model_inputs(batch).items() if name in base.inputs}
 

@@ -6,38 +6,41 @@ import tempfile
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finesearch.data import TokenizedSplits, load_splits, tokenize
 from finesearch.tasks import Task, TaskFacts, make_task
-from finesearch.training.model.base_model import BaseModel, load_base_model
+from finesearch.training.model.base_model import PretrainedBase, load_base_model
 from finesearch.training.model.base_reference import BaseReference
 from finesearch.training.model.model_config import build_skeleton, check_max_length
 from finesearch.training.model.model_facts import add_model_facts
 from finesearch.training.model.model_files import quiet_transformers, tokenizer_sha256, weights_sha256
 from finesearch.training.model.resolve_model import model_folder
+from finesearch.training.prefix_cache.cache_session import PrefixCacheSession
+from finesearch.training.prompt_models import PromptModels
 
 if TYPE_CHECKING:
     from finesearch.plan import GenerationPlan, TaskPlan
     from finesearch.tasks import RawSplits
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TaskContext:
-    """Read-only after loading, but for what is kept for later trials."""
+    """Read-only after loading, but for the two that keep things for later trials: ``prompt_models`` and
+    ``prefix_session``.
+
+    cache_depths: numbers of frozen bottom blocks that the space can ask for, the most useful first.
+    """
 
     plan: TaskPlan
     task: Task
     facts: TaskFacts
     tokens: TokenizedSplits
-    base: BaseModel
+    base: PretrainedBase
     splits: RawSplits
-    asked: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
-    """Models that are asked and not trained, with their tokenizers, by method and precision."""
     cache_depths: tuple[int, ...] = ()
-    """Numbers of frozen bottom blocks that the space can ask for, the most useful first; see ``prefix``."""
-    kept: dict[str, Any] = field(default_factory=dict)
-    """What else later trials of this process find."""
+    prompt_models: PromptModels = field(default_factory=PromptModels)
+    prefix_session: PrefixCacheSession = field(default_factory=PrefixCacheSession)
 
     @cached_property
     def tokenizer_files(self) -> dict[str, bytes]:
@@ -67,7 +70,8 @@ class TaskContext:
         positions = task.positions(base.config.is_encoder_decoder)
         check_max_length(build_skeleton(base.config, task.kind, base.folder), positions)
         config = task.generation_config(base.generation, base.tokenizer, self.facts)
-        return replace(self, plan=plan, task=task, base=replace(base, generation=config), asked={})
+        base = replace(base, generation=config)
+        return replace(self, plan=plan, task=task, base=base, prompt_models=PromptModels())
 
 
 def load_task_context(plan: TaskPlan, base: Path, cache: Path, cache_depths: tuple[int, ...] = ()) -> TaskContext:
@@ -87,4 +91,6 @@ def load_task_context(plan: TaskPlan, base: Path, cache: Path, cache_depths: tup
     # The metrics' library is imported by its first use: not on the first trial's clock.
     references = task.references(tokens.validation.rows())
     task.score(task.perfect_predictions(references), references)
-    return TaskContext(plan, task, facts, tokens, model, splits, cache_depths=cache_depths)
+    return TaskContext(
+        plan=plan, task=task, facts=facts, tokens=tokens, base=model, splits=splits, cache_depths=cache_depths
+    )

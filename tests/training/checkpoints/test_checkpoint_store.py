@@ -90,7 +90,7 @@ def test_a_trial_goes_on_on_another_machine_to_the_same_end(
 def test_a_trial_that_is_put_aside_between_evaluations_goes_on_on_another_machine(
     work: TrialRunner, undisturbed: TrialResult, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finesearch.training.loop.training_loop.PREEMPTION_CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr("finesearch.training.loop.preemption_watch.PREEMPTION_CHECK_INTERVAL_S", 0.0)
     diary = Diary()
     with pytest.raises(Preempted):
         work.run(at(place), diary.report, diary.beat, iter([False, True]).__next__)

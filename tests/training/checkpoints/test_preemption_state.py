@@ -39,7 +39,7 @@ def undisturbed(work: TrialRunner, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(autouse=True)
 def _asked_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finesearch.training.loop.training_loop.PREEMPTION_CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr("finesearch.training.loop.preemption_watch.PREEMPTION_CHECK_INTERVAL_S", 0.0)
 
 
 def leaves_at(question: int) -> Callable[[], bool]:

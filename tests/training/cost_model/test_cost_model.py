@@ -51,7 +51,7 @@ def test_operations_are_those_that_torch_counts(adaptation: str, parameters: dic
     context = load_bert(folder)
     model, structure, fresh = context
     recipe = priced(adaptation, parameters, epochs=1, batch_size=ROWS)
-    adapt(model, structure, adaptation, recipe.adaptation_parameters, fresh, 1, 0)
+    adapt(model, structure, adaptation, recipe.adaptation_parameters, fresh)
     batch = {
         "input_ids": torch.randint(5, 60, (ROWS, LENGTH)),
         "attention_mask": torch.ones(ROWS, LENGTH, dtype=torch.long),

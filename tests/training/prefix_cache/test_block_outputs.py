@@ -20,6 +20,7 @@ from finesearch.training.prefix_cache.block_outputs import (
 )
 from finesearch.training.prefix_cache.cacheable_depth import cache_depths_of_space, find_frozen_depth
 from finesearch.training.prefix_cache.embedding_bypass import bypassed_modules
+from finesearch.training.prefix_cache.self_test import VerifiedBlocks
 from prefix_cases import READ, alike, own_cache  # noqa: F401 - a fixture
 from training_cases import bench, recipe, run, trial
 
@@ -149,7 +150,8 @@ def test_embeddings_that_are_looked_at_above_the_blocks_are_computed(
         work = bench(home, prefix_cache=cache)
         results[cache], _ = run(work, trial(tmp_path / cache, adaptation="head_only"))
     assert READ in results["auto"].notes
-    (fit,) = work._context.kept["fits"].values()
+    (fit,) = work._context.prefix_session.verified.values()
+    assert isinstance(fit, VerifiedBlocks)
     assert not fit.bypassed_modules
     assert alike(results["off"], results["auto"])
 

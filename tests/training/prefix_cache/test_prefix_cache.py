@@ -35,7 +35,8 @@ def test_a_trial_learns_the_same_from_memory(home: Path, tmp_path: Path, gib: fl
         result, _ = run(work, trial(tmp_path / f"{number}", number, **FROZEN["freeze_bottom"]))
         assert READ in result.notes
         assert number or alike(result, without)
-    store = work._context.kept["prefix"]
+    store = work._context.prefix_session.memory
+    assert store is not None
     assert store.bytes <= gib * (1 << 30)
     # The smaller budget holds a part of the rows only.
     (train,) = (rows for rows in store._kept.values() if len(rows._starts) == 52)
@@ -50,14 +51,17 @@ def test_a_trial_on_a_gpu_learns_the_same_with_and_without(home: Path, tmp_path:
     work = bench(home, gpus_per_worker=1.0)
     with_it, _ = run(work, trial(tmp_path / "auto", **FROZEN[name]))
     assert alike(without, with_it)
-    assert work._context.kept["prefix"].bytes > 0
+    store = work._context.prefix_session.memory
+    assert store is not None
+    assert store.bytes > 0
     assert not kept()
 
 
 def test_in_memory_what_saves_least_goes_first(home: Path, tmp_path: Path) -> None:
     work = bench(home, prefix_cache="memory")
     run(work, trial(tmp_path / "shallow", **FROZEN["train_top"]))
-    store = work._context.kept["prefix"]
+    store = work._context.prefix_session.memory
+    assert store is not None
     both = store.bytes
     store.memory_bytes = int(1.5 * both)
     deep, _ = run(work, trial(tmp_path / "deep", 1, **FROZEN["head_only"]))

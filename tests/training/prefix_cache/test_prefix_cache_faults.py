@@ -89,13 +89,13 @@ def test_of_two_processes_one_computes_and_the_other_waits(home: Path, tmp_path:
 
 SHARER = """
 from finesearch.data import EVALUATION_TOKENS_PER_PASS
-from finesearch.training.prefix import stores, wishes
-EVALUATION_TOKENS_PER_PASS["cpu"], wishes.PART_TOKENS = 64, 64
-class Counting(stores.CachedRowWriter):
+from finesearch.training.prefix_cache import cache_request, cache_stores
+EVALUATION_TOKENS_PER_PASS["cpu"], cache_request.PART_TOKENS = 64, 64
+class Counting(cache_stores.CachedRowWriter):
     def write(self, numbers, hidden):
         super().write(numbers, hidden)
         print("computed", len(numbers))
-stores.CachedRowWriter = Counting
+cache_stores.CachedRowWriter = Counting
 """
 
 
@@ -200,7 +200,7 @@ import resource, sys
 from pathlib import Path
 from training_cases import run, task_plan, trial
 from finesearch.plan import TrainingPlan
-from finesearch.training import TrialRunner
+from finesearch.training.loop.trial_runner import TrialRunner
 home, out, cache = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 training = TrainingPlan(epochs=2, batch_size=16, precision="fp32", prefix_cache=cache, prefix_cache_memory_gib=0.004)
 work = TrialRunner(task_plan(), training, str(home), str(home / "tokens"), "accuracy", "max")

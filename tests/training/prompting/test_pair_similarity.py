@@ -59,7 +59,7 @@ def test_a_pair_scores_the_cosine_of_its_texts_here_and_in_an_export(home: Path,
     scored = evaluate_checkpoint(str(result.checkpoint), "validation", plan, work.training, home, work.cache)
     assert scored.metrics == result.best.metrics
     assert scored.metrics["pearson"] > 0.5
-    model, tokenizer = work._context.asked["similarity", "fp32"]
+    model, tokenizer = work._context.prompt_models.loaded["similarity", "fp32"]
     rows = [json.loads(line) for line in (home / "validation.jsonl").read_text().splitlines()]
 
     def embedded(text: str) -> torch.Tensor:

@@ -17,7 +17,7 @@ from finesearch.training.adaptations.adapt import adapt
 from finesearch.training.adaptations.space_check import check_recipe_space
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
-from finesearch.training.model.base_model import BaseModel
+from finesearch.training.model.base_model import PretrainedBase
 from finesearch.training.model.model_facts import inspect_model
 from finesearch.training.model.module_structure import trace_structure
 from finesearch.training.regularizers.active_regularizers import METHODS as KNOWN
@@ -38,11 +38,11 @@ def work(home: Path) -> TrialRunner:
 
 
 @pytest.fixture(scope="module")
-def base(work: TrialRunner) -> BaseModel:
+def base(work: TrialRunner) -> PretrainedBase:
     return work._context.base
 
 
-def attached(base: BaseModel, adaptation: str = "full", **changes: Any) -> tuple[PreTrainedModel, Regularizers]:
+def attached(base: PretrainedBase, adaptation: str = "full", **changes: Any) -> tuple[PreTrainedModel, Regularizers]:
     settings = recipe(**{"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, **changes})
     model, _ = base.build(settings, SEED)
     adapt(model, base.structure, adaptation, {"layers": 2}, base.fresh)
@@ -99,7 +99,7 @@ def test_mixout_replaces_elements_by_the_papers_formula_and_keeps_the_mean() -> 
     assert (got - weight).mean().item() == pytest.approx(0.0, abs=0.01)
 
 
-def test_mixout_runs_every_pretrained_matrix_mixed_and_no_other(base: BaseModel) -> None:
+def test_mixout_runs_every_pretrained_matrix_mixed_and_no_other(base: PretrainedBase) -> None:
     model, regularizers = attached(base, mixout=0.4)
     plain, _ = base.build(recipe(dropout=0.0, attention_dropout=0.0, head_dropout=0.0), SEED)
     matrices = [
@@ -153,7 +153,7 @@ def test_noise_of_neftune_is_as_large_as_the_paper_says_and_spares_padding() -> 
         assert not drawn[row, length:].any()
 
 
-def test_neftune_adds_its_noise_to_the_embeddings_in_training_alone(base: BaseModel) -> None:
+def test_neftune_adds_its_noise_to_the_embeddings_in_training_alone(base: PretrainedBase) -> None:
     model, regularizers = attached(base, neftune=5.0)
     plain, _ = base.build(recipe(dropout=0.0, attention_dropout=0.0, head_dropout=0.0), SEED)
     embedded = plain.get_input_embeddings()(EXAMPLE["input_ids"])
@@ -168,7 +168,7 @@ def test_neftune_adds_its_noise_to_the_embeddings_in_training_alone(base: BaseMo
     torch.testing.assert_close(model(**EXAMPLE).logits, plain.eval()(**EXAMPLE).logits)
 
 
-def test_layer_drop_trains_the_network_without_the_layers_that_it_drew(base: BaseModel) -> None:
+def test_layer_drop_trains_the_network_without_the_layers_that_it_drew(base: PretrainedBase) -> None:
     model, regularizers = attached(base, layer_drop=0.5)
     for step in range(4):
         draw = random.Random(derived_seed(SEED, "layer_drop", step))
@@ -189,11 +189,19 @@ def test_layer_drop_trains_the_network_without_the_layers_that_it_drew(base: Bas
     torch.testing.assert_close(model(**EXAMPLE).logits, whole.eval()(**EXAMPLE).logits)
 
 
-def _base_of(model: PreTrainedModel, pretrained: dict[str, torch.Tensor] | None = None) -> BaseModel:
+def _base_of(model: PreTrainedModel, pretrained: dict[str, torch.Tensor] | None = None) -> PretrainedBase:
     tokenizer: Any = lambda text, return_tensors: EXAMPLE  # noqa: E731
-    parts = {"tensors": pretrained or {}, "fresh": frozenset(), "head_dropouts": {}, "inputs": frozenset(EXAMPLE)}
-    return BaseModel(
-        Path(), "", TaskFacts(kind=""), model.config, tokenizer, structure=trace_structure(model, EXAMPLE), **parts
+    return PretrainedBase(
+        folder=Path(),
+        kind="",
+        facts=TaskFacts(kind=""),
+        config=model.config,
+        tokenizer=tokenizer,
+        tensors=pretrained or {},
+        fresh=frozenset(),
+        head_dropouts={},
+        inputs=frozenset(EXAMPLE),
+        structure=trace_structure(model, EXAMPLE),
     )
 
 
@@ -285,7 +293,7 @@ def test_frozen_layers_keep_every_bit_and_their_outputs_under_every_method(
     ]
 
 
-def test_frozen_layers_compute_what_they_did(base: BaseModel) -> None:
+def test_frozen_layers_compute_what_they_did(base: PretrainedBase) -> None:
     model, regularizers = attached(base, "freeze_bottom", **{**ALL, "mixout": 0.9, "layer_drop": 0.9})
     outputs: list[torch.Tensor] = []
     model.bert.encoder.layer[2].register_forward_pre_hook(lambda module, inputs: outputs.append(inputs[0].clone()))
@@ -295,7 +303,7 @@ def test_frozen_layers_compute_what_they_did(base: BaseModel) -> None:
     assert all(torch.equal(outputs[0], other) for other in outputs[1:])
 
 
-def test_methods_that_find_nothing_to_act_on_say_so(base: BaseModel) -> None:
+def test_methods_that_find_nothing_to_act_on_say_so(base: PretrainedBase) -> None:
     _, regularizers = attached(base, "head_only", **ALL)
     assert regularizers.warnings == (
         "layer_drop 0.3 has no effect: every block is frozen, and frozen blocks always run.",

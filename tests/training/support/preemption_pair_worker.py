@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from finesearch.training.loop import training_loop
+from finesearch.training.loop import preemption_watch
 from finesearch.training.trial_types import Preempted
 from pairs import as_rank
 from training_cases import bench, run, trial
@@ -17,7 +17,7 @@ STAGES = (0, 2, 3)
 
 
 def main(rank: int, home: Path, out: Path) -> None:
-    training_loop.PREEMPTION_CHECK_INTERVAL_S = 0.0
+    preemption_watch.PREEMPTION_CHECK_INTERVAL_S = 0.0
     with as_rank(rank, out) as seen:
         for stage in STAGES:
             work = bench(home, zero_stage=stage, workers_per_trial=2)

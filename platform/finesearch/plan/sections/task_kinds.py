@@ -16,7 +16,7 @@ class Form:
     default_metric: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskKind:
     """What a plan can say about one kind of task.
 

@@ -35,7 +35,7 @@ def read_configuration(space: Space, raw: Any, problems: Problems, path: KeyPath
     chosen, flat = _read_choices(space, raw, problems, path)
     for key, value in raw.items():
         if key in space.values:
-            _read_root(space, key, value, chosen, flat, problems, (*path, key))
+            _read_root(space, key, value, chosen, flat, problems, path=(*path, key))
         elif key not in SELECTORS:
             known = sorted([*space.selectors, *space.values])
             problems.add((*path, key), f"'{key}' is not in the space", did_you_mean(key, known))
@@ -90,6 +90,7 @@ def _read_root(
     chosen: Mapping[str, str],
     flat: dict[str, Scalar],
     problems: Problems,
+    *,
     path: KeyPath,
 ) -> None:
     for selector, branch in chosen.items():

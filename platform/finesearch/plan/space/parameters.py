@@ -1,7 +1,7 @@
 """The registry of searchable parameters: what a plan may write under ``space``, and where it has an effect."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 from finesearch.plan.space.list_values import join, list_problem
@@ -30,6 +30,7 @@ class ParameterSpec:
     doc: str
     low: float = -math.inf
     high: float = math.inf
+    _: KW_ONLY
     open_low: bool = False
     open_high: bool = False
     words: tuple[str, ...] = ()

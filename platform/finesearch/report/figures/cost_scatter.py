@@ -23,7 +23,9 @@ def _against_time(record: RunRecord) -> Figure:
     caption = f"Validation {record.metric} against the training time of each trial; up and to the left is better."
     if record.goal == "min":
         caption = caption.replace("up", "down")
-    return _figure("cost", "Quality against cost", caption, record, rows, lambda row: row.seconds, "training seconds")
+    return _figure(
+        "cost", "Quality against cost", caption, record, rows, cost_of=lambda row: row.seconds, label="training seconds"
+    )
 
 
 def _against_objective(record: RunRecord, place: int) -> Figure:
@@ -36,7 +38,9 @@ def _against_objective(record: RunRecord, place: int) -> Figure:
         f"Validation {record.metric} against {label} ({wanted} is better); {front}: nothing else is at least as good "
         "in every objective and better in one."
     )
-    return _figure(f"cost-{place}", f"Quality against {label}", caption, record, rows, _value_of(place), label)
+    return _figure(
+        f"cost-{place}", f"Quality against {label}", caption, record, rows, cost_of=_value_of(place), label=label
+    )
 
 
 def _value_of(place: int) -> Callable[[TrialRow], float | None]:
@@ -52,6 +56,7 @@ def _figure(
     caption: str,
     record: RunRecord,
     rows: Sequence[TrialRow],
+    *,
     cost_of: Callable[[TrialRow], float | None],
     label: str,
 ) -> Figure:

@@ -50,6 +50,7 @@ def adapt(
     name: str,
     parameters: Mapping[str, Any],
     fresh: Collection[str],
+    *,
     steps: int = 1,
     seed: int = 0,
 ) -> AdaptationResult:

@@ -4,13 +4,13 @@
         model.safetensors  config.json  tokenizer…  finesearch.json  manifest.json     what can be loaded
         resume/            optimizer-rank0.safetensors …  manifest.json                what training goes on from
                            raw.safetensors   the weights themselves, where model.safetensors holds averaged ones
-    <trial>/paused-000123-a1/    see pause.py
+    <trial>/paused-000123-a1/    see preemption_state.py
     <trial>/result.json      once the trial has used up its epochs or its patience
     <trial>/step-0002-a1.quarantined    did not match its manifest
 
-``keeping.py`` says which evaluations are written. While a trial runs the best that was written and the newest to go on
-from are kept, and an earlier one when they are the same, so that damage to the newest does not cost the trial. When it
-is done the best alone stays, without ``resume``; not even that where the trial cannot be ranked.
+``checkpoint_policy.py`` says which evaluations are written. While a trial runs the best that was written and the newest
+to go on from are kept, and an earlier one when they are the same, so that damage to the newest does not cost the trial.
+When it is done the best alone stays, without ``resume``; not even that where the trial cannot be ranked.
 """
 
 from __future__ import annotations

@@ -65,12 +65,12 @@ class CheckpointPolicy:
     bar: float | None
     pays: float
     trained: int
-    kept: dict[int, Path] = field(default_factory=dict)
-    resume_write_s: float | None = None
-    _held: Snapshot | None = None
-    _paused: Path | None = None
-    _resumable: set[int] = field(default_factory=set)
-    _resumable_at_s: float = 0.0
+    kept: dict[int, Path] = field(default_factory=dict, init=False)
+    resume_write_s: float | None = field(default=None, init=False)
+    _held: Snapshot | None = field(default=None, init=False)
+    _paused: Path | None = field(default=None, init=False)
+    _resumable: set[int] = field(default_factory=set, init=False)
+    _resumable_at_s: float = field(default=0.0, init=False)
 
     def resume_from(self, evaluation: Evaluation, kept: Mapping[int, Path]) -> None:
         """Take up where the checkpoint of ``evaluation`` left off; ``kept`` are the intact ones."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,16 +19,9 @@ from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.optimizer_state import optimizer_tensors, read_optimizer_state
 
 if TYPE_CHECKING:
-    import torch
     from deepspeed import DeepSpeedEngine
-    from transformers import PreTrainedModel
-
-
-from dataclasses import field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 
 WEIGHTS = "model.safetensors"
@@ -56,7 +49,7 @@ class CheckpointWriter:
         record: Callable[[], CheckpointRecord],
         step: int,
         with_resume: bool,
-        raw: Mapping[str, torch.Tensor] | None = None,
+        raw: Mapping[str, Tensor] | None = None,
         copy_moments: bool = True,
     ) -> Snapshot:
         """Copy what the checkpoint of evaluation ``step`` will hold. ``record`` is called on rank 0.
@@ -74,7 +67,7 @@ class CheckpointWriter:
         """Make the folder that the parts go into.
 
         Raises:
-            DiskFullError, TrialError: see ``checkpoints.begin``; on every rank.
+            DiskFullError, TrialError: see ``checkpoint_layout.begin``; on every rank.
         """
         self.processes.run_on_rank_zero(lambda: self._begin(snapshot))
 
@@ -148,10 +141,8 @@ class CheckpointWriter:
                 self.model.generation_config.save_pretrained(folder)
             return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
-    def _resume_state(
-        self, raw: Mapping[str, torch.Tensor] | None, copy_moments: bool
-    ) -> dict[str, Mapping[str, torch.Tensor]]:
-        state: dict[str, Mapping[str, torch.Tensor]] = {}
+    def _resume_state(self, raw: Mapping[str, Tensor] | None, copy_moments: bool) -> dict[str, Mapping[str, Tensor]]:
+        state: dict[str, Mapping[str, Tensor]] = {}
         if self._is_partitioned or self.processes.is_rank_zero:
             state[self._state_file] = optimizer_tensors(self.engine, copy_moments)
         if raw is not None and self.processes.is_rank_zero:
@@ -168,7 +159,7 @@ class CheckpointWriter:
             self.store.begin(self.path(snapshot.step).name)
 
 
-def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, torch.Tensor]:
+def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, Tensor]:
     """Copies of all trained parameters on the CPU, on rank 0; empty elsewhere. ZeRO-3's partitions are joined."""
     import deepspeed
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from finesearch.training.cost_model.cost_model import NOMINAL, MachineSpeed
+from finesearch.training.runtime.torch_threads import torch_threads
 
 if TYPE_CHECKING:
     from finesearch.plan import TrainingPlan
@@ -26,12 +27,8 @@ def benchmark_machine(training: TrainingPlan, hidden_size: int) -> tuple[Machine
 
     device = torch.device("cuda" if training.gpus_per_worker > 0 and torch.cuda.is_available() else "cpu")
     precision = choose_precision(training.precision, device).name
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(training.cpus_per_worker)))
-    try:
+    with torch_threads(training.cpus_per_worker):
         rate = _matrix_rate(device, torch.bfloat16 if precision == "bf16" else torch.float32, hidden_size)
-    finally:
-        torch.set_num_threads(before)
     where = "GPU" if device.type == "cuda" else f"{max(1, int(training.cpus_per_worker))} CPU thread(s)"
     words = f"{rate / 1e9:,.0f} billion operations a second in {precision} on {where}"
     return replace(NOMINAL, operations_per_s=rate * EFFICIENCY[precision]), words

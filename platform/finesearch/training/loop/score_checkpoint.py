@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from finesearch.errors import CheckpointError
 from finesearch.plan import GenerationPlan, TaskPlan, TrainingPlan
 from finesearch.training.checkpoints.checkpoint_store import LocalCopy
+from finesearch.training.runtime.torch_threads import torch_threads
 from finesearch.training.trial_types import ScoredPredictions
 
 if TYPE_CHECKING:
@@ -99,19 +100,12 @@ class CheckpointScorer:
     @contextmanager
     def working(self) -> Iterator[None]:
         """A worker's threads, random numbers and libraries, for as long as the block runs."""
-        import torch
-
         from finesearch.training.runtime.deepspeed_engine import prepare_imports
         from finesearch.training.runtime.seeding import isolated_rng_state
 
         prepare_imports(self.processes.device)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(max(1, int(self.training.cpus_per_worker)))
-        try:
-            with isolated_rng_state(self.training.seed):
-                yield
-        finally:
-            torch.set_num_threads(threads)
+        with torch_threads(self.training.cpus_per_worker), isolated_rng_state(self.training.seed):
+            yield
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +140,7 @@ class LoadedCheckpoint:
                 # The plan's of now: it may be asked how the same weights do otherwise.
                 self.model.generation_config = context.base.generation
             scoring = ScoringOptions(decision=self.record.evaluation.decision)
-            return evaluate(self.model, context.task, context.base, context.tokens[split], processes, scoring)
+            return evaluate(self.model, context.task, context.base, context.tokens[split], processes, scoring=scoring)
 
 
 def _refuse_other_labels(folder: Path, record: CheckpointRecord, context: TaskContext) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from finesearch.plan import TaskPlan, TrainingPlan
 from finesearch.training.metric_history import RankingMetric
 from finesearch.training.runtime.heartbeat import heartbeat
+from finesearch.training.runtime.torch_threads import torch_threads
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class TrialRunner:
         cache: str,
         metric: str,
         goal: str,
+        *,
         cache_depths: tuple[int, ...] = (),
     ) -> None:
         self.task_plan = task
@@ -70,9 +71,10 @@ class TrialRunner:
             DivergedError, DiskFullError, CheckpointError, TrialError: agreed on, so raised by every rank.
             PlacementError, DataError, ModelError: the plan cannot be carried out here.
         """
-        # Imported here, because driver processes make workbenches only to send them away.
+        # Imported here, because driver processes make runners only to send them away.
+        from finesearch.training.attempt import Attempt, TrialCallbacks
         from finesearch.training.checkpoints.checkpoint_store import open_checkpoint_store
-        from finesearch.training.loop.run_attempt import ReportCallbacks, run_attempt
+        from finesearch.training.loop.run_attempt import run_attempt
         from finesearch.training.runtime.deepspeed_engine import freeze_gc, release_memory
         from finesearch.training.runtime.distributed import join_process_group
         from finesearch.training.runtime.seeding import isolated_rng_state
@@ -82,21 +84,18 @@ class TrialRunner:
             context = self._context
         processes = join_process_group(self.training.gpus_per_worker, self.training.workers_per_trial)
         try:
-            with self._threads(), isolated_rng_state(spec.seed):
+            with torch_threads(self.training.cpus_per_worker), isolated_rng_state(spec.seed):
                 with open_checkpoint_store(spec.directory) as store:
-                    here = spec.model_copy(update={"directory": str(store.folder)})
-                    reports = ReportCallbacks(report, report_last or report)
-                    result = run_attempt(
-                        context,
-                        self.training,
-                        self.ranking_metric,
-                        here,
-                        processes,
-                        reports,
-                        beat,
-                        is_preemption_pending,
-                        store,
+                    attempt = Attempt(
+                        spec=spec.model_copy(update={"directory": str(store.folder)}),
+                        training=self.training,
+                        ranking_metric=self.ranking_metric,
+                        context=context,
+                        processes=processes,
+                        store=store,
+                        callbacks=TrialCallbacks(report, report_last or report, beat, is_preemption_pending),
                     )
+                    result = run_attempt(attempt)
                 if result.checkpoint is None:
                     return result
                 return result.model_copy(update={"checkpoint": store.address(result.checkpoint)})
@@ -122,15 +121,3 @@ class TrialRunner:
         from finesearch.training.task_context import load_task_context
 
         return load_task_context(self.task_plan, Path(self.base), Path(self.cache), self.cache_depths)
-
-    @contextmanager
-    def _threads(self) -> Iterator[None]:
-        """As many threads of torch as the worker holds CPUs."""
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(max(1, int(self.training.cpus_per_worker)))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)

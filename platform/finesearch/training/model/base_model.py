@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 LARGEST_FRESH_SHARE = 0.5
 
 
-@dataclass(frozen=True, eq=False)
-class BaseModel:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PretrainedBase:
     """Weights and shape of the base model with the task's head on it.
 
     tensors: every tensor that the folder had, by its name in the model; fp32, on the CPU, never changed.
@@ -83,7 +83,7 @@ class BaseModel:
                 parameter.data = parameter.detach().clone()
 
 
-def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> BaseModel:
+def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBase:
     """Read weights, config and tokenizer of ``folder``.
 
     Raises:
@@ -108,7 +108,7 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> BaseModel:
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
         if name not in fresh and (isinstance(tensor, torch.nn.Parameter) or name in persistent)
     }
-    return BaseModel(
+    return PretrainedBase(
         folder=folder,
         kind=task.kind,
         facts=facts,

@@ -8,12 +8,7 @@ from finesearch.training.model.module_structure import block_lists
 from finesearch.training.trial_types import FrozenRecord
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -39,6 +34,21 @@ class Dimensions(FrozenRecord):
     @property
     def blocks(self) -> int:
         return sum(stack.blocks for stack in self.stacks)
+
+
+class ParameterCounts(FrozenRecord):
+    """Numbers of a model's parameters: those that train, and all."""
+
+    trainable: int
+    total: int
+
+
+def count_parameters(model: nn.Module) -> ParameterCounts:
+    """The counts of a model that ZeRO-3 has not cut up."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return ParameterCounts(
+        trainable=sum(size for size, trained in sizes if trained), total=sum(size for size, _ in sizes)
+    )
 
 
 def dimensions_of(model: PreTrainedModel) -> Dimensions:

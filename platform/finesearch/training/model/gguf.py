@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from finesearch.data.build_once import build_once
 from finesearch.errors import ModelError
 from finesearch.storage import atomic_dirs
+from finesearch.storage.local_dirs import cache_home
 
 SUFFIX = ".gguf"
 # Raised whenever the same file would give another folder.
@@ -67,7 +67,7 @@ def dequantized(file: Path) -> Path:
 
 def dequantized_models_home() -> Path:
     """Where dequantized models are kept: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "finesearch", "models")
+    return cache_home() / "models"
 
 
 def _convert(file: Path, folder: Path) -> None:

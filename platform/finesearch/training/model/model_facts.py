@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from finesearch.plan import TaskPlan
 from finesearch.tasks import make_task
 from finesearch.training.model.dimensions import Dimensions, dimensions_of
+from finesearch.training.model.model_config import build_skeleton, check_max_length, read_config
 from finesearch.training.model.model_files import load_tokenizer, weight_files, weights_sha256
 from finesearch.training.model.module_structure import num_blocks
 from finesearch.training.model.resolve_model import model_folder
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from finesearch.tasks import Task, TaskFacts
-
-from finesearch.training.model.model_config import build_skeleton, check_max_length, read_config
 
 
 class ModelFacts(FrozenRecord):

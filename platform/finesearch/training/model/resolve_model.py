@@ -15,7 +15,7 @@ HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
-def resolve_model(model: str, revision: str | None, base: Path) -> str:
+def resolve_model(model: str, base: Path) -> str:
     """The folder that ``model`` names, or the hub id as it stands.
 
     ``package://name/sub/folder`` is a folder inside an installed package, found without importing the package. Anything
@@ -53,7 +53,7 @@ def model_folder(model: str, revision: str | None, base: Path) -> Path:
     Raises:
         ModelError: see ``resolve_model``; or the hub does not have it, or cannot be reached.
     """
-    resolved = Path(resolve_model(model, revision, base))
+    resolved = Path(resolve_model(model, base))
     if resolved.is_file():
         return dequantized(resolved)
     folder = resolved if resolved.is_dir() else _hub_snapshot(str(resolved), revision, base)

@@ -19,7 +19,7 @@ PART_TOKENS, MOST_PARTS = 1 << 15, 16
 """A split is computed in parts of so many tokens, or in so many: what one worker of a node does not, another does."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CacheRequest:
     """What a trial asks for of one split.
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from finesearch.data.build_once import file_lock
 from finesearch.storage.atomic_files import sync, write_synced
-from finesearch.training.model.gguf import dequantized_models_home
+from finesearch.storage.local_dirs import cache_home
 
 MANIFEST, HIDDEN, USES, RESERVED = "manifest.json", "hidden.arrow", "uses", "reserved"
 BUILDING = ".building-"
@@ -59,7 +59,7 @@ class Entry:
 
 def home() -> Path:
     """Where kept outputs live: the node's own disk, below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    return dequantized_models_home().with_name("prefix")
+    return cache_home() / "prefix"
 
 
 def entry_path(key: str, cut: int) -> Path:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from finesearch.data import TokenizedSplit
     from finesearch.tasks import Task
-    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.model.base_model import PretrainedBase
     from finesearch.training.runtime.distributed import Processes
 
 
@@ -28,7 +28,7 @@ class PrefixForward:
 
     model: PreTrainedModel
     task: Task
-    base: BaseModel
+    base: PretrainedBase
     stacks: tuple[BlockStack, ...]
     processes: Processes
 

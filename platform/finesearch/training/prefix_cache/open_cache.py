@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -16,8 +16,9 @@ from finesearch.plan.space.frozen_layers import num_frozen_blocks
 from finesearch.training.batching import inference_batches
 from finesearch.training.prefix_cache.block_outputs import NotCacheable, required_depths, stacks_of
 from finesearch.training.prefix_cache.cache_request import CacheRequest
-from finesearch.training.prefix_cache.cache_stores import DiskPrefixStore, MemoryPrefixStore, PrefixStore
+from finesearch.training.prefix_cache.cache_stores import DiskPrefixStore, PrefixStore
 from finesearch.training.prefix_cache.cacheable_depth import FrozenDepth, find_frozen_depth
+from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
 from finesearch.training.prefix_cache.cached_rows import Rows
 from finesearch.training.prefix_cache.forward import PrefixForward
 from finesearch.training.prefix_cache.self_test import HiddenStateFormat, injector_of
@@ -25,12 +26,10 @@ from finesearch.training.prefix_cache.self_test import HiddenStateFormat, inject
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from finesearch.plan import Recipe, TrainingPlan
     from finesearch.training.adaptations.adapt import AdaptationResult
+    from finesearch.training.attempt import Attempt
     from finesearch.training.runtime.distributed import Processes
     from finesearch.training.task_context import TaskContext
-
-from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
 
 SPLITS = ("train", "validation")
 LAYOUT = 1
@@ -58,30 +57,23 @@ NOTHING = PrefixCache()
 
 
 def open_prefix_cache(
-    context: TaskContext,
-    training: TrainingPlan,
-    recipe: Recipe,
-    model: PreTrainedModel,
-    adapted: AdaptationResult,
-    precision: str,
-    processes: Processes,
-    beat: Callable[[], None],
-    is_untouched: bool,
+    attempt: Attempt, model: PreTrainedModel, adapted: AdaptationResult, precision: str, is_untouched: bool
 ) -> PrefixCache:
-    """Find or compute the outputs of the blocks that do not change under ``recipe``; the same depth on every rank.
+    """Find or compute the outputs of the blocks that do not change under the recipe; the same depth on every rank.
 
     model: adapted, on its device, before any engine takes it. is_untouched: nothing of it has trained, so that blocks
     which are going to train still return what the base's return.
     """
-    if training.prefix_cache == "off":
+    if attempt.training.prefix_cache == "off":
         return NOTHING
-    depth = find_frozen_depth(model, context.base.structure, recipe.adaptation, adapted)
-    frozen = num_frozen_blocks(recipe.adaptation, recipe.adaptation_parameters, len(context.base.structure.blocks))
+    recipe, structure = attempt.recipe, attempt.context.base.structure
+    depth = find_frozen_depth(model, structure, recipe.adaptation, adapted)
+    frozen = num_frozen_blocks(recipe.adaptation, recipe.adaptation_parameters, len(structure.blocks))
     if not depth.blocks:
         return PrefixCache(notes=(_refusal(recipe.adaptation, depth.why),) if frozen else ())
     was_training = model.training
     try:
-        return _Opening(context, training, model, precision, processes, beat, is_untouched).open(depth)
+        return _Opening(attempt, model, precision, is_untouched).open(depth)
     except NotCacheable as error:
         return PrefixCache(notes=(_refusal(recipe.adaptation, str(error)),))
     finally:
@@ -94,13 +86,18 @@ def _refusal(adaptation: str, why: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Opening:
-    context: TaskContext
-    training: TrainingPlan
+    attempt: Attempt
     model: PreTrainedModel
     precision: str
-    processes: Processes
-    beat: Callable[[], None]
     is_untouched: bool
+
+    @property
+    def context(self) -> TaskContext:
+        return self.attempt.context
+
+    @property
+    def processes(self) -> Processes:
+        return self.attempt.processes
 
     def open(self, depth: FrozenDepth) -> PrefixCache:
         """
@@ -111,7 +108,7 @@ class _Opening:
         has_target = "decoder_input_ids" in self.context.tokens.train.column_names
         stacks = stacks_of(base.structure, base.config.is_encoder_decoder, has_target)
         prefix_forward = PrefixForward(self.model, self.context.task, base, stacks, self.processes)
-        known = self.context.kept.setdefault("fits", {})
+        known = self.context.prefix_session.verified
         injector, fit = injector_of(prefix_forward, self.context.tokens.train, depth.blocks, self.precision, known)
         cache_depths = required_depths(stacks, depth.blocks)
         found = store.find({split: self._request(split, prefix_forward, cache_depths, fit.forms) for split in SPLITS})
@@ -129,12 +126,11 @@ class _Opening:
         return PrefixCache(servings, (note, *problems))
 
     def _store(self) -> PrefixStore:
-        memory = int(self.training.prefix_cache_memory_gib * GIB)
-        where = self.training.prefix_cache
+        training = self.attempt.training
+        memory, where = int(training.prefix_cache_memory_gib * GIB), training.prefix_cache
         if where == "disk" or (where == "auto" and self.processes.device.type == "cpu"):
-            return DiskPrefixStore(memory, self.training.prefix_cache_disk_gib)
-        store: PrefixStore = self.context.kept.setdefault("prefix", MemoryPrefixStore(memory))
-        return store
+            return DiskPrefixStore(memory, training.prefix_cache_disk_gib)
+        return self.context.prefix_session.memory_store(memory)
 
     def _request(
         self,
@@ -161,7 +157,14 @@ class _Opening:
             # The very batches in which a clean process will score the split again: both agree to the last bit.
             batches = inference_batches(prefix_forward.task, tokens, self.processes)
         return CacheRequest(
-            self._key(split), tokens, batches, cache_depths, tuple(others), forms, prefix_forward, self.beat
+            key=self._key(split),
+            tokens=tokens,
+            portions=batches,
+            cache_depths=cache_depths,
+            others=tuple(others),
+            forms=forms,
+            prefix_forward=prefix_forward,
+            beat=self.attempt.callbacks.beat,
         )
 
     def _others(self, depth: int) -> tuple[int, ...]:
@@ -173,12 +176,10 @@ class _Opening:
 
     def _key(self, split: str) -> str:
         """SHA-256, the first 32 hex digits, over all that the outputs depend on but the depth."""
-        known = self.context.kept.setdefault("prefix keys", {})
-        place = (split, self.precision, self.processes.device.type)
+        known, place = self.context.prefix_session.keys, (split, self.precision, self.processes.device.type)
         if place not in known:
             known[place] = self._computed_key(split)
-        key: str = known[place]
-        return key
+        return known[place]
 
     def _computed_key(self, split: str) -> str:
         base = self.context.base
@@ -197,7 +198,7 @@ class _Opening:
     def _is_agreed(self, split: str, by_depth: Mapping[int, Rows], cache_depths: tuple[int, ...]) -> bool:
         """Whether every rank has every depth of a split; all of it where weights are partitioned among the ranks."""
         has = by_depth.keys() == set(cache_depths)
-        if self.training.zero_stage == 3:
+        if self.attempt.training.zero_stage == 3:
             everyone = np.arange(len(self.context.tokens[split]))
             has = has and all(bool(rows.has(everyone).all()) for rows in by_depth.values())
         return all(self.processes.all_gather(has))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ def injector_of(
     tokens: TokenizedSplit,
     depth: int,
     precision: str,
-    known: dict[Any, VerifiedBlocks | NotCacheable],
+    known: dict[Hashable, VerifiedBlocks | NotCacheable],
 ) -> tuple[OutputInjector, VerifiedBlocks]:
     """An injector for the blocks below ``depth`` of a model that was tried, or one of the same modules was; ``known``
     grows.

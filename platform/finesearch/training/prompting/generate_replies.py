@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.data import TokenizedSplit
-    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.model.base_model import PretrainedBase
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class PromptedDialogue:
     """A model and what it is shown. most_tokens: that the model takes at once; None: any number."""
 
     model: PreTrainedModel
-    base: BaseModel
+    base: PretrainedBase
     spoken: DialoguePromptTask
     prompt: PromptSpec
     most_tokens: int | None

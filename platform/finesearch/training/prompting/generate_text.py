@@ -23,15 +23,14 @@ from finesearch.training.prompting.prompt import PromptSpec
 from finesearch.training.prompting.render_prompt import BETWEEN, PromptRenderer
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.heartbeat import heartbeat
-from finesearch.training.runtime.precision import compute_in, move
 from finesearch.training.steps.evaluate import ScoringOptions, evaluate
 from finesearch.training.trial_types import ScoredPredictions
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from finesearch.data import TokenizedSplit
-    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.model.base_model import PretrainedBase
     from finesearch.training.task_context import TaskContext
 
 
@@ -40,7 +39,7 @@ class PromptedGenerator:
     """A model and the prompt behind which it writes. most_tokens: that the model takes at once; None: any number."""
 
     model: PreTrainedModel
-    base: BaseModel
+    base: PretrainedBase
     written: GenerationPromptTask
     prompt: PromptSpec
     most_tokens: int | None
@@ -114,20 +113,19 @@ def untouched(context: TaskContext, prompt: PromptSpec, precision: str, device: 
     Raises:
         TrialError: the folder lacks a part of it, which training would draw at random.
     """
-    base, key = context.base, (prompt.method, precision)
+    base = context.base
     if base.fresh:
         raise TrialError(
             f"task.model: the weights in {base.folder} have no {', '.join(sorted(base.fresh))}, which an untrained "
             f"model cannot write without. Leave zero_shot and few_shot out, or choose a model with its output layer."
         )
-    if key not in context.asked:
+
+    def build() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         model, _ = base.build(Recipe(adaptation="zero_shot"), seed=0)
         model.train(False)
-        compute_in(model, precision, device)
-        move(model, device)
-        context.asked[key] = (model, base.tokenizer)
-    found: PreTrainedModel = context.asked[key][0]
-    return found
+        return model, base.tokenizer
+
+    return context.prompt_models.get(prompt.method, precision, device, build)[0]
 
 
 def generate_split(
@@ -147,7 +145,7 @@ def generate_split(
     scoring = ScoringOptions(extract_answer=generator.extract_answer)
     with stopping_after_answer(generator):
         return evaluate(
-            generator.model, generator.written.task, generator.base, reworded, processes, scoring, beat=beat
+            generator.model, generator.written.task, generator.base, reworded, processes, scoring=scoring, beat=beat
         )
 
 

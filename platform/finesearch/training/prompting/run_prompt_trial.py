@@ -21,9 +21,9 @@ from finesearch.tasks.prompting import (
     make_prompt_task,
 )
 from finesearch.training.checkpoints import checkpoint_layout
-from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord, library_versions
+from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
 from finesearch.training.checkpoints.checkpoint_writer import GENERATION
-from finesearch.training.metric_history import RankingMetric
+from finesearch.training.model.dimensions import ParameterCounts
 from finesearch.training.prompting.few_shot_examples import choose_examples
 from finesearch.training.prompting.generate_replies import PromptedDialogue, generate_dialogue_split
 from finesearch.training.prompting.generate_text import generate_split, make_generator, untouched
@@ -40,7 +40,7 @@ from finesearch.training.prompting.score_split import PromptedModel, classify_sp
 from finesearch.training.prompting.span_similarity import extract_split
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.heartbeat import heartbeat
-from finesearch.training.runtime.precision import choose_precision, compute_in, move
+from finesearch.training.runtime.precision import choose_precision
 from finesearch.training.runtime.seeding import derived_seed
 from finesearch.training.trial_types import Evaluation, ScoredPredictions, TrialResult, TrialSpec
 
@@ -48,29 +48,23 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from finesearch.plan import TrainingPlan
+    from finesearch.training.attempt import Attempt
     from finesearch.training.task_context import TaskContext
 
 STEP = 1
 
 
-def run_prompt_trial(
-    context: TaskContext,
-    training: TrainingPlan,
-    ranking_metric: RankingMetric,
-    spec: TrialSpec,
-    processes: Processes,
-    beat: Callable[[], None],
-) -> TrialResult:
+def run_prompt_trial(attempt: Attempt) -> TrialResult:
     """Ask about validation, and write the checkpoint; the result has the one evaluation, which is yet to be reported.
 
     Raises:
         ModelError: the task or the model cannot be asked.
     """
     began = time.perf_counter()
+    spec, context, processes, beat = attempt.spec, attempt.context, attempt.processes, attempt.callbacks.beat
     parameters = spec.recipe.adaptation_parameters
     check_prompting(spec.recipe.adaptation, parameters, context.task, context.base.config, context.base.tokenizer)
-    precision = choose_precision(training.precision, processes.device)
+    precision = choose_precision(attempt.training.precision, processes.device)
     with heartbeat(beat):
         prompt = make_prompt(context, prompt_task_of(context), spec)
         if prompt.method in ("likelihood", "cloze"):
@@ -87,7 +81,13 @@ def run_prompt_trial(
         trainable_parameters=0,
     )
     total = sum(parameter.numel() for parameter in model.parameters())
-    record = _record(context, training, ranking_metric, spec, evaluation, total, precision.name)
+    record = attempt.checkpoint_record(
+        history=(evaluation,),
+        trained=(),
+        parameters=ParameterCounts(trainable=0, total=total),
+        zero_stage=0,
+        precision=precision.name,
+    )
     path = processes.run_on_rank_zero(lambda: _write(context, spec, record, prompt, model))
     return TrialResult(
         stopped=False,
@@ -184,13 +184,8 @@ def load_prompted_model(
     context: TaskContext, prompt: PromptSpec, precision: str, device: torch.device
 ) -> PromptedModel:
     """The model that a prompt is for, loaded once a process for each method."""
-    key = (prompt.method, precision)
-    if key not in context.asked:
-        model, tokenizer = load_prompt_model(context.base.folder, prompt.method)
-        compute_in(model, precision, device)
-        move(model, device)
-        context.asked[key] = (model, tokenizer)
-    model, tokenizer = context.asked[key]
+    load = partial(load_prompt_model, context.base.folder, prompt.method)
+    model, tokenizer = context.prompt_models.get(prompt.method, precision, device, load)
     return PromptedModel(
         model=model,
         tokenizer=tokenizer,
@@ -220,36 +215,6 @@ def _write(
         prompt.write(temporary)
         record.write(temporary)
         return checkpoint_layout.complete(temporary, STEP, spec.attempt).path
-
-
-def _record(
-    context: TaskContext,
-    training: TrainingPlan,
-    ranking_metric: RankingMetric,
-    spec: TrialSpec,
-    evaluation: Evaluation,
-    total: int,
-    precision: str,
-) -> CheckpointRecord:
-    return CheckpointRecord(
-        base=context.base_reference,
-        kind=context.task.kind,
-        facts=context.facts.model_dump(mode="json"),
-        trial=spec.number,
-        attempt=spec.attempt,
-        seed=spec.seed,
-        recipe=spec.recipe,
-        metric=ranking_metric.metric,
-        goal=ranking_metric.goal,
-        history=(evaluation,),
-        trained=(),
-        trainable_parameters=0,
-        total_parameters=total,
-        zero_stage=0,
-        workers=training.workers_per_trial,
-        precision=precision,
-        versions=library_versions(),
-    )
 
 
 def rescore_prompt(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from finesearch.plan import Recipe
     from finesearch.tasks import Task
-    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.model.base_model import PretrainedBase
 
 # LayerDrop looks at blocks as they are, so it comes before what changes what is inside them.
 METHODS: tuple[type[Regularizer], ...] = (LayerDrop, L2SP, Mixout, NEFTune, RDrop, EMA, SWA)
@@ -102,7 +102,7 @@ class Regularizers:
         return next((method for method in self.methods if isinstance(method, WeightAverage)), None)
 
 
-def attach(model: PreTrainedModel, base: BaseModel, recipe: Recipe, seed: int, rank: int) -> Regularizers:
+def attach(model: PreTrainedModel, base: PretrainedBase, recipe: Recipe, seed: int, rank: int) -> Regularizers:
     """Put the recipe's regularizers on an adapted model, which is left in training mode.
 
     Raises:
@@ -113,5 +113,13 @@ def attach(model: PreTrainedModel, base: BaseModel, recipe: Recipe, seed: int, r
         return Regularizers(())
     model.train()
     example = short_example(base.tokenizer, base.inputs, base.config.is_encoder_decoder)
-    context = RegularizerContext(model, base.structure, base.tensors, example, recipe, seed, rank)
+    context = RegularizerContext(
+        model=model,
+        structure=base.structure,
+        pretrained=base.tensors,
+        example=example,
+        recipe=recipe,
+        seed=seed,
+        rank=rank,
+    )
     return Regularizers(tuple(method(getattr(recipe, method.name), context) for method in wanted))

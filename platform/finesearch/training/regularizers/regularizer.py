@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from finesearch.training.model.module_structure import ModuleStructure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RegularizerContext:
     """One trial's adapted model in training mode, with all that a method may ask about it.
 

@@ -12,7 +12,7 @@ import torch
 
 from finesearch.data import shard
 from finesearch.errors import DivergedError
-from finesearch.training.batching import model_inputs, to_device
+from finesearch.training.batching import TokenRows, inference_batches, model_inputs, to_device
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.seeding import derived_seed
 from finesearch.training.trial_types import ScoredPredictions
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.tasks import Task
-    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.model.base_model import PretrainedBase
     from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
-
-from finesearch.training.batching import TokenRows, inference_batches
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,10 @@ AS_IT_IS = ScoringOptions()
 def evaluate(
     model: PreTrainedModel,
     task: Task,
-    base: BaseModel,
+    base: PretrainedBase,
     tokens: TokenRows,
     processes: Processes,
+    *,
     scoring: ScoringOptions = AS_IT_IS,
     cached_outputs: CachedOutputs | None = None,
     beat: Callable[[], None] = lambda: None,
@@ -107,7 +106,7 @@ def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tup
 def _generate(
     model: PreTrainedModel,
     task: Task,
-    base: BaseModel,
+    base: PretrainedBase,
     rows: Sequence[dict[str, Any]],
     number: int,
     processes: Processes,
@@ -120,7 +119,7 @@ def _generate(
 
 
 def _score(
-    task: Task, base: BaseModel, tokens: TokenRows, by_row: dict[int, Any], scoring: ScoringOptions
+    task: Task, base: PretrainedBase, tokens: TokenRows, by_row: dict[int, Any], scoring: ScoringOptions
 ) -> ScoredPredictions:
     rows = _Rows(tokens)
     combined = task.combine([by_row[row] for row in range(len(tokens))], rows, base.facts)

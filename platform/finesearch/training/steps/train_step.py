@@ -15,39 +15,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finesearch.data import TokenizedSplit, num_passes_within, shard
+from finesearch.training.batching import model_inputs, to_device
 from finesearch.training.runtime.distributed import Processes
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
     from torch import Tensor
 
-    from finesearch.tasks import Task
-    from finesearch.training.model.base_model import BaseModel
+    from finesearch.training.attempt import Attempt
     from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
     from finesearch.training.regularizers.active_regularizers import Regularizers
-
-from finesearch.training.batching import model_inputs, to_device
 
 
 @dataclass(frozen=True, eq=False)
 class TrainStep:
     """What turns rows into gradients.
 
-    accumulation_steps: pieces that each process cuts a batch into, at least; so many more that none has above
-    ``max_tokens_per_pass`` padded tokens, if there is such a limit.
+    Each process cuts a batch into ``gradient_accumulation_steps`` pieces at least; into so many more that none has
+    above ``max_tokens_per_pass`` padded tokens, if there is such a limit. class_weights: (C,).
     """
 
+    attempt: Attempt
     engine: DeepSpeedEngine
-    task: Task
-    base: BaseModel
-    tokens: TokenizedSplit
-    processes: Processes
-    accumulation_steps: int
-    label_smoothing: float
     regularizers: Regularizers
     class_weights: Tensor | None = None
     cached_outputs: CachedOutputs | None = None
-    max_tokens_per_pass: int | None = None
+
+    @property
+    def tokens(self) -> TokenizedSplit:
+        return self.attempt.context.tokens.train
+
+    @property
+    def processes(self) -> Processes:
+        return self.attempt.processes
 
     def run(self, batch: np.ndarray) -> tuple[Tensor, float]:
         """Forward and backward over this process's pieces of ``batch`` (row numbers), then one optimizer step.
@@ -55,20 +55,21 @@ class TrainStep:
         Returns the sum of the losses of this process's units (a scalar tensor without gradient), and the units of the
         whole global batch.
         """
+        task, smoothing = self.attempt.context.task, self.attempt.recipe.label_smoothing
         pieces = cut(batch, self.processes, self._passes(batch))
         numbers = [piece if len(piece) else batch[:1] for piece in pieces]
         taken = [self.tokens.rows(rows) for rows in numbers]
         batches = [self._collate(rows) for rows in taken]
-        weights = [self.task.weight(inputs) if len(piece) else 0 for piece, inputs in zip(pieces, batches, strict=True)]
+        weights = [task.weight(inputs) if len(piece) else 0 for piece, inputs in zip(pieces, batches, strict=True)]
         # A window that no word is learned in counts nothing; a batch of such windows alone must not divide by 0.
         total = self.processes.total(sum(weights))[0] or 1.0
         summed: Any = 0.0
         for piece, (weight, inputs) in enumerate(zip(weights, batches, strict=True), start=1):
             # How many pieces there are hangs on the batch, so that DeepSpeed cannot count them by itself.
             self.engine.set_gradient_accumulation_boundary(piece == len(batches))
-            known = model_inputs(self.task, self.base, inputs)
+            known = model_inputs(task, self.attempt.context.base, inputs)
             with self._given(numbers[piece - 1], taken[piece - 1], known):
-                loss, own = self.regularizers.losses(self.engine, self.task, known, inputs, self.label_smoothing)
+                loss, own = self.regularizers.losses(self.engine, task, known, inputs, smoothing)
             summed = summed + own.detach() * weight
             # DeepSpeed takes the mean over processes; what is wanted is the mean over units.
             scale = weight * self.processes.world_size / total
@@ -79,18 +80,20 @@ class TrainStep:
         return summed, total
 
     def _passes(self, batch: np.ndarray) -> int:
-        if self.max_tokens_per_pass is None:
-            return self.accumulation_steps
-        tokens = self.max_tokens_per_pass // self.regularizers.copies
+        training = self.attempt.training
+        if training.max_tokens_per_pass is None:
+            return training.gradient_accumulation_steps
+        tokens = training.max_tokens_per_pass // self.regularizers.copies
         widths, processes = self.tokens.widths[batch], self.processes
         passes = num_passes_within(widths, tokens, processes.world_size, processes.padding_multiple)
-        return max(self.accumulation_steps, passes)
+        return max(training.gradient_accumulation_steps, passes)
 
     def _given(self, numbers: np.ndarray, rows: Sequence[dict[str, Any]], inputs: dict[str, Tensor]) -> Any:
         return self.cached_outputs.injecting(numbers, rows, inputs) if self.cached_outputs else nullcontext()
 
     def _collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        batch = self.task.collate(rows, self.base.tokenizer, self.processes.padding_multiple)
+        context = self.attempt.context
+        batch = context.task.collate(rows, context.base.tokenizer, self.processes.padding_multiple)
         if self.class_weights is not None:
             batch["class_weights"] = self.class_weights
         return to_device(batch, self.processes)

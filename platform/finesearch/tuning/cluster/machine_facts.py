@@ -18,7 +18,7 @@ PACKAGES = ("ray", "torch", "transformers", "datasets", "optuna", "deepspeed", "
 GPU_DRIVER = Path("/dev/nvidiactl")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MachineFacts:
     """One machine; sizes in bytes."""
 

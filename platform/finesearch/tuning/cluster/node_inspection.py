@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class NodeFacts:
     """Its clock minus this process's."""
     clock_offset_error_s: float = 0.0
     """What ``clock_offset_s`` may be off by: half of the shortest round trip."""
+    _: KW_ONLY
     reaches_dashboard: bool = False
     """From outside: the head by an address that is not the loopback, another node by the network."""
     problem: str = ""
@@ -147,7 +148,7 @@ def _examine(node: dict[str, Any], actor: Any, first_words: Any, heads: list[str
         from_outside = bool(port) and ray.get(actor.can_connect.remote([] if is_head else heads, port), timeout=START_S)
     except ray.exceptions.RayError as error:
         return NodeFacts(name, address, is_head, problem=_said(error))
-    return NodeFacts(name, address, is_head, machine, skew, within, from_outside)
+    return NodeFacts(name, address, is_head, machine, skew, within, reaches_dashboard=from_outside)
 
 
 def _skew(actor: Any) -> tuple[float, float]:

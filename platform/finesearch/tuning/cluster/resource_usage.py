@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from finesearch.tuning.cluster.connect import Capacity, Node, memory_of
@@ -27,6 +27,7 @@ class NodeUsage:
     free: Devices
     ours: Devices = field(default_factory=dict)
     memory_bytes: int = 0
+    _: KW_ONLY
     is_draining: bool = False
     others: tuple[tuple[str, Devices], ...] = ()
     actors: tuple[str, ...] = ()

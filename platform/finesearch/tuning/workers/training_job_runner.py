@@ -24,7 +24,9 @@ class TrainingJobRunner:
         goal: str,
         cache_depths: tuple[int, ...] = (),
     ) -> None:
-        self._workbench = TrialRunner(task, training, base, str(on_this_node(cache)), metric, goal, cache_depths)
+        self._workbench = TrialRunner(
+            task, training, base, str(on_this_node(cache)), metric, goal, cache_depths=cache_depths
+        )
 
     def run(
         self,

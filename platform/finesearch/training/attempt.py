@@ -1,0 +1,93 @@
+"""One attempt at one trial as each of its ranks sees it: what is run, on what, and who is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord, library_versions
+from finesearch.training.trial_types import Evaluation
+
+if TYPE_CHECKING:
+    from finesearch.plan import Recipe, TrainingPlan
+    from finesearch.training.checkpoints.checkpoint_store import CheckpointStore
+    from finesearch.training.checkpoints.preemption_state import PreemptionCheck
+    from finesearch.training.metric_history import RankingMetric
+    from finesearch.training.model.dimensions import ParameterCounts
+    from finesearch.training.runtime.distributed import Processes
+    from finesearch.training.task_context import TaskContext
+    from finesearch.training.trial_types import TrialSpec
+
+Report = Callable[[Evaluation], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class TrialCallbacks:
+    """How a trial talks to its caller; see ``TrialRunner.run``.
+
+    report: told of an evaluation that training may go on after. report_last: told of the one that the trial ends with.
+    """
+
+    report: Report
+    report_last: Report
+    beat: Callable[[], None]
+    is_preemption_pending: PreemptionCheck | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Attempt:
+    """What an attempt is given and never changes. ``spec.directory`` is the folder of the ``store``."""
+
+    spec: TrialSpec
+    training: TrainingPlan
+    ranking_metric: RankingMetric
+    context: TaskContext
+    processes: Processes
+    store: CheckpointStore
+    callbacks: TrialCallbacks
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.spec.recipe
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch; the last may be on a smaller batch."""
+        return math.ceil(len(self.context.tokens.train) / self.recipe.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole trial."""
+        return self.steps_per_epoch * self.recipe.epochs
+
+    def checkpoint_record(
+        self,
+        *,
+        history: tuple[Evaluation, ...],
+        trained: tuple[str, ...],
+        parameters: ParameterCounts,
+        zero_stage: int,
+        precision: str,
+    ) -> CheckpointRecord:
+        """What a checkpoint says of itself that holds the weights named ``trained``, after ``history``."""
+        return CheckpointRecord(
+            base=self.context.base_reference,
+            kind=self.context.task.kind,
+            facts=self.context.facts.model_dump(mode="json"),
+            trial=self.spec.number,
+            attempt=self.spec.attempt,
+            seed=self.spec.seed,
+            recipe=self.recipe,
+            metric=self.ranking_metric.metric,
+            goal=self.ranking_metric.goal,
+            history=history,
+            trained=trained,
+            trainable_parameters=parameters.trainable,
+            total_parameters=parameters.total,
+            zero_stage=zero_stage,
+            workers=self.training.workers_per_trial,
+            precision=precision,
+            versions=library_versions(),
+        )

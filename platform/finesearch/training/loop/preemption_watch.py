@@ -1,0 +1,37 @@
+"""Asks now and then whether processes of the trial are about to be taken away."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from finesearch.training.checkpoints.preemption_state import PreemptionCheck
+    from finesearch.training.runtime.distributed import Processes
+
+PREEMPTION_CHECK_INTERVAL_S = 1.0
+"""How often it is asked."""
+
+
+@dataclass(eq=False)
+class PreemptionWatch:
+    """Every rank has one; they ask together. Without ``is_pending`` nobody is asked."""
+
+    processes: Processes
+    is_pending: PreemptionCheck | None
+    _asked_at: float = -math.inf
+
+    def is_preempted(self) -> bool:
+        """Whether they are; False also when it is not yet time to ask again."""
+        return self.is_pending is not None and self._is_due() and self.is_pending()
+
+    def _is_due(self) -> bool:
+        """Whether it is time: on rank 0's clock, agreed on."""
+        now = time.monotonic()
+        is_due = now - self._asked_at >= PREEMPTION_CHECK_INTERVAL_S
+        if not self.processes.total(float(is_due and self.processes.is_rank_zero))[0]:
+            return False
+        self._asked_at = now
+        return True

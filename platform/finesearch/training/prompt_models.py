@@ -1,0 +1,36 @@
+"""Models that are asked and not trained, loaded once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from finesearch.training.runtime.precision import compute_in, move
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    LoadedModel = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+@dataclass(frozen=True, eq=False)
+class PromptModels:
+    """Such models with their tokenizers, by method and precision; they stay until a trial trains."""
+
+    loaded: dict[tuple[str, str], LoadedModel] = field(default_factory=dict)
+
+    def get(self, method: str, precision: str, device: torch.device, load: Callable[[], LoadedModel]) -> LoadedModel:
+        """The model that a method asks, on the device and in the precision; from ``load`` when it is first needed."""
+        key = (method, precision)
+        if key not in self.loaded:
+            model, tokenizer = load()
+            compute_in(model, precision, device)
+            move(model, device)
+            self.loaded[key] = (model, tokenizer)
+        return self.loaded[key]
+
+    def clear(self) -> None:
+        """Give their memory back."""
+        self.loaded.clear()

@@ -1,0 +1,19 @@
+"""How many threads torch computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def torch_threads(cpus: float) -> Iterator[None]:
+    """As many as the worker holds CPUs, at least one, for as long as the block runs."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(cpus)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
