@@ -9,6 +9,7 @@ an encoder-decoder, ``prompt`` the number of tokens before the answer of a causa
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +21,8 @@ from finesearch.tasks.task import ModelShape, Task, TaskFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from finesearch.tasks.raw_splits import RawSplits
 
 IGNORED = -100
 # What a folder's generation_config.json may say; all else is the plan's.
@@ -35,10 +38,13 @@ MODEL_TOKEN_SETTINGS = (
 
 
 class GenerationTask(Task):
-    """Predictions and references are strings. The model's shape decides how rows are encoded: see
-    ``add_model_shape``."""
+    """Predictions and references are strings.
 
-    is_generated: ClassVar[bool] = True
+    Rows can be encoded only once the model is known: ``add_model_shape`` adds its shape to the facts before that.
+    ``generate`` writes texts for a batch of ``collate_prompts``, and ``join`` makes predictions of them and of what
+    ``predict`` read from one forward pass over the references.
+    """
+
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
 
     @classmethod
@@ -88,6 +94,13 @@ class GenerationTask(Task):
         start = decoder_start_token(config, tokenizer)
         shape = ModelShape(is_encoder_decoder=True, start_token_id=start, end_token_id=end)
         return facts.model_copy(update={"shape": shape})
+
+    def prepare_tokenizer(self, tokenizer: Any) -> None:
+        """Give the tokenizer, in place, what must travel with every checkpoint."""
+
+    @abstractmethod
+    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
+        """What is cut off, counted: for the report's reader."""
 
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         if facts.shape is None or facts.shape.start_token_id is None:
@@ -189,6 +202,15 @@ class GenerationTask(Task):
         if not model.config.is_encoder_decoder:
             written = written[:, batch["input_ids"].shape[1] :]
         return [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+
+    def needs_generation(self, name: str) -> bool:
+        """Whether a metric looks at generated text: for others none is generated while a trial trains."""
+        return True
+
+    def join(self, texts: Sequence[str] | None, read: Sequence[Any]) -> list[Any]:
+        """Predictions from generated texts and what ``predict`` gave for the same rows; None: no text was needed."""
+        assert texts is not None
+        return list(texts)
 
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return [str(row["reference"]) for row in rows]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.plan.prompt_templates import AUTO
 from finesearch.storage import atomic_dirs
+from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.tasks.prompting import (
     ChoicePromptTask,
     DialoguePromptTask,
@@ -213,7 +214,7 @@ def _write(
     with checkpoint_layout.discarded_on_failure(temporary):
         checkpoint_layout.begin(directory, STEP, spec.attempt, with_resume=False)
         model.config.save_pretrained(temporary)
-        if context.task.is_generated:
+        if isinstance(context.task, GenerationTask):
             (temporary / GENERATION).write_text(model.generation_config.to_json_string(), encoding="utf-8")
         for name, content in context.tokenizer_files.items():
             (temporary / name).write_bytes(content)
