@@ -50,7 +50,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF
+from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF
 from finesearch.tasks.raw_splits import RawSplits
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class Task(ABC):
         values, labels = symmetric_kl_divergence(one.logits, other.logits), batch["labels"]
         if values.ndim == 1:
             return values.mean()
-        is_labelled = labels != -100
+        is_labelled = labels != IGNORED
         # Not the mean of torch, which is NaN where no position has a label.
         return values[is_labelled].sum() / is_labelled.sum().clamp(min=1)
 

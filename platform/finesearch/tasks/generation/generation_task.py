@@ -10,13 +10,14 @@ an encoder-decoder, ``prompt`` the number of tokens before the answer of a causa
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import ModelError
-from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_lists, pad_rows
+from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF, pad_lists, pad_rows
+from finesearch.tasks.generation.decoder_start import decoder_start_token
 from finesearch.tasks.kl_divergence import symmetric_kl_divergence
+from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.task import ModelShape, Task, TaskFacts
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from finesearch.tasks.raw_splits import RawSplits
 
-IGNORED = -100
 # What a folder's generation_config.json may say; all else is the plan's.
 MODEL_TOKEN_SETTINGS = (
     "bos_token_id",
@@ -217,20 +217,7 @@ class GenerationTask(Task):
 
     def majority(self, references: Sequence[str], n: int) -> list[Any]:
         """The answer that stands most often in ``references``, the first in the alphabet among equals."""
-        counts = Counter(references)
-        return [min(counts, key=lambda text: (-counts[text], text))] * n
-
-
-def decoder_start_token(config: Any, tokenizer: Any) -> int:
-    """The token with which an encoder-decoder's answers begin, where its config does not say: a text's first one."""
-    starts = (
-        getattr(config, "decoder_start_token_id", None),
-        getattr(config, "bos_token_id", None),
-        tokenizer.bos_token_id,
-        tokenizer.cls_token_id,
-        tokenizer.pad_token_id,
-    )
-    return int(next(token for token in starts if token is not None))
+        return [most_frequent(references)] * n
 
 
 def apply_generation_settings(config: Any, settings: Mapping[str, Any]) -> None:
