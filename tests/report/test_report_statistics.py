@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import matthews_corrcoef
 
-from finesearch.report import TrialRow, bootstrap_interval, gain_interval, pareto_front, rank
+from finesearch.report import TrialRow, pareto_front, percentile_interval, rank, resampled_scores
+
+
+def bootstrap_interval(score, predictions, references, **settings):
+    """The interval of a score, made as the report's scores are."""
+    return percentile_interval(resampled_scores(score, predictions, references, **settings))
+
+
+def gain_interval(score, predictions, baseline, references, goal, seed):
+    """The interval of what one gains over the other, both scored on the same resamples: positive is better."""
+    ours, theirs = (resampled_scores(score, each, references, seed) for each in (predictions, baseline))
+    return percentile_interval(ours - theirs if goal == "max" else theirs - ours)
 
 
 def accuracy(predictions, references):

@@ -13,10 +13,11 @@ from finesearch.data import tokenize
 from finesearch.plan import TASK_KINDS, TaskPlan
 from finesearch.tasks import RawSplits, Task, TaskFacts, make_task
 from finesearch.tasks.generation.chat_template import PLAIN_TEMPLATE
+from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.tasks.task_registry import TASKS_BY_KIND
 from finesearch.training.model.added_tokens import task_tokenizer
 from finesearch.training.model.model_config import auto_class, read_config
-from finesearch.training.model.model_files import load_tokenizer
+from finesearch.training.model.model_facts import add_model_facts
 from tiny_writers import ENCODER_DECODERS, write_tiny_writer, write_writer_tokenizer
 
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -168,11 +169,10 @@ def made(
     plan = make_plan(kind=name.partition("/")[0], columns=example["columns"])
     splits = make_splits(example["rows"], example["rows"], example["rows"], plan=plan)
     task = make_task(plan)
-    return (
-        task,
-        splits,
-        task.add_model_shape(task.read(splits), read_config(Path(model_folder)), load_tokenizer(Path(model_folder))),
-    )
+    facts = task.read(splits)
+    if isinstance(task, GenerationTask):
+        facts, _ = add_model_facts(task, facts, Path(model_folder))
+    return task, splits, facts
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def small_model(task: Task, facts: TaskFacts, folder: str) -> Any:
     import torch
 
     _, added = task_tokenizer(Path(folder), facts)
-    fewer = {} if task.is_generated else {"num_hidden_layers": 1}
+    fewer = {} if isinstance(task, GenerationTask) else {"num_hidden_layers": 1}
     config = read_config(Path(folder), **fewer, **task.model_settings(facts), **added)
     torch.manual_seed(0)
     model = auto_class(task.kind, config).from_config(config)
@@ -232,7 +232,7 @@ def test_a_batch_goes_through_the_model_and_back_to_scores(
     assert loss.shape == ()
     assert loss.dtype == torch.float32
     read = task.predict(outputs, batch)
-    if task.is_generated:
+    if isinstance(task, GenerationTask):
         model.generation_config = task.generation_config(model.generation_config, tokenizer, facts)
         read = task.join(task.generate(model.eval(), task.collate_prompts(rows, tokenizer), tokenizer), read)
     predictions = task.combine(read, rows, facts)

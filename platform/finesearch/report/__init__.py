@@ -13,8 +13,6 @@
 from finesearch.report.report_files import write_report
 from finesearch.report.run_record import Goal, ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
 from finesearch.report.statistics import (
-    bootstrap_interval,
-    gain_interval,
     pareto_front,
     percentile_interval,
     rank,
@@ -33,8 +31,6 @@ __all__ = [
     "StepRow",
     "TrialRow",
     "Verdict",
-    "bootstrap_interval",
-    "gain_interval",
     "pareto_front",
     "percentile_interval",
     "rank",

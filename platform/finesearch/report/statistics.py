@@ -75,61 +75,6 @@ def percentile_interval(samples: NDArray[np.float64], level: float = 0.95) -> In
     return float(low), float(high)
 
 
-def bootstrap_interval(
-    score: ScoreFunction,
-    predictions: Sequence[Any],
-    references: Sequence[Any],
-    seed: int,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-) -> Interval | None:
-    """Percentile bootstrap interval of ``score(predictions, references)`` over examples.
-
-    Predictions and references are lists of n items, one an example. Scores that are the same on every resample give an
-    interval of no width. None where nothing can be said: fewer than two examples, or a score that is undefined (not
-    finite) on some resample.
-
-    >>> accuracy = lambda predicted, true: sum(p == t for p, t in zip(predicted, true)) / len(true)
-    >>> bootstrap_interval(accuracy, [1, 1, 1], [1, 1, 1], seed=0)
-    (1.0, 1.0)
-    >>> low, high = bootstrap_interval(accuracy, [1, 0] * 50, [1, 1] * 50, seed=0)
-    >>> 0.38 < low < 0.45 < 0.55 < high < 0.62
-    True
-
-    Raises:
-        ValueError: the two lists differ in length.
-    """
-    return percentile_interval(resampled_scores(score, predictions, references, seed, resamples), level)
-
-
-def gain_interval(
-    score: ScoreFunction,
-    predictions: Sequence[Any],
-    baseline: Sequence[Any],
-    references: Sequence[Any],
-    *,
-    goal: Goal,
-    seed: int,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-) -> Interval | None:
-    """Paired bootstrap interval of what ``predictions`` gain over ``baseline``: positive is better, whatever the goal.
-
-    Both are scored on the same resampled examples, so the interval is narrower than the two scores' own.
-
-    >>> accuracy = lambda predicted, true: sum(p == t for p, t in zip(predicted, true)) / len(true)
-    >>> low, high = gain_interval(accuracy, [1] * 100, [1, 0] * 50, [1] * 100, goal="max", seed=0)
-    >>> 0.38 < low < 0.45 < 0.55 < high < 0.62
-    True
-
-    Raises:
-        ValueError: the lists differ in length.
-    """
-    ours = resampled_scores(score, predictions, references, seed, resamples)
-    theirs = resampled_scores(score, baseline, references, seed, resamples)
-    return percentile_interval(ours - theirs if goal == "max" else theirs - ours, level)
-
-
 def rank(trials: Sequence[TrialRow], goal: Goal, top: int) -> tuple[TrialRow, ...]:
     """The best ``top`` complete trials on validation, best first.
 

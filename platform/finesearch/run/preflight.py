@@ -45,6 +45,7 @@ def run_preflight(plan: Plan, cache: Path) -> Preflight:
     """
     from finesearch.data import load_splits
     from finesearch.tasks import make_task
+    from finesearch.tasks.generation.generation_task import GenerationTask
     from finesearch.training.adaptations.space_check import check_recipe_space
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
@@ -55,10 +56,10 @@ def run_preflight(plan: Plan, cache: Path) -> Preflight:
     splits = load_splits(plan.task, plan.base, cache)
     task = make_task(plan.task)
     facts = task.read(splits)
-    if task.is_generated:
+    if isinstance(task, GenerationTask):
         facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
     check_rows(task, splits, facts, Path(model.folder))
-    if task.is_generated:
+    if isinstance(task, GenerationTask):
         notes = (*facts.notes, *task.truncation_notes(splits, tokenizer, facts))
         facts = facts.model_copy(update={"notes": notes})
     return Preflight(task, splits, facts, model, plan.warnings, _check_prompts(plan, task, facts, Path(model.folder)))

@@ -21,11 +21,7 @@ prediction an example. As long as nothing else is said, the two are the same.
 
 **Predictions and references are whatever the metric takes**, JSON-able: a class number, a list of tags, ``{"id",
 "text"}``, a string. Only ``score`` looks inside. Tasks whose prediction is generated (translation, summaries, dialogue)
-say so by ``is_generated``: ``generate`` writes texts for a batch of ``collate_prompts``, and ``join`` makes predictions
-of them and of what ``predict`` read from one forward pass over the references.
-
-**Some rows can be encoded only once the model is known**: ``add_model_shape`` adds the model's shape to the facts
-before that.
+are of the class ``GenerationTask``, which says more: how the model writes, and what of it the rows' encoding needs.
 
 **The loss composes over micro-batches.** ``loss`` is the mean over the batch's units and ``weight`` is the number of
 those units: examples for classification, target tokens for token-level tasks. The loss of the global batch is
@@ -54,7 +50,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF
+from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF
 from finesearch.tasks.raw_splits import RawSplits
 
 if TYPE_CHECKING:
@@ -140,9 +136,6 @@ class Task(ABC):
     may_refuse_rows: ClassVar[bool] = False
     """Whether ``encode`` can raise ``UnencodableRow``: then every row is encoded once before a search starts."""
 
-    is_generated: ClassVar[bool] = False
-    """Whether predictions are text that the model writes."""
-
     def __init__(self, plan: TaskPlan) -> None:
         self.plan = plan
 
@@ -193,21 +186,6 @@ class Task(ABC):
         Raises:
             DataError: a row that the task cannot learn from or score, named by file and row.
         """
-
-    def add_model_shape(self, facts: TaskFacts, config: Any, tokenizer: Any) -> TaskFacts:
-        """The facts with what encoding must know of the model.
-
-        Raises:
-            ModelError: the model cannot do this task as the plan has it.
-        """
-        return facts
-
-    def prepare_tokenizer(self, tokenizer: Any) -> None:  # noqa: B027 - most tasks change nothing
-        """Give the tokenizer, in place, what must travel with every checkpoint."""
-
-    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
-        """What is cut off, counted: for the report's reader."""
-        return ()
 
     @abstractmethod
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
@@ -266,36 +244,13 @@ class Task(ABC):
         values, labels = symmetric_kl_divergence(one.logits, other.logits), batch["labels"]
         if values.ndim == 1:
             return values.mean()
-        is_labelled = labels != -100
+        is_labelled = labels != IGNORED
         # Not the mean of torch, which is NaN where no position has a label.
         return values[is_labelled].sum() / is_labelled.sum().clamp(min=1)
 
     @abstractmethod
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """One JSON-able prediction a token row of the batch."""
-
-    def generation_config(self, own: Any, tokenizer: Any, facts: TaskFacts) -> Any:
-        """How the model writes; ``own`` is what its folder says. For generated predictions."""
-        raise AssertionError(f"{self.kind} generates nothing")
-
-    def collate_prompts(
-        self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
-    ) -> dict[str, Tensor]:
-        """One batch to generate from. For generated predictions."""
-        raise AssertionError(f"{self.kind} generates nothing")
-
-    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any) -> list[str]:
-        """The text that the model writes for each row of ``collate_prompts``. For generated predictions."""
-        raise AssertionError(f"{self.kind} generates nothing")
-
-    def needs_generation(self, name: str) -> bool:
-        """Whether a metric looks at generated text: for others none is generated while a trial trains."""
-        return True
-
-    def join(self, texts: Sequence[str] | None, read: Sequence[Any]) -> list[Any]:
-        """Predictions from generated texts and what ``predict`` gave for the same rows; None: no text was needed."""
-        assert texts is not None
-        return list(texts)
 
     def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]], facts: TaskFacts) -> list[Any]:
         """One prediction an example from one a token row, both in the split's order."""

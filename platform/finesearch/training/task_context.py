@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.data import TokenizedSplits, load_splits, tokenize
 from finesearch.tasks import Task, TaskFacts, make_task
+from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.training.model.base_model import PretrainedBase, load_base_model
 from finesearch.training.model.base_reference import BaseReference
 from finesearch.training.model.model_config import build_skeleton, check_max_length
@@ -67,6 +68,7 @@ class TaskContext:
         """
         plan = self.plan.model_copy(update={"generation": generation})
         task, base = make_task(plan), self.base
+        assert isinstance(task, GenerationTask), task.kind
         positions = task.positions(base.config.is_encoder_decoder)
         check_max_length(build_skeleton(base.config, task.kind, base.folder), positions)
         config = task.generation_config(base.generation, base.tokenizer, self.facts)
@@ -84,7 +86,7 @@ def load_task_context(plan: TaskPlan, base: Path, cache: Path, cache_depths: tup
     folder = model_folder(plan.model, plan.revision, base)
     splits = load_splits(plan, base, cache)
     facts = task.read(splits)
-    if task.is_generated:
+    if isinstance(task, GenerationTask):
         facts, _ = add_model_facts(task, facts, folder)
     model = load_base_model(folder, task, facts)
     tokens = tokenize(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)

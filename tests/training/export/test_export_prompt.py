@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import os
@@ -53,6 +54,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "translated": ("few_shot", {"examples": 2, "selection": "similar"}),
 }
 Asked = list[tuple[Any, dict[str, str]]]
+
+
+def imports_of(path: Path) -> set[str]:
+    tree = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    named = {alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names}
+    return named | {str(node.module) for node in tree if isinstance(node, ast.ImportFrom)}
 
 
 @dataclass
@@ -145,6 +152,20 @@ def test_the_script_beside_an_export_answers_as_the_checkpoint_did(
 ) -> None:
     assert outside[name] == cases[name].answers
     assert len(cases[name].answers) >= 4
+
+
+def test_the_files_beside_an_export_need_one_another_torch_and_transformers_alone(
+    cases: dict[str, Case], tmp_path: Path
+) -> None:
+    folder = export_checkpoint(cases["similarity"].checkpoint, tmp_path / "out")
+    files = [folder / "ask.py", *(folder / "scoring").glob("*.py")]
+    assert len(files) > 10
+    own = {f"scoring.{path.stem}" for path in files}
+    # Whoever shows the nearest examples is told by README.md to have scikit-learn.
+    outside = {"numpy", "torch", "transformers", "sklearn"} | sys.stdlib_module_names
+    for path in files:
+        for name in imports_of(path):
+            assert name in own or name.partition(".")[0] in outside, f"{path.name} imports {name}"
 
 
 def test_the_cases_tell_answers_apart(cases: dict[str, Case]) -> None:

@@ -15,9 +15,11 @@ from finesearch.tasks.prompting import Question
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.prompting import generate_text
-from finesearch.training.prompting.generate_text import PromptedGenerator, make_generator
+from finesearch.training.prompting.generate_text import make_generator
 from finesearch.training.prompting.prompt import read_prompt
 from finesearch.training.prompting.run_prompt_trial import make_prompt, prompt_task_of
+from finesearch.training.prompting.scoring import prompted_generator
+from finesearch.training.prompting.scoring.prompted_generator import PromptedGenerator
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.steps.evaluate import evaluate
 from tiny_writers import word_pairs, write_writer_tokenizer
@@ -68,11 +70,11 @@ def test_few_shot_puts_examples_of_train_before_the_question(architecture: str, 
     source = word_pairs(20, 1)[0][0]
     shown = "".join(f"{each.fields['source']} => {each.written}\n\n" for each in prompt.examples)
     own = writer(work, examples=2)
-    inputs = own.base.tokenizer(f"{shown}{source} =>", return_tensors="pt", return_token_type_ids=False)
+    inputs = own.tokenizer(f"{shown}{source} =>", return_tensors="pt", return_token_type_ids=False)
     written = own.model.generate(**inputs)
     if architecture == "gpt2":
         written = written[:, inputs["input_ids"].shape[1] :]
-    expected = own.base.tokenizer.decode(written[0], skip_special_tokens=True).strip()
+    expected = own.tokenizer.decode(written[0], skip_special_tokens=True).strip()
     again = evaluate_checkpoint(result.checkpoint, "validation", work.task_plan, work.training, home, work.cache)
     assert again.predictions[0] == expected != ""
     assert again.metrics == result.best.metrics
@@ -83,14 +85,14 @@ def test_examples_that_leave_no_room_for_the_answer_are_left_out(tmp_path: Path)
     own = writer(work, examples=30, selection="similar")
     source = word_pairs(20, 1)[0][0]
     (ids,) = own.prompts([Question(fields={"source": source})])
-    text = own.base.tokenizer.decode(ids)
+    text = own.tokenizer.decode(ids)
     # 96 positions, 12 for the answer; an example takes about 13.
     assert 70 < len(ids) <= 96 - 12
     assert text.endswith(f"{source} =>")
     assert 4 <= text.count("[NEWLINE] [NEWLINE]") < 30
     # A source that is too long loses its end, and never the separator.
     (ids,) = own.prompts([Question(fields={"source": "very " * 60})])
-    assert own.base.tokenizer.decode(ids).endswith(" [NEWLINE] [NEWLINE] " + "very " * 22 + "=>")
+    assert own.tokenizer.decode(ids).endswith(" [NEWLINE] [NEWLINE] " + "very " * 22 + "=>")
 
 
 def test_examples_are_turns_where_the_model_has_a_chat_template(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_examples_are_turns_where_the_model_has_a_chat_template(tmp_path: Path) 
         f"<|turn|> user: {example.fields['source']} => <|turn|> assistant: {example.written} "
         "<|turn|> user: slow film => <|turn|> assistant:"
     )
-    assert ids == own.base.tokenizer(expected, add_special_tokens=False)["input_ids"]
+    assert ids == own.tokenizer(expected, add_special_tokens=False)["input_ids"]
     assert own.extract_answer("one\n\ntwo") == "one\n\ntwo"
     assert asked(work, tmp_path / "t", examples=1).notes[-1].startswith("few_shot asks by generation, style chat,")
 
@@ -119,7 +121,7 @@ def test_an_answer_ends_where_the_next_example_would_begin(tmp_path: Path, monke
     whole = asked(work, tmp_path / "a", "zero_shot")
     texts = evaluate_checkpoint(whole.checkpoint, "validation", work.task_plan, work.training, home, work.cache)
     end = next(text.split()[1] for text in texts.predictions if len(text.split()) > 2)
-    monkeypatch.setattr(generate_text, "BETWEEN", f" {end}")
+    monkeypatch.setattr(prompted_generator, "BETWEEN", f" {end}")
     cut = evaluate_checkpoint(whole.checkpoint, "validation", work.task_plan, work.training, home, work.cache)
     assert cut.predictions == [text.partition(f" {end}")[0] for text in texts.predictions] != texts.predictions
     # And nothing is written that would be cut off.

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,17 @@ from finesearch.tasks.prompting import Question
 from finesearch.training.checkpoints.checkpoint_record import read_record
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
-from finesearch.training.prompting.few_shot_examples import Nearest, choose_examples
+from finesearch.training.prompting.few_shot_examples import choose_examples
 from finesearch.training.prompting.methods import load_prompt_model, possible_methods
-from finesearch.training.prompting.prompt import PromptSpec, read_prompt
-from finesearch.training.prompting.score_split import PromptedModel
-from finesearch.training.runtime.distributed import Processes
+from finesearch.training.prompting.prompt import read_prompt
+from finesearch.training.prompting.scoring.nearest_examples import Nearest
+from finesearch.training.prompting.scoring.prompt_spec import PromptSpec
+from finesearch.training.prompting.scoring.prompted_model import PromptedModel
 from paths import IMPORT_ROOTS
 from tiny_models import write_tiny_model
 from tiny_writers import write_tiny_writer
 from training_cases import run, task_plan, trial, write_home
 
-ALONE = Processes(0, 1, torch.device("cpu"))
 CANDIDATES = ("good", "very bad", "not good")
 QUESTIONS = [Question(fields={"text": text}) for text in ("the film was dull", "a lovely story", "good")]
 EXAMPLES = (
@@ -58,7 +59,7 @@ def prompted(folder: Path, template: str, **settings: Any) -> PromptedModel:
     prompt = PromptSpec(
         method=method, style="plain", template=template, candidates=CANDIDATES, calibrate=False, **settings
     )
-    return PromptedModel(model, tokenizer, prompt, folder, field_tokens=16, most_tokens=60)
+    return PromptedModel(model, tokenizer, prompt, field_tokens=16, most_tokens=60)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -66,7 +67,7 @@ def prompted(folder: Path, template: str, **settings: Any) -> PromptedModel:
 def test_likelihoods_are_the_models_own_of_each_candidate(architecture: str, examples: Any, tmp_path: Path) -> None:
     write_tiny_writer(tmp_path, architecture)
     asked = prompted(tmp_path, "{text} => {label}", method="likelihood", examples=examples)
-    scores = asked.scores(QUESTIONS, ALONE)
+    scores = asked.scores(QUESTIONS)
     shown = "a great film => good\n\nthe plot was awful => very bad\n\n" if examples else ""
     for question, row in zip(QUESTIONS, scores, strict=True):
         prompt = f"{shown}{question.fields['text']} =>"
@@ -88,7 +89,7 @@ def test_likelihoods_are_the_models_own_of_each_candidate(architecture: str, exa
 def test_an_encoder_decoder_reads_the_prompt_and_scores_what_it_would_write(tmp_path: Path) -> None:
     write_tiny_writer(tmp_path, "t5")
     asked = prompted(tmp_path, "{text} => {label}", method="likelihood")
-    scores = asked.scores(QUESTIONS, ALONE)
+    scores = asked.scores(QUESTIONS)
     for question, row in zip(QUESTIONS, scores, strict=True):
         source = asked.tokenizer(f"{question.fields['text']} =>", return_tensors="pt", return_token_type_ids=False)
         for candidate, score in zip(CANDIDATES, row, strict=True):
@@ -101,7 +102,7 @@ def test_an_encoder_decoder_reads_the_prompt_and_scores_what_it_would_write(tmp_
 def test_a_gap_is_as_long_as_the_candidate_that_fills_it(tmp_path: Path) -> None:
     write_masked(tmp_path)
     asked = prompted(tmp_path, "{text} was {label} to me", method="cloze")
-    scores = asked.scores(QUESTIONS, ALONE)
+    scores = asked.scores(QUESTIONS)
     for question, row in zip(QUESTIONS, scores, strict=True):
         for candidate, score in zip(CANDIDATES, row, strict=True):
             pieces = asked.tokenizer(candidate, add_special_tokens=False)["input_ids"]
@@ -117,7 +118,7 @@ def test_a_gap_is_as_long_as_the_candidate_that_fills_it(tmp_path: Path) -> None
 def test_similarity_is_the_cosine_of_mean_states_and_prototypes(tmp_path: Path) -> None:
     write_tiny_model(tmp_path)
     asked = prompted(tmp_path, "{text}\nit was {label}", method="similarity", examples=EXAMPLES)
-    scores = asked.scores(QUESTIONS, ALONE)
+    scores = asked.scores(QUESTIONS)
 
     def embedded(text: str) -> Any:
         with torch.no_grad():
@@ -138,7 +139,7 @@ def test_a_span_is_compared_by_its_own_tokens(tmp_path: Path) -> None:
     asked = prompted(tmp_path, "{text}\n{label}", method="similarity")
     text = "the dull film"
     word, other = (Question(fields={"text": text, "word": w}, span=s) for w, s in (("dull", (4, 8)), ("film", (9, 13))))
-    first, second = asked.scores([word, other], ALONE)
+    first, second = asked.scores([word, other])
     assert not np.allclose(first, second)
     with torch.no_grad():
         states = asked.model(**asked.tokenizer(text, return_tensors="pt")).last_hidden_state[0]
@@ -150,14 +151,14 @@ def test_calibration_takes_off_what_an_answer_scores_without_content(tmp_path: P
     write_tiny_writer(tmp_path, "llama")
     plain = prompted(tmp_path, "{text} => {label}", method="likelihood")
     model, tokenizer = load_prompt_model(tmp_path, "likelihood")
-    prompt = plain.prompt.model_copy(update={"calibrate": True})
-    calibrated = PromptedModel(model, tokenizer, prompt, tmp_path, 16, 60).scores(QUESTIONS, ALONE)
-    free = plain.scores([Question(fields={"text": "N/A"})], ALONE)
-    assert calibrated == pytest.approx(plain.scores(QUESTIONS, ALONE) - free, abs=1e-5)
+    prompt = replace(plain.prompt, calibrate=True)
+    calibrated = PromptedModel(model, tokenizer, prompt, 16, 60).scores(QUESTIONS)
+    free = plain.scores([Question(fields={"text": "N/A"})])
+    assert calibrated == pytest.approx(plain.scores(QUESTIONS) - free, abs=1e-5)
 
 
 def test_examples_that_do_not_fit_are_left_out_the_first_ones_first(tmp_path: Path) -> None:
-    from finesearch.training.prompting.render_prompt import PromptRenderer
+    from finesearch.training.prompting.scoring.render_prompt import PromptRenderer
 
     write_tiny_writer(tmp_path, "llama")
     asked = prompted(tmp_path, "{text} => {label}", method="likelihood", examples=EXAMPLES * 3)
@@ -186,29 +187,29 @@ def test_long_texts_are_cut_so_that_template_and_answer_fit(method: str, tmp_pat
         calibrate=True,
         examples=EXAMPLES,
     )
-    whole = PromptedModel(model, tokenizer, prompt, tmp_path, field_tokens=most, most_tokens=most)
+    whole = PromptedModel(model, tokenizer, prompt, field_tokens=most, most_tokens=most)
     fits = whole.max_field_tokens()
     assert 8 < fits < most
-    asked = PromptedModel(model, tokenizer, prompt, tmp_path, fits, most)
+    asked = PromptedModel(model, tokenizer, prompt, fits, most)
     # Words, and letters of which the vocabulary makes a token each.
-    scores = asked.scores([Question(fields={"text": text}) for text in ("film " * 200, "qzj " * 200)], ALONE)
+    scores = asked.scores([Question(fields={"text": text}) for text in ("film " * 200, "qzj " * 200)])
     assert np.isfinite(scores).all()
     with pytest.raises(TrialError, match="takes .* tokens and an answer up to .* Shorten the template"):
-        PromptedModel(model, tokenizer, prompt, tmp_path, most, 12).max_field_tokens()
+        PromptedModel(model, tokenizer, prompt, most, 12).max_field_tokens()
 
 
 def test_likelihoods_are_the_same_however_few_answers_are_scored_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finesearch.training.prompting import likelihood
+    from finesearch.training.prompting.scoring import likelihood
 
     for architecture in ("llama", "t5"):
         write_tiny_writer(tmp_path / architecture, architecture)
         asked = prompted(tmp_path / architecture, "{text} => {label}", method="likelihood")
-        whole = asked.scores(QUESTIONS, ALONE)
+        whole = asked.scores(QUESTIONS)
         with monkeypatch.context() as patch:
             patch.setattr(likelihood, "LOGITS_AT_ONCE", 1)
-            assert asked.scores(QUESTIONS, ALONE) == pytest.approx(whole, abs=1e-5)
+            assert asked.scores(QUESTIONS) == pytest.approx(whole, abs=1e-5)
 
 
 def test_an_output_layer_that_would_be_drawn_at_random_is_not_asked(tmp_path: Path) -> None:
@@ -228,7 +229,7 @@ def test_scores_that_are_not_finite_are_no_answer(tmp_path: Path) -> None:
     with torch.no_grad():
         next(asked.model.parameters()).fill_(float("nan"))
     with pytest.raises(TrialError, match="scores of the answers are NaN or infinite"):
-        asked.scores(QUESTIONS, ALONE)
+        asked.scores(QUESTIONS)
 
 
 def test_examples_are_balanced_at_random_or_the_nearest() -> None:

@@ -1,8 +1,9 @@
 """Which samplers, pruners, objectives and spaces go together."""
 
+from finesearch.plan.checks.template_check import template_problem
 from finesearch.plan.checks.zero_limits import check_zero_stage
 from finesearch.plan.problems import Problems, did_you_mean, format_value
-from finesearch.plan.prompt_templates import AUTO, template_problem
+from finesearch.plan.prompt_templates import AUTO
 from finesearch.plan.sections.report_section import ReportPlan
 from finesearch.plan.sections.search_section import Objective, SearchPlan
 from finesearch.plan.sections.task_kinds import COSTS, TASK_KINDS, Goal

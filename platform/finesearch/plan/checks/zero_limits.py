@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from finesearch.errors import PlanError
 from finesearch.plan.problems import Problems
 from finesearch.plan.sections.training_section import TrainingPlan
-from finesearch.plan.space.domains import Domain, Range
+from finesearch.plan.space.domains import boundary_values
 from finesearch.plan.space.parameters import Scalar
 from finesearch.plan.space.recipe import Recipe
 from finesearch.plan.space.search_space import Space
@@ -45,7 +45,7 @@ def check_zero_stage(space: Space, training: TrainingPlan, problems: Problems) -
             problems.add(("space", "optimizer"), text, advice)
     for entry in space.entries:
         limit = PARAMETER_LIMITS.get(entry.key)
-        if limit and training.zero_stage > limit.largest_stage and any(map(is_enabled, _values(entry.domain))):
+        if limit and training.zero_stage > limit.largest_stage and any(map(is_enabled, boundary_values(entry.domain))):
             text, advice = _limit_message(f"space.{entry.name}", limit, training.zero_stage)
             problems.add(("space", entry.name.split(".")[0]), text, advice)
 
@@ -85,7 +85,3 @@ def _limit_message(what: str, limit: ZeroStageLimit, zero_stage: int) -> tuple[s
     )
     text = f"{what}: expected {stages}, got {zero_stage}: {limit.reason}"
     return text, f"Set training.zero_stage to {limit.largest_stage}, or leave it out of the space."
-
-
-def _values(domain: Domain) -> tuple[Scalar, ...]:
-    return (domain.low, domain.high) if isinstance(domain, Range) else tuple(domain.grid)

@@ -1,12 +1,13 @@
 """How text is generated where it is scored: ``task.generation``, and ``report.generation`` to choose from."""
 
+from functools import partial
 from itertools import product
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from finesearch.plan.problems import Problem, problem_error
-from finesearch.plan.sections.section import Section
+from finesearch.plan.sections.section import Section, as_tuple
 
 
 class GenerationPlan(Section):
@@ -28,15 +29,11 @@ class GenerationPlan(Section):
         return self if self.beams > 1 else self.model_copy(update={"length_penalty": 1.0})
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (value,)
-
-
-# One value, or a list of values.
-_Beams = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)]
-_Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_tuple)]
-_Penalties = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
-_Temperatures = Annotated[tuple[Annotated[float, Field(gt=0.0)] | None, ...], BeforeValidator(_as_tuple)]
+_ONE_OR_MANY = BeforeValidator(partial(as_tuple, lone=object))
+_Beams = Annotated[tuple[Annotated[int, Field(ge=1)], ...], _ONE_OR_MANY]
+_Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], _ONE_OR_MANY]
+_Penalties = Annotated[tuple[float, ...], _ONE_OR_MANY]
+_Temperatures = Annotated[tuple[Annotated[float, Field(gt=0.0)] | None, ...], _ONE_OR_MANY]
 
 
 class GenerationChoices(Section):

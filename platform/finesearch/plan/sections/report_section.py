@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from finesearch.plan.sections.generation_section import GenerationChoices
-from finesearch.plan.sections.task_section import Section
-from finesearch.plan.sections.training_section import Positive, _as_tuple
+from finesearch.plan.sections.section import Section, as_tuple
+from finesearch.plan.sections.training_section import Positive
 
 
 class ReportPlan(Section):
@@ -17,7 +17,7 @@ class ReportPlan(Section):
     top: Annotated[Positive, Field(description="Checkpoints that are ranked.")] = 3
     baselines: Annotated[
         tuple[Literal["majority", "zero_shot", "ordinary"], ...],
-        BeforeValidator(_as_tuple),
+        BeforeValidator(as_tuple),
         Field(description="Baselines in the same table; may be empty."),
     ] = ("majority", "zero_shot", "ordinary")
     generation: Annotated[

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from finesearch.plan.sections.section import Section, as_tuple
 from finesearch.plan.sections.task_kinds import Goal
-from finesearch.plan.sections.task_section import Section
-from finesearch.plan.sections.training_section import Positive, Seed, _as_tuple
+from finesearch.plan.sections.training_section import Positive, Seed
 
 
 class Objective(Section):
@@ -58,7 +58,7 @@ class SearchPlan(Section):
     seed: Annotated[Seed, Field(description="Seed of the sampler.")] = 0
     first: Annotated[
         tuple[dict[str, Any], ...],
-        BeforeValidator(_as_tuple),
+        BeforeValidator(as_tuple),
         Field(description="Configurations to try before the sampler proposes any, nested as the space is."),
     ] = ()
     concurrent_trials: Annotated[
@@ -66,6 +66,6 @@ class SearchPlan(Section):
     ] = "auto"
     objectives: Annotated[
         tuple[ObjectivePlan, ...],
-        BeforeValidator(_as_tuple),
+        BeforeValidator(as_tuple),
         Field(description="What is optimised, the task's metric first; default: that alone."),
     ] = ()

@@ -1,5 +1,7 @@
 """The base of every section of a plan."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -7,3 +9,14 @@ class Section(BaseModel):
     """Frozen, unknown keys refused, ``"3"`` is not 3."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def as_tuple(value: Any, lone: type | tuple[()] = ()) -> Any:
+    """A list as a tuple, a lone value of a type as a tuple of it; all else as it is, for its type to be checked.
+
+    >>> as_tuple([1, 2]), as_tuple("a"), as_tuple("a", lone=str)
+    ((1, 2), 'a', ('a',))
+    """
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, lone) and not isinstance(value, tuple) else value

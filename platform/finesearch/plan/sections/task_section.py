@@ -1,5 +1,6 @@
 """The ``task`` section of a plan: the model, the data, and what is learned from them."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
@@ -8,18 +9,14 @@ from pydantic_core.core_schema import ValidationInfo
 from finesearch.plan.problems import Problem, did_you_mean, format_value, problem_error
 from finesearch.plan.sections.generation_section import GenerationPlan
 from finesearch.plan.sections.section import Section as Section
+from finesearch.plan.sections.section import as_tuple
 from finesearch.plan.sections.task_kinds import TASK_KINDS, TaskKind
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-
 
 Text = Annotated[str, Field(min_length=1)]
 _PATH_SCHEMA = {
     "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
 }
-Paths = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), WithJsonSchema(_PATH_SCHEMA)]
+Paths = Annotated[tuple[Text, ...], BeforeValidator(partial(as_tuple, lone=str)), WithJsonSchema(_PATH_SCHEMA)]
 Builtin = Literal["standard-library-docstrings"]
 Format = Literal["auto", "csv", "jsonl", "json", "parquet", "arrow"]
 

@@ -1,6 +1,6 @@
 """The sections of a plan beside its task and space: training, search, budget, report."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
@@ -10,10 +10,6 @@ from finesearch.plan.sections.task_section import Section
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 class TrainingPlan(Section):

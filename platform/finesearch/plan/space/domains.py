@@ -134,6 +134,15 @@ class Range:
 Domain = Fixed | Choice | Range
 
 
+def boundary_values(domain: Domain) -> tuple[Any, ...]:
+    """Both ends of a range, or every value of any other domain: what limits of values are checked against.
+
+    >>> boundary_values(Range(0.0, 0.3)), boundary_values(Choice((1, 2, 4)))
+    ((0.0, 0.3), (1, 2, 4))
+    """
+    return (domain.low, domain.high) if isinstance(domain, Range) else domain.grid
+
+
 def on_step(low: float, value: float, step: float) -> bool:
     """Whether ``value`` is ``low`` plus a whole number of steps, counted in decimals as they are written.
 

@@ -8,7 +8,7 @@ from typing import Any
 from finesearch.errors import PlanError
 from finesearch.plan.sections.training_section import TrainingPlan
 from finesearch.plan.space.branches import DEFAULT_BRANCHES, SELECTORS
-from finesearch.plan.space.domains import Choice, Domain, Fixed, Range, Trial
+from finesearch.plan.space.domains import Choice, Domain, Fixed, Range, Trial, boundary_values
 from finesearch.plan.space.parameters import PARAMETERS, Scalar
 from finesearch.plan.space.parse_domain import written
 from finesearch.plan.space.recipe import Recipe
@@ -166,7 +166,7 @@ class Space:
 
     def largest(self, key: str, default: int) -> int:
         """The largest value that a whole-number root parameter can take; ``default`` stands where none is given."""
-        sizes = [int(value) for entry in self.entries if entry.key == key for value in _extreme_values(entry.domain)]
+        sizes = [int(value) for entry in self.entries if entry.key == key for value in boundary_values(entry.domain)]
         is_covered = key in self.values or any(
             all(key in own for own in branches.values()) for branches in self.selectors.values()
         )
@@ -184,7 +184,3 @@ class Space:
             }
             plain[selector] = {"one_of": inner}
         return plain | {key: domain.to_plain() for key, domain in self.values.items()}
-
-
-def _extreme_values(domain: Domain) -> tuple[Any, ...]:
-    return (domain.low, domain.high) if isinstance(domain, Range) else domain.grid

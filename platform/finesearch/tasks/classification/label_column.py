@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import DataError
+from finesearch.tasks.encoding.unseen_labels import labels_of_train, unseen_label
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,13 +90,9 @@ def refuse_unknown(labels: pa.ChunkedArray, known: tuple[str, ...], name: str, o
             continue
         row = pc.index(labels, value).as_py()
         count = pc.sum(pc.equal(labels, value)).as_py()
-        close = difflib.get_close_matches(value, known, n=1)
-        raise DataError(
-            f"{origin.where(row)}: the {split} split has the label {value!r} in column {name!r}"
-            f" ({count} row{'s' if count != 1 else ''}), which no row of train has.\n"
-            f"  {f'Did you mean {close[0]!r}? ' if close else ''}Labels of train: {', '.join(map(repr, known[:20]))}"
-            f"{', ...' if len(known) > 20 else ''}. Correct the label, add such rows to train or remove these."
-        )
+        found = f"the {split} split has the label {value!r} in column {name!r} ({count} row{'s' if count != 1 else ''})"
+        advice = f"{labels_of_train(known)} Correct the label, add such rows to train or remove these."
+        raise unseen_label(origin.where(row), value, known, found, advice)
 
 
 def _is_text(kind: pa.DataType) -> bool:

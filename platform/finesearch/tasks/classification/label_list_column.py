@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import DataError
 from finesearch.tasks.classification.label_column import label_name
+from finesearch.tasks.encoding.unseen_labels import labels_of_train, unseen_label
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,12 +60,8 @@ def refuse_unknown_names(lists: list[list[str]], known: tuple[str, ...], name: s
     for row, names in enumerate(lists):
         for one in names:
             if one not in known:
-                close = difflib.get_close_matches(one, known, n=1)
-                raise DataError(
-                    f"{origin.where(row)}: the {split} split has the label {one!r} in column {name!r}, which no row of"
-                    f" train has.\n  {f'Did you mean {close[0]!r}? ' if close else ''}Labels of train:"
-                    f" {', '.join(map(repr, known[:20]))}{', ...' if len(known) > 20 else ''}."
-                )
+                found = f"the {split} split has the label {one!r} in column {name!r}"
+                raise unseen_label(origin.where(row), one, known, found, labels_of_train(known))
 
 
 def _name(value: Any, declared: Any, name: str, origin: Origin, row: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +12,7 @@ from finesearch.tasks.classification.label_column import label_name, ordered_nam
 from finesearch.tasks.classification.label_list_column import read_label_lists, refuse_unknown_names
 from finesearch.tasks.classification.multi_label_metrics import MULTI_LABEL_METRICS
 from finesearch.tasks.classification.text_classification import TextClassification
+from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import TaskFacts
 
@@ -109,6 +109,4 @@ class MultiLabelClassification(TextClassification):
 
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:
         """The set of classes that stands most often in ``references``, the lowest among equals, ``n`` times."""
-        counts: Counter[tuple[int, ...]] = Counter(tuple(right) for right in references)
-        most = max(counts.values())
-        return [list(min(right for right, count in counts.items() if count == most))] * n
+        return [list(most_frequent(tuple(right) for right in references))] * n

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +22,7 @@ from finesearch.tasks.encoding.list_columns import raise_row_error, read_span, r
 from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_rows
 from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 from finesearch.tasks.encoding.text_columns import read_texts
+from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import TaskFacts, UnencodableRow
 
@@ -171,8 +171,7 @@ class RelationExtraction(SingleLabel):
 
     def majority(self, references: Sequence[str], n: int) -> list[str]:
         """The most frequent relation, the first by name among equals, ``n`` times."""
-        counts = Counter(references)
-        return [min(counts, key=lambda name: (-counts[name], name))] * n
+        return [most_frequent(references)] * n
 
     def _opening_markers(self, rows: Mapping[str, Sequence[Any]]) -> list[tuple[str, str]]:
         """The markers before head and tail of each row."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +14,7 @@ from finesearch.tasks.classification.single_label import SingleLabel
 from finesearch.tasks.encoding.array_columns import table
 from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_rows
 from finesearch.tasks.encoding.text_columns import count_blank, read_texts
+from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, Origin, RawSplits
 from finesearch.tasks.task import TaskFacts
 
@@ -127,8 +127,7 @@ class TextClassification(SingleLabel):
 
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:
         """The class that stands most often in ``references``, the lowest number among equals, ``n`` times."""
-        counts = Counter(references)
-        return [min(counts, key=lambda number: (-counts[number], number))] * n
+        return [most_frequent(references)] * n
 
     def _refuse_odd_classes(self, names: tuple[str, ...], rows: int, origin: Origin) -> None:
         column = self.plan.columns["label"]

@@ -13,6 +13,8 @@ from finesearch.tasks.encoding.array_columns import flat_values
 if TYPE_CHECKING:
     from torch import Tensor
 
+IGNORED = -100
+"""The label of positions that no loss counts."""
 # Matrix kernels of GPUs work on multiples of 8: rounding up to one costs them nothing.
 PAD_TO_MULTIPLE_OF = 8
 

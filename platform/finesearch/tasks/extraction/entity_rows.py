@@ -8,15 +8,14 @@ Whichever it is, a span is [start, end) and a label.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from finesearch.errors import DataError
 from finesearch.tasks.encoding.bio_tags import Span, is_bio_tag, tags_to_spans, word_spans
 from finesearch.tasks.encoding.list_columns import raise_row_error, read_span, require_lists
 from finesearch.tasks.encoding.text_columns import read_texts
+from finesearch.tasks.encoding.unseen_labels import unseen_label
 
 if TYPE_CHECKING:
     from finesearch.tasks.raw_splits import Origin, RawSplits
@@ -80,13 +79,10 @@ def refuse_unknown_labels(spans: Sequence[Sequence[Span]], known: Sequence[str],
     for row, found in enumerate(spans):
         for _, _, label in found:
             if label not in known:
-                close = difflib.get_close_matches(str(label), known, n=1)
-                hint = f"Did you mean {close[0]!r}? " if close else ""
-                raise DataError(
-                    f"{origin.where(row)}: the {split} split has an entity {label!r}, which no row of train has.\n"
-                    f"  {hint}Entities of train: {', '.join(map(repr, known))}. Correct the label, add such rows to"
-                    " train or remove these."
-                )
+                entities = ", ".join(map(repr, known))
+                advice = f"Entities of train: {entities}. Correct the label, add such rows to train or remove these."
+                found_there = f"the {split} split has an entity {label!r}"
+                raise unseen_label(origin.where(row), str(label), known, found_there, advice)
 
 
 def _joined(tokens: Sequence[str]) -> WordSpans:

@@ -10,7 +10,7 @@ import numpy as np
 
 from finesearch.errors import DataError
 from finesearch.tasks.encoding.bio_tags import Span, bio_tag_names, spans_to_tags, tags_to_spans
-from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_labels, pad_rows
+from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF, pad_labels, pad_rows
 from finesearch.tasks.extraction.entity_metrics import METRICS, score_entities
 from finesearch.tasks.extraction.entity_rows import check_rows, refuse_unknown_labels, spans_of_rows, word_spans_of_rows
 from finesearch.tasks.extraction.word_alignment import encode_windows
@@ -20,8 +20,6 @@ from finesearch.tasks.task import Task, TaskFacts
 if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
-
-IGNORED = -100
 
 
 class TokenClassification(Task):

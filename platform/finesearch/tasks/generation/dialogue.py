@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,7 +11,7 @@ import numpy as np
 
 from finesearch.errors import ModelError
 from finesearch.plan.sections.task_kinds import TASK_KINDS
-from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF
+from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF
 from finesearch.tasks.generation.chat_template import (
     PLAIN_TEMPLATE,
     Turn,
@@ -21,9 +20,10 @@ from finesearch.tasks.generation.chat_template import (
     render_conversation,
 )
 from finesearch.tasks.generation.dialogue_rows import check_rows, conversation, drop_oldest_exchange
-from finesearch.tasks.generation.generation_task import IGNORED, GenerationTask
+from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.tasks.generation.rouge import rouge_f_measures
 from finesearch.tasks.generation.translation_metrics import MAX_SCORE, corpus_score, scores_of_sums, sentence_counts
+from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import SufficientStatistics, TaskFacts, UnencodableRow
 
@@ -279,9 +279,7 @@ class Dialogue(GenerationTask):
 
     def majority(self, references: Sequence[str], n: int) -> list[dict[str, Any]]:
         """The commonest reply, the first in the alphabet among equals; it has no perplexity."""
-        counts = Counter(references)
-        text = min(counts, key=lambda each: (-counts[each], each))
-        return [{"text": text, "nll": math.nan, "tokens": 1}] * n
+        return [{"text": most_frequent(references), "nll": math.nan, "tokens": 1}] * n
 
 
 _PROBE: list[Turn] = [

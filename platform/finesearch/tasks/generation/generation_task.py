@@ -9,19 +9,22 @@ an encoder-decoder, ``prompt`` the number of tokens before the answer of a causa
 
 from __future__ import annotations
 
-from collections import Counter
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import ModelError
-from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_lists, pad_rows
+from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF, pad_lists, pad_rows
+from finesearch.tasks.generation.decoder_start import decoder_start_token
 from finesearch.tasks.kl_divergence import symmetric_kl_divergence
+from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.task import ModelShape, Task, TaskFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-IGNORED = -100
+    from finesearch.tasks.raw_splits import RawSplits
+
 # What a folder's generation_config.json may say; all else is the plan's.
 MODEL_TOKEN_SETTINGS = (
     "bos_token_id",
@@ -35,10 +38,13 @@ MODEL_TOKEN_SETTINGS = (
 
 
 class GenerationTask(Task):
-    """Predictions and references are strings. The model's shape decides how rows are encoded: see
-    ``add_model_shape``."""
+    """Predictions and references are strings.
 
-    is_generated: ClassVar[bool] = True
+    Rows can be encoded only once the model is known: ``add_model_shape`` adds its shape to the facts before that.
+    ``generate`` writes texts for a batch of ``collate_prompts``, and ``join`` makes predictions of them and of what
+    ``predict`` read from one forward pass over the references.
+    """
+
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
 
     @classmethod
@@ -88,6 +94,13 @@ class GenerationTask(Task):
         start = decoder_start_token(config, tokenizer)
         shape = ModelShape(is_encoder_decoder=True, start_token_id=start, end_token_id=end)
         return facts.model_copy(update={"shape": shape})
+
+    def prepare_tokenizer(self, tokenizer: Any) -> None:
+        """Give the tokenizer, in place, what must travel with every checkpoint."""
+
+    @abstractmethod
+    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
+        """What is cut off, counted: for the report's reader."""
 
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         if facts.shape is None or facts.shape.start_token_id is None:
@@ -190,25 +203,21 @@ class GenerationTask(Task):
             written = written[:, batch["input_ids"].shape[1] :]
         return [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
+    def needs_generation(self, name: str) -> bool:
+        """Whether a metric looks at generated text: for others none is generated while a trial trains."""
+        return True
+
+    def join(self, texts: Sequence[str] | None, read: Sequence[Any]) -> list[Any]:
+        """Predictions from generated texts and what ``predict`` gave for the same rows; None: no text was needed."""
+        assert texts is not None
+        return list(texts)
+
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return [str(row["reference"]) for row in rows]
 
     def majority(self, references: Sequence[str], n: int) -> list[Any]:
         """The answer that stands most often in ``references``, the first in the alphabet among equals."""
-        counts = Counter(references)
-        return [min(counts, key=lambda text: (-counts[text], text))] * n
-
-
-def decoder_start_token(config: Any, tokenizer: Any) -> int:
-    """The token with which an encoder-decoder's answers begin, where its config does not say: a text's first one."""
-    starts = (
-        getattr(config, "decoder_start_token_id", None),
-        getattr(config, "bos_token_id", None),
-        tokenizer.bos_token_id,
-        tokenizer.cls_token_id,
-        tokenizer.pad_token_id,
-    )
-    return int(next(token for token in starts if token is not None))
+        return [most_frequent(references)] * n
 
 
 def apply_generation_settings(config: Any, settings: Mapping[str, Any]) -> None:

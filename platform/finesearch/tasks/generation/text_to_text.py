@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import DataError, ModelError
+from finesearch.tasks.encoding.padding import IGNORED
 from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 from finesearch.tasks.encoding.text_columns import read_texts
-from finesearch.tasks.generation.generation_task import IGNORED, GenerationTask
+from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import ModelShape, TaskFacts
 

@@ -1,13 +1,14 @@
 """What a task says when a model is to be asked and not trained: zero_shot and few_shot.
 
-base       a question and its candidate answers; what a task that chooses among answers must say
-labels     text classification: one question a text
-relations  relation extraction: one question a pair of entities
-entities   named entities: one question a word
-pairs      regression of pairs of texts: how alike they are
-written    translation, summaries: the prompt behind which the model writes
-spoken     dialogue: the conversation itself is the prompt
-extracting question answering: words of the context
+question            one question that a model is asked
+prompt_task         what a task must say to have its questions asked
+label_prompts       text classification: one question a text
+relation_prompts    relation extraction: one question a pair of entities
+entity_prompts      named entities: one question a word
+pair_prompts        regression of pairs of texts: how alike they are
+generation_prompts  translation, summaries: the prompt behind which the model writes
+dialogue_prompts    dialogue: the conversation itself is the prompt
+question_prompts    question answering: words of the context, out of ``candidate_spans``
 
 A task of another kind adds a file with a subclass of ``ChoicePromptTask`` or ``GenerationPromptTask`` and an entry
 below. How questions are put to a model, and how its answers are scored, is the training floor's business
@@ -30,7 +31,8 @@ from finesearch.tasks.prompting.entity_prompts import EntityPromptTask
 from finesearch.tasks.prompting.generation_prompts import GenerationPromptTask, TextToTextPromptTask
 from finesearch.tasks.prompting.label_prompts import LabelPromptTask, MultiLabelPromptTask
 from finesearch.tasks.prompting.pair_prompts import PairPromptTask
-from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, PromptTask, Question
+from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, PromptTask
+from finesearch.tasks.prompting.question import Question
 from finesearch.tasks.prompting.question_prompts import ExtractivePromptTask
 from finesearch.tasks.prompting.relation_prompts import RelationPromptTask
 from finesearch.tasks.task import Task, TaskFacts

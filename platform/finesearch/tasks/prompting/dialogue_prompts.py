@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from finesearch.tasks.encoding.padding import IGNORED
 from finesearch.tasks.generation.chat_template import Turn
 from finesearch.tasks.generation.dialogue import Dialogue
 from finesearch.tasks.generation.dialogue_rows import SYSTEM, conversation
-from finesearch.tasks.generation.generation_task import IGNORED
-from finesearch.tasks.prompting.prompt_task import PromptTask, Question, Rows
+from finesearch.tasks.prompting.prompt_task import PromptTask, Rows
+from finesearch.tasks.prompting.question import Question
 
 
 class DialoguePromptTask(PromptTask):

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from finesearch.tasks.encoding.bio_tags import Span, spans_to_tags
 from finesearch.tasks.extraction.entity_rows import spans_of_rows, word_spans_of_rows
-from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, Question, Rows, readable_label
+from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, Rows, readable_label
+from finesearch.tasks.prompting.question import Question
 
 OUTSIDE_TAG = "O"
 

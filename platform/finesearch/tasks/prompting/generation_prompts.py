@@ -8,14 +8,15 @@ from typing import ClassVar
 from finesearch.plan.prompt_templates import escape_braces
 from finesearch.plan.sections.task_kinds import TASK_KINDS
 from finesearch.tasks.generation.text_to_text import TextToText
-from finesearch.tasks.prompting.prompt_task import PromptTask, Question, Rows
+from finesearch.tasks.prompting.prompt_task import PromptTask, Rows
+from finesearch.tasks.prompting.question import Question
 from finesearch.tasks.task import Task, TaskFacts
 
 
 class GenerationPromptTask(PromptTask):
     """A task with one question a token row, whose answer the model writes where ``answer`` stands in the template.
 
-    A task of another kind that generates text subclasses this; its token rows are those of ``tasks/generated.py``.
+    A task of another kind that generates text subclasses this; its token rows are those of ``generation_task.py``.
     """
 
     methods: ClassVar[tuple[str, ...]] = ("generation",)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, Question, Rows
+from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, Rows
+from finesearch.tasks.prompting.question import Question
 
 
 class LabelPromptTask(ChoicePromptTask):

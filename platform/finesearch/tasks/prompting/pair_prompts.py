@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from finesearch.tasks.prompting.prompt_task import PromptTask, Question, Rows
+from finesearch.tasks.prompting.prompt_task import PromptTask, Rows
+from finesearch.tasks.prompting.question import Question
 from finesearch.tasks.task import Task
 
 TEXT_ROLES = ("text", "text_pair")

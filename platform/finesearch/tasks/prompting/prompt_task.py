@@ -7,32 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from finesearch.errors import DataError
+from finesearch.tasks.prompting.question import Question
 from finesearch.tasks.task import Task, TaskFacts
 
 Rows = Mapping[str, Sequence[Any]]
-
-
-class Question(BaseModel):
-    """One question about one example.
-
-    fields: what stands for the placeholders of a template. answer: the number of the right candidate, where it is
-    known. written: the right answer itself, where it is known and no candidates are. span: [start, end) in characters
-    of the part of ``text`` that is asked about; None: all of it.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fields: dict[str, str]
-    answer: int | None = None
-    written: str | None = None
-    span: tuple[int, int] | None = None
-
-    @property
-    def is_answered(self) -> bool:
-        return self.answer is not None or self.written is not None
 
 
 class PromptTask(ABC):

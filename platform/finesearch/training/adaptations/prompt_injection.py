@@ -42,7 +42,7 @@ def prepend_to_inputs(model: PreTrainedModel) -> None:
         encoder: Any = model.get_encoder()
         _wrap(encoder, lambda named: _embeddings_before(model, encoder, named))
         _wrap(model.base_model, lambda named: _longer_mask(model, "attention_mask", named))
-    elif classifies_first_token(model):
+    elif has_encoder_classifier(model):
         _wrap(model, lambda named: _embeddings_before(model, model, named))
     else:
         stack = model.base_model
@@ -168,7 +168,7 @@ def cache_config(model: PreTrainedModel) -> Any:
     return whole.get_decoder().config if model.config.is_encoder_decoder else model.config
 
 
-def classifies_first_token(model: PreTrainedModel) -> bool:
+def has_encoder_classifier(model: PreTrainedModel) -> bool:
     """Whether the head classifies a text by an encoder's states; decoders take the last token of the text."""
     names = inspect.signature(model.forward).parameters
     return type(model).__name__.endswith("ForSequenceClassification") and "past_key_values" not in names

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS as BRANCHES
 from finesearch.plan import Space
 from finesearch.plan.checks.zero_limits import is_enabled
+from finesearch.plan.space.domains import boundary_values
 from finesearch.training.adaptations.adapt import ADAPTATIONS
 from finesearch.training.model.layer_depths import check_depths
-
-if TYPE_CHECKING:
-    pass
-
 from finesearch.training.model.model_config import build_skeleton, read_config
 from finesearch.training.model.model_facts import ModelFacts
 
@@ -34,24 +30,18 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
         if not branch.trains:
             continue  # see ``check_prompt_recipes``
         adaptation = ADAPTATIONS[name]
-        given = [_extremes(domains[key]) if key in domains else (branch.defaults[key],) for key in adaptation.checked]
+        given = [
+            boundary_values(domains[key]) if key in domains else (branch.defaults[key],) for key in adaptation.checked
+        ]
         for values in product(*given):
             parameters = dict(zip(adaptation.checked, values, strict=True))
             adaptation.check(skeleton, parameters)
             adaptation.check_positions(skeleton, parameters, facts.positions)
     for entry in space.entries:
-        if entry.key == "layerwise_decay" and any(value < 1.0 for value in _extremes(entry.domain)):
+        if entry.key == "layerwise_decay" and any(value < 1.0 for value in boundary_values(entry.domain)):
             check_depths(entry.key, skeleton)
-        if entry.key == "layer_drop" and not facts.num_layers and any(map(is_enabled, _extremes(entry.domain))):
+        if entry.key == "layer_drop" and not facts.num_layers and any(map(is_enabled, boundary_values(entry.domain))):
             raise ModelError(
                 f"space.{entry.name}: {facts.architecture} shares one block among all of its layers, so that none can "
                 f"be left out alone. Leave layer_drop out of the space."
             )
-
-
-def _extremes(domain: Any) -> tuple[Any, ...]:
-    from finesearch.plan.space.domains import Fixed, Range
-
-    if isinstance(domain, Fixed):
-        return (domain.value,)
-    return (domain.low, domain.high) if isinstance(domain, Range) else tuple(domain.grid)

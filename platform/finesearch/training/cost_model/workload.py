@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finesearch.data.token_budget import EVALUATION_TOKENS_PER_PASS, num_rows_within
+from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.training.model.dimensions import Dimensions
 from finesearch.training.trial_types import FrozenRecord
 
@@ -84,11 +85,12 @@ def measure_workload(task: Task, splits: RawSplits, facts: TaskFacts, model: Mod
     from finesearch.training.model.added_tokens import task_tokenizer
 
     tokenizer, _ = task_tokenizer(Path(model.folder), facts)
-    task.prepare_tokenizer(tokenizer)
+    if isinstance(task, GenerationTask):
+        task.prepare_tokenizer(tokenizer)
     stacks = len(model.dimensions.stacks)
     train_rows, train = _read(task, splits, facts, tokenizer, "train", stacks)
     validation_rows, validation = _read(task, splits, facts, tokenizer, "validation", stacks)
-    writes = task.is_generated and task.needs_generation(task.plan.metric)
+    writes = isinstance(task, GenerationTask) and task.needs_generation(task.plan.metric)
     generation = task.plan.generation
     return Workload(
         dimensions=model.dimensions,

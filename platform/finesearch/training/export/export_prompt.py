@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
-import shutil
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finesearch import errors
+from finesearch.plan import prompt_templates
 from finesearch.plan.prompt_templates import placeholders
+from finesearch.tasks.encoding import bio_tags, sliding_windows
+from finesearch.tasks.generation import decoder_start
+from finesearch.tasks.prompting import candidate_spans, question
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
 from finesearch.training.export import exported_prompt_script, exported_qa_script
-from finesearch.training.prompting.methods import load_prompt_model, max_input_tokens
-from finesearch.training.prompting.prompt import FILE, PromptSpec, read_prompt
-from finesearch.training.prompting.similarity import pools_first_token
+from finesearch.training.prompting import scoring
+from finesearch.training.prompting.methods import load_prompt_model, max_input_tokens, uses_cls_pooling
+from finesearch.training.prompting.prompt import FILE, prompt_settings, read_prompt
+from finesearch.training.prompting.scoring.prompt_spec import PromptSpec
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from transformers import PreTrainedModel
 
+NEEDED_BY_SCORING = (errors, prompt_templates, bio_tags, sliding_windows, decoder_start, candidate_spans, question)
+"""What the files of ``scoring`` import beside one another; an export takes them along."""
 README = """# A model and what it is asked
 
 Written by finesearch ({adaptation}, by {method}). Nothing was trained: the weights are those of {model}.
@@ -37,30 +47,25 @@ print(finder.answer(question="a question", context="A context. It is short."))
 """
 TALKING = """import json
 
-from transformers import AutoTokenizer, {model_class}
+from scoring.nearest_examples import examples_for
+from scoring.question import Question
+from scoring.read_export import read_export
 
-tokenizer, model = AutoTokenizer.from_pretrained("."), {model_class}.from_pretrained(".").eval()
-prompt = json.load(open("prompt.json"))
+prompted = read_export(".")
+model, tokenizer, prompt = prompted.model, prompted.tokenizer, prompted.prompt
 
 
 def shown(messages):
-    examples, number = prompt["examples"], prompt["similar_shown"]
-    if number is not None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        vectorizer = TfidfVectorizer(token_pattern=r"(?u)\\w+|[^\\w\\s]", sublinear_tf=True)
-        known = vectorizer.fit_transform([each["fields"]["user"] for each in examples])
-        said = " ".join(turn["content"] for turn in messages if turn["role"] == "user")
-        alike = (vectorizer.transform([said]) @ known.T).toarray()[0]
-        examples = [examples[place] for place in (-alike).argsort(kind="stable")[:number][::-1]]
-    turns = [turn for each in examples for turn in json.loads(each["written"])]
+    said = " ".join(turn["content"] for turn in messages if turn["role"] == "user")
+    (examples,) = examples_for(prompt, [Question(fields={{"user": said}})])
+    turns = [turn for each in examples for turn in json.loads(each.written)]
     return [turn for turn in turns if turn["role"] != "system"]
 
 
 def reply(messages):
     system = [turn for turn in messages if turn["role"] == "system"]
-    if not system and prompt["system"]:
-        system = [{{"role": "system", "content": prompt["system"]}}]
+    if not system and prompt.system:
+        system = [{{"role": "system", "content": prompt.system}}]
     own = [turn for turn in messages if turn["role"] != "system"]
     turns = [*system, *shown(own), *own]
     text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
@@ -101,16 +106,16 @@ def load_prompt_checkpoint(
 def save_prompt_checkpoint(
     model: PreTrainedModel, folder: Path, record: CheckpointRecord, base: str | Path | None, destination: Path
 ) -> None:
-    """Write the model, ``prompt.json``, ``ask.py`` and a README.md; the tokenizer is yet to be added."""
+    """Write the model, ``prompt.json``, a script with what it needs and a README.md; the tokenizer comes after."""
     from finesearch.training.checkpoints.load_checkpoint import base_folder
 
     prompt = read_prompt(folder)
     model.save_pretrained(destination)
     complete = {
-        **prompt.model_dump(mode="json"),
+        **prompt_settings(prompt),
         "model_class": _auto_class(model, prompt),
         "most_tokens": max_input_tokens(model),
-        "first_token": pools_first_token(base_folder(record, base, folder)),
+        "first_token": uses_cls_pooling(base_folder(record, base, folder)),
     }
     (destination / FILE).write_text(json.dumps(complete, indent=1) + "\n", encoding="utf-8")
     names = [name for name in dict.fromkeys(placeholders(prompt.template)) if name not in (prompt.answer, "labels")]
@@ -128,16 +133,37 @@ def save_prompt_checkpoint(
 
 def _code(model: PreTrainedModel, prompt: PromptSpec, kind: str, fields: str, destination: Path) -> str:
     """What README.md shows; the script that it needs, if any, is put beside it."""
+    _write_scoring(destination / "scoring")
     if kind == "dialogue":
         is_pair = bool(model.config.is_encoder_decoder)
         start = "" if is_pair else 'inputs["input_ids"].shape[1] '
-        return TALKING.format(model_class=_auto_class(model, prompt), is_pair=is_pair, start=start)
+        return TALKING.format(is_pair=is_pair, start=start)
     finds = kind == "question-answering"
-    script = Path(str((exported_qa_script if finds else exported_prompt_script).__file__))
-    shutil.copyfile(script, destination / script.name)
     if finds:
+        _write_without_us(exported_qa_script, destination / "find.py")
         return FINDING
+    _write_without_us(exported_prompt_script, destination / "ask.py")
     return EACH_WORD if kind == "token-classification" else CODE.format(fields=fields)
+
+
+def _write_scoring(folder: Path) -> None:
+    folder.mkdir()
+    for module in NEEDED_BY_SCORING:
+        _write_without_us(module, folder / _file(module).name)
+    for path in _file(scoring).parent.glob("*.py"):
+        _write_without_us(path, folder / path.name)
+
+
+def _write_without_us(source: ModuleType | Path, destination: Path) -> None:
+    """Write a file of ours that imports what it needs from the folder ``scoring``."""
+    path = source if isinstance(source, Path) else _file(source)
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"from finesearch\.(?:\w+\.)*(\w+) import", r"from scoring.\1 import", text)
+    destination.write_text(text, encoding="utf-8")
+
+
+def _file(module: ModuleType) -> Path:
+    return Path(str(module.__file__))
 
 
 def _auto_class(model: PreTrainedModel, prompt: PromptSpec) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.training.adaptations import soft_prompts
 from finesearch.training.adaptations.adapt import ADAPTATIONS
-from finesearch.training.adaptations.prompt_injection import PROMPT_ENCODER, classifies_first_token
+from finesearch.training.adaptations.prompt_injection import PROMPT_ENCODER, has_encoder_classifier
 from finesearch.training.export.peft_adapter import address
 from finesearch.training.model.module_structure import backbone_prefix
 
@@ -65,7 +65,7 @@ def save_prompt(model: PreTrainedModel, plain: PreTrainedModel, record: Checkpoi
     _save(model, plain, record, folder, kind)
     tokens = record.recipe.adaptation_parameters["virtual_tokens"]
     is_before_text = isinstance(ADAPTATIONS[record.recipe.adaptation], soft_prompts.EmbeddingPrompt)
-    last_token = kind == "CAUSAL_LM" or (kind == "SEQ_CLS" and not classifies_first_token(plain))
+    last_token = kind == "CAUSAL_LM" or (kind == "SEQ_CLS" and not has_encoder_classifier(plain))
     note = CUT.format(tokens=tokens) if kind in ("TOKEN_CLS", "QUESTION_ANS") else ALONE if last_token else ""
     text = README.format(
         adaptation=record.recipe.adaptation,

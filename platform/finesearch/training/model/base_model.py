@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finesearch.errors import ModelError
+from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.training.model.added_tokens import task_tokenizer
 from finesearch.training.model.dropout import head_dropouts, set_config_dropout, set_head_dropout
 from finesearch.training.model.model_config import auto_class, build_skeleton, check_max_length, read_config
@@ -90,7 +91,8 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBas
         ModelError: see ``inspect_model``; or the weights are not those of the model that the config describes.
     """
     tokenizer, added = task_tokenizer(folder, facts)
-    task.prepare_tokenizer(tokenizer)
+    if isinstance(task, GenerationTask):
+        task.prepare_tokenizer(tokenizer)
     config = read_config(folder, **task.model_settings(facts), **added)
     if config.get_text_config().pad_token_id is None:
         # Decoders find each example's last token by it.
@@ -119,7 +121,11 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBas
         head_dropouts=head_dropouts(model),
         inputs=inputs,
         structure=trace_structure(model, example),
-        generation=task.generation_config(model.generation_config, tokenizer, facts) if task.is_generated else None,
+        generation=(
+            task.generation_config(model.generation_config, tokenizer, facts)
+            if isinstance(task, GenerationTask)
+            else None
+        ),
     )
 
 

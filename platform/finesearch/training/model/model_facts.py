@@ -17,7 +17,8 @@ from finesearch.training.trial_types import FrozenRecord
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from finesearch.tasks import Task, TaskFacts
+    from finesearch.tasks import TaskFacts
+    from finesearch.tasks.generation.generation_task import GenerationTask
 
 
 class ModelFacts(FrozenRecord):
@@ -71,7 +72,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
     )
 
 
-def add_model_facts(task: Task, facts: TaskFacts, folder: Path) -> tuple[TaskFacts, PreTrainedTokenizerBase]:
+def add_model_facts(task: GenerationTask, facts: TaskFacts, folder: Path) -> tuple[TaskFacts, PreTrainedTokenizerBase]:
     """The facts with what the task must know of the model, and the model's tokenizer.
 
     Raises:

@@ -10,8 +10,8 @@ import numpy as np
 
 from finesearch.tasks import make_task
 from finesearch.tasks.prompting import DialoguePromptTask
-from finesearch.training.prompting.few_shot_examples import examples_for
-from finesearch.training.prompting.prompt import PromptSpec
+from finesearch.training.prompting.scoring.nearest_examples import examples_for
+from finesearch.training.prompting.scoring.prompt_spec import PromptSpec
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.steps.evaluate import evaluate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from finesearch.tasks import Task
 
 CLASSES = {"cloze": "AutoModelForMaskedLM", "similarity": "AutoModel"}
+POOLING = Path("1_Pooling", "config.json")
 WITH_TURNS = ("likelihood", "generation")
 # Endings of class names whose weights hold an output layer that predicts words.
 WITH_HEAD = ("ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
@@ -163,6 +165,14 @@ def max_input_tokens(model: PreTrainedModel) -> int | None:
         if size is not None and size > 0
     ]
     return min(most, default=None)
+
+
+def uses_cls_pooling(folder: Path) -> bool:
+    """Whether a text's embedding is its first token's state instead of the mean, as sentence-transformers writes it."""
+    try:
+        return bool(json.loads((folder / POOLING).read_text()).get("pooling_mode_cls_token", False))
+    except (OSError, ValueError):
+        return False
 
 
 def load_prompt_model(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:

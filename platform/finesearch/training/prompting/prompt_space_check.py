@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.plan import ADAPTATIONS as BRANCHES
 from finesearch.plan import Space
+from finesearch.plan.space.domains import boundary_values
 from finesearch.training.model.model_files import load_tokenizer
 
 if TYPE_CHECKING:
     from finesearch.tasks import Task
 
-from finesearch.training.adaptations.space_check import _extremes
 from finesearch.training.model.model_config import read_config
 
 
@@ -41,7 +41,7 @@ def prompt_adaptations_of(space: Space) -> dict[str, dict[str, Any]]:
         branch = BRANCHES[name]
         if not branch.trains:
             found[name] = {
-                key: _extremes(domains[key]) if key in domains else (default,)
+                key: boundary_values(domains[key]) if key in domains else (default,)
                 for key, default in branch.defaults.items()
             }
     return found

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.plan.prompt_templates import AUTO
 from finesearch.storage import atomic_dirs
+from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.tasks.prompting import (
     ChoicePromptTask,
     DialoguePromptTask,
-    ExtractivePromptTask,
     GenerationPromptTask,
-    PairPromptTask,
     PromptTask,
     Question,
     make_prompt_task,
@@ -33,11 +33,12 @@ from finesearch.training.prompting.methods import (
     choose_style,
     load_prompt_model,
     max_input_tokens,
+    uses_cls_pooling,
 )
-from finesearch.training.prompting.pair_similarity import score_pair_split
-from finesearch.training.prompting.prompt import PromptSpec, read_prompt
-from finesearch.training.prompting.score_split import PromptedModel, classify_split
-from finesearch.training.prompting.span_similarity import extract_split
+from finesearch.training.prompting.prompt import read_prompt, write_prompt
+from finesearch.training.prompting.score_split import score_split
+from finesearch.training.prompting.scoring.prompt_spec import PromptSpec
+from finesearch.training.prompting.scoring.prompted_model import PromptedModel
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.runtime.precision import choose_precision
@@ -69,7 +70,7 @@ def run_prompt_trial(attempt: Attempt) -> TrialResult:
         prompt = make_prompt(context, prompt_task_of(context), spec)
         if prompt.method in ("likelihood", "cloze"):
             prompted = load_prompted_model(context, prompt, precision.name, processes.device)
-            prompt = prompt.model_copy(update={"max_length": prompted.max_field_tokens()})
+            prompt = replace(prompt, max_length=prompted.max_field_tokens())
     model, scored = ask(context, prompt, precision.name, "validation", processes, beat)
     evaluation = Evaluation(
         step=STEP,
@@ -122,21 +123,17 @@ def _ready(
     context: TaskContext, prompt: PromptSpec, precision: str, split: str, processes: Processes, beat: Callable[[], None]
 ) -> tuple[PreTrainedModel, Callable[[], ScoredPredictions]]:
     """The model, and what has it answer."""
-    asking, rows = prompt_task_of(context), context.splits.plain_rows(split)
+    asking = prompt_task_of(context)
     if isinstance(asking, GenerationPromptTask):
         generator = make_generator(context, asking, prompt, precision, processes.device)
-        return generator.model, partial(generate_split, generator, context.tokens[split], rows, processes, beat)
+        return generator.model, partial(generate_split, generator, asking, context, split, processes, beat)
+    rows = context.splits.plain_rows(split)
     if isinstance(asking, DialoguePromptTask):
         model = untouched(context, prompt, precision, processes.device)
         dialogue = PromptedDialogue(model, context.base, asking, prompt, max_input_tokens(model))
         return model, partial(generate_dialogue_split, dialogue, context.tokens[split], rows, processes, beat)
     prompted = load_prompted_model(context, prompt, precision, processes.device)
-    if isinstance(asking, ExtractivePromptTask):
-        return prompted.model, partial(extract_split, prompted, asking, rows, processes, beat)
-    if isinstance(asking, PairPromptTask):
-        return prompted.model, partial(score_pair_split, prompted, asking, rows, processes, beat)
-    assert isinstance(asking, ChoicePromptTask), type(asking)
-    return prompted.model, partial(classify_split, prompted, asking, rows, processes, beat)
+    return prompted.model, partial(score_split, prompted, asking, rows, processes, beat)
 
 
 def prompt_task_of(context: TaskContext) -> PromptTask:
@@ -190,9 +187,9 @@ def load_prompted_model(
         model=model,
         tokenizer=tokenizer,
         prompt=prompt,
-        folder=context.base.folder,
         field_tokens=prompt.max_length,
         most_tokens=max_input_tokens(model),
+        first_token=uses_cls_pooling(context.base.folder),
     )
 
 
@@ -208,11 +205,11 @@ def _write(
     with checkpoint_layout.discarded_on_failure(temporary):
         checkpoint_layout.begin(directory, STEP, spec.attempt, with_resume=False)
         model.config.save_pretrained(temporary)
-        if context.task.is_generated:
+        if isinstance(context.task, GenerationTask):
             (temporary / GENERATION).write_text(model.generation_config.to_json_string(), encoding="utf-8")
         for name, content in context.tokenizer_files.items():
             (temporary / name).write_bytes(content)
-        prompt.write(temporary)
+        write_prompt(prompt, temporary)
         record.write(temporary)
         return checkpoint_layout.complete(temporary, STEP, spec.attempt).path
 

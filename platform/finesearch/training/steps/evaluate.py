@@ -12,6 +12,7 @@ import torch
 
 from finesearch.data import shard
 from finesearch.errors import DivergedError
+from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.training.batching import TokenRows, inference_batches, model_inputs, to_device
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.seeding import derived_seed
@@ -64,7 +65,7 @@ def evaluate(
     """
     model.train(False)
     predicted: list[tuple[int, Any]] = []
-    finite, writes = True, task.is_generated and (scoring.metric is None or task.needs_generation(scoring.metric))
+    finite = True
     with torch.no_grad():
         for number, rows in _shares(task, tokens, processes):
             # Under ZeRO-3 every rank must run every forward pass, also without rows of its own.
@@ -76,7 +77,8 @@ def evaluate(
                 outputs = model(**known)
             finite &= _is_finite(outputs)
             answers = task.predict(outputs, inputs)
-            if task.is_generated:
+            if isinstance(task, GenerationTask):
+                writes = scoring.metric is None or task.needs_generation(scoring.metric)
                 texts = _generate(model, task, base, taken, number, processes) if writes else None
                 texts = None if texts is None else [scoring.extract_answer(text) for text in texts]
                 answers = task.join(texts, answers)
@@ -93,7 +95,7 @@ def evaluate(
 def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
     """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
     batches = inference_batches(task, tokens, processes)
-    if not task.is_generated:
+    if not isinstance(task, GenerationTask):
         for number, batch in enumerate(batches):
             yield number, shard(batch, processes.rank, processes.world_size)
         return
@@ -105,7 +107,7 @@ def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tup
 
 def _generate(
     model: PreTrainedModel,
-    task: Task,
+    task: GenerationTask,
     base: PretrainedBase,
     rows: Sequence[dict[str, Any]],
     number: int,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finesearch.plan.prompt_templates import escape_braces, placeholders, split_at_answer
-from finesearch.tasks.prompting import Question
-from finesearch.training.prompting.prompt import PromptSpec
+from finesearch.tasks.prompting.question import Question
+from finesearch.training.prompting.scoring.prompt_spec import PromptSpec
 
 BETWEEN = "\n\n"
 """What separates an example from the next."""

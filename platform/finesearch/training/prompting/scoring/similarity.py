@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finesearch.tasks.prompting import Question
-from finesearch.training.prompting.likelihood import padded
-from finesearch.training.prompting.render_prompt import PromptRenderer
+from finesearch.tasks.prompting.question import Question
+from finesearch.training.prompting.scoring.likelihood import padded
+from finesearch.training.prompting.scoring.render_prompt import PromptRenderer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
     from transformers import PreTrainedModel
 
-POOLING = Path("1_Pooling", "config.json")
 BATCH = 32
-
-
-def pools_first_token(folder: Path) -> bool:
-    """Whether the folder asks for its first token's state instead of the mean, as sentence-transformers writes it."""
-    try:
-        return bool(json.loads((folder / POOLING).read_text()).get("pooling_mode_cls_token", False))
-    except (OSError, ValueError):
-        return False
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ import torch
 
 from finesearch.errors import TrialError
 from finesearch.tasks.encoding.sliding_windows import special_token_affixes
-from finesearch.tasks.generation.generation_task import decoder_start_token
-from finesearch.tasks.prompting import Question
-from finesearch.training.prompting.render_prompt import PromptRenderer
+from finesearch.tasks.generation.decoder_start import decoder_start_token
+from finesearch.tasks.prompting.question import Question
+from finesearch.training.prompting.scoring.render_prompt import PromptRenderer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finesearch.tasks.encoding.sliding_windows import special_token_affixes
-from finesearch.tasks.prompting import Question
-from finesearch.training.prompting.likelihood import padded
-from finesearch.training.prompting.render_prompt import PromptRenderer
+from finesearch.tasks.prompting.question import Question
+from finesearch.training.prompting.scoring.likelihood import padded
+from finesearch.training.prompting.scoring.render_prompt import PromptRenderer
 
 if TYPE_CHECKING:
     from torch import Tensor

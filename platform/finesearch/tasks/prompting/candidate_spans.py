@@ -1,0 +1,46 @@
+"""Which parts of a context may answer a question. Exports take this file along: it needs Python alone."""
+
+from __future__ import annotations
+
+import re
+
+from finesearch.tasks.encoding.bio_tags import word_spans
+
+MAX_ANSWER_WORDS = 6
+"""Words of an answer at most: nine in ten of SQuAD's are no longer (Rajpurkar et al., 2016)."""
+_SENTENCE = re.compile(r"[^.!?]*(?:[.!?](?=\S)[^.!?]*)*[.!?]*\s*")
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """[start, end) of each sentence, by its marks.
+
+    >>> text = "It rose 3.5 m. Then it fell! Why"
+    >>> [text[start:end] for start, end in sentence_spans(text)]
+    ['It rose 3.5 m.', 'Then it fell!', 'Why']
+    """
+    found = []
+    for match in _SENTENCE.finditer(text):
+        part = match.group()
+        if part.strip():
+            start = match.start() + len(part) - len(part.lstrip())
+            found.append((start, match.start() + len(part.rstrip())))
+    return found
+
+
+def candidate_spans(sentence: str, question: str) -> list[tuple[int, int]]:
+    """[start, end) of what may answer: up to ``MAX_ANSWER_WORDS`` words in a row that the question does not have
+    itself.
+
+    >>> sentence = "Ada wrote it in London."
+    >>> [sentence[start:end] for start, end in candidate_spans(sentence, "Where did Ada write it?")]
+    ['wrote', 'in', 'in London', 'London']
+    """
+    words, known = word_spans(sentence), {question[start:end].lower() for start, end in word_spans(question)}
+    found = []
+    for first, (start, _) in enumerate(words):
+        for last in range(first, min(first + MAX_ANSWER_WORDS, len(words))):
+            word = sentence[slice(*words[last])]
+            if word.lower() in known or not any(character.isalnum() for character in word):
+                break
+            found.append((start, words[last][1]))
+    return found
