@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial
 from finesearch.plan import Plan
 from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
 from finesearch.run.preflight import Preflight
-from finesearch.tuning.controller.search_controller import SEARCH, SearchController
+from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.controller.trial_queue import SEARCH
 from finesearch.tuning.study.journal import started_at, state_name
 from finesearch.tuning.study.parameter_importance import parameter_importances
 from finesearch.tuning.study.trial_attributes import (

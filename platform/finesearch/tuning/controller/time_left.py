@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from finesearch.plan import Recipe, Scalar
+from finesearch.plan import Scalar
 from finesearch.tuning.controller.trial_costs import Calibration, TrialCosts, TrialProgress
 from finesearch.tuning.samplers.cost_aware import cost_aware_configuration
 from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.study.trial_attributes import recipe_of
 
 if TYPE_CHECKING:
     from finesearch.plan import Plan
@@ -24,17 +25,10 @@ class TimeLeft:
         plan: the search's.
         costs: what its trials cost, estimated.
         journals: by study name; those of fixed recipes first.
-        recipe: the recipe of a trial of a study.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        costs: TrialCosts,
-        journals: Mapping[str, Journal],
-        recipe: Callable[[str, FrozenTrial], Recipe],
-    ) -> None:
-        self._plan, self._costs, self._journals, self._recipe = plan, costs, journals, recipe
+    def __init__(self, plan: Plan, costs: TrialCosts, journals: Mapping[str, Journal]) -> None:
+        self._plan, self._costs, self._journals = plan, costs, journals
         self._ended: dict[tuple[str, int], TrialProgress] = {}
 
     def remaining(self, study: str, number: int) -> float:
@@ -74,7 +68,7 @@ class TimeLeft:
         known = self._ended.get((study, trial.number))
         if known is not None:
             return known
-        run = self._costs.run_of(self._recipe(study, trial), trial)
+        run = self._costs.run_of(recipe_of(trial, self._plan), trial)
         if trial.state.is_finished():
             self._ended[study, trial.number] = run
         return run

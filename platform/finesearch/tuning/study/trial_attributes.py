@@ -8,7 +8,7 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial
 from pydantic import ConfigDict
 
-from finesearch.plan import Recipe, Scalar
+from finesearch.plan import Plan, Recipe, Scalar
 from finesearch.training.trial_types import Evaluation, FrozenRecord
 from finesearch.tuning.messages import EvaluationReport
 
@@ -83,6 +83,12 @@ class Outcome:
 def asked_of(trial: FrozenTrial) -> AskedTrial:
     """What a trial was asked to try."""
     return AskedTrial.model_validate(trial.user_attrs[ASKED])
+
+
+def recipe_of(trial: FrozenTrial, plan: Plan) -> Recipe:
+    """The recipe of a trial of a plan."""
+    asked = asked_of(trial)
+    return asked.recipe or plan.space.recipe(asked.parameters, plan.training)
 
 
 def journaled_evaluations(trial: FrozenTrial) -> dict[int, JournaledEvaluation]:
