@@ -15,7 +15,7 @@ from finesearch.run.preflight import run_preflight
 from finesearch.run.run_storage import PLAN, RunStorage
 from finesearch.storage.object_store import Place, is_remote
 from finesearch.storage.run_lock import RunLock
-from finesearch.tuning.controller.search_controller import SEARCH
+from finesearch.tuning.controller.trial_queue import SEARCH
 from finesearch.tuning.study.study_storage import database_url
 
 

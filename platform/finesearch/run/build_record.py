@@ -13,7 +13,8 @@ from typing import Any
 from finesearch.plan import Plan
 from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, StepRow, TrialRow
 from finesearch.run.preflight import Preflight
-from finesearch.tuning.controller.search_controller import SEARCH, SearchController
+from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.controller.trial_queue import SEARCH
 from finesearch.tuning.study.journaled_trial import JournaledTrial
 from finesearch.tuning.study.parameter_importance import parameter_importances
 

@@ -6,7 +6,8 @@ import threading
 from dataclasses import dataclass
 
 from finesearch.run.progress import best_so_far
-from finesearch.tuning.controller.search_controller import SEARCH, SearchController
+from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.controller.trial_queue import SEARCH
 from finesearch.tuning.observability.prometheus import (
     BEST,
     DEVICE_HOURS,

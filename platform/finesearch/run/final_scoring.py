@@ -13,7 +13,8 @@ from finesearch.run.build_record import FinalScores
 from finesearch.run.preflight import Preflight
 from finesearch.run.run_storage import SCORES, RunStorage
 from finesearch.run.score_cache import CheckpointScore, Intervals, ScoreCache, mismatch
-from finesearch.tuning.controller.search_controller import SEARCH, SearchController
+from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.controller.trial_queue import SEARCH
 from finesearch.tuning.study.checkpoint_retention import rankable_trials
 from finesearch.tuning.study.journaled_trial import JournaledTrial
 from finesearch.tuning.workers.rescoring import RescoredCheckpoint, RescoringSettings, StandbyScorer, rescore_all

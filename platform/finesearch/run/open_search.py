@@ -9,7 +9,8 @@ from pathlib import Path
 from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.run.run_storage import RunStorage
 from finesearch.tuning.controller.budget_usage import BudgetUsage
-from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, SearchController
+from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.controller.trial_queue import BASELINES, SEARCH
 from finesearch.tuning.samplers.sampler_factory import make_pruner
 from finesearch.tuning.study.journal import Direction, Journal
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from finesearch.plan import Plan
 from finesearch.redaction import redact
-from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, SearchController
+from finesearch.tuning.controller.search_controller import SearchController
+from finesearch.tuning.controller.trial_queue import BASELINES, SEARCH
 from finesearch.tuning.study.journal import Journal
 
 if TYPE_CHECKING:

@@ -131,7 +131,7 @@ def main() -> int:
             "params": dict(trial.parameters),
             "steps": {step: evaluation.value for step, evaluation in trial.evaluations.items()},
             "reason": trial.outcome.reason if trial.outcome else None,
-            "group": trial.outcome.group if trial.outcome else None,
+            "group": trial.detail.group,
         }
         for trial in controller.journals[SEARCH].trials()
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -12,39 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import optuna
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from finesearch.errors import DiskFullError, FinesearchError, StorageError
 from finesearch.plan import ADAPTATIONS, Plan, Recipe
-from finesearch.plan.space.first_trials import first_configuration
 from finesearch.storage.object_store import Place, is_remote
 from finesearch.tuning.controller.budget_usage import BudgetUsage, budget_stop_reason
-from finesearch.tuning.controller.time_left import TimeLeft
 from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.controller.trial_outcomes import ACTOR_DIED, TrialOutcomes, of_failed, worker_error
+from finesearch.tuning.controller.trial_queue import BASELINES, SEARCH, TrialKey, TrialQueue
 from finesearch.tuning.messages import EvaluationReport, Job, TrialCompleted, TrialEvent
-from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
-from finesearch.tuning.samplers.sampler_factory import make_sampler, trial_seed
+from finesearch.tuning.samplers.sampler_factory import trial_seed
 from finesearch.tuning.study.checkpoint_dirs import CheckpointDirs
 from finesearch.tuning.study.checkpoint_retention import CheckpointRetention, trial_dir_name
 from finesearch.tuning.study.journal import Journal
-from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial, Outcome
+from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial, Outcome, recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SEARCH, BASELINES = "search", "baselines"
 SOON_S = 15.0
-
-
-@dataclass(frozen=True)
-class TrialKey:
-    """Which trial of which study a Tune trial is running."""
-
-    study: str
-    number: int
 
 
 @dataclass(frozen=True)
@@ -89,23 +76,19 @@ class SearchController:
         self._where = str(run) if isinstance(run, Path) else run.shown
         self._concurrency = Concurrency(concurrent_trials)
         self.usage = usage
-        self._fixed = dict(fixed)
         self.fatal: FinesearchError | None = None
         self.stop_reason: str | None = None
         self._retention = CheckpointRetention(plan, search, run)
         self._outcomes = TrialOutcomes(plan)
-        self._time_left: TimeLeft | None = None
         self._assigned_trials: dict[str, TrialKey] = {}
-        self._waiting = self._recover_running_trials()
+        self._queue = TrialQueue(plan, self.journals, fixed, self._recover_running_trials())
         self._lock = threading.RLock()
         self._check_budget()
 
     def set_trial_costs(self, costs: TrialCosts) -> None:
         """From now on trials cost this; before, they start in the order in which they were asked for."""
-        studies = {study: self.journals[study] for study in (BASELINES, SEARCH)}
         with self._lock:
-            self._time_left = TimeLeft(self.plan, costs, studies, self.recipe)
-            self._waiting = self._longest_first(self._waiting)
+            self._queue.set_trial_costs(costs)
 
     @property
     def concurrency(self) -> Concurrency:
@@ -125,8 +108,7 @@ class SearchController:
             self._check_budget()
             if self.stop_reason:
                 return None
-            self._ask_baselines()
-            key = self._waiting.pop(0) if self._waiting else self._ask()
+            key = self._queue.next_trial(self._concurrency.concurrent_trials)
             if key is None:
                 return None
             self._assigned_trials[trial_id] = key
@@ -136,11 +118,7 @@ class SearchController:
     @property
     def is_finished(self) -> bool:
         """No trial will be asked for any more, not even in place of one that may still fail."""
-        if self.stop_reason:
-            return True
-        counts = self.journals[SEARCH].counts()
-        is_spent = counts["complete"] + counts["pruned"] >= self._trial_target()
-        return not self._waiting and not self._missing_baselines and is_spent
+        return bool(self.stop_reason) or (self._queue.is_spent and not self._queue.has_known)
 
     @property
     def is_full(self) -> bool:
@@ -155,66 +133,23 @@ class SearchController:
     @property
     def trials_left(self) -> int:
         """Trials that run or are still to run, if none fails."""
-        counts = self.journals[SEARCH].counts()
-        unasked = self._trial_target() - counts["complete"] - counts["pruned"] - counts["running"]
-        running = counts["running"] + self.journals[BASELINES].counts()["running"]
-        return max(0, unasked) + running + len(self._missing_baselines)
-
-    @property
-    def is_ending(self) -> bool:
-        """A worker group has nothing left to do while others still run, or all will be over within ``SOON_S``."""
-        if self.stop_reason or self._waiting or self._missing_baselines or not self._assigned_trials:
-            return False
-        counts = self.journals[SEARCH].counts()
-        unasked = self._trial_target() - counts["complete"] - counts["pruned"] - counts["running"]
-        if unasked <= 0 and not self.is_full:
-            return True
-        left = self.seconds_left() if unasked <= self._concurrency.concurrent_trials else None
-        return left is not None and left <= SOON_S
-
-    def _trial_target(self) -> int:
-        wanted = self.plan.budget.trials
-        if self.plan.search.sampler == "grid":
-            cells = math.prod(len(values) for values in self.plan.space.grid().values())
-            wanted = min(wanted, max(0, cells - self.journals[SEARCH].counts()["failed"]))
-        return wanted
-
-    def _ask(self) -> TrialKey | None:
-        journal = self.journals[SEARCH]
-        counts = journal.counts()
-        if counts["complete"] + counts["pruned"] + counts["running"] >= self._trial_target():
-            return None
-        number = sum(counts.values())
-        first = self.plan.search.first
-        given = first_configuration(self.plan.space, first[number]) if number < len(first) else None
-        if given is None:
-            given = latin_hypercube_configuration(self.plan, number)
-        if given is None and self.plan.search.cost_weight:
-            assert self._time_left is not None, "trials that are chosen by cost need costs"
-            given = self._time_left.choose_by_cost(journal, number)
-        sampler = make_sampler(self.plan, number, self._concurrency.concurrent_trials)
-        trial = journal.ask(self.plan.space.suggest, sampler, given)
-        return TrialKey(SEARCH, trial.number)
-
-    @property
-    def _missing_baselines(self) -> list[str]:
-        asked = self.baseline_trials
-        return [label for label in self._fixed if label not in asked]
+        return self._queue.trials_left
 
     @property
     def baseline_trials(self) -> dict[str, JournaledTrial]:
         """The journaled runs of the fixed recipes, by name of the baseline."""
-        return {str(trial.label): trial for trial in self.journals[BASELINES].trials()}
+        return self._queue.baseline_trials
 
-    def _ask_baselines(self) -> None:
-        keys = []
-        for label in self._missing_baselines:
-            recipe = self._fixed[label].model_dump(mode="json")
-            sampler = optuna.samplers.RandomSampler(seed=0)
-            trial = self.journals[BASELINES].ask(lambda _: {}, sampler, note={"recipe": recipe, "label": label})
-            keys.append(TrialKey(BASELINES, trial.number))
-        if keys:
-            self._waiting = self._longest_first([*keys, *self._waiting])
+    @property
+    def is_ending(self) -> bool:
+        """A worker group has nothing left to do while others still run, or all will be over within ``SOON_S``."""
+        if self.stop_reason or self._queue.has_known or not self._assigned_trials:
+            return False
+        unasked = self._queue.unasked
+        if not unasked and not self.is_full:
+            return True
+        left = self.seconds_left() if unasked <= self._concurrency.concurrent_trials else None
+        return left is not None and left <= SOON_S
 
     def _recover_running_trials(self) -> list[TrialKey]:
         """Trials to go on with; those whose verdict was journaled but not acted on are ended first."""
@@ -228,21 +163,10 @@ class SearchController:
                     keys.append(TrialKey(study, trial.number))
         return keys
 
-    def _longest_first(self, keys: list[TrialKey]) -> list[TrialKey]:
-        """Where several trials wait, the longest starts first, so that none runs alone at the end (Graham, 1969)."""
-        if self._time_left is None or len(keys) < 2:
-            return keys
-        left = {key: self._time_left.remaining(key.study, key.number) for key in keys}
-        return sorted(keys, key=lambda key: -left[key])
-
     def seconds_left(self) -> float | None:
         """Seconds until everything that is still to be run is over; None before a trial has been evaluated."""
-        if self._time_left is None:
-            return None
         with self._lock:
-            counts = self.journals[SEARCH].counts()
-            asked = counts["complete"] + counts["pruned"] + counts["running"]
-            left = self._time_left.left(max(0, self._trial_target() - asked), self._concurrency.concurrent_trials)
+            left = self._queue.seconds_left(self._concurrency.concurrent_trials)
         hours = self.plan.budget.hours
         return left if left is None or hours is None else min(left, max(0.0, 3600 * hours - self.usage.seconds))
 
@@ -254,16 +178,12 @@ class SearchController:
             number=key.number,
             decided=last.step if last is not None else 0,
             seed=trial_seed(self.plan.training.seed, key.number if key.study == SEARCH else -1),
-            recipe=self.recipe(trial),
-            directory=self.directory(key),
+            recipe=recipe_of(trial, self.plan),
+            directory=self._directory(key),
             bar=self._retention.bar if key.study == SEARCH else None,
         )
 
-    def recipe(self, trial: JournaledTrial) -> Recipe:
-        """The recipe of a journaled trial."""
-        return trial.recipe or self.plan.space.recipe(trial.parameters, self.plan.training)
-
-    def directory(self, key: TrialKey) -> str:
+    def _directory(self, key: TrialKey) -> str:
         """Checkpoint folder of a trial, or its URI."""
         return self._folders.address(trial_dir_name(key.number) if key.study == SEARCH else f"baseline-{key.number}")
 
@@ -306,7 +226,7 @@ class SearchController:
         self.usage.trained((key.study, key.number), report.seconds)
         journal = self.journals[key.study]
         # What trains nothing is over with its one evaluation: it neither is stopped nor stops others.
-        is_prunable = ADAPTATIONS[self.recipe(journal.get(key.number)).adaptation].trains
+        is_prunable = ADAPTATIONS[recipe_of(journal.get(key.number), self.plan).adaptation].trains
         go_on = journal.report(key.number, report, value, is_prunable, end)
         if end is not None:
             self._make_room(key)

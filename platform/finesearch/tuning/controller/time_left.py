@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from finesearch.plan import Recipe, Scalar
+from finesearch.plan import Scalar
 from finesearch.tuning.controller.trial_costs import Calibration, TrialCosts, TrialProgress
 from finesearch.tuning.samplers.cost_aware import cost_aware_configuration
 from finesearch.tuning.study.journal import Journal
-from finesearch.tuning.study.journaled_trial import JournaledTrial
+from finesearch.tuning.study.journaled_trial import JournaledTrial, recipe_of
 
 if TYPE_CHECKING:
     from finesearch.plan import Plan
@@ -23,17 +23,10 @@ class TimeLeft:
         plan: the search's.
         costs: what its trials cost, estimated.
         journals: by study name; those of fixed recipes first.
-        recipe: the recipe of a trial.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        costs: TrialCosts,
-        journals: Mapping[str, Journal],
-        recipe: Callable[[JournaledTrial], Recipe],
-    ) -> None:
-        self._plan, self._costs, self._journals, self._recipe = plan, costs, journals, recipe
+    def __init__(self, plan: Plan, costs: TrialCosts, journals: Mapping[str, Journal]) -> None:
+        self._plan, self._costs, self._journals = plan, costs, journals
         self._ended: dict[tuple[str, int], TrialProgress] = {}
 
     def remaining(self, study: str, number: int) -> float:
@@ -73,7 +66,7 @@ class TimeLeft:
         known = self._ended.get((study, trial.number))
         if known is not None:
             return known
-        run = self._costs.run_of(self._recipe(trial), trial)
+        run = self._costs.run_of(recipe_of(trial, self._plan), trial)
         if trial.is_finished:
             self._ended[study, trial.number] = run
         return run

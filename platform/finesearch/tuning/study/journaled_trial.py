@@ -9,7 +9,7 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ConfigDict
 
-from finesearch.plan import Recipe, Scalar
+from finesearch.plan import Plan, Recipe, Scalar
 from finesearch.training.trial_types import Evaluation, FrozenRecord
 from finesearch.tuning.messages import EvaluationReport
 
@@ -134,6 +134,11 @@ class JournaledTrial:
         """What it has trained, over all of its resumes."""
         last = max((evaluation.seconds for evaluation in self.evaluations.values()), default=0.0)
         return max(last, self.detail.seconds or 0.0)
+
+
+def recipe_of(trial: JournaledTrial, plan: Plan) -> Recipe:
+    """The recipe of a trial of a plan."""
+    return trial.recipe or plan.space.recipe(trial.parameters, plan.training)
 
 
 def journaled_evaluations(trial: FrozenTrial) -> dict[int, JournaledEvaluation]:

@@ -1,0 +1,133 @@
+"""Which trial runs next: those that an earlier driver left running, then baselines, then what the sampler suggests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import optuna
+
+from finesearch.plan import Plan, Recipe
+from finesearch.plan.space.first_trials import first_configuration
+from finesearch.tuning.controller.time_left import TimeLeft
+from finesearch.tuning.controller.trial_costs import TrialCosts
+from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
+from finesearch.tuning.samplers.sampler_factory import make_sampler
+from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.study.journaled_trial import JournaledTrial
+
+SEARCH, BASELINES = "search", "baselines"
+
+
+@dataclass(frozen=True)
+class TrialKey:
+    """Which trial of which study a Tune trial is running."""
+
+    study: str
+    number: int
+
+
+class TrialQueue:
+    """Asks for trials as they are wanted; called under the search controller's lock.
+
+    Args:
+        plan: what to search.
+        journals: by study name.
+        fixed: recipes that are run beside the search, by the name of the baseline; each once.
+        waiting: trials to go on with.
+    """
+
+    def __init__(
+        self, plan: Plan, journals: Mapping[str, Journal], fixed: Mapping[str, Recipe], waiting: Iterable[TrialKey]
+    ) -> None:
+        self._plan, self._journals, self._fixed = plan, journals, dict(fixed)
+        self._waiting = list(waiting)
+        self._time_left: TimeLeft | None = None
+
+    def set_trial_costs(self, costs: TrialCosts) -> None:
+        """From now on trials cost this; before, they start in the order in which they were asked for."""
+        studies = {study: self._journals[study] for study in (BASELINES, SEARCH)}
+        self._time_left = TimeLeft(self._plan, costs, studies)
+        self._waiting = self._longest_first(self._waiting)
+
+    def next_trial(self, concurrent_trials: int) -> TrialKey | None:
+        """The trial to start now, while so many run at once; None when no more are wanted yet."""
+        self._ask_baselines()
+        return self._waiting.pop(0) if self._waiting else self._ask(concurrent_trials)
+
+    @property
+    def has_known(self) -> bool:
+        """Some trials wait that the sampler need not be asked for."""
+        return bool(self._waiting or self._missing_baselines)
+
+    @property
+    def is_spent(self) -> bool:
+        """As many trials as the budget names have come to a result or were pruned."""
+        counts = self._journals[SEARCH].counts()
+        return counts["complete"] + counts["pruned"] >= self._trial_target()
+
+    @property
+    def unasked(self) -> int:
+        """Trials that the sampler has still to be asked for, if none fails."""
+        counts = self._journals[SEARCH].counts()
+        return max(0, self._trial_target() - counts["complete"] - counts["pruned"] - counts["running"])
+
+    @property
+    def trials_left(self) -> int:
+        """Trials that run or are still to run, if none fails."""
+        running = sum(self._journals[study].counts()["running"] for study in (SEARCH, BASELINES))
+        return self.unasked + running + len(self._missing_baselines)
+
+    @property
+    def baseline_trials(self) -> dict[str, JournaledTrial]:
+        """The journaled runs of the fixed recipes, by name of the baseline."""
+        return {str(trial.label): trial for trial in self._journals[BASELINES].trials()}
+
+    def seconds_left(self, concurrent_trials: int) -> float | None:
+        """Seconds until everything that is still to be run is over; None before a trial has been evaluated."""
+        return None if self._time_left is None else self._time_left.left(self.unasked, concurrent_trials)
+
+    def _trial_target(self) -> int:
+        wanted = self._plan.budget.trials
+        if self._plan.search.sampler == "grid":
+            cells = math.prod(len(values) for values in self._plan.space.grid().values())
+            wanted = min(wanted, max(0, cells - self._journals[SEARCH].counts()["failed"]))
+        return wanted
+
+    def _ask(self, concurrent_trials: int) -> TrialKey | None:
+        if not self.unasked:
+            return None
+        journal = self._journals[SEARCH]
+        number = sum(journal.counts().values())
+        first = self._plan.search.first
+        given = first_configuration(self._plan.space, first[number]) if number < len(first) else None
+        if given is None:
+            given = latin_hypercube_configuration(self._plan, number)
+        if given is None and self._plan.search.cost_weight:
+            assert self._time_left is not None, "trials that are chosen by cost need costs"
+            given = self._time_left.choose_by_cost(journal, number)
+        sampler = make_sampler(self._plan, number, concurrent_trials)
+        return TrialKey(SEARCH, journal.ask(self._plan.space.suggest, sampler, given).number)
+
+    @property
+    def _missing_baselines(self) -> list[str]:
+        asked = self.baseline_trials
+        return [label for label in self._fixed if label not in asked]
+
+    def _ask_baselines(self) -> None:
+        keys = []
+        for label in self._missing_baselines:
+            recipe = self._fixed[label].model_dump(mode="json")
+            sampler = optuna.samplers.RandomSampler(seed=0)
+            trial = self._journals[BASELINES].ask(lambda _: {}, sampler, note={"recipe": recipe, "label": label})
+            keys.append(TrialKey(BASELINES, trial.number))
+        if keys:
+            self._waiting = self._longest_first([*keys, *self._waiting])
+
+    def _longest_first(self, keys: list[TrialKey]) -> list[TrialKey]:
+        """Where several trials wait, the longest starts first, so that none runs alone at the end (Graham, 1969)."""
+        if self._time_left is None or len(keys) < 2:
+            return keys
+        left = {key: self._time_left.remaining(key.study, key.number) for key in keys}
+        return sorted(keys, key=lambda key: -left[key])
