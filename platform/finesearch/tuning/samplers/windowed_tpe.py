@@ -22,13 +22,14 @@ class WindowedStudy(Study):
     TPE models the density of good trials and of all others. The good ones are all there; those that are left out are
     among the others, where thousands draw the same picture as a thousand, at a cost that grows with their number.
 
-    Optuna's TPE reads trials by ``Study._get_trials`` and by nothing else, and a sampler is handed the study without
-    its storage: the two private names that are left here.
+    Two private names have no public counterpart. Optuna's TPE reads trials by ``Study._get_trials`` alone: all of them,
+    where the public ``get_trials`` of the study that Hyperband hands to samplers holds those of one bracket. And a
+    sampler is given the study without its storage.
     """
 
     def __init__(self, study: Study) -> None:
         super().__init__(study.study_name, study._storage, sampler=study.sampler, pruner=study.pruner)
-        trials = study.get_trials(deepcopy=False)
+        trials = study._get_trials(deepcopy=False, use_cache=True)
         self._chosen = windowed(trials, self.direction is StudyDirection.MAXIMIZE)
         self._by_state: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
 
