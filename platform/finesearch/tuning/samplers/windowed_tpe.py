@@ -22,9 +22,9 @@ class WindowedStudy(Study):
     TPE models the density of good trials and of all others. The good ones are all there; those that are left out are
     among the others, where thousands draw the same picture as a thousand, at a cost that grows with their number.
 
-    Optuna's TPE reads trials by ``Study._get_trials`` and by nothing else, and a sampler is handed the study without
-    its storage: the two private names that are left here. The cache keeps the trials as they were when the new one was
-    asked for; without it a resumed search under Hyperband draws other trials than an undisturbed one.
+    Two private names have no public counterpart. Optuna's TPE reads trials by ``Study._get_trials`` alone: all of them,
+    where the public ``get_trials`` of the study that Hyperband hands to samplers holds those of one bracket. And a
+    sampler is given the study without its storage.
     """
 
     def __init__(self, study: Study) -> None:
