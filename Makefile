@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
-# Where torch comes from, if not from the default index; docs/storage-and-clusters.md, "GPU machines", tells when to set it.
+# Where torch comes from, if not from the default index; README, "GPU machines", tells when to set it.
 TORCH_PIP_ARGS ?=
 SPACE  ?=
 ARGS   ?=
