@@ -245,4 +245,4 @@ def test_decisions_say_choice_reason_and_what_was_rejected_newest_first(name: st
 
 def test_no_decision_is_lost() -> None:
     """Only a page that was moved may lower this number; a decision that was replaced keeps its entry."""
-    assert sum(text.count("\n## 20") for text in DECISIONS.values()) >= 105
+    assert sum(text.count("\n## 20") for text in DECISIONS.values()) >= 106
