@@ -3,6 +3,7 @@
 #   make search SPACE=my.yaml ARGS="--set budget.trials=8"
 #   make test          set up, then run the tests, two at a time (test-slow: those that take minutes; test-cluster: those
 #                      that need root, and sshd, Slurm, Prometheus, PostgreSQL and such)
+#   make docs          set up, then write docs/plan.md again from the schema of plan files
 #   make lint bench clean
 PYTHON ?= python3
 VENV   ?= .venv
@@ -19,7 +20,7 @@ STAMP := $(VENV)/.installed
 
 export DS_BUILD_OPS ?= 0
 
-.PHONY: venv search test test-slow test-cluster lint bench clean
+.PHONY: venv search test test-slow test-cluster lint docs bench clean
 
 venv: $(STAMP)
 
@@ -50,6 +51,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m finesearch.plan.parsing.plan_reference
 
 # All of them, also behind one that missed its goal.
 bench: $(STAMP)
