@@ -35,9 +35,7 @@ def open_search_controller(
     run_storage: where the run lives; a folder stands for a run that lies in it and nowhere else. unsupported_baselines:
     baselines that cannot be run.
     """
-    run_storage = (
-        run_storage if isinstance(run_storage, RunStorage) else RunStorage(plan.name, run_storage, None, joins=False)
-    )
+    run_storage = run_storage if isinstance(run_storage, RunStorage) else RunStorage(plan.name, run_storage)
     storage, study = run_storage.open_study()
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
     search = Journal(storage, study, directions, make_pruner(plan, plan.max_evaluations))
@@ -50,4 +48,4 @@ def open_search_controller(
         for name in plan.report.baselines
         if name in FIXED_RECIPES and name not in unsupported_baselines
     }
-    return SearchController(plan, search, baselines, run_storage.storage, concurrent_trials, usage, fixed)
+    return SearchController(plan, search, baselines, run_storage.store, concurrent_trials, usage, fixed)

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from finesearch.tuning.workers.mailbox import MAX_TRIES, Mailbox, claim_attempt
+from finesearch.tuning.workers.mailbox import MAX_TRIES, Mailbox
 
 QUICK = 0.05
 
@@ -148,10 +148,6 @@ def test_a_trial_folder_that_cannot_be_written_ends_the_search(tmp_path: Path) -
         assert (event["state"], event["error"]) == ("fatal", "StorageError")
 
     asyncio.run(story())
-
-
-def test_no_two_attempts_share_a_number(tmp_path: Path) -> None:
-    assert [claim_attempt(tmp_path) for _ in range(3)] == [1, 2, 3]
 
 
 def test_a_trial_that_gets_further_each_time_is_handed_out_again_and_again(tmp_path: Path) -> None:
