@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -104,15 +104,13 @@ class RunStorage:
             self.fetch()
             yield
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """What storage holds of the run is in the folder and does not change.
 
         Raises:
             RunConflictError: a driver is working on it.
         """
-        with self.exclusive():
-            yield
+        return self.exclusive()
 
     def fetch(self) -> None:
         """Have in the folder what storage holds."""

@@ -65,9 +65,6 @@ class LocalStore(Store):
         with storage_errors(self.path / name):
             (self.path / name).unlink(missing_ok=True)
 
-    def exists(self) -> bool:
-        return self.path.is_dir()
-
     def folders(self) -> set[str]:
         return {entry.name for entry in os.scandir(self.path) if entry.is_dir()} if self.path.is_dir() else set()
 

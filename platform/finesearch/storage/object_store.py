@@ -129,9 +129,6 @@ class ObjectStore(Store):
             if each.type is FileType.File and not each.path.endswith("/")
         }
 
-    def exists(self) -> bool:
-        return True  # there are no folders, only names with slashes
-
     def folders(self) -> set[str]:
         return {name.partition("/")[0] for name in self.files() if "/" in name}
 
@@ -219,9 +216,6 @@ class ObjectStore(Store):
 
     # -- trouble -----------------------------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        self.probe()
-
     def probe(self) -> None:
         """See that the bucket is there and that this machine may write, read and delete here."""
         probe, content = f".probe-{os.getpid()}-{time.time_ns()}", b"finesearch"
@@ -232,12 +226,6 @@ class ObjectStore(Store):
                 "that shows an object as soon as it is written; choose another with --storage."
             )
         self.delete_file(probe)
-
-    def existing(self) -> ObjectStore:
-        return self
-
-    def free_bytes(self) -> float:
-        return float("inf")
 
     def _try(self, what: str, work: Callable[[], T]) -> T:
         pause = FIRST_PAUSE_S

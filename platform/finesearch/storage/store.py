@@ -92,10 +92,6 @@ class Store(ABC):
     # -- folders -----------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def exists(self) -> bool:
-        """Whether something can be written here without making a folder first."""
-
-    @abstractmethod
     def folders(self) -> set[str]:
         """Names of the folders that are there."""
 
@@ -122,25 +118,25 @@ class Store(ABC):
     # -- what can be kept here ---------------------------------------------------------------------------------------
 
     @abstractmethod
+    def probe(self) -> None:
+        """Write something here and delete it again.
+
+        Raises:
+            OSError: a folder cannot be written.
+        """
+
     def check(self) -> None:
         """Make what has to be there, and see that this machine may write here.
 
         Raises:
             StorageError: where not; the message says what to do.
         """
+        self.probe()
 
-    @abstractmethod
-    def probe(self) -> None:
-        """Write something and delete it again; nothing is made.
-
-        Raises:
-            OSError: a folder cannot be written.
-        """
-
-    @abstractmethod
     def existing(self) -> Store:
         """This, or what is there of the way to it."""
+        return self
 
-    @abstractmethod
     def free_bytes(self) -> float:
         """What can still be written; infinite where nobody knows."""
+        return float("inf")

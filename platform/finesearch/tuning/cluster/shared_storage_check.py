@@ -110,7 +110,9 @@ def answer(storage: Store, asked: str, answered: str) -> str | None:
     try:
         content = storage.read(asked)
         if content is None:
-            return "does not see what the driver writes there" if storage.exists() else "has no such folder"
+            return (
+                "does not see what the driver writes there" if storage.existing() == storage else "has no such folder"
+            )
         storage.write(answered, content)
     except (OSError, StorageError) as error:
         return str(error.__cause__ or error)

@@ -19,7 +19,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from finesearch.errors import StorageError
-from finesearch.storage.atomic_files import replace_synced, storage_errors
+from finesearch.storage.local_store import LocalStore
 from finesearch.storage.store import Store
 
 STUDY, LINEAGE = "study.db", "study.copies"
@@ -37,7 +37,7 @@ class StudyBackup:
     def __init__(self, folder: Path, storage: Store) -> None:
         self.path = folder / STUDY
         self._lineage = folder / LINEAGE
-        self._storage = storage
+        self._here, self._storage = LocalStore(folder), storage
         self._kept: tuple[object, ...] | None = None
         self._pause_s = AT_LEAST_S
         self._stopped = threading.Event()
@@ -55,9 +55,8 @@ class StudyBackup:
         elif not self.path.exists() or _version(copy) not in self._numbers():
             self._set_aside()
             self._lineage.unlink(missing_ok=True)
-            with storage_errors(self.path):
-                replace_synced(self.path, copy)
-                self._remember(_version(copy))
+            self._here.write(STUDY, copy)
+            self._remember(_version(copy))
 
     def start(self) -> None:
         """Keep copies from now on, in a thread of its own, at most every ``AT_LEAST_S`` and for at most ``SHARE`` of
@@ -105,8 +104,7 @@ class StudyBackup:
         return []
 
     def _remember(self, number: int) -> None:
-        with storage_errors(self._lineage):
-            replace_synced(self._lineage, " ".join(map(str, [*self._numbers(), number][-2:])).encode())
+        self._here.write(LINEAGE, " ".join(map(str, [*self._numbers(), number][-2:])).encode())
 
     def _set_aside(self) -> None:
         """Rename what is here, so that nothing is lost for good; one is kept."""
