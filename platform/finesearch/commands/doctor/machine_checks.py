@@ -13,7 +13,7 @@ GIB = 1 << 30
 LITTLE_DISK = 5 * GIB
 RAY_STOPS_AT = 0.95
 """Share of a disk in use from which on Ray creates no more objects there."""
-CONSTRAINTS = Path(__file__).resolve().parents[3] / "constraints.txt"
+CONSTRAINTS = Path(__file__).resolve().parents[4] / "constraints.txt"
 
 
 def machine_findings(machines: Sequence[MachineFacts], constraints: Mapping[str, str]) -> list[Finding]:
