@@ -123,14 +123,14 @@ def _report(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from finesearch.run.ranked_json import find_ranked_checkpoint
-    from finesearch.training.checkpoints.checkpoint_store import LocalCopy
+    from finesearch.storage.open_store import open_store
     from finesearch.training.export.export_checkpoint import export_checkpoint
 
     ranked = find_ranked_checkpoint(options.run, options.rank)
     if options.folder.exists() and any(options.folder.iterdir()):
         raise InputError(f"{options.folder}: exists and is not empty. Expected a new folder; nothing was overwritten.")
-    fetched = LocalCopy(ranked.checkpoint)
-    with fetched.errors_naming_address() as checkpoint:
+    copy = open_store(ranked.checkpoint).local_copy()
+    with copy.errors_naming_store() as checkpoint:
         export_checkpoint(checkpoint, options.folder, adapter=options.adapter, generation=ranked.generation)
     if not options.adapter and any(options.folder.rglob("adapter_config.json")):
         # On standard error: what a script reads is the folder.

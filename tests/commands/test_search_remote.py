@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from clusters import environment, processes_of, ray_folder
-from finesearch.storage.object_store import Place
+from finesearch.storage.object_store import ObjectStore
 from object_stores import BUCKET, KEYS, s3_bucket
 from paths import ROOT
 from plans import tiny_plan, write_sentiment
@@ -73,7 +73,7 @@ def test_a_search_in_a_bucket_survives_the_loss_of_its_machine(
     server: str, bench: Path, machines: tuple[Machine, Machine]
 ) -> None:
     one, two = machines
-    storage, run = f"s3://{BUCKET}/runs?{server}", Place(f"s3://{BUCKET}/runs/tiny?{server}")
+    storage, run = f"s3://{BUCKET}/runs?{server}", ObjectStore(f"s3://{BUCKET}/runs/tiny?{server}")
     search = [str(ROOT / "platform" / "search.py"), "tiny.yaml", "--storage", storage]
     changes = ["--set", "training.epochs=20", "--set", "training.prefix_cache=off"]
     with one.command(*search, *changes) as driver:
@@ -122,7 +122,7 @@ def test_fresh_starts_over_in_the_bucket_and_sets_the_old_run_aside(
     one.run(*search, "--set", "budget.trials=1")
     two.run(*search, "--set", "budget.trials=1", "--fresh")
     assert len(report(bench)["ranked"]) == 1
-    old = Place(f"s3://{BUCKET}/fresh/tiny.old-1?{server}")
+    old = ObjectStore(f"s3://{BUCKET}/fresh/tiny.old-1?{server}")
     assert {"plan.yaml", "study.db", "ranked.json"} <= set(old.files())
 
 

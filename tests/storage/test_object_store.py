@@ -11,8 +11,10 @@ from urllib.request import Request, urlopen
 import pytest
 
 import finesearch.storage.object_store
+import finesearch.storage.object_uri
 from finesearch.errors import FinesearchError, PlanError, StorageError
-from finesearch.storage.object_store import Place, is_remote
+from finesearch.storage.object_store import ObjectStore
+from finesearch.storage.open_store import open_store
 from object_stores import BUCKET, KEYS, gs_bucket, s3_bucket, s3_options, s3_server
 
 
@@ -29,18 +31,18 @@ def google() -> Iterator[str]:
 
 
 @pytest.fixture(params=["s3", "gs"])
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> ObjectStore:
     name = request.node.originalname
     if request.param == "s3":
-        return Place(f"s3://{BUCKET}/runs/{name}?{request.getfixturevalue('server')}")
-    return Place(f"gs://anonymous@{BUCKET}/runs/{name}?{request.getfixturevalue('google')}")
+        return ObjectStore(f"s3://{BUCKET}/runs/{name}?{request.getfixturevalue('server')}")
+    return ObjectStore(f"gs://anonymous@{BUCKET}/runs/{name}?{request.getfixturevalue('google')}")
 
 
 def names(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_objects_are_written_read_listed_and_deleted(place: Place) -> None:
+def test_objects_are_written_read_listed_and_deleted(place: ObjectStore) -> None:
     assert place.read("plan.yaml") is None
     assert place.files() == {}
     place.write("plan.yaml", b"name: a")
@@ -58,21 +60,23 @@ def test_objects_are_written_read_listed_and_deleted(place: Place) -> None:
 
 
 def test_a_folder_goes_there_and_back_and_its_manifest_last(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("b.bin", "manifest.json", "resume/manifest.json", "resume/a.bin"):
         (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "there" / name).write_bytes(name.encode() * 1000)
     order: list[str] = []
-    upload = Place.upload_file
-    monkeypatch.setattr(Place, "upload_file", lambda self, path, name: (upload(self, path, name), order.append(name)))
+    upload = ObjectStore.upload_file
+    monkeypatch.setattr(
+        ObjectStore, "upload_file", lambda self, path, name: (upload(self, path, name), order.append(name))
+    )
     place.upload(tmp_path / "there", last=("resume/manifest.json", "manifest.json"))
     assert order[2:] == ["resume/manifest.json", "manifest.json"]
     place.download(tmp_path / "back")
     assert names(tmp_path / "back") == names(tmp_path / "there")
 
 
-def test_what_is_moved_is_there_and_no_longer_here(place: Place) -> None:
+def test_what_is_moved_is_there_and_no_longer_here(place: ObjectStore) -> None:
     place.write("plan.yaml", b"name: a")
     place.write("checkpoints/trial-0001/x", b"x")
     place.move(place.beside("other"), last="plan.yaml")
@@ -80,7 +84,7 @@ def test_what_is_moved_is_there_and_no_longer_here(place: Place) -> None:
     assert set(place.beside("other").files()) == {"plan.yaml", "checkpoints/trial-0001/x"}
 
 
-def test_a_place_crosses_processes_as_its_uri(place: Place) -> None:
+def test_a_place_crosses_processes_as_its_uri(place: ObjectStore) -> None:
     place.write("a", b"a")
     again = pickle.loads(pickle.dumps(place))
     assert again == place
@@ -90,8 +94,8 @@ def test_a_place_crosses_processes_as_its_uri(place: Place) -> None:
 def test_the_endpoint_may_come_from_the_environment(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options = dict(option.split("=") for option in server.split("&"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{options['endpoint_override']}")
-    finesearch.storage.object_store._open.cache_clear()
-    place = Place(f"s3://{BUCKET}/from-the-environment")
+    finesearch.storage.object_uri.open_filesystem.cache_clear()
+    place = ObjectStore(f"s3://{BUCKET}/from-the-environment")
     place.check()
     assert place.files() == {}
 
@@ -108,22 +112,22 @@ def test_the_endpoint_may_come_from_the_environment(server: str, monkeypatch: py
 )
 def test_a_uri_that_cannot_be_used_or_holds_a_key_is_refused_without_showing_it(storage: str, said: str) -> None:
     with pytest.raises(PlanError, match=said) as refused:
-        Place(storage)
+        ObjectStore(storage)
     assert "hidden" not in refused.value.message
 
 
 def test_an_unknown_option_is_named(server: str) -> None:
     with pytest.raises(PlanError, match=r"s3://bucket/runs cannot be used: .*'colour'.* endpoint_override"):
-        Place(f"s3://bucket/runs?{server}&colour=blue").check()
+        ObjectStore(f"s3://bucket/runs?{server}&colour=blue").check()
 
 
-def test_a_missing_bucket_is_named_with_what_to_do(place: Place) -> None:
-    nowhere = Place(place.uri.replace(f"{BUCKET}/", "nowhere/"))
+def test_a_missing_bucket_is_named_with_what_to_do(place: ObjectStore) -> None:
+    nowhere = ObjectStore(place.uri.replace(f"{BUCKET}/", "nowhere/"))
     with pytest.raises(StorageError, match=r"//nowhere/\S+: cannot be written: there is no such bucket \(.*Create it"):
         nowhere.check()
 
 
-def test_a_place_may_be_tried_before_anything_is_in_it(place: Place) -> None:
+def test_a_place_may_be_tried_before_anything_is_in_it(place: ObjectStore) -> None:
     place.check()
     assert place.files() == {}
 
@@ -132,7 +136,7 @@ def test_a_store_that_does_not_answer_is_named_with_what_to_do(monkeypatch: pyte
     monkeypatch.setattr(finesearch.storage.object_store, "TRIES", 1)
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    place = Place("s3://bucket/runs?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
+    place = ObjectStore("s3://bucket/runs?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
     with pytest.raises(StorageError, match=r"the store did not answer \(.*endpoint_override, scheme and region"):
         place.check()
 
@@ -151,7 +155,7 @@ def test_keys_without_rights_are_told_apart_from_a_store_that_is_gone(monkeypatc
         # From now on it looks at keys.
         before = free_actions(address, "0")
         try:
-            place = Place(f"s3://{BUCKET}/runs?{s3_options(address)}")
+            place = ObjectStore(f"s3://{BUCKET}/runs?{s3_options(address)}")
             with pytest.raises(StorageError, match=r"cannot be written: access was denied \(.*keys or a role"):
                 place.write("a", b"a")
         finally:
@@ -159,7 +163,6 @@ def test_keys_without_rights_are_told_apart_from_a_store_that_is_gone(monkeypatc
 
 
 def test_folders_are_no_object_stores() -> None:
-    assert [is_remote(each) for each in ("runs", "/mnt/runs", "file:///mnt/runs", "s3://b/r", "gs://b/r")] == [
-        False, False, False, True, True,
-    ]  # fmt: skip
+    addresses = ("runs", "/mnt/runs", "file:///mnt/runs", "s3://b/r", "gs://b/r")
+    assert [isinstance(open_store(each), ObjectStore) for each in addresses] == [False, False, False, True, True]
     assert issubclass(PlanError, FinesearchError)

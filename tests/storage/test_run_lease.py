@@ -11,9 +11,8 @@ import pytest
 
 from finesearch.errors import FinesearchError, RunConflictError, StorageError
 from finesearch.storage import run_lease as lease_module
-from finesearch.storage.object_store import Place
+from finesearch.storage.object_store import ObjectStore
 from finesearch.storage.run_lease import RunLease
-from finesearch.tuning.workers.mailbox import claim_remote_attempt
 from object_stores import BUCKET, s3_bucket
 
 
@@ -24,12 +23,12 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def run(server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
+def run(server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     # The server tells times of writing in whole seconds.
     monkeypatch.setattr(lease_module, "RENEW_S", 1.0)
     monkeypatch.setattr(lease_module, "EXPIRES_S", 2.5)
     monkeypatch.setattr(lease_module, "LOOK_EVERY_S", 0.1)
-    return Place(f"s3://{BUCKET}/{request.node.name}?{server}")
+    return ObjectStore(f"s3://{BUCKET}/{request.node.name}?{server}")
 
 
 def die(lease: RunLease) -> None:
@@ -38,7 +37,7 @@ def die(lease: RunLease) -> None:
     lease._thread.join()
 
 
-def test_a_second_driver_is_refused_naming_the_first(run: Place) -> None:
+def test_a_second_driver_is_refused_naming_the_first(run: ObjectStore) -> None:
     said: list[str] = []
     with RunLease(run, "one home"):
         with pytest.raises(
@@ -52,7 +51,7 @@ def test_a_second_driver_is_refused_naming_the_first(run: Place) -> None:
     assert run.child("drivers").files() == {}
 
 
-def test_a_driver_that_died_is_waited_for_and_replaced(run: Place) -> None:
+def test_a_driver_that_died_is_waited_for_and_replaced(run: ObjectStore) -> None:
     die(RunLease(run, "one home"))
     began = time.monotonic()
     with RunLease(run, "another home"):
@@ -60,14 +59,14 @@ def test_a_driver_that_died_is_waited_for_and_replaced(run: Place) -> None:
     assert 1.0 < time.monotonic() - began < 10.0
 
 
-def test_a_driver_that_died_on_this_machine_is_replaced_at_once(run: Place) -> None:
+def test_a_driver_that_died_on_this_machine_is_replaced_at_once(run: ObjectStore) -> None:
     die(RunLease(run, "one home"))
     began = time.monotonic()
     with RunLease(run, "one home"):
         assert time.monotonic() - began < 1.0
 
 
-def test_a_driver_that_was_taken_for_dead_gives_up(run: Place) -> None:
+def test_a_driver_that_was_taken_for_dead_gives_up(run: ObjectStore) -> None:
     lost: list[FinesearchError] = []
     told = threading.Event()
     first = RunLease(run, "one home")
@@ -79,10 +78,10 @@ def test_a_driver_that_was_taken_for_dead_gives_up(run: Place) -> None:
     assert "another has taken the run over: process 7 on elsewhere" in lost[0].message
 
 
-def test_no_two_attempts_at_a_trial_share_a_number(run: Place) -> None:
-    assert [claim_remote_attempt(run) for _ in range(2)] == [1, 2]
+def test_no_two_attempts_at_a_trial_share_a_number(run: ObjectStore) -> None:
+    assert [run.claim_number() for _ in range(2)] == [1, 2]
     numbers: list[int] = []
-    threads = [threading.Thread(target=lambda: numbers.append(claim_remote_attempt(run))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: numbers.append(run.claim_number())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -10,7 +10,7 @@ from finesearch.commands.cost_estimate import estimate
 from finesearch.plan import Plan
 from finesearch.run.disk_check import check_disk
 from finesearch.run.preflight import Preflight, run_preflight
-from finesearch.run.run_paths import run_folder, run_place
+from finesearch.run.run_storage import run_folder, run_store
 
 
 def describe_search(plan: Plan) -> str:
@@ -27,9 +27,7 @@ def describe_search(plan: Plan) -> str:
     concurrent = most if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
     need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
     times = estimate(plan, preflight, concurrent)
-    place = run_place(plan)
-    where = str(folder) if place is None else place.shown
-    return "\n".join(_lines(plan, preflight, where, concurrent, need, times))
+    return "\n".join(_lines(plan, preflight, run_store(plan).shown, concurrent, need, times))
 
 
 def _lines(plan: Plan, preflight: Preflight, where: str, concurrent: int, need: int, times: list[str]) -> list[str]:

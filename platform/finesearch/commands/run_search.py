@@ -22,8 +22,9 @@ from finesearch.run.partial_report import PartialReporter
 from finesearch.run.preflight import Preflight, run_preflight
 from finesearch.run.progress import Progress, format_duration
 from finesearch.run.ranked_json import write_ranking
+from finesearch.run.remote_run import run_storage_of
 from finesearch.run.resume_check import write_or_check_plan
-from finesearch.run.run_storage import RANKED, RunStorage, run_storage_of
+from finesearch.run.run_storage import RANKED, RunStorage
 from finesearch.run.signals import exit_on_signals
 from finesearch.storage.local_dirs import is_uploaded, on_this_node, results_home
 from finesearch.training.cost_model.cost_model import uses_prefix_cache
@@ -95,7 +96,7 @@ def _search(
     workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
     controller.set_trial_costs(TrialCosts(plan, workload, uses_prefix_cache(plan.training)))
     ray_connection.wait()
-    check_shared_storage(run_storage.storage, lambda said: progress.say(f"{plan.name}: {said}"))
+    check_shared_storage(run_storage.store, lambda said: progress.say(f"{plan.name}: {said}"))
     capacity, concurrent = initial_concurrency(plan, preflight.model.bytes_in_training, progress.say)
     check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
     progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {run_storage.shown}")

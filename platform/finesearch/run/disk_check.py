@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from finesearch.errors import DiskFullError
 from finesearch.plan import Plan
-
-if TYPE_CHECKING:
-    pass
-
-from finesearch.run.run_paths import run_place
+from finesearch.run.run_storage import run_store
 
 RESUMABLE_COPIES = 7  # of a running trial: best (1), last with two moments (3), the next one being written (3)
 
@@ -52,10 +46,5 @@ def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: in
 
 def _available_bytes(plan: Plan, folder: Path) -> float:
     """Bytes that checkpoints may take where they are kept; of an object store nobody knows."""
-    if run_place(plan) is not None:
-        return float("inf")
-    where = folder
-    while not where.exists():
-        where = where.parent
     held = sum(path.stat().st_size for path in (folder / "checkpoints").rglob("*") if path.is_file())
-    return shutil.disk_usage(where).free + held
+    return run_store(plan).free_bytes() + held

@@ -36,9 +36,7 @@ def open_search_controller(
     run_storage: where the run lives; a folder stands for a run that lies in it and nowhere else. unsupported_baselines:
     baselines that cannot be run.
     """
-    run_storage = (
-        run_storage if isinstance(run_storage, RunStorage) else RunStorage(plan.name, run_storage, None, joins=False)
-    )
+    run_storage = run_storage if isinstance(run_storage, RunStorage) else RunStorage(plan.name, run_storage)
     study = run_storage.open_study()
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
     search = Journal(study.storage, study.name, directions, make_pruner(plan, plan.max_evaluations))
@@ -55,7 +53,7 @@ def open_search_controller(
         plan,
         search=search,
         baselines=baselines,
-        run=run_storage.storage,
+        run=run_storage.store,
         concurrent_trials=concurrent_trials,
         usage=usage,
         fixed=fixed,

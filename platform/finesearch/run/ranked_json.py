@@ -12,8 +12,7 @@ from finesearch.errors import InputError
 from finesearch.plan import Plan
 from finesearch.report import RunRecord, ScoredRow
 from finesearch.run.run_storage import PLAN, RANKED, RunStorage
-from finesearch.storage.atomic_files import replace_synced, storage_errors
-from finesearch.storage.object_store import Place, is_remote
+from finesearch.storage.open_store import open_store
 
 
 def write_ranking(run_storage: RunStorage, plan: Plan, record: RunRecord) -> None:
@@ -22,20 +21,9 @@ def write_ranking(run_storage: RunStorage, plan: Plan, record: RunRecord) -> Non
     for row in record.ranked:
         if row.error is None and row.checkpoint is not None:
             told = {"rank": len(rows) + 1, "trial": row.trial, "test": row.test}
-            kept = {"checkpoint": _from(run_storage.storage, row.checkpoint), "generation": _complete(plan, row)}
+            kept = {"checkpoint": run_storage.store.relative(row.checkpoint), "generation": _complete(plan, row)}
             rows.append({**told, **kept})
-    with storage_errors(run_storage.folder / RANKED):
-        replace_synced(run_storage.folder / RANKED, (json.dumps(rows, indent=2) + "\n").encode())
-    run_storage.persist(RANKED)
-
-
-def _from(run: Path | Place, checkpoint: str) -> str:
-    """A checkpoint's folder or URI as it is named from the run; in full where it lies elsewhere."""
-    if isinstance(run, Place):
-        path = Place(checkpoint).path if is_remote(checkpoint) else ""
-        return path.removeprefix(f"{run.path}/") if path.startswith(f"{run.path}/") else checkpoint
-    path_ = Path(checkpoint)
-    return str(path_.relative_to(run) if path_.is_relative_to(run) else path_)
+    run_storage.write(RANKED, (json.dumps(rows, indent=2) + "\n").encode())
 
 
 def _complete(plan: Plan, row: ScoredRow) -> dict[str, Any]:
@@ -58,27 +46,17 @@ def find_ranked_checkpoint(run: str | Path, rank: int) -> RankedCheckpoint:
     Raises:
         InputError: there is no such run, it has not ended, or it ranks fewer checkpoints.
     """
-    storage = Place(str(run)) if is_remote(run) else Path(str(run).removeprefix("file://"))
-    shown = storage.shown if isinstance(storage, Place) else str(storage)
-    content = _read(storage, RANKED)
+    store = open_store(run)
+    content = store.read(RANKED)
     if content is None:
         what = (
             "this run has no ranking yet; let its search end"
-            if _read(storage, PLAN) is not None
+            if store.read(PLAN) is not None
             else "this is no run folder"
         )
-        raise InputError(f"{shown}: {what}. Expected a folder such as runs/quickstart with {RANKED} in it.")
+        raise InputError(f"{store.shown}: {what}. Expected a folder such as runs/quickstart with {RANKED} in it.")
     rows = json.loads(content)
     if not 1 <= rank <= len(rows):
-        raise InputError(f"--rank {rank}: {shown} ranks {len(rows)} checkpoint(s). Expected 1 to {len(rows)}.")
+        raise InputError(f"--rank {rank}: {store.shown} ranks {len(rows)} checkpoint(s). Expected 1 to {len(rows)}.")
     row = rows[rank - 1]
-    named = str(row["checkpoint"])
-    if isinstance(storage, Path):
-        return RankedCheckpoint(str(storage / named), row.get("generation", {}))
-    return RankedCheckpoint(named if is_remote(named) else storage.child(named).uri, row.get("generation", {}))
-
-
-def _read(storage: Path | Place, name: str) -> bytes | None:
-    if isinstance(storage, Place):
-        return storage.read(name)
-    return (storage / name).read_bytes() if (storage / name).exists() else None
+    return RankedCheckpoint(store.resolve(str(row["checkpoint"])), row.get("generation", {}))

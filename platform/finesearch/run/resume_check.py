@@ -5,7 +5,6 @@ from __future__ import annotations
 from finesearch.errors import RunConflictError
 from finesearch.plan import Plan, parse_plan
 from finesearch.run.run_storage import PLAN, RunStorage
-from finesearch.storage.atomic_files import replace_synced, storage_errors
 
 
 def write_or_check_plan(plan: Plan, run_storage: RunStorage) -> None:
@@ -26,6 +25,4 @@ def write_or_check_plan(plan: Plan, run_storage: RunStorage) -> None:
             )
         if path.read_bytes() == plan.to_yaml().encode():
             return
-    with storage_errors(path):
-        replace_synced(path, plan.to_yaml().encode())
-    run_storage.persist(PLAN)
+    run_storage.write(PLAN, plan.to_yaml().encode())

@@ -1,4 +1,4 @@
-"""Where one run lives: its folder on this machine, its place in an object store if it has one, and its study.
+"""Where one run lives: in storage, in a folder of this machine, and its study.
 
 storage        plan.yaml, scores/, ranked.json   checkpoints/   study            locked by
 a folder       there                             there          there, SQLite    flock
@@ -13,24 +13,22 @@ Their number at the start says nothing where nodes come and go, so joining alone
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from finesearch.errors import FinesearchError, RunConflictError, StorageError
 from finesearch.plan import Plan
-from finesearch.run.run_paths import prepare_folder, run_folder, run_place
-from finesearch.storage.atomic_files import replace_synced, storage_errors
-from finesearch.storage.local_dirs import NODE_CACHE, keyed, state_home
-from finesearch.storage.object_store import Place
+from finesearch.storage.local_dirs import keyed, results_home, state_home
+from finesearch.storage.local_store import LocalStore
+from finesearch.storage.open_store import open_store
 from finesearch.storage.run_lease import RunLease
 from finesearch.storage.run_lock import RunLock
+from finesearch.storage.store import Store
 from finesearch.tuning.study.study_backup import STUDY, StudyBackup
-from finesearch.tuning.study.study_storage import OpenStudy, database_url, new_study_name, open_database, open_storage
+from finesearch.tuning.study.study_storage import OpenStudy, new_study_name, open_database, open_storage
 
 PLAN, SCORES, NAMED = "plan.yaml", "scores", "study.json"
 RANKED = "ranked.json"
@@ -38,88 +36,82 @@ RANKED = "ranked.json"
 
 @dataclass
 class RunStorage:
-    """Found by :func:`run_storage_of`; ``place`` is None where storage is a folder."""
+    """Of a run whose storage is the folder that its driver works in; see :func:`run_storage_of`."""
 
     name: str
     folder: Path
-    place: Place | None
     database: str | None = None
-    joins: bool = field(default_factory=lambda: bool(os.environ.get("RAY_ADDRESS")))
+    joins: bool = False
     _lease: RunLease | None = None
 
     @property
-    def storage(self) -> Path | Place:
-        """What every node has to reach."""
-        return self.folder if self.place is None else self.place
+    def store(self) -> Store:
+        """Where the run is kept: what every node has to reach."""
+        return LocalStore(self.folder)
 
     @property
     def shown(self) -> str:
-        return str(self.folder) if self.place is None else self.place.shown
+        return self.store.shown
+
+    @property
+    def report_argument(self) -> str:
+        """What the run is called in the command that writes its report again."""
+        return self.folder.name
 
     @property
     def cache(self) -> str:
         """Folder for tokens, as workers are told: beside the run where all nodes mount it, else each node's own."""
-        return str(self.folder / "cache") if self.place is None else f"{NODE_CACHE}/runs/{self.folder.name}"
+        return str(self.folder / "cache")
+
+    @property
+    def study_folder(self) -> Path | None:
+        """Folder of this machine where the study lies, of which storage has a copy; None where there is no copy."""
+        return state_home() / "runs" / keyed(self.name, str(self.folder)) if self.joins else None
 
     @cached_property
     def backup(self) -> StudyBackup | None:
         """Of a study that lies on this machine and in storage."""
-        if self.database is not None:
+        if self.database is not None or self.study_folder is None:
             return None
-        if self.place is not None:
-            return StudyBackup(self.folder, self.place)
-        if self.joins:
-            return StudyBackup(state_home() / "runs" / keyed(self.name, str(self.folder)), self.folder)
-        return None
+        return StudyBackup(self.study_folder, self.store)
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make and try the folder and the place.
+        """Make and try the folder and storage.
 
         Raises:
             StorageError: one cannot be written.
         """
-        prepare_folder(self.folder)
-        if self.place is not None:
-            self.place.check()
+        LocalStore(self.folder).check()
 
     @contextmanager
-    def locked(self, say: Callable[[str], None]) -> Iterator[None]:
-        """No other driver works on the run meanwhile; what storage holds of it is in the folder.
+    def exclusive(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """No other driver works on the run meanwhile.
 
         Raises:
             RunConflictError: another driver holds it.
         """
-        with ExitStack() as stack:
-            stack.enter_context(RunLock(self.folder))
-            if self.place is not None:
-                self._lease = stack.enter_context(RunLease(self.place, self._identity(), say))
-                self.fetch()
+        with RunLock(self.folder):
             yield
 
-    def _identity(self) -> str:
-        """A word that this folder alone knows, whichever machine has it."""
-        path = self.folder / "home"
-        if not path.exists():
-            with storage_errors(path):
-                replace_synced(path, os.urandom(16).hex().encode())
-        return path.read_text(encoding="utf-8")
+    @contextmanager
+    def locked(self, say: Callable[[str], None]) -> Iterator[None]:
+        """:meth:`exclusive`; what storage holds of the run is in the folder."""
+        with self.exclusive(say):
+            self.fetch()
+            yield
+
+    def reading(self) -> AbstractContextManager[None]:
+        """What storage holds of the run is in the folder and does not change.
+
+        Raises:
+            RunConflictError: a driver is working on it.
+        """
+        return self.exclusive()
 
     def fetch(self) -> None:
-        """Have here what the place holds: the folder is a copy."""
-        place = self.place
-        if place is None:
-            return
-        for name in (PLAN, RANKED, NAMED):
-            content = place.read(name)
-            (self.folder / name).unlink(missing_ok=True)
-            if content is not None:
-                (self.folder / name).write_bytes(content)
-        if not (self.folder / PLAN).exists():  # another run of this name had this folder
-            shutil.rmtree(self.folder / SCORES, ignore_errors=True)
-        # Those that could not be copied there when they were made are still here.
-        place.child(SCORES).download(self.folder / SCORES)
+        """Have in the folder what storage holds."""
 
     def archive(self) -> None:
         """Rename an existing run, so that --fresh loses nothing.
@@ -127,24 +119,11 @@ class RunStorage:
         Raises:
             RunConflictError: a driver is working on it.
         """
-        if self.place is not None:
-            self._set_place_aside(self.place)
-        elif (self.folder / PLAN).exists():
-            with RunLock(self.folder):
-                number = 1
-                while (old := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
-                    number += 1
-                self.folder.rename(old)
-
-    def _set_place_aside(self, place: Place) -> None:
-        if place.read(PLAN) is None:
+        if self.store.read(PLAN) is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with RunLock(self.folder), RunLease(place, self._identity()):
-            number = 1
-            while (old := place.beside(f"{place.name}.old-{number}")).read(PLAN) is not None:
-                number += 1
-            place.move(old, last=PLAN)
+        with self.exclusive():
+            self.store.set_aside(last=PLAN)
 
     # -- the study ---------------------------------------------------------------------------------------------------
 
@@ -170,35 +149,29 @@ class RunStorage:
                 f"{self.shown}: this run keeps its study in a database. Give its URL by `study` in the plan or by "
                 "FINESEARCH_STUDY, or start over with --fresh (the old run is set aside)."
             )
-        if self.database is not None and not is_named and self._has_sqlite():
+        if self.database is not None and not is_named and self.store.read(STUDY) is not None:
             raise RunConflictError(
                 f"{self.shown}: this run keeps its study in {STUDY}, and a database was given by `study` or "
                 "FINESEARCH_STUDY. Leave it out, or start over with --fresh (the old run is set aside)."
             )
-
-    def _has_sqlite(self) -> bool:
-        return (self.folder / STUDY).exists() if self.place is None else self.place.read(STUDY) is not None
 
     def _study_name(self) -> str:
         path = self.folder / NAMED
         if path.exists():
             return str(json.loads(path.read_text(encoding="utf-8"))["study"])
         name = new_study_name(self.name)
-        with storage_errors(path):
-            replace_synced(path, json.dumps({"study": name}).encode())
-        self.persist(NAMED)
+        self.write(NAMED, json.dumps({"study": name}).encode())
         return name
 
     # -- keeping -----------------------------------------------------------------------------------------------------
 
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of the run, whole or not at all."""
+        LocalStore(self.folder).write(name, content)
+        self.persist(name)
+
     def persist(self, *names: str) -> None:
-        """Copy files and folders of the run to its place, where it has one."""
-        for name in names if self.place is not None else ():
-            path = self.folder / name
-            if path.is_dir():
-                self.place.child(name).upload(path)  # type: ignore[union-attr]
-            elif path.exists():
-                self.place.upload_file(path, name)  # type: ignore[union-attr]
+        """Have in storage the files and folders of the run that are in the folder."""
 
     @contextmanager
     def watched(self, abort: Callable[[FinesearchError], None]) -> Iterator[None]:
@@ -227,10 +200,22 @@ class RunStorage:
             return
 
 
-def run_storage_of(plan: Plan) -> RunStorage:
-    """Where the run of a plan lives.
+def run_store(plan: Plan) -> Store:
+    """Where the run is kept; a relative ``storage`` starts from ``results_home()``.
 
     Raises:
-        PlanError: ``storage`` or the study's URL cannot be used.
+        PlanError: ``storage`` is a URI that cannot be used.
     """
-    return RunStorage(plan.name, run_folder(plan), run_place(plan), database_url(plan))
+    return open_store(plan.storage, results_home()).child(plan.name)
+
+
+def run_folder(plan: Plan) -> Path:
+    """Where the run lives on this machine.
+
+    Of a run in an object store it is the working folder of whoever drives it here.
+
+    Raises:
+        PlanError: ``storage`` is a URI that cannot be used.
+    """
+    store = run_store(plan)
+    return store.folder or state_home() / "runs" / keyed(plan.name, store.address)

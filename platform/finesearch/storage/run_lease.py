@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from finesearch.errors import FinesearchError, RunConflictError, StorageError
-from finesearch.storage.object_store import Place
+from finesearch.storage.object_store import ObjectStore
 from finesearch.storage.run_lock import describe_driver, identity
 
 RENEW_S, EXPIRES_S, LOOK_EVERY_S = 15.0, 60.0, 1.0
@@ -26,7 +26,7 @@ class RunLease:
     """Held while a driver of this machine works on the run at ``run``.
 
     Args:
-        run: the run's place.
+        run: where the run is kept.
         home: what names the working folder that this driver holds a lock on: leases of the same home are of drivers
             that are dead, since they would hold that lock.
         say: told once when there is something to wait for.
@@ -36,7 +36,7 @@ class RunLease:
         StorageError: the store refuses or does not answer.
     """
 
-    def __init__(self, run: Place, home: str, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, run: ObjectStore, home: str, say: Callable[[str], None] = lambda _: None) -> None:
         self._run, self._drivers, self._home, self._name = run, run.child("drivers"), home, uuid.uuid4().hex
         self._since = time.time()
         self._ended = threading.Event()

@@ -9,8 +9,9 @@ import pytest
 
 from finesearch.errors import CheckpointError, StorageError, TrialError
 from finesearch.storage.local_dirs import cache_home
-from finesearch.storage.object_store import Place
-from finesearch.training.checkpoints.checkpoint_store import LocalCopy
+from finesearch.storage.object_store import ObjectStore
+from finesearch.storage.open_store import open_store
+from finesearch.storage.store import LocalCopy
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import Preempted, TrialResult, TrialSpec
@@ -36,9 +37,9 @@ def undisturbed(work: TrialRunner, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def place(server: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(server: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     other_machine(tmp_path / "first", monkeypatch)
-    return Place(f"s3://{BUCKET}/{request.node.name}/trial-0000?{server}")
+    return ObjectStore(f"s3://{BUCKET}/{request.node.name}/trial-0000?{server}")
 
 
 def other_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,20 +47,20 @@ def other_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
 
 
-def at(place: Place, attempt: int = 1) -> TrialSpec:
+def at(place: ObjectStore, attempt: int = 1) -> TrialSpec:
     return trial(Path("x"), attempt=attempt).model_copy(update={"directory": place.uri})
 
 
 def local(checkpoint: str | None) -> LocalCopy:
     assert checkpoint is not None
-    return LocalCopy(checkpoint)
+    return open_store(checkpoint).local_copy()
 
 
 def test_a_trial_goes_on_on_another_machine_to_the_same_end(
     work: TrialRunner,
     undisturbed: TrialResult,
     home: Path,
-    place: Place,
+    place: ObjectStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -79,7 +80,7 @@ def test_a_trial_goes_on_on_another_machine_to_the_same_end(
     scored = evaluate_checkpoint(result.checkpoint, "validation", work.task_plan, work.training, home, work.cache)
     assert scored.metrics == result.best.metrics
     # The best alone is left, without what training would go on from.
-    name = Place(result.checkpoint).name
+    name = ObjectStore(result.checkpoint).name
     assert {each.partition("/")[0] for each in place.files()} == {"result.json", name}
     assert f"{name}/manifest.json" in place.files()
     assert not [each for each in place.files() if "/resume/" in each]
@@ -88,7 +89,7 @@ def test_a_trial_goes_on_on_another_machine_to_the_same_end(
 
 
 def test_a_trial_that_is_put_aside_between_evaluations_goes_on_on_another_machine(
-    work: TrialRunner, undisturbed: TrialResult, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: TrialRunner, undisturbed: TrialResult, place: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("finesearch.training.loop.preemption_watch.PREEMPTION_CHECK_INTERVAL_S", 0.0)
     diary = Diary()
@@ -103,7 +104,7 @@ def test_a_trial_that_is_put_aside_between_evaluations_goes_on_on_another_machin
 
 
 def test_a_finished_trial_is_told_again_from_what_is_there(
-    work: TrialRunner, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: TrialRunner, place: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, _ = run(work, at(place))
     other_machine(tmp_path / "second", monkeypatch)
@@ -113,7 +114,7 @@ def test_a_finished_trial_is_told_again_from_what_is_there(
 
 
 def test_a_checkpoint_without_its_manifest_does_not_count(
-    work: TrialRunner, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: TrialRunner, place: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(work, at(place), stop_after=3)
     newest = place.child("step-0003-a1")
@@ -126,7 +127,7 @@ def test_a_checkpoint_without_its_manifest_does_not_count(
 
 
 def test_a_damaged_checkpoint_is_set_aside_there_and_the_one_before_it_taken(
-    work: TrialRunner, undisturbed: TrialResult, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work: TrialRunner, undisturbed: TrialResult, place: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(work, at(place), stop_after=3)
     newest = place.child("step-0003-a1")
@@ -140,7 +141,7 @@ def test_a_damaged_checkpoint_is_set_aside_there_and_the_one_before_it_taken(
     assert place.child("step-0003-a1.quarantined").read("model.safetensors") == bytes(content)
 
 
-def test_where_every_checkpoint_is_damaged_the_place_is_named(work: TrialRunner, place: Place) -> None:
+def test_where_every_checkpoint_is_damaged_the_place_is_named(work: TrialRunner, place: ObjectStore) -> None:
     run(work, at(place), stop_after=1)
     place.child("step-0001-a1").write("model.safetensors", b"nothing")
     with pytest.raises(CheckpointError, match=r"^s3://bucket/.*/trial-0000: every checkpoint .* is damaged") as refused:
@@ -148,7 +149,7 @@ def test_where_every_checkpoint_is_damaged_the_place_is_named(work: TrialRunner,
     assert "endpoint_override" not in refused.value.message
 
 
-def test_a_superseded_attempt_stops_at_its_next_checkpoint(work: TrialRunner, place: Place) -> None:
+def test_a_superseded_attempt_stops_at_its_next_checkpoint(work: TrialRunner, place: ObjectStore) -> None:
     run(work, at(place, attempt=5), stop_after=1)
     spec = at(place, attempt=4)
     place.child("step-0001-a5", "resume").delete()  # nothing to go on from
@@ -158,7 +159,7 @@ def test_a_superseded_attempt_stops_at_its_next_checkpoint(work: TrialRunner, pl
 
 def test_a_store_that_goes_away_ends_the_trial_as_a_matter_of_storage(work: TrialRunner, home: Path) -> None:
     with s3_bucket() as options:
-        place = Place(f"s3://nowhere/trial-0000?{options}")
+        place = ObjectStore(f"s3://nowhere/trial-0000?{options}")
         with pytest.raises(StorageError, match=r"s3://nowhere/trial-0000.*: there is no such bucket"):
             run(work, at(place))
 

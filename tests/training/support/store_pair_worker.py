@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from finesearch.storage.object_store import Place
+from finesearch.storage.object_store import ObjectStore
 from pairs import as_rank
 from training_cases import bench, run, trial
 
@@ -17,7 +17,7 @@ SHORT = {"batch_size": 26}
 
 
 def main(rank: int, home: Path, out: Path) -> None:
-    place = Place((out / "place").read_text())
+    place = ObjectStore((out / "place").read_text())
     with as_rank(rank, out) as seen:
         work = bench(home, zero_stage=2, workers_per_trial=2)
         plain, _ = run(work, trial(out / "plain", **SHORT))

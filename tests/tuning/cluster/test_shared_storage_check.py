@@ -14,22 +14,21 @@ import pytest
 
 from clusters import BIN, environment, processes_of, ray_cluster, ray_folder
 from finesearch.errors import StorageError
+from finesearch.storage.local_store import LocalStore
 from finesearch.tuning.cluster.shared_storage_check import check_attempt_is_seen
-from finesearch.tuning.workers.mailbox import claim_attempt
 from object_stores import KEYS, missing, s3_bucket
 
 CHECK = """
 import sys, ray
-from pathlib import Path
 from finesearch.errors import FinesearchError
-from finesearch.storage import Place, is_remote
-from finesearch.tuning import cluster
+from finesearch.storage.open_store import open_store
+from finesearch.tuning.cluster import connect
 from finesearch.tuning.cluster.shared_storage_check import check_shared_storage
-cluster.connect()
+connect.connect()
 assert len(ray.nodes()) == 2
 for storage in sys.argv[1:]:
     try:
-        check_shared_storage(Place(storage) if is_remote(storage) else Path(storage), lambda said: print("said:", said))
+        check_shared_storage(open_store(storage), lambda said: print("said:", said))
     except FinesearchError as error:
         print("refused:", error.exit_code, error.message.replace(chr(10), " "))
 """
@@ -91,7 +90,7 @@ def test_a_folder_that_one_node_does_not_mount_is_refused_with_the_fix(
 
 def test_a_worker_that_does_not_see_what_the_driver_wrote_ends_the_search(tmp_path: Path) -> None:
     trial, elsewhere = tmp_path / "trial-0000", tmp_path / "elsewhere" / "trial-0000"
-    attempt = claim_attempt(trial)
+    attempt = LocalStore(trial / "attempts").claim_number()
     check_attempt_is_seen(str(trial), attempt)
     began = time.monotonic()
     with pytest.raises(StorageError, match=r"elsewhere/trial-0000: node \S+ does not see .*s3:// or gs:// URI"):

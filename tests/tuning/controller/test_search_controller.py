@@ -12,6 +12,7 @@ from cost_examples import minilm_workload
 from finesearch.errors import DataError, DiskFullError
 from finesearch.plan import FIXED_RECIPES, Plan
 from finesearch.run.build_record import trial_row
+from finesearch.storage.local_store import LocalStore
 from finesearch.tuning.controller.budget_usage import BudgetUsage
 from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, Concurrency, SearchController
 from finesearch.tuning.controller.trial_costs import TrialCosts
@@ -44,7 +45,7 @@ def conduct(
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, devices, clock or Clock())
     fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
     controller = SearchController(
-        plan, search=search, baselines=baselines, run=folder, concurrent_trials=1, usage=usage, fixed=fixed
+        plan, search=search, baselines=baselines, run=LocalStore(folder), concurrent_trials=1, usage=usage, fixed=fixed
     )
     if costs is not None:
         controller.set_trial_costs(costs)
@@ -313,7 +314,7 @@ def test_a_job_says_what_a_trial_must_come_up_to_for_being_ranked(tmp_path: Path
 
 def test_where_less_is_better_the_bar_is_the_largest_that_is_ranked(tmp_path: Path) -> None:
     journal = Journal(open_storage(tmp_path / "study.db"), "study", [Direction("perplexity", maximize=False)])
-    retention = CheckpointRetention(empty_plan(report="{top: 2}"), journal, tmp_path)
+    retention = CheckpointRetention(empty_plan(report="{top: 2}"), journal, LocalStore(tmp_path))
     bars = []
     for perplexity in (5.0, 7.0, 6.0):
         trial = journal.ask(lambda _: {}, RandomSampler(seed=0))
@@ -321,7 +322,7 @@ def test_where_less_is_better_the_bar_is_the_largest_that_is_ranked(tmp_path: Pa
         retention.trial_ended(trial.number)
         bars.append(retention.bar)
     assert bars == [None, 7.0, 6.0]
-    assert CheckpointRetention(empty_plan(report="{top: 2}"), journal, tmp_path).bar == 6.0
+    assert CheckpointRetention(empty_plan(report="{top: 2}"), journal, LocalStore(tmp_path)).bar == 6.0
 
 
 def test_with_several_objectives_every_trial_may_be_ranked_and_baselines_have_the_metric_alone(tmp_path: Path) -> None:

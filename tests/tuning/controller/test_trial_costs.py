@@ -12,6 +12,7 @@ import pytest
 from cost_examples import minilm_workload, priced_plan
 from finesearch.plan import FIXED_RECIPES, Plan, Recipe, Scalar
 from finesearch.run.progress import Progress
+from finesearch.storage.local_store import LocalStore
 from finesearch.tuning.controller.budget_usage import BudgetUsage
 from finesearch.tuning.controller.search_controller import BASELINES, SEARCH, SearchController
 from finesearch.tuning.controller.trial_costs import TrialCosts, TrialProgress
@@ -34,7 +35,13 @@ def conduct(folder: Path, plan: Plan, concurrent: int = 1, with_costs: bool = Tr
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, 1.0)
     fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
     controller = SearchController(
-        plan, search=search, baselines=baselines, run=folder, concurrent_trials=concurrent, usage=usage, fixed=fixed
+        plan,
+        search=search,
+        baselines=baselines,
+        run=LocalStore(folder),
+        concurrent_trials=concurrent,
+        usage=usage,
+        fixed=fixed,
     )
     if with_costs:
         controller.set_trial_costs(TrialCosts(plan, minilm_workload()))

@@ -9,6 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from finesearch.storage.local_store import LocalStore
 from finesearch.tuning.samplers import windowed_tpe
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.samplers.successive_halving import RungPruner
@@ -109,7 +110,7 @@ def test_after_each_trial_the_checkpoints_are_those_that_can_be_ranked(goals: li
     values = random.Random(4)
     running = journal.ask(plan.space.suggest, make_sampler(plan, 0, 1)).number
     (tmp_path / "checkpoints" / f"trial-{running:04d}").mkdir(parents=True)
-    retention = CheckpointRetention(plan, journal, tmp_path)
+    retention = CheckpointRetention(plan, journal, LocalStore(tmp_path))
     for number in range(1, 40):
         trial = journal.ask(plan.space.suggest, optuna.samplers.RandomSampler(number))
         (tmp_path / "checkpoints" / f"trial-{trial.number:04d}").mkdir()
@@ -118,7 +119,7 @@ def test_after_each_trial_the_checkpoints_are_those_that_can_be_ranked(goals: li
         outcome = Outcome("failed", "it broke") if number % 7 == 0 else Outcome("complete", None, drawn, detail)
         journal.finish(trial.number, outcome)
         if number == 20:
-            retention = CheckpointRetention(plan, journal, tmp_path)
+            retention = CheckpointRetention(plan, journal, LocalStore(tmp_path))
         retention.trial_ended(trial.number)
         kept = {int(path.name[6:]) for path in (tmp_path / "checkpoints").iterdir()}
         assert kept == {running, *(trial.number for trial in rankable_trials(journal, 3))}

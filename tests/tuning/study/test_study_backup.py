@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +14,9 @@ import pytest
 
 from finesearch.errors import StorageError
 from finesearch.plan import Plan
-from finesearch.storage.object_store import Place
+from finesearch.storage.local_store import LocalStore
+from finesearch.storage.object_store import ObjectStore
+from finesearch.storage.store import Store
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study import study_backup as backup_module
 from finesearch.tuning.study.checkpoint_retention import CheckpointRetention
@@ -26,7 +28,6 @@ from object_stores import BUCKET, s3_bucket
 from plans import empty_plan
 
 PLAN = empty_plan()
-Storage = Callable[[], Path | Place]
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +37,12 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(params=["folder", "object store"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Place:
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         (tmp_path / "shared").mkdir()
-        return tmp_path / "shared"
+        return LocalStore(tmp_path / "shared")
     name = request.node.name.replace("[", "-").replace("]", "").replace(" ", "-")
-    return Place(f"s3://{BUCKET}/{name}?{request.getfixturevalue('server')}")
+    return ObjectStore(f"s3://{BUCKET}/{name}?{request.getfixturevalue('server')}")
 
 
 def journal_of(path: Path, plan: Plan = PLAN) -> Journal:
@@ -68,7 +69,7 @@ def told(journal: Journal) -> list[tuple[int, tuple[float, ...] | None]]:
     return [(trial.number, trial.values) for trial in journal.trials()]
 
 
-def test_a_lost_disk_loses_no_trial_that_was_kept(storage: Path | Place, tmp_path: Path) -> None:
+def test_a_lost_disk_loses_no_trial_that_was_kept(storage: Store, tmp_path: Path) -> None:
     backup = StudyBackup(tmp_path / "head", storage)
     backup.fetch()
     journal = journal_of(backup.path)
@@ -82,7 +83,7 @@ def test_a_lost_disk_loses_no_trial_that_was_kept(storage: Path | Place, tmp_pat
     assert [trial.parameters for trial in again.trials()] == [trial.parameters for trial in journal.trials()]
 
 
-def test_what_this_machine_wrote_after_the_copy_is_gone_on_with(storage: Path | Place, tmp_path: Path) -> None:
+def test_what_this_machine_wrote_after_the_copy_is_gone_on_with(storage: Store, tmp_path: Path) -> None:
     for count in (2, 1):
         backup = StudyBackup(tmp_path / "head", storage)
         backup.fetch()
@@ -95,9 +96,7 @@ def test_what_this_machine_wrote_after_the_copy_is_gone_on_with(storage: Path | 
     assert len(journal_of(last.path).trials()) == 5
 
 
-def test_what_another_machine_went_on_with_is_fetched_and_the_old_one_set_aside(
-    storage: Path | Place, tmp_path: Path
-) -> None:
+def test_what_another_machine_went_on_with_is_fetched_and_the_old_one_set_aside(storage: Store, tmp_path: Path) -> None:
     first = StudyBackup(tmp_path / "first", storage)
     first.fetch()
     run_trials(journal_of(first.path), 1)
@@ -112,12 +111,12 @@ def test_what_another_machine_went_on_with_is_fetched_and_the_old_one_set_aside(
     assert (tmp_path / "first" / "study.db.aside").exists()
 
 
-def test_a_run_that_is_gone_from_storage_begins_anew(storage: Path | Place, tmp_path: Path) -> None:
+def test_a_run_that_is_gone_from_storage_begins_anew(storage: Store, tmp_path: Path) -> None:
     backup = StudyBackup(tmp_path / "head", storage)
     backup.fetch()
     run_trials(journal_of(backup.path), 2)
     backup.persist()
-    storage.delete() if isinstance(storage, Place) else (storage / "study.db").unlink()
+    storage.delete_file("study.db")
     again = StudyBackup(tmp_path / "head", storage)
     again.fetch()
     assert journal_of(again.path).trials() == []
@@ -126,12 +125,12 @@ def test_a_run_that_is_gone_from_storage_begins_anew(storage: Path | Place, tmp_
 def test_a_driver_that_joins_no_cluster_goes_on_with_the_copy_and_is_followed(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
-    joined = StudyBackup(tmp_path / "head", shared)
+    joined = StudyBackup(tmp_path / "head", LocalStore(shared))
     joined.fetch()
     run_trials(journal_of(joined.path), 1)
     joined.persist()
     run_trials(journal_of(shared / "study.db"), 2)  # on one machine, in the run folder itself
-    again = StudyBackup(tmp_path / "head", shared)
+    again = StudyBackup(tmp_path / "head", LocalStore(shared))
     again.fetch()
     assert len(journal_of(again.path).trials()) == 3
 
@@ -147,7 +146,7 @@ def test_a_log_that_a_killed_driver_left_beside_the_copy_is_part_of_it_and_of_no
     change = "CREATE TABLE told_last (x)"
     subprocess.run([sys.executable, "-c", killed, str(shared / "study.db"), change], check=False)
     assert (shared / "study.db-wal").stat().st_size > 0
-    backup = StudyBackup(tmp_path / "head", shared)
+    backup = StudyBackup(tmp_path / "head", LocalStore(shared))
     backup.fetch()
     with closing(sqlite3.connect(backup.path)) as here:
         assert here.execute("SELECT * FROM told_last").fetchall() == []
@@ -160,7 +159,7 @@ def test_a_log_that_a_killed_driver_left_beside_the_copy_is_part_of_it_and_of_no
 
 
 def test_copies_are_kept_while_trials_run_and_nothing_is_written_when_nothing_changed(
-    storage: Path | Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    storage: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup_module, "AT_LEAST_S", 0.05)
     backup = StudyBackup(tmp_path / "head", storage)
@@ -180,7 +179,7 @@ def test_copies_are_kept_while_trials_run_and_nothing_is_written_when_nothing_ch
 def test_a_copy_that_cannot_be_kept_at_the_end_is_told(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
-    backup = StudyBackup(tmp_path / "head", shared)
+    backup = StudyBackup(tmp_path / "head", LocalStore(shared))
     backup.fetch()
     run_trials(journal_of(backup.path), 1)
     shared.rmdir()
@@ -189,19 +188,16 @@ def test_a_copy_that_cannot_be_kept_at_the_end_is_told(tmp_path: Path) -> None:
 
 
 def test_checkpoints_of_trials_that_the_study_has_lost_are_not_taken_for_those_of_others(
-    storage: Path | Place, tmp_path: Path
+    storage: Store, tmp_path: Path
 ) -> None:
     backup = StudyBackup(tmp_path / "head", storage)
     backup.fetch()
     journal = journal_of(backup.path)
     run_trials(journal, 2)
     for number in range(4):
-        name = f"checkpoints/trial-{number:04d}/result.json"
-        if isinstance(storage, Place):
-            storage.write(name, b"{}")
-        else:
-            (storage / name).parent.mkdir(parents=True)
-            (storage / name).write_bytes(b"{}")
+        trial = storage.child("checkpoints", f"trial-{number:04d}")
+        trial.check()
+        trial.write("result.json", b"{}")
     retention = CheckpointRetention(PLAN, journal, storage)
     assert retention.has_checkpoint(3)
     retention.delete_orphaned_checkpoints()

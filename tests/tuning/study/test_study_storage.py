@@ -12,7 +12,7 @@ from databases import PASSWORD, USER, postgres
 from finesearch.errors import PlanError, RunConflictError, StorageError
 from finesearch.plan import Plan, parse_plan
 from finesearch.run.open_search import open_search_controller
-from finesearch.run.run_storage import run_storage_of
+from finesearch.run.remote_run import run_storage_of
 from finesearch.tuning.controller.search_controller import SEARCH
 from finesearch.tuning.samplers.sampler_factory import make_sampler
 from finesearch.tuning.study.journaled_trial import Outcome

@@ -6,7 +6,7 @@ from pathlib import Path
 import trial_reports
 from finesearch.plan import Recipe
 from finesearch.tuning.messages import EvaluationReport, HandOut, Job, MailboxClosed, TrialFailed
-from finesearch.tuning.workers.mailbox import MAX_TRIES, Mailbox, claim_attempt
+from finesearch.tuning.workers.mailbox import MAX_TRIES, Mailbox
 from trial_reports import completed
 
 QUICK = 0.05
@@ -157,10 +157,6 @@ def test_a_trial_folder_that_cannot_be_written_ends_the_search(tmp_path: Path) -
         assert (event.is_fatal, event.error) == (True, "StorageError")
 
     asyncio.run(story())
-
-
-def test_no_two_attempts_share_a_number(tmp_path: Path) -> None:
-    assert [claim_attempt(tmp_path) for _ in range(3)] == [1, 2, 3]
 
 
 def test_a_trial_that_gets_further_each_time_is_handed_out_again_and_again(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from finesearch.commands.doctor.finding import Finding, bad, ok, warn
 from finesearch.errors import FinesearchError
 from finesearch.redaction import redact, secret_in_url
 from finesearch.storage.local_dirs import results_home
-from finesearch.storage.object_store import Place, is_remote
+from finesearch.storage.open_store import open_store
+from finesearch.storage.store import Store
 from finesearch.tuning.cluster.node_inspection import ClusterFacts
 
 SHARE = (
@@ -22,48 +22,31 @@ SHARE = (
 
 @dataclass(frozen=True)
 class StorageProbe:
-    """Storage as this machine found it. ``there`` is the place, or the folder or what is there of the way to it."""
+    """Storage as this machine found it."""
 
     name: str
-    there: Path | Place | None
+    usable: Store | None = None
+    """The storage, or the folder that is there of the way to it; None where it cannot be written from here."""
     folder: Path | None = None
     problem: str = ""
     """Why it cannot be written from here; empty where it can."""
-
-    @property
-    def usable(self) -> Path | Place | None:
-        return None if self.problem else self.there
 
 
 def try_storage(storage: str) -> StorageProbe:
     """Write into a plan's ``storage`` and take it away again."""
     secret = secret_in_url(storage)
     if secret is not None:
-        return StorageProbe(
-            redact(storage), None, problem=f"{redact(storage)} holds {secret}, which would be written down"
-        )
-    if is_remote(storage):
-        return _try_place(storage)
-    folder = results_home() / storage.removeprefix("file://")
-    nearest = folder
-    while not nearest.exists():
-        nearest = nearest.parent
-    probe = nearest / f".finesearch-doctor-{secrets.token_hex(4)}"
+        return StorageProbe(redact(storage), problem=f"{redact(storage)} holds {secret}, which would be written down")
     try:
-        probe.write_bytes(b"finesearch")
-        probe.unlink()
+        store = there = open_store(storage, results_home())
+        there = store.existing()
+        there.probe()
     except OSError as error:
-        return StorageProbe(str(folder), nearest, folder, f"{nearest} cannot be written: {error.strerror or error}")
-    return StorageProbe(str(folder), nearest, folder)
-
-
-def _try_place(storage: str) -> StorageProbe:
-    try:
-        place = Place(storage)
-        place.check()
+        problem = f"{there.shown} cannot be written: {error.strerror or error}"
+        return StorageProbe(store.shown, None, store.folder, problem)
     except FinesearchError as error:
-        return StorageProbe(redact(storage), None, problem=redact(error.message))
-    return StorageProbe(place.shown, place)
+        return StorageProbe(redact(storage), problem=redact(error.message))
+    return StorageProbe(store.shown, there, store.folder)
 
 
 def storage_findings(storage_probe: StorageProbe, cluster: ClusterFacts | None) -> list[Finding]:

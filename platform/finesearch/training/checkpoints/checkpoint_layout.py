@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ RESUME = "resume"
 RESULT = "result.json"
 NAME = re.compile(r"step-(\d{4,})-a(\d+)")
 TEMPORARY = re.compile(r"\.(?:tmp|gone)-(?:step|paused)-\d{4,}-a(\d+)")
-PAUSED = re.compile(r"paused-\d{6,}-a(\d+)")
+PAUSED = re.compile(r"paused-(\d{6,})-a(\d+)")
 QUARANTINED = ".quarantined"
 
 
@@ -132,13 +132,31 @@ def refuse_if_superseded(directory: Path, attempt: int) -> None:
     Raises:
         TrialError: one has, so this one has been given up.
     """
-    paused = (int(match[1]) for path in directory.glob("paused-*") if (match := PAUSED.fullmatch(path.name)))
-    latest = max((*(checkpoint.attempt for checkpoint in list_checkpoints(directory)), *paused), default=0)
+    refuse_later_attempts(directory, attempts_by_name(path.name for path in directory.glob("*")).values(), attempt)
+
+
+def refuse_later_attempts(where: Path | str, attempts: Iterable[int], attempt: int) -> None:
+    """See that none of ``attempts``, which have written to ``where``, is later than ``attempt``.
+
+    Raises:
+        TrialError: one is.
+    """
+    latest = max(attempts, default=0)
     if latest > attempt:
         raise TrialError(
-            f"{directory}: attempt {attempt} found a checkpoint of attempt {latest}, which has taken its place. "
+            f"{where}: attempt {attempt} found a checkpoint of attempt {latest}, which has taken its place. "
             f"Nothing was written."
         )
+
+
+def attempts_by_name(names: Iterable[str]) -> dict[str, int]:
+    """Those of ``names`` that are of checkpoints and of states between evaluations, with the attempt of each.
+
+    >>> attempts_by_name(["step-0003-a1", "paused-000123-a2", "result.json"])
+    {'step-0003-a1': 1, 'paused-000123-a2': 2}
+    """
+    matches = ((name, NAME.fullmatch(name) or PAUSED.fullmatch(name)) for name in names)
+    return {name: int(match[2]) for name, match in matches if match}
 
 
 def complete(
@@ -182,7 +200,7 @@ def remove_preemption_states(directory: Path, attempt: int, kept: Collection[Pat
     """Delete the states between evaluations of this attempt and earlier ones that are not among ``kept``."""
     for path in directory.iterdir() if directory.is_dir() else ():
         match = PAUSED.fullmatch(path.name)
-        if match and int(match[1]) <= attempt and path not in kept:
+        if match and int(match[2]) <= attempt and path not in kept:
             atomic_dirs.remove_folder(path)
 
 

@@ -7,18 +7,16 @@ It is no evaluation's checkpoint: nothing ranks it, and it is gone once the tria
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from finesearch.storage import atomic_dirs
-from finesearch.training.checkpoints.checkpoint_layout import RESUME, discarded_on_failure, refuse_if_superseded
+from finesearch.training.checkpoints.checkpoint_layout import PAUSED, RESUME, discarded_on_failure, refuse_if_superseded
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
 from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
 from finesearch.training.trial_types import FrozenRecord
 
 FILE = "pause.json"
-NAME = re.compile(r"paused-(\d{6,})-a(\d+)")
 
 PreemptionCheck = Callable[[], bool]
 """Asked by all ranks together, some seconds apart: True when processes of the trial are about to be taken away."""
@@ -91,5 +89,5 @@ def goes_further(pause: CheckpointRecord, step: int) -> bool:
 def _numbered(directory: Path) -> list[tuple[Path, tuple[int, int]]]:
     if not directory.is_dir():
         return []
-    matches = ((path, NAME.fullmatch(path.name)) for path in directory.iterdir())
+    matches = ((path, PAUSED.fullmatch(path.name)) for path in directory.iterdir())
     return [(path, (int(match[1]), int(match[2]))) for path, match in matches if match]

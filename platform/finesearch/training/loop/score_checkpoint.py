@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import CheckpointError
 from finesearch.plan import GenerationPlan, TaskPlan, TrainingPlan
-from finesearch.training.checkpoints.checkpoint_store import LocalCopy
+from finesearch.storage.open_store import open_store
+from finesearch.storage.store import LocalCopy
 from finesearch.training.runtime.torch_threads import torch_threads
 from finesearch.training.trial_types import ScoredPredictions
 
@@ -57,8 +58,8 @@ class CheckpointScorer:
         from finesearch.training.prompting import trains
         from finesearch.training.runtime.precision import compute_in, move
 
-        files = LocalCopy(folder)
-        with self.working(), files.errors_naming_address() as folder:
+        files = open_store(folder).local_copy()
+        with self.working(), files.errors_naming_store() as folder:
             context = self.context
             check_intact(folder)
             record = read_record(folder)

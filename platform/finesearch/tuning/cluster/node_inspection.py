@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finesearch.errors import InputError
-from finesearch.storage.object_store import Place
+from finesearch.storage.store import Store
 from finesearch.tuning.cluster import connect
 from finesearch.tuning.cluster.addresses import can_connect
 from finesearch.tuning.cluster.machine_facts import MachineFacts
@@ -73,10 +72,10 @@ class ClusterFacts:
         return [node.machine for node in self.nodes if node.machine is not None]
 
 
-def examine_cluster(storage: Path | Place | None) -> ClusterFacts:
+def examine_cluster(storage: Store | None) -> ClusterFacts:
     """Join the cluster of ``RAY_ADDRESS`` and examine it; ``connect.disconnect`` ends the connection.
 
-    storage: a folder, or place in an object store, that this machine can write, and every node should.
+    storage: what this machine can write, and every node should.
 
     Raises:
         InputError: the cluster cannot be joined.

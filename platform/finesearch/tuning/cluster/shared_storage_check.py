@@ -3,20 +3,19 @@ round. Ray does not notice: workers of two nodes with a private folder each both
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finesearch.errors import StorageError
-from finesearch.storage.object_store import Place, is_remote
+from finesearch.storage.open_store import open_store
+from finesearch.storage.store import Store
 
 TIMEOUT_S = 120.0
 PROBE = ".reach-"
@@ -30,8 +29,8 @@ class NodeStorageAccess:
     problem: str | None
 
 
-def check_shared_storage(storage: Path | Place, say: Callable[[str], None] = lambda _: None) -> None:
-    """See that every node that is there now reaches ``storage``, the run's folder or place.
+def check_shared_storage(storage: Store, say: Callable[[str], None] = lambda _: None) -> None:
+    """See that every node that is there now reaches ``storage``, where the run is kept.
 
     Raises:
         StorageError: one does not; the message names each and says what to do.
@@ -39,10 +38,10 @@ def check_shared_storage(storage: Path | Place, say: Callable[[str], None] = lam
     found = probe_shared_storage(storage)
     apart = [f"{each.node}: {each.problem}" for each in found if each.problem is not None]
     if apart:
-        where = storage.shown if isinstance(storage, Place) else str(storage)
         listed = "\n  ".join(apart)
         raise StorageError(
-            f"storage {where}: {len(apart)} of {len(found) + 1} nodes do not reach it as this one does:\n  {listed}\n"
+            f"storage {storage.shown}: {len(apart)} of {len(found) + 1} nodes do not reach it as this one does:\n"
+            f"  {listed}\n"
             "With several nodes a run needs storage that each of them reaches under the same name: give --storage a "
             "folder that all of them mount (such as /mnt/shared/runs), or an s3:// or gs:// URI."
         )
@@ -50,7 +49,7 @@ def check_shared_storage(storage: Path | Place, say: Callable[[str], None] = lam
         say(f"storage is reached by all {len(found) + 1} nodes")
 
 
-def probe_shared_storage(storage: Path | Place) -> list[NodeStorageAccess]:
+def probe_shared_storage(storage: Store) -> list[NodeStorageAccess]:
     """What every other node found, in the order of their addresses; nothing where there is no other.
 
     Raises:
@@ -63,7 +62,7 @@ def probe_shared_storage(storage: Path | Place) -> list[NodeStorageAccess]:
         return []
     word = secrets.token_hex(16)
     mine = f"{PROBE}{word}"
-    write(storage, mine, word.encode())
+    storage.write(mine, word.encode())
     try:
         probe = ray.remote(num_cpus=0, max_retries=0)(answer)
         asked = {
@@ -81,7 +80,7 @@ def probe_shared_storage(storage: Path | Place) -> list[NodeStorageAccess]:
         ]
     finally:
         for name in (mine, *(f"{mine}-{node['NodeID'][:12]}" for node in others)):
-            remove(storage, name)
+            storage.delete_file(name)
     return sorted(found, key=lambda each: each.node)
 
 
@@ -91,9 +90,10 @@ def check_attempt_is_seen(directory: str, attempt: int, patience_s: float = 10.0
     Raises:
         StorageError: the attempt that was claimed for it in the trial's folder is not there.
     """
-    if is_remote(directory):
+    folder = open_store(directory).folder
+    if folder is None:
         return
-    claimed = Path(directory, "attempts", str(attempt))
+    claimed = folder / "attempts" / str(attempt)
     end = time.monotonic() + patience_s  # a network mount may lag behind
     while not claimed.is_dir():
         if time.monotonic() > end:
@@ -105,56 +105,31 @@ def check_attempt_is_seen(directory: str, attempt: int, patience_s: float = 10.0
         time.sleep(0.2)
 
 
-def answer(storage: Path | Place, asked: str, answered: str) -> str | None:
+def answer(storage: Store, asked: str, answered: str) -> str | None:
     """On another node: read what the driver wrote and write it again under a name of its own; what went wrong."""
     try:
-        content = read(storage, asked)
+        content = storage.read(asked)
         if content is None:
-            there = isinstance(storage, Place) or storage.is_dir()
-            return "does not see what the driver writes there" if there else "has no such folder"
-        write(storage, answered, content)
+            return (
+                "does not see what the driver writes there" if storage.existing() == storage else "has no such folder"
+            )
+        storage.write(answered, content)
     except (OSError, StorageError) as error:
-        return f"{error.message if isinstance(error, StorageError) else error}"
+        return str(error.__cause__ or error)
     return None
 
 
-def _verdict(storage: Path | Place, reference: Any, name: str, word: str) -> str | None:
+def _verdict(storage: Store, reference: Any, name: str, word: str) -> str | None:
     try:
         problem: str | None = ray.get(reference, timeout=0.1)
     except ray.exceptions.GetTimeoutError:
         return f"did not answer within {TIMEOUT_S:g} s"
     except ray.exceptions.RayError as error:
         return f"could not look: {str(error).splitlines()[0]}"
-    if problem is None and read(storage, name) != word.encode():
+    if problem is None and storage.read(name) != word.encode():
         return "writes where the driver does not see it"
     return problem
 
 
 def _address(node: dict[str, Any]) -> str:
     return f"{node['NodeManagerAddress']} ({node['NodeManagerHostname']})"
-
-
-def read(storage: Path | Place, name: str) -> bytes | None:
-    """Content of a file or object; None where there is none."""
-    if isinstance(storage, Place):
-        return storage.read(name)
-    # A network mount may remember for a while that a name was not there; listing asks again.
-    if storage.is_dir():
-        os.listdir(storage)
-    return (storage / name).read_bytes() if (storage / name).exists() else None
-
-
-def write(storage: Path | Place, name: str, content: bytes) -> None:
-    """Write a file or object."""
-    if isinstance(storage, Place):
-        storage.write(name, content)
-    else:
-        (storage / name).write_bytes(content)
-
-
-def remove(storage: Path | Place, name: str) -> None:
-    """Delete a file or object, if it is there."""
-    if isinstance(storage, Place):
-        storage.delete_file(name)
-    else:
-        (storage / name).unlink(missing_ok=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna.exceptions import StorageInternalError
@@ -16,15 +14,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from finesearch.errors import DiskFullError, FinesearchError, StorageError
 from finesearch.plan import ADAPTATIONS, Plan, Recipe
-from finesearch.storage.object_store import Place, is_remote
+from finesearch.storage.open_store import open_store
+from finesearch.storage.store import Store
 from finesearch.tuning.controller.budget_usage import BudgetUsage, budget_stop_reason
 from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.controller.trial_outcomes import ACTOR_DIED, TrialOutcomes, of_failed, worker_error
 from finesearch.tuning.controller.trial_queue import BASELINES, SEARCH, TrialKey, TrialQueue
 from finesearch.tuning.messages import EvaluationReport, Job, TrialCompleted, TrialEvent
 from finesearch.tuning.samplers.sampler_factory import trial_seed
-from finesearch.tuning.study.checkpoint_dirs import CheckpointDirs
-from finesearch.tuning.study.checkpoint_retention import CheckpointRetention, trial_dir_name
+from finesearch.tuning.study.checkpoint_retention import CHECKPOINTS, CheckpointRetention, trial_dir_name
 from finesearch.tuning.study.journal import Journal
 from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial, Outcome, recipe_of
 
@@ -53,7 +51,7 @@ class SearchController:
         plan: what to search.
         search: journal of the trials that the sampler suggests.
         baselines: journal of the fixed recipes that are run for comparison.
-        run: run folder, or its place in an object store; checkpoints go below ``checkpoints/``.
+        run: where the run is kept; checkpoints go below ``checkpoints/``.
         concurrent_trials: worker groups at once.
         usage: clock and device-seconds, over all resumes.
         fixed: recipes that are run beside the search, by the name of the baseline; each once.
@@ -65,15 +63,14 @@ class SearchController:
         *,
         search: Journal,
         baselines: Journal,
-        run: Path | Place,
+        run: Store,
         concurrent_trials: int,
         usage: BudgetUsage,
         fixed: Mapping[str, Recipe],
     ) -> None:
         self.plan = plan
         self.journals: Mapping[str, Journal] = {SEARCH: search, BASELINES: baselines}
-        self._folders = CheckpointDirs.of_run(run)
-        self._where = str(run) if isinstance(run, Path) else run.shown
+        self._run = run
         self._concurrency = Concurrency(concurrent_trials)
         self.usage = usage
         self.fatal: FinesearchError | None = None
@@ -185,13 +182,15 @@ class SearchController:
 
     def _directory(self, key: TrialKey) -> str:
         """Checkpoint folder of a trial, or its URI."""
-        return self._folders.address(trial_dir_name(key.number) if key.study == SEARCH else f"baseline-{key.number}")
+        name = trial_dir_name(key.number) if key.study == SEARCH else f"baseline-{key.number}"
+        return self._run.child(CHECKPOINTS, name).address
 
     def has_checkpoint(self, checkpoint: str | None, number: int) -> bool:
         """Whether a checkpoint that a trial has told of is still there; a store is not asked for it."""
         if checkpoint is None:
             return False
-        return self._retention.has_checkpoint(number) if is_remote(checkpoint) else os.path.isdir(checkpoint)
+        folder = open_store(checkpoint).folder
+        return self._retention.has_checkpoint(number) if folder is None else folder.is_dir()
 
     def delete_orphaned_checkpoints(self) -> None:
         """See :meth:`CheckpointRetention.delete_orphaned_checkpoints`; before the first trial is asked for."""
@@ -289,7 +288,7 @@ class SearchController:
         except (StorageInternalError, SQLAlchemyError) as error:
             cause = error.__cause__ or error
             text = (
-                f"{self._where}: the journal cannot be written: {str(cause).splitlines()[0]}. "
+                f"{self._run.shown}: the journal cannot be written: {str(cause).splitlines()[0]}. "
                 "Free space or mend the disk; then the same command goes on."
             )
             self.fatal = DiskFullError(text) if "full" in str(cause) else StorageError(text)

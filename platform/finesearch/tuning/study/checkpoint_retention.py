@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import bisect
 import re
-from pathlib import Path
 
+from finesearch.errors import StorageError
 from finesearch.plan import Plan
-from finesearch.storage.object_store import Place
-from finesearch.tuning.study.checkpoint_dirs import CheckpointDirs
+from finesearch.storage.store import Store
 from finesearch.tuning.study.journal import Journal
 from finesearch.tuning.study.journaled_trial import JournaledTrial
 
 Order = tuple[float, int, int]
+CHECKPOINTS = "checkpoints"
+"""Folder of a run with one folder for each trial."""
 TRIAL = re.compile(r"trial-(\d+)")
 
 
@@ -22,9 +23,9 @@ class CheckpointRetention:
     With one objective the best ``report.top`` complete trials are kept; with several, the Pareto front besides.
     """
 
-    def __init__(self, plan: Plan, journal: Journal, run: Path | Place) -> None:
-        self._plan, self._journal, self._folders = plan, journal, CheckpointDirs.of_run(run)
-        self._present = {int(found[1]) for found in map(TRIAL.fullmatch, self._folders.names()) if found}
+    def __init__(self, plan: Plan, journal: Journal, run: Store) -> None:
+        self._plan, self._journal, self._folders = plan, journal, run.child(CHECKPOINTS)
+        self._present = {int(found[1]) for found in map(TRIAL.fullmatch, self._folders.folders()) if found}
         # Kept in order, so that the end of a trial costs the same after thousands of others.
         self._best = [place(journal, trial) for trial in rankable_trials(journal, plan.report.top)]
 
@@ -33,13 +34,21 @@ class CheckpointRetention:
         self._present.add(number)
         kept = self._rankable_after(number) | {trial.number for trial in self._journal.running()}
         # What could not be deleted is tried again when the next trial ends.
-        self._present -= {gone for gone in self._present - kept if self._folders.delete(trial_dir_name(gone))}
+        self._present -= {gone for gone in self._present - kept if self._delete(gone)}
 
     def delete_orphaned_checkpoints(self) -> None:
         """Delete what belongs to trials that the journal does not know: it was brought back from a backup that is older
         than they are, and will give their numbers to others."""
         unknown = {number for number in self._present if number >= len(self._journal.trials())}
-        self._present -= {number for number in unknown if self._folders.delete(trial_dir_name(number))}
+        self._present -= {number for number in unknown if self._delete(number)}
+
+    def _delete(self, number: int) -> bool:
+        """Delete a trial's folder; False where an object store refused or did not answer."""
+        try:
+            self._folders.child(trial_dir_name(number)).delete()
+        except StorageError:
+            return False
+        return True
 
     def has_checkpoint(self, number: int) -> bool:
         """Whether a trial's checkpoint has been kept."""

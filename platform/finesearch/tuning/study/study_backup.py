@@ -19,8 +19,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from finesearch.errors import StorageError
-from finesearch.storage.atomic_files import replace_synced, storage_errors
-from finesearch.storage.object_store import Place
+from finesearch.storage.local_store import LocalStore
+from finesearch.storage.store import Store
 
 STUDY, LINEAGE = "study.db", "study.copies"
 AT_LEAST_S, SHARE = 5.0, 0.05  # of the time may go into copies
@@ -28,16 +28,16 @@ HEADER, VERSION = 100, slice(60, 64)  # bytes; SQLite's file format
 
 
 class StudyBackup:
-    """Keeps the copy of ``folder/study.db`` in ``storage``, a folder that others reach or a place in an object store.
+    """Keeps the copy of ``folder/study.db`` in ``storage``, which others reach.
 
     Raises:
         StorageError: storage refuses or does not answer.
     """
 
-    def __init__(self, folder: Path, storage: Path | Place) -> None:
+    def __init__(self, folder: Path, storage: Store) -> None:
         self.path = folder / STUDY
         self._lineage = folder / LINEAGE
-        self._storage = storage
+        self._here, self._storage = LocalStore(folder), storage
         self._kept: tuple[object, ...] | None = None
         self._pause_s = AT_LEAST_S
         self._stopped = threading.Event()
@@ -47,17 +47,16 @@ class StudyBackup:
     def fetch(self) -> None:
         """Have the newest study on this machine: that of storage unless the one here came after it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(self._storage, Path):
-            _merge_wal(self._storage / STUDY)
-        copy = self._read()
+        if self._storage.folder is not None:
+            _merge_wal(self._storage.folder / STUDY)
+        copy = self._storage.read(STUDY)
         if copy is None:
             self._set_aside()  # another run of this name, which is gone from storage
         elif not self.path.exists() or _version(copy) not in self._numbers():
             self._set_aside()
             self._lineage.unlink(missing_ok=True)
-            with storage_errors(self.path):
-                replace_synced(self.path, copy)
-                self._remember(_version(copy))
+            self._here.write(STUDY, copy)
+            self._remember(_version(copy))
 
     def start(self) -> None:
         """Keep copies from now on, in a thread of its own, at most every ``AT_LEAST_S`` and for at most ``SHARE`` of
@@ -85,11 +84,7 @@ class StudyBackup:
             number = 1 + secrets.randbelow((1 << 31) - 1)
             content = _copy(self.path, number)
             self._remember(number)  # before: it may be there although nobody answered
-            if isinstance(self._storage, Path):
-                with storage_errors(self._storage / STUDY):
-                    replace_synced(self._storage / STUDY, content)
-            else:
-                self._storage.write(STUDY, content)
+            self._storage.write(STUDY, content)
             self._kept = state
             self._pause_s = max(AT_LEAST_S, (time.monotonic() - began) / SHARE)
 
@@ -97,13 +92,6 @@ class StudyBackup:
         while not self._stopped.wait(self._pause_s):
             with suppress(StorageError):  # tried again; the last copy, at the end, tells
                 self.persist()
-
-    def _read(self) -> bytes | None:
-        if isinstance(self._storage, Place):
-            return self._storage.read(STUDY)
-        path = self._storage / STUDY
-        with storage_errors(path):
-            return path.read_bytes() if path.exists() else None
 
     def _state(self) -> tuple[object, ...]:
         """What changes with every write: of the file, and of the log that writes go to first."""
@@ -116,8 +104,7 @@ class StudyBackup:
         return []
 
     def _remember(self, number: int) -> None:
-        with storage_errors(self._lineage):
-            replace_synced(self._lineage, " ".join(map(str, [*self._numbers(), number][-2:])).encode())
+        self._here.write(LINEAGE, " ".join(map(str, [*self._numbers(), number][-2:])).encode())
 
     def _set_aside(self) -> None:
         """Rename what is here, so that nothing is lost for good; one is kept."""

@@ -9,15 +9,12 @@ itself, so that clocks of different machines are never compared.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-import uuid
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 from finesearch.errors import StorageError
-from finesearch.storage.object_store import Place, is_remote
+from finesearch.storage.open_store import open_store
 from finesearch.tuning.messages import EvaluationReport, HandOut, Job, MailboxClosed, TrialEnd, TrialEvent, TrialFailed
 
 MAX_TRIES = 3
@@ -130,7 +127,9 @@ class Mailbox:
                     return None
                 self._handed_out += 1
                 try:
-                    self._attempt = await claim(self._job.directory)
+                    attempts = open_store(self._job.directory).child("attempts")
+                    # In a thread: the box goes on answering meanwhile.
+                    self._attempt = await asyncio.to_thread(attempts.claim_number)
                 except StorageError as error:
                     self._end(TrialFailed(reason=error.message, error="StorageError", is_fatal=True))
                     return None
@@ -205,47 +204,3 @@ class Mailbox:
             await asyncio.wait_for(self._changed.wait_for(ready), timeout_s)
         except TimeoutError:
             return
-
-
-async def claim(directory: str) -> int:
-    """A number for a new attempt at the trial that lies in ``directory``, a folder or a URI.
-
-    Raises:
-        OSError, StorageError: it cannot be written.
-    """
-    if is_remote(directory):
-        # In a thread: the box goes on answering meanwhile.
-        return await asyncio.to_thread(claim_remote_attempt, Place(directory))
-    return claim_attempt(Path(directory))
-
-
-def claim_attempt(directory: Path) -> int:
-    """A number that no other attempt at this trial has, not even one whose worker is still dying: made by an exclusive
-    ``mkdir``, so that a stale worker can never write into a newer attempt's checkpoints."""
-    attempts = directory / "attempts"
-    attempts.mkdir(parents=True, exist_ok=True)
-    number = max((int(path.name) for path in attempts.iterdir() if path.name.isdigit()), default=0) + 1
-    while True:
-        try:
-            (attempts / str(number)).mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return number
-
-
-def claim_remote_attempt(trial: Place) -> int:
-    """The same in an object store, which shows at once what was written: a number that two have claimed belongs to
-    whoever saw nobody else's claim to it, and to none where both saw the other's."""
-    attempts, mine = trial.child("attempts"), uuid.uuid4().hex
-    while True:
-        number = max((_claimed(name) for name in attempts.files()), default=0) + 1
-        attempts.write(f"{number}-{mine}", b"")
-        if [_claimed(name) for name in attempts.files()].count(number) == 1:
-            return number
-        time.sleep(random.random())
-
-
-def _claimed(name: str) -> int:
-    number = name.partition("-")[0]
-    return int(number) if number.isdigit() else 0
