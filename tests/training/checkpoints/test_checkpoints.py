@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from finesearch.errors import CheckpointError, DiskFullError, StorageError, TrialError
-from finesearch.storage.atomic_dirs import disk_full_as_error
 from finesearch.storage.atomic_files import write_synced
+from finesearch.storage.checksummed_dirs import disk_full_as_error
 from finesearch.training.checkpoints.checkpoint_layout import (
     Checkpoint,
     drop_resume_state,

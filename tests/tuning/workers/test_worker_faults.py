@@ -142,8 +142,8 @@ def test_a_driver_killed_again_and_again_finishes_the_same_study(tmp_path: Path,
     arguments = ("--trials", "5", "--pruner", "successive_halving")
     expected = study(drive(tmp_path / "undisturbed", joined, "none", *arguments))
     folder = tmp_path / "killed"
-    # In turn: inside an evaluation's transaction, inside that of a trial's end, inside that of a suggestion.
-    for write in ("6", "11", "6"):
+    # In turn: between an evaluation's value and its note, between an end's note and its state, inside a suggestion.
+    for write in ("14", "16", "6"):
         with start(folder, joined, "none", *arguments, "--die-at-write", write) as driver:
             driver.communicate(timeout=300)
         assert driver.returncode == -signal.SIGKILL

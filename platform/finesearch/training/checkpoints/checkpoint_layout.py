@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finesearch.errors import CheckpointError, TrialError
-from finesearch.storage import atomic_dirs
+from finesearch.storage import checksummed_dirs
 
 RESUME = "resume"
 RESULT = "result.json"
@@ -48,9 +48,9 @@ class Checkpoint:
 
     def damage(self) -> str | None:
         """What is wrong with it, by its manifests; None when nothing is."""
-        problem = atomic_dirs.damage(self.path)
+        problem = checksummed_dirs.damage(self.path)
         if problem is None and self.can_resume:
-            problem = atomic_dirs.damage(self.path / RESUME)
+            problem = checksummed_dirs.damage(self.path / RESUME)
         return problem
 
 
@@ -95,7 +95,7 @@ def check_intact(folder: Path) -> None:
     Raises:
         CheckpointError: it has no manifest, or does not match it.
     """
-    problem = atomic_dirs.damage(folder)
+    problem = checksummed_dirs.damage(folder)
     if problem is not None:
         raise CheckpointError(
             f"{folder}: the checkpoint does not match its manifest: {problem}. Restore the folder from a copy, or rank "
@@ -121,7 +121,7 @@ def begin(directory: Path, step: int, attempt: int, with_resume: bool) -> Path:
     """
     refuse_if_superseded(directory, attempt)
     folder = temporary_folder(directory, step, attempt)
-    atomic_dirs.remove_folder(folder)
+    checksummed_dirs.remove_folder(folder)
     (folder / RESUME if with_resume else folder).mkdir(parents=True)
     return folder
 
@@ -167,12 +167,12 @@ def complete(
     elsewhere: see ``write_manifest``, of the state to go on from.
     """
     if (temporary / RESUME).is_dir():
-        atomic_dirs.write_manifest(temporary / RESUME, elsewhere)
-    atomic_dirs.write_manifest(temporary)
+        checksummed_dirs.write_manifest(temporary / RESUME, elsewhere)
+    checksummed_dirs.write_manifest(temporary)
     path = complete_folder(temporary.parent, step, attempt)
     # The same attempt wrote the same step before only when it was restarted in between: what is there is equal.
-    atomic_dirs.remove_folder(path)
-    atomic_dirs.rename_synced(temporary, path)
+    checksummed_dirs.remove_folder(path)
+    checksummed_dirs.rename_synced(temporary, path)
     return Checkpoint(step, attempt, path)
 
 
@@ -180,10 +180,10 @@ def complete(
 def discarded_on_failure(temporary: Path) -> Iterator[None]:
     """Leave no half-written folder behind, and name the folder when the disk is full."""
     try:
-        with atomic_dirs.disk_full_as_error(temporary.parent):
+        with checksummed_dirs.disk_full_as_error(temporary.parent):
             yield
     except BaseException:
-        atomic_dirs.remove_folder(temporary)
+        checksummed_dirs.remove_folder(temporary)
         raise
 
 
@@ -191,7 +191,7 @@ def remove_all_but(directory: Path, kept: set[Path], attempt: int) -> None:
     """Delete the checkpoints and leftovers of this attempt and earlier ones that are not among ``kept``."""
     for checkpoint in list_checkpoints(directory):
         if checkpoint.path not in kept and checkpoint.attempt <= attempt:
-            atomic_dirs.remove_folder(checkpoint.path)
+            checksummed_dirs.remove_folder(checkpoint.path)
     remove_preemption_states(directory, attempt, kept)
     remove_leftovers(directory, attempt)
 
@@ -201,7 +201,7 @@ def remove_preemption_states(directory: Path, attempt: int, kept: Collection[Pat
     for path in directory.iterdir() if directory.is_dir() else ():
         match = PAUSED.fullmatch(path.name)
         if match and int(match[2]) <= attempt and path not in kept:
-            atomic_dirs.remove_folder(path)
+            checksummed_dirs.remove_folder(path)
 
 
 def remove_leftovers(directory: Path, attempt: int) -> None:
@@ -209,7 +209,7 @@ def remove_leftovers(directory: Path, attempt: int) -> None:
     for path in directory.iterdir() if directory.is_dir() else ():
         match = TEMPORARY.fullmatch(path.name)
         if match and int(match[1]) <= attempt:
-            atomic_dirs.remove_folder(path)
+            checksummed_dirs.remove_folder(path)
 
 
 def drop_resume_state(directory: Path) -> None:
@@ -218,7 +218,7 @@ def drop_resume_state(directory: Path) -> None:
     For trials that will never be resumed, such as pruned ones.
     """
     for checkpoint in list_checkpoints(directory):
-        atomic_dirs.remove_folder(checkpoint.path / RESUME)
+        checksummed_dirs.remove_folder(checkpoint.path / RESUME)
     remove_preemption_states(directory, sys.maxsize)
 
 
@@ -226,6 +226,6 @@ def _quarantine(path: Path) -> Path:
     for number in range(1000):
         target = path.with_name(f"{path.name}{f'.{number}' if number else ''}{QUARANTINED}")
         if not os.path.lexists(target):
-            atomic_dirs.rename_synced(path, target)
+            checksummed_dirs.rename_synced(path, target)
             return target
     raise AssertionError(f"{path.parent} holds a thousand quarantined folders")

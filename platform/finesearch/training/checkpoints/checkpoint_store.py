@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finesearch.storage import atomic_dirs
-from finesearch.storage.atomic_dirs import MANIFEST
+from finesearch.storage import checksummed_dirs
+from finesearch.storage.checksummed_dirs import MANIFEST
 from finesearch.storage.object_store import ObjectStore
 from finesearch.storage.open_store import open_store
 from finesearch.storage.scratch_dir import ScratchDir
@@ -126,14 +126,14 @@ class ObjectCheckpointStore(CheckpointStore):
         self._remove(name)
 
     def begin_part(self, folder: Path) -> None:
-        atomic_dirs.remove_folder(folder)
+        checksummed_dirs.remove_folder(folder)
         (folder / RESUME).mkdir(parents=True)
 
     def send_part(self, folder: Path, name: str, rank: int) -> None:
-        files = {path.name: atomic_dirs.flushed(path) for path in sorted((folder / RESUME).iterdir())}
+        files = {path.name: checksummed_dirs.flushed(path) for path in sorted((folder / RESUME).iterdir())}
         (folder / RESUME / PART.format(rank=rank)).write_text(json.dumps(files), encoding="utf-8")
         self._store.child(name).upload(folder)
-        atomic_dirs.remove_folder(folder)
+        checksummed_dirs.remove_folder(folder)
 
     def parts(self, name: str) -> dict[str, dict[str, int | str]]:
         kept = self._store.child(name, RESUME)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from finesearch.storage import atomic_dirs
+from finesearch.storage import checksummed_dirs
 from finesearch.training.checkpoints.checkpoint_layout import PAUSED, RESUME, discarded_on_failure, refuse_if_superseded
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
 from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
@@ -45,7 +45,7 @@ def write_preemption_state(writer: CheckpointWriter, snapshot: Snapshot, pause: 
     def begin() -> None:
         writer.store.refuse_if_superseded(writer.attempt)
         refuse_if_superseded(writer.directory, writer.attempt)
-        atomic_dirs.remove_folder(temporary)
+        checksummed_dirs.remove_folder(temporary)
         with discarded_on_failure(temporary):
             (temporary / RESUME).mkdir(parents=True)
             writer.store.begin(name)
@@ -53,9 +53,9 @@ def write_preemption_state(writer: CheckpointWriter, snapshot: Snapshot, pause: 
     def complete() -> None:
         with discarded_on_failure(temporary):
             (temporary / FILE).write_text(pause.model_dump_json(), encoding="utf-8")
-            atomic_dirs.write_manifest(temporary / RESUME, writer.store.parts(name))
-            atomic_dirs.write_manifest(temporary)
-            atomic_dirs.rename_synced(temporary, writer.directory / name)
+            checksummed_dirs.write_manifest(temporary / RESUME, writer.store.parts(name))
+            checksummed_dirs.write_manifest(temporary)
+            checksummed_dirs.rename_synced(temporary, writer.directory / name)
             writer.store.save_checkpoint(writer.directory / name)
 
     processes.run_on_rank_zero(begin)
@@ -72,7 +72,9 @@ def write_preemption_state(writer: CheckpointWriter, snapshot: Snapshot, pause: 
 def newest_preemption_state(directory: Path) -> Path | None:
     """The folder of the newest state that is intact."""
     found = sorted((match, path) for path, match in _numbered(directory))
-    intact = [path for _, path in found if not atomic_dirs.damage(path) and not atomic_dirs.damage(path / RESUME)]
+    intact = [
+        path for _, path in found if not checksummed_dirs.damage(path) and not checksummed_dirs.damage(path / RESUME)
+    ]
     return intact[-1] if intact else None
 
 

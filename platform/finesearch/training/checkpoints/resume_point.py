@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from finesearch.errors import CheckpointError
-from finesearch.storage import atomic_dirs
+from finesearch.storage import checksummed_dirs
 from finesearch.training.checkpoints import checkpoint_layout
 from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord, read_record
 from finesearch.training.checkpoints.checkpoint_store import CheckpointStore
@@ -42,7 +42,7 @@ def find_resume_point(spec: TrialSpec, store: CheckpointStore) -> ResumePoint:
         CheckpointError: every checkpoint is damaged, or they belong to another trial.
     """
     directory = store.folder
-    with atomic_dirs.disk_full_as_error(directory):
+    with checksummed_dirs.disk_full_as_error(directory):
         directory.mkdir(parents=True, exist_ok=True)
         store.fetch()
     checkpoint_layout.remove_leftovers(directory, spec.attempt)

@@ -32,7 +32,7 @@ def export_checkpoint(
         DiskFullError: no space is left there.
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
-    from finesearch.storage import atomic_dirs
+    from finesearch.storage import checksummed_dirs
     from finesearch.tasks.generation.generation_task import apply_generation_settings
     from finesearch.training.adaptations.adapters import merge_adapter
     from finesearch.training.checkpoints.checkpoint_layout import check_intact
@@ -61,9 +61,9 @@ def export_checkpoint(
     if not (adapter or asks or holds_prompt(record)):
         merge_adapter(model)
     temporary = destination.with_name(f".tmp-{destination.name}")
-    atomic_dirs.remove_folder(temporary)
+    checksummed_dirs.remove_folder(temporary)
     try:
-        with atomic_dirs.disk_full_as_error(destination), quiet_transformers():
+        with checksummed_dirs.disk_full_as_error(destination), quiet_transformers():
             temporary.mkdir(parents=True)
             if asks:
                 save_prompt_checkpoint(model, Path(folder), record, base, temporary)
@@ -86,7 +86,7 @@ def export_checkpoint(
             tokenizer.save_pretrained(temporary)
             if destination.exists():
                 destination.rmdir()
-            atomic_dirs.rename_synced(temporary, destination)
+            checksummed_dirs.rename_synced(temporary, destination)
     finally:
-        atomic_dirs.remove_folder(temporary)
+        checksummed_dirs.remove_folder(temporary)
     return destination

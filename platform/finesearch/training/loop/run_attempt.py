@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import CheckpointError
 from finesearch.plan.checks.zero_limits import require_zero_stage_support
-from finesearch.storage import atomic_dirs
+from finesearch.storage import checksummed_dirs
 from finesearch.storage.atomic_files import replace_synced
 from finesearch.training.adaptations.adapt import AdaptationResult, adapt
 from finesearch.training.attempt import Attempt, Report
@@ -201,7 +201,9 @@ def _result(run: TrainingLoop, warnings: tuple[str, ...], notes: tuple[str, ...]
     best = run.best
     # Whoever stops a trial owns its folder from then on, and may have deleted it already.
     checkpoint = run.checkpoint_policy.kept.get(best.step) if best and not stopped else None
-    size = run.attempt.processes.run_on_rank_zero(lambda: atomic_dirs.listed_bytes(checkpoint) if checkpoint else 0)
+    size = run.attempt.processes.run_on_rank_zero(
+        lambda: checksummed_dirs.listed_bytes(checkpoint) if checkpoint else 0
+    )
     return TrialResult(
         stopped=stopped,
         best=best,
@@ -223,7 +225,7 @@ def _finish(store: CheckpointStore, result: TrialResult, attempt: int) -> None:
     checkpoint = Path(result.checkpoint) if result.checkpoint else None
     store.finish(result.model_dump_json(indent=1).encode(), checkpoint, attempt)
     checkpoint_layout.refuse_if_superseded(directory, attempt)
-    with atomic_dirs.disk_full_as_error(directory):
+    with checksummed_dirs.disk_full_as_error(directory):
         replace_synced(directory / checkpoint_layout.RESULT, result.model_dump_json(indent=1).encode())
     checkpoint_layout.remove_all_but(directory, {checkpoint} if checkpoint else set(), attempt)
     checkpoint_layout.drop_resume_state(directory)

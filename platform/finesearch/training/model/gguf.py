@@ -13,7 +13,7 @@ from pathlib import Path
 
 from finesearch.data.build_once import build_once
 from finesearch.errors import ModelError
-from finesearch.storage import atomic_dirs
+from finesearch.storage import checksummed_dirs
 from finesearch.storage.local_dirs import cache_home
 
 SUFFIX = ".gguf"
@@ -54,13 +54,13 @@ def dequantized(file: Path) -> Path:
             f"pip install gguf."
         )
     home = dequantized_models_home()
-    folder = home / f"{file.stem}-{atomic_dirs.file_sha256(file)[:16]}-v{VERSION}"
+    folder = home / f"{file.stem}-{checksummed_dirs.file_sha256(file)[:16]}-v{VERSION}"
 
     def build(temporary: Path) -> None:
         _convert(file, temporary)
-        atomic_dirs.write_manifest(temporary)  # flushes what it lists
+        checksummed_dirs.write_manifest(temporary)  # flushes what it lists
 
-    with atomic_dirs.disk_full_as_error(home):
+    with checksummed_dirs.disk_full_as_error(home):
         build_once(folder, build, Path.is_dir)
     return folder
 

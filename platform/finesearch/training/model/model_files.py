@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.errors import ModelError
-from finesearch.storage.atomic_dirs import file_sha256
+from finesearch.storage.checksummed_dirs import file_sha256
 from finesearch.training.runtime.deepspeed_engine import prepare_imports
 
 if TYPE_CHECKING:

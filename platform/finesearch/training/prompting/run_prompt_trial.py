@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.plan.prompt_templates import AUTO
-from finesearch.storage import atomic_dirs
+from finesearch.storage import checksummed_dirs
 from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.tasks.prompting import (
     ChoicePromptTask,
@@ -99,7 +99,7 @@ def run_prompt_trial(attempt: Attempt) -> TrialResult:
         total_parameters=total,
         seconds=evaluation.seconds,
         tokens=0,
-        checkpoint_bytes=processes.run_on_rank_zero(lambda: atomic_dirs.listed_bytes(path)),
+        checkpoint_bytes=processes.run_on_rank_zero(lambda: checksummed_dirs.listed_bytes(path)),
         warnings=precision.warnings,
         notes=(*precision.notes, *_notes(spec, prompt)),
     )

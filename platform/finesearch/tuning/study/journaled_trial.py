@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
@@ -91,6 +91,7 @@ class JournaledTrial:
     state: State
     parameters: Mapping[str, Scalar]
     evaluations: Mapping[int, JournaledEvaluation]
+    _: KW_ONLY
     values: tuple[float, ...] | None = None
     outcome: Outcome | None = None
     started_at: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from finesearch.tasks.prompting.question import Question
 
@@ -26,6 +26,7 @@ class PromptSpec:
     template: str
     candidates: tuple[str, ...]
     calibrate: bool
+    _: KW_ONLY
     examples: tuple[Question, ...] = ()
     similar_shown: int | None = None
     system: str | None = None
