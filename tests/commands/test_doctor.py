@@ -27,7 +27,7 @@ from finesearch.commands.doctor.security_checks import DASHBOARD_PORT, check_das
 from finesearch.commands.doctor.storage_checks import storage_findings, try_storage
 from finesearch.plan import load_plan
 from finesearch.tuning.cluster.addresses import own_addresses
-from finesearch.tuning.cluster.connect import Capacity, Node
+from finesearch.tuning.cluster.capacity import Capacity, Node
 from finesearch.tuning.cluster.machine_facts import MachineFacts, describe_machine
 from finesearch.tuning.cluster.node_inspection import ClusterFacts, Link, NodeFacts
 from finesearch.tuning.cluster.node_probe import NodeProbe

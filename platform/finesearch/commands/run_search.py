@@ -30,7 +30,7 @@ from finesearch.storage.local_dirs import is_uploaded, on_this_node, results_hom
 from finesearch.training.cost_model.cost_model import uses_prefix_cache
 from finesearch.training.cost_model.workload import measure_workload
 from finesearch.tuning.cluster.background_connect import BackgroundConnect
-from finesearch.tuning.cluster.connect import GROUP_BYTES
+from finesearch.tuning.cluster.capacity import GROUP_BYTES
 from finesearch.tuning.cluster.shared_storage_check import check_shared_storage
 from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, initial_concurrency
 from finesearch.tuning.controller.search_controller import Concurrency, SearchController

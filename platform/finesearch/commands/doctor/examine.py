@@ -16,6 +16,7 @@ from finesearch.commands.doctor.storage_checks import storage_findings, try_stor
 from finesearch.errors import FinesearchError, InputError
 from finesearch.plan import Plan, load_plan
 from finesearch.tuning.cluster import connect
+from finesearch.tuning.cluster.capacity import Capacity, Node
 from finesearch.tuning.cluster.machine_facts import MachineFacts, describe_machine
 from finesearch.tuning.cluster.node_inspection import ClusterFacts, examine_cluster
 from finesearch.tuning.cluster.pending_reasons import explain_pending, trials_that_fit_now
@@ -81,6 +82,6 @@ def _read(space: Path | None, storage: str | None) -> tuple[Plan | None, list[Fi
         return None, [bad("plan", error.message, "Correct the plan file.")]
 
 
-def _own_capacity(here: MachineFacts) -> connect.Capacity:
+def _own_capacity(here: MachineFacts) -> Capacity:
     """What a Ray that is started on this machine would find."""
-    return connect.Capacity((connect.Node(here.cpus, len(here.gpus)),), psutil.virtual_memory().available)
+    return Capacity((Node(here.cpus, len(here.gpus)),), psutil.virtual_memory().available)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finesearch.commands.doctor.finding import Finding, bad, ok, warn, worst
-from finesearch.tuning.cluster.connect import GROUP_BYTES
+from finesearch.tuning.cluster.capacity import GROUP_BYTES
 from finesearch.tuning.cluster.machine_facts import MachineFacts
 
 GIB = 1 << 30

@@ -13,7 +13,7 @@ from finesearch.plan import Plan
 from finesearch.run.disk_check import check_disk
 from finesearch.run.preflight import Preflight, run_preflight
 from finesearch.run.run_storage import run_folder
-from finesearch.tuning.cluster.connect import GROUP_BYTES, Capacity, fit_concurrency
+from finesearch.tuning.cluster.capacity import GROUP_BYTES, Capacity, fit_concurrency
 
 ENDLESS = 1 << 60
 

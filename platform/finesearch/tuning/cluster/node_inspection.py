@@ -14,6 +14,7 @@ from finesearch.errors import InputError
 from finesearch.storage.store import Store
 from finesearch.tuning.cluster import connect
 from finesearch.tuning.cluster.addresses import can_connect
+from finesearch.tuning.cluster.capacity import Capacity, read_capacity
 from finesearch.tuning.cluster.machine_facts import MachineFacts
 from finesearch.tuning.cluster.node_probe import NodeProbe
 from finesearch.tuning.cluster.shared_storage_check import probe_shared_storage
@@ -61,7 +62,7 @@ class ClusterFacts:
     address: str
     dashboard: str
     """``host:port``; empty where there is none."""
-    capacity: connect.Capacity
+    capacity: Capacity
     nodes: tuple[NodeFacts, ...]
     links: tuple[Link, ...] = ()
     without_storage: tuple[str, ...] = ()
@@ -97,9 +98,7 @@ def examine_cluster(storage: Store | None) -> ClusterFacts:
     links += [_reach(has_gpus[0], other, actors, "nccl") for other in has_gpus[1:]]
     for actor in actors.values():
         ray.kill(actor)
-    return ClusterFacts(
-        ray.get_runtime_context().gcs_address, dashboard, connect.read_capacity(), nodes, tuple(links), without
-    )
+    return ClusterFacts(ray.get_runtime_context().gcs_address, dashboard, read_capacity(), nodes, tuple(links), without)
 
 
 def join() -> str:

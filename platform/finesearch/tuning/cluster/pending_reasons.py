@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finesearch.plan import Plan
-from finesearch.tuning.cluster.connect import Node, asked, trials_that_fit
+from finesearch.tuning.cluster.capacity import Node, asked, trials_that_fit
 from finesearch.tuning.cluster.resource_usage import Devices, ResourceUsage, summed
 
 ACTORS_NAMED = 3

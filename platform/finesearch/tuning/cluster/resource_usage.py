@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from finesearch.tuning.cluster.connect import Capacity, Node, memory_of
+from finesearch.tuning.cluster.capacity import Capacity, Node, memory_of
 
 NODE_REQUEST_PREFIX = "finesearch-wants-room"
 """How names of placement groups begin that only ask for nodes: see ``wanted.py``."""

@@ -17,8 +17,14 @@ from dataclasses import replace
 
 from finesearch.errors import PlacementError
 from finesearch.plan import Plan
-from finesearch.tuning.cluster import connect
-from finesearch.tuning.cluster.connect import Capacity, asked, trials_that_fit
+from finesearch.tuning.cluster.capacity import (
+    Capacity,
+    asked,
+    fit_concurrency,
+    read_capacity,
+    trials_that_fit,
+    trials_that_fit_memory,
+)
 from finesearch.tuning.cluster.node_requests import AutoscalerReply, NodeRequests
 from finesearch.tuning.cluster.pending_reasons import summarize_pending
 from finesearch.tuning.cluster.resource_usage import ResourceUsage, read_resource_usage
@@ -48,9 +54,9 @@ def initial_concurrency(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacit
     Raises:
         PlacementError: not even one trial fits, or fewer than the plan asks for, and no node will change that.
     """
-    capacity = connect.read_capacity()
+    capacity = read_capacity()
     try:
-        return capacity, connect.fit_concurrency(plan, capacity, model_bytes)
+        return capacity, fit_concurrency(plan, capacity, model_bytes)
     except PlacementError as refusal:
         if not os.environ.get("RAY_ADDRESS"):
             raise
@@ -63,9 +69,9 @@ def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementEr
     missing = 1 if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
     try:
         while True:
-            capacity = connect.read_capacity()
+            capacity = read_capacity()
             with contextlib.suppress(PlacementError):
-                return capacity, connect.fit_concurrency(plan, capacity, model_bytes)
+                return capacity, fit_concurrency(plan, capacity, model_bytes)
             there = trials_that_fit(plan, capacity.nodes)
             wanted.ask(missing - there)
             answer = wanted.answer()
@@ -95,7 +101,7 @@ def updated_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int
     most = max(1, trials_that_fit(plan, capacity.nodes))
     if plan.search.concurrent_trials != "auto":
         return min(most, int(plan.search.concurrent_trials))
-    return max(1, min(most, connect.trials_that_fit_memory(plan, capacity, model_bytes), plan.budget.trials))
+    return max(1, min(most, trials_that_fit_memory(plan, capacity, model_bytes), plan.budget.trials))
 
 
 class ConcurrencyUpdater:
@@ -119,7 +125,7 @@ class ConcurrencyUpdater:
         # A Ray that was started here has one node, for as long as the search lives.
         if os.environ.get("RAY_ADDRESS"):
             # Of a lone node what was available counts, which is less now that a search runs on it.
-            self._memory_bytes = connect.read_capacity().memory_bytes
+            self._memory_bytes = read_capacity().memory_bytes
             self._thread.start()
         return self
 

@@ -21,10 +21,10 @@ from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.controller.trial_outcomes import ACTOR_DIED, TrialOutcomes, of_failed, worker_error
 from finesearch.tuning.controller.trial_queue import BASELINES, SEARCH, TrialKey, TrialQueue
 from finesearch.tuning.messages import EvaluationReport, Job, TrialCompleted, TrialEvent
-from finesearch.tuning.samplers.sampler_factory import trial_seed
 from finesearch.tuning.study.checkpoint_retention import CHECKPOINTS, CheckpointRetention, trial_dir_name
 from finesearch.tuning.study.journal import Journal
 from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial, Outcome, recipe_of
+from finesearch.tuning.trial_seed import trial_seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,9 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from finesearch.plan import Scalar
 from finesearch.plan.space.random_sampling import RandomTrial
-from finesearch.tuning.samplers.sampler_factory import make_sampler, trial_seed
+from finesearch.tuning.samplers.sampler_factory import make_sampler
 from finesearch.tuning.samplers.windowed_tpe import windowed
 from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.trial_seed import trial_seed
 
 if TYPE_CHECKING:
     from finesearch.plan import Plan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zlib
 from typing import TYPE_CHECKING
 
 import optuna
@@ -12,21 +11,10 @@ from optuna.samplers import BaseSampler
 
 from finesearch.tuning.samplers.successive_halving import RungPruner
 from finesearch.tuning.samplers.windowed_tpe import WindowedTPESampler
+from finesearch.tuning.trial_seed import trial_seed
 
 if TYPE_CHECKING:
     from finesearch.plan import Plan
-
-
-def trial_seed(seed: int, number: int) -> int:
-    """Seed of the sampler that suggests trial ``number``.
-
-    A sampler seeded once a process would start its sequence again after a restart and suggest the same trials; seeded
-    by trial number, a search goes on as if it had never stopped.
-
-    >>> trial_seed(0, 7) == trial_seed(0, 7) != trial_seed(0, 8)
-    True
-    """
-    return zlib.crc32(f"{seed}/{number}".encode())
 
 
 def make_sampler(plan: Plan, number: int, concurrent_trials: int) -> BaseSampler:

@@ -22,12 +22,13 @@ from typing import Any, Protocol
 import psutil
 import ray
 
-from finesearch.errors import CheckpointError, FinesearchError, InputError, StorageError, TrialError
+from finesearch.errors import CheckpointError, InputError, StorageError, TrialError
 from finesearch.redaction import redact
 from finesearch.training.trial_types import Evaluation, Preempted, TrialResult, TrialSpec
 from finesearch.tuning.messages import EvaluationReport, HandOut, MailboxClosed, TrialCompleted, TrialEnd, TrialFailed
 from finesearch.tuning.observability.log_prefix import log_label, set_log_prefix
 from finesearch.tuning.observability.worker_metrics import start_reporting
+from finesearch.tuning.workers.failure_reason import failure_reason
 from finesearch.tuning.workers.lost_rank import is_lost_peer
 from finesearch.tuning.workers.preemption_notice import notice
 
@@ -117,7 +118,7 @@ def serve(config: dict[str, WorkerLoopConfig]) -> None:
         except BaseException as error:
             if is_lost_peer(error):
                 raise  # no fault of the trial's, which the group that takes this one's place is handed again
-            session.fail(_reason(error), error, is_fatal=isinstance(error, (InputError, StorageError)))
+            session.fail(failure_reason(error), error, is_fatal=isinstance(error, (InputError, StorageError)))
             raise
         else:
             session.complete(result)
@@ -171,14 +172,6 @@ class _TrialSession:
     def _signed(self, evaluation: Evaluation) -> EvaluationReport:
         log.info("evaluation %d: %s", evaluation.step, evaluation.metrics)
         return EvaluationReport(**dict(evaluation), group=self._group, began=self._began)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, FinesearchError):
-        return redact(error.message)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return f"out of memory: {error}. A smaller batch_size or max_length needs less."
-    return redact(f"{type(error).__name__}: {error}")
 
 
 def _watch(mailbox: Any, incarnation: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finesearch.errors import PlacementError
-from finesearch.tuning.cluster.connect import GROUP_BYTES, Capacity, Node, fit_concurrency
+from finesearch.tuning.cluster.capacity import GROUP_BYTES, Capacity, Node, fit_concurrency
 from plans import empty_plan
 
 MANY = 10**12
