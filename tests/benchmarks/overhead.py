@@ -43,8 +43,8 @@ TIMES_TUNE = 2  # at most so many times plain Tune
 WARM_UP = 10
 
 
-def make_empty_bench() -> Any:
-    class EmptyBench:
+def make_empty_runner() -> Any:
+    class EmptyRunner:
         def run(
             self,
             spec: TrialSpec,
@@ -77,7 +77,7 @@ def make_empty_bench() -> Any:
                 checkpoint_bytes=0,
             )
 
-    return EmptyBench()
+    return EmptyRunner()
 
 
 def ours(trials: int) -> dict[str, float]:
@@ -97,7 +97,10 @@ def ours(trials: int) -> dict[str, float]:
 
         controller.trial_ended = trial_ended  # type: ignore[method-assign]
         began = time.perf_counter()
-        settings = GroupSettings(make_empty_bench, 1, 1.0, 0.0, 600.0, False, "overhead", str(Path(folder) / "scratch"))
+        settings = GroupSettings(
+            make_runner=make_empty_runner, workers=1, cpus_per_worker=1.0, gpus_per_worker=0.0, hang_timeout_s=600.0,
+            fresh=False, run_name="overhead", scratch=str(Path(folder) / "scratch"),
+        )  # fmt: skip
         run_tuner(controller, settings)
         assert journal.counts()["complete"] == trials
     first = min(WARM_UP, trials - 1)

@@ -1,4 +1,4 @@
-"""One home with a tiny model and data for all tests of training, and one bench on it."""
+"""One home with a tiny model and data for all tests of training, and one trial runner on it."""
 
 import os
 from pathlib import Path

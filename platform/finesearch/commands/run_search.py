@@ -148,7 +148,7 @@ def _execute(
         run_storage.cache,
         plan.task.metric,
         goal,
-        cache_depths_of_space(plan.space, preflight.model.num_layers),
+        cache_depths=cache_depths_of_space(plan.space, preflight.model.num_layers),
     )
     made: list[StandbyScorer] = []
 

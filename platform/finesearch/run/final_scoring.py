@@ -35,8 +35,8 @@ def rescoring_settings_of(plan: Plan, run_storage: RunStorage) -> RescoringSetti
         str(plan.base),
         run_storage.cache,
         plan.objectives[0].goal == "max",
-        plan.report.generation,
-        plan.search.seed,
+        choices=plan.report.generation,
+        seed=plan.search.seed,
     )
 
 

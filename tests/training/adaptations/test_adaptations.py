@@ -12,7 +12,17 @@ from finesearch.plan import ADAPTATIONS as PLANNED
 from finesearch.training.adaptations.adapt import ADAPTATIONS as KNOWN
 from finesearch.training.adaptations.adapt import adapt
 from finesearch.training.model.module_structure import num_blocks, trace_structure
-from training_cases import ADAPTATIONS, ADDING, adaptation_settings, bench, frozen_names, merged, run, trial, untrained
+from training_cases import (
+    ADAPTATIONS,
+    ADDING,
+    adaptation_settings,
+    frozen_names,
+    make_trial_runner,
+    merged,
+    run,
+    trial,
+    untrained,
+)
 
 BERT = {
     "hidden_size": 32,
@@ -263,7 +273,7 @@ def test_what_the_base_did_not_have_is_trained_under_every_adaptation() -> None:
 def test_training_changes_all_that_is_trained_and_no_bit_of_what_is_frozen(
     adaptation: str, home: Path, tmp_path: Path
 ) -> None:
-    work = bench(home)
+    work = make_trial_runner(home)
     before = untrained(work, adaptation)
     result, _ = run(work, trial(tmp_path, **adaptation_settings(adaptation)))
     after = merged(result.checkpoint)

@@ -49,7 +49,7 @@ CHAT = (
 
 @pytest.fixture(scope="module")
 def works(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A bench for each example by its name, made when it is first asked for."""
+    """A trial runner for each example by its name, made when it is first asked for."""
     folder = tmp_path_factory.mktemp("kinds")
 
     @cache

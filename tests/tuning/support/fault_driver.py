@@ -1,4 +1,4 @@
-"""A driver to be killed: searches with a FaultBench. Prints the outcome as JSON when it ends.
+"""A driver to be killed: searches with a FaultRunner. Prints the outcome as JSON when it ends.
 
 python fault_driver.py FOLDER FAULT [--trials N] [--concurrent C] [--workers W] [--hang S] [--pruner P]
 [--die-at-write N] [--fresh] [--follow]
@@ -22,7 +22,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS / "tuning" / "support"), str(TESTS / "support"), str(TESTS.parent / "platform")]
 
-from fault_runner import STEPS, FaultBench  # noqa: E402
+from fault_runner import STEPS, FaultRunner  # noqa: E402
 from finesearch.errors import FinesearchError  # noqa: E402
 from finesearch.run.open_search import open_search_controller  # noqa: E402
 from finesearch.storage.run_lock import RunLock  # noqa: E402
@@ -102,7 +102,7 @@ def main() -> int:
             die_at(controller.journals[SEARCH], given.die_at_write)
         connect.connect()
         settings = GroupSettings(
-            make_runner=functools.partial(FaultBench, str(log), given.fault, given.step_s, given.steps),
+            make_runner=functools.partial(FaultRunner, str(log), given.fault, given.step_s, given.steps),
             workers=given.workers,
             cpus_per_worker=given.cpus,
             gpus_per_worker=0,

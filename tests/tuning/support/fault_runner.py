@@ -20,7 +20,7 @@ STEPS = 3
 
 
 @dataclass
-class FaultBench:
+class FaultRunner:
     """Trains by sleeping. ``log`` gets a line for every step that was really trained: trial, step, process, node.
 
     ``fault`` says what goes wrong at the second step, and in which trial: ``kind:number``, several parted by ``;``;

@@ -28,7 +28,10 @@ LOOK = "import pickle, sys; pickle.load(sys.stdin.buffer); print(*{name.split('.
 
 def settings() -> GroupSettings:
     runner = functools.partial(TrainingJobRunner, empty_plan().task, TrainingPlan(), ".", ".", "accuracy", "max")
-    return GroupSettings(runner, 1, 1.0, 0.0, 60.0, False, "light", "scratch")
+    return GroupSettings(
+        make_runner=runner, workers=1, cpus_per_worker=1.0, gpus_per_worker=0.0, hang_timeout_s=60.0, fresh=False,
+        run_name="light", scratch="scratch",
+    )  # fmt: skip
 
 
 def trainer(is_over: Callable[[], bool] = bool) -> WarmTrainer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import ray
@@ -29,6 +29,7 @@ class RescoredCheckpoint:
     predictions: list[Any]
     references: list[Any]
     error: str | None = None
+    _: KW_ONLY
     generation: dict[str, Any] | None = None
     chosen_validation: float | None = None
 
@@ -46,6 +47,7 @@ class RescoringSettings:
     base: str
     cache: str
     maximize: bool
+    _: KW_ONLY
     choices: GenerationChoices | None = None
     seed: int = 0
 

@@ -22,9 +22,10 @@ class TrainingJobRunner:
         cache: str,
         metric: str,
         goal: str,
+        *,
         cache_depths: tuple[int, ...] = (),
     ) -> None:
-        self._workbench = TrialRunner(
+        self._runner = TrialRunner(
             task, training, base, str(on_this_node(cache)), metric, goal, cache_depths=cache_depths
         )
 
@@ -37,4 +38,4 @@ class TrainingJobRunner:
     ) -> TrialResult:
         check_attempt_is_seen(spec.directory, spec.attempt)
         # The last evaluation goes with the result; nothing waits for an answer to it.
-        return self._workbench.run(spec, report, beat, is_preempted, report_last=lambda _: True)
+        return self._runner.run(spec, report, beat, is_preempted, report_last=lambda _: True)

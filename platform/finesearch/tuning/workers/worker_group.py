@@ -21,7 +21,7 @@ CONDEMNED_GRACE_S = 20.0
 CONTROLLER_FAILURES = 20  # a group that cannot start would be retried for ever
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GroupSettings:
     """How every group of a search is built."""
 
