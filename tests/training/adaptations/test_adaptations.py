@@ -17,7 +17,7 @@ from training_cases import (
     ADDING,
     adaptation_settings,
     frozen_names,
-    make_trial_runner,
+    make_runner,
     merged,
     run,
     trial,
@@ -273,7 +273,7 @@ def test_what_the_base_did_not_have_is_trained_under_every_adaptation() -> None:
 def test_training_changes_all_that_is_trained_and_no_bit_of_what_is_frozen(
     adaptation: str, home: Path, tmp_path: Path
 ) -> None:
-    work = make_trial_runner(home)
+    work = make_runner(home)
     before = untrained(work, adaptation)
     result, _ = run(work, trial(tmp_path, **adaptation_settings(adaptation)))
     after = merged(result.checkpoint)

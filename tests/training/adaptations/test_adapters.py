@@ -26,7 +26,7 @@ from finesearch.training.model.model_facts import inspect_model
 from finesearch.training.model.module_structure import trace_structure
 from finesearch.training.trial_types import TrialResult
 from tiny_models import sentences
-from training_cases import equal, make_trial_runner, merged, run, task_plan, trial, without_clock
+from training_cases import equal, make_runner, merged, run, task_plan, trial, without_clock
 
 # What a person would type who has never heard of us, for merged models and for adapters.
 PLAIN = """
@@ -58,7 +58,7 @@ TEXTS = sentences(30, seed=2)[0]
 
 @pytest.fixture(scope="module")
 def work(home: Path) -> TrialRunner:
-    return make_trial_runner(home)
+    return make_runner(home)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_reloaded_checkpoint_scores_what_its_trial_did(
 
 @pytest.mark.parametrize("stage", [0, 3])
 def test_an_interrupted_adapter_ends_as_the_undisturbed_one(stage: int, home: Path, tmp_path: Path) -> None:
-    work = make_trial_runner(home, zero_stage=stage)
+    work = make_runner(home, zero_stage=stage)
     lora = {"adaptation": "lora", "adaptation_parameters": {"lora_dropout": 0.2, "dora": stage == 0}}
     whole, _ = run(work, trial(tmp_path / "whole", **lora))
     run(work, trial(tmp_path / "parts", **lora), stop_after=1)

@@ -15,7 +15,7 @@ from finesearch.training.checkpoints.checkpoint_layout import list_checkpoints
 from finesearch.training.model.model_facts import inspect_model
 from finesearch.training.trial_types import Evaluation
 from plain_reference import depth_in_bert, plain_training
-from training_cases import SGD, equal, make_trial_runner, merged, recipe, run, trial, without_clock
+from training_cases import SGD, equal, make_runner, merged, recipe, run, trial, without_clock
 
 # One epoch of eight steps, so that the one evaluation is both the best and the last.
 PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}
@@ -39,7 +39,7 @@ def gradual(every_steps: int, **changes: Any) -> dict[str, Any]:
 def test_what_joins_trains_as_if_it_had_just_been_given_to_the_optimizer(
     stage: int, changes: dict[str, Any], home: Path, tmp_path: Path
 ) -> None:
-    work = make_trial_runner(home, zero_stage=stage)
+    work = make_runner(home, zero_stage=stage)
     settings = {**PLAIN, **changes}
     result, _ = run(work, trial(tmp_path, **gradual(2, **settings)))
     expected, losses = plain_training(work, recipe(**settings), seed=3, every_steps=2)
@@ -54,7 +54,7 @@ def test_what_joins_trains_as_if_it_had_just_been_given_to_the_optimizer(
 def test_a_layer_keeps_every_bit_until_its_time_and_changes_from_then_on(
     stage: int, home: Path, tmp_path: Path
 ) -> None:
-    work = make_trial_runner(home, zero_stage=stage, evaluations_per_epoch=4)
+    work = make_runner(home, zero_stage=stage, evaluations_per_epoch=4)
     before, _ = work._context.base.build(recipe(), seed=3)
     seen = []
 
@@ -77,7 +77,7 @@ def test_a_layer_keeps_every_bit_until_its_time_and_changes_from_then_on(
 
 @pytest.mark.parametrize(("stage", "stop_after"), [(0, 4), (1, 3), (2, 4), (3, 3)])
 def test_an_interrupted_trial_goes_on_where_it_was(stop_after: int, stage: int, home: Path, tmp_path: Path) -> None:
-    work = make_trial_runner(home, zero_stage=stage, evaluations_per_epoch=4)
+    work = make_runner(home, zero_stage=stage, evaluations_per_epoch=4)
     whole, _ = run(work, trial(tmp_path / "whole", **gradual(2)))
     run(work, trial(tmp_path / "parts", **gradual(2)), stop_after=stop_after)
     resumed, diary = run(work, trial(tmp_path / "parts", attempt=2, **gradual(2)))
@@ -87,7 +87,7 @@ def test_an_interrupted_trial_goes_on_where_it_was(stop_after: int, stage: int, 
 
 
 def test_dropout_comes_on_with_the_layer(home: Path) -> None:
-    base = make_trial_runner(home)._context.base
+    base = make_runner(home)._context.base
     model, _ = base.build(recipe(), seed=3)
     parameters = {"every_steps": 1, "every_fraction": 0.1}
     unfreezing = adapt(model, base.structure, "gradual_unfreezing", parameters, base.fresh, steps=8).unfreezing

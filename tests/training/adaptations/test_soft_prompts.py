@@ -21,7 +21,7 @@ from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.model.model_facts import inspect_model
 from finesearch.training.model.module_structure import trace_structure
 from training_cases import ADAPTATIONS as CASES
-from training_cases import equal, make_trial_runner, merged, run, task_plan, trial, without_clock
+from training_cases import equal, make_runner, merged, run, task_plan, trial, without_clock
 
 NAMES = ("prompt_tuning", "p_tuning", "prefix_tuning")
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -151,7 +151,7 @@ def test_padding_changes_nothing_of_what_is_written_or_said(architecture: str, w
 
 
 def test_prompts_start_as_what_was_asked_for(home: Path) -> None:
-    work = make_trial_runner(home)
+    work = make_runner(home)
     base, drawn = work._context.base, {}
     for init in ("vocabulary", "random", "good film"):
         model, _ = base.build(trial(home, adaptation="head_only").recipe, 3)
@@ -195,7 +195,7 @@ def test_models_that_a_prompt_cannot_go_before_are_refused() -> None:
 def test_an_interrupted_prompt_ends_as_the_undisturbed_one_and_scores_so_again(
     name: str, home: Path, tmp_path: Path
 ) -> None:
-    work = make_trial_runner(home)
+    work = make_runner(home)
     settings = {"adaptation": name, "adaptation_parameters": CASES[name]}
     whole, _ = run(work, trial(tmp_path / "whole", **settings))
     run(work, trial(tmp_path / "parts", **settings), stop_after=1)

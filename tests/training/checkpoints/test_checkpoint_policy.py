@@ -16,7 +16,7 @@ from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.training_loop import TrainingLoop
 from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
-from training_cases import Diary, equal, make_trial_runner, merged, run, trial, without_clock
+from training_cases import Diary, equal, make_runner, merged, run, trial, without_clock
 
 SECONDS = 20.0
 """How long a test waits for another thread before it fails."""
@@ -26,7 +26,7 @@ TURNING = {"epochs": 8, "learning_rate": 0.02, "schedule": "constant"}
 
 @pytest.fixture(scope="module")
 def work(home: Path) -> TrialRunner:
-    return make_trial_runner(home)
+    return make_runner(home)
 
 
 @pytest.fixture(scope="module")
@@ -177,10 +177,10 @@ def test_a_trial_that_diverges_after_it_was_stopped_is_stopped(
 
     monkeypatch.setattr(TrainingLoop, "_mean_loss", diverge)
     # Thirteen steps an epoch: evaluated after 13, looked at after 20.
-    result = make_trial_runner(home).run(trial(tmp_path / "judged", batch_size=4), judge.report, judge.beat)
+    result = make_runner(home).run(trial(tmp_path / "judged", batch_size=4), judge.report, judge.beat)
     assert (result.stopped, judge.steps) == (True, [1])
     with pytest.raises(DivergedError, match="the training loss became nan"):
-        run(make_trial_runner(home), trial(tmp_path / "free", batch_size=4))
+        run(make_runner(home), trial(tmp_path / "free", batch_size=4))
 
 
 def test_what_a_caller_raises_in_its_report_ends_the_trial(work: TrialRunner, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import Preempted, TrialResult, TrialSpec
 from object_stores import BUCKET, s3_bucket
 from pairs import seen_by_two
-from training_cases import Diary, equal, make_trial_runner, merged, run, trial, without_clock
+from training_cases import Diary, equal, make_runner, merged, run, trial, without_clock
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def work(home: Path) -> TrialRunner:
-    return make_trial_runner(home, evaluations_per_epoch=2)
+    return make_runner(home, evaluations_per_epoch=2)
 
 
 @pytest.fixture(scope="module")

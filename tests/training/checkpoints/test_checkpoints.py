@@ -15,12 +15,12 @@ from finesearch.training.checkpoints.checkpoint_layout import (
 from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
-from training_cases import equal, files_at_most, make_trial_runner, merged, run, trial, without_clock
+from training_cases import equal, files_at_most, make_runner, merged, run, trial, without_clock
 
 
 @pytest.fixture(scope="module")
 def work(home: Path) -> TrialRunner:
-    return make_trial_runner(home, evaluations_per_epoch=2)
+    return make_runner(home, evaluations_per_epoch=2)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_a_base_that_changed_is_refused(work: TrialRunner, directory: Path, home
     shutil.rmtree(other / "model")
     write_tiny_model(other / "model", seed=1)
     with pytest.raises(CheckpointError, match=r"trained from a base model with SHA-256 .* now holds another"):
-        run(make_trial_runner(other, evaluations_per_epoch=2), trial(directory, attempt=2))
+        run(make_runner(other, evaluations_per_epoch=2), trial(directory, attempt=2))
     with pytest.raises(CheckpointError, match="this checkpoint holds what was trained on top of model with SHA-256"):
         load_checkpoint_model(directory / "step-0003-a1", other / "model")
 

@@ -15,7 +15,7 @@ from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import Preempted, TrialResult, TrialSpec
 from pairs import seen_by_two
 from preemption_pair_worker import STAGES
-from training_cases import Diary, equal, make_trial_runner, merged, run, trial, without_clock
+from training_cases import Diary, equal, make_runner, merged, run, trial, without_clock
 
 RECIPES: dict[str, dict[str, Any]] = {
     "full": {},
@@ -26,7 +26,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def work(home: Path) -> TrialRunner:
-    return make_trial_runner(home)
+    return make_runner(home)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
 from tiny_models import sentences
-from training_cases import make_trial_runner, run, trial
+from training_cases import make_runner, run, trial
 
 # What a person would type who has never heard of us.
 PLAIN = """
@@ -29,7 +29,7 @@ print(any(name.split(".")[0] == "finesearch" for name in sys.modules))
 
 @pytest.fixture(scope="module")
 def work(home: Path) -> TrialRunner:
-    return make_trial_runner(home)
+    return make_runner(home)
 
 
 @pytest.fixture(scope="module")

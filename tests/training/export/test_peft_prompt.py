@@ -17,7 +17,7 @@ from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from tiny_models import sentences
 from tiny_writers import word_pairs
-from training_cases import make_trial_runner, run, trial
+from training_cases import make_runner, run, trial
 
 # Runs each folder's README.md in it, then asks what it left: a model and a tokenizer, or a function.
 OUTSIDE = """
@@ -59,7 +59,7 @@ def trained(case: str, home: Path, folder: Path) -> tuple[str, list[str], list[A
     name, parameters = CASES[case]
     settings = {"adaptation": name, "adaptation_parameters": parameters, **RATE}
     if case == "text-classification":
-        result, _ = run(make_trial_runner(home), trial(folder / "trial", **settings))
+        result, _ = run(make_runner(home), trial(folder / "trial", **settings))
         return str(result.checkpoint), sentences(6, seed=2)[0], None
     if case in ("gpt2", "llama", "t5", "bart"):
         # Tied, a random BART repeats its first token, which ends the text.

@@ -10,12 +10,12 @@ from finesearch.errors import CheckpointError, ModelError
 from finesearch.plan import GenerationChoices, GenerationPlan
 from finesearch.training.loop.score_checkpoint import CheckpointScorer, evaluate_checkpoint
 from finesearch.tuning.workers.rescoring import RescoringSettings, rescore
-from training_cases import make_trial_runner, run, trial
+from training_cases import make_runner, run, trial
 
 
 def test_data_and_tokens_are_read_once_and_a_checkpoint_once_for_all_of_its_scores(home: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(home, tmp_path / "home"))
-    work = make_trial_runner(copy)
+    work = make_runner(copy)
     folders = []
     for number, adaptation in enumerate(("head_only", "full")):
         folders.append(str(run(work, trial(tmp_path / str(number), number, adaptation=adaptation))[0].checkpoint))
@@ -37,7 +37,7 @@ def test_data_and_tokens_are_read_once_and_a_checkpoint_once_for_all_of_its_scor
 
 
 def test_a_damaged_checkpoint_costs_the_others_of_its_process_nothing(home: Path, tmp_path: Path) -> None:
-    work = make_trial_runner(home)
+    work = make_runner(home)
     folders = [
         str(run(work, trial(tmp_path / str(number), number, adaptation="head_only"))[0].checkpoint) for number in (0, 1)
     ]
@@ -80,7 +80,7 @@ def test_longer_texts_than_the_model_has_positions_for_are_refused(tmp_path: Pat
 def test_a_base_that_changed_is_refused_by_the_scorer(home: Path, tmp_path: Path) -> None:
     from tiny_models import write_tiny_model
 
-    work = make_trial_runner(home)
+    work = make_runner(home)
     checkpoint = run(work, trial(tmp_path / "trial", adaptation="head_only"))[0].checkpoint
     other = Path(shutil.copytree(home, tmp_path / "home"))
     shutil.rmtree(other / "model")

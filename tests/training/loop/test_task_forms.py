@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_trial_runner(folder: Path, form: str, **training: Any) -> TrialRunner:
+def make_runner(folder: Path, form: str, **training: Any) -> TrialRunner:
     data = DataPlan(**{split: (f"{split}.jsonl",) for split in ("train", "validation", "test")})
     task = task_plan(form=form, data=data, columns={"text": "text", "label": form})
     settings = TrainingPlan(**{"epochs": 2, "batch_size": 16, "precision": "fp32", **training})
@@ -46,7 +46,7 @@ def make_trial_runner(folder: Path, form: str, **training: Any) -> TrialRunner:
 def test_a_trial_learns_and_its_export_answers_the_same_in_plain_transformers(
     form: str, folder: Path, tmp_path: Path
 ) -> None:
-    work = make_trial_runner(folder, form)
+    work = make_runner(folder, form)
     settings = {"epochs": 12, "learning_rate": 5e-3, "label_smoothing": 0.0, "weight_decay": 0.0}
     result, _ = run(work, trial(tmp_path / "trial", **settings))
     assert result.best is not None
@@ -69,8 +69,8 @@ def test_a_trial_learns_and_its_export_answers_the_same_in_plain_transformers(
 @pytest.mark.parametrize("form", FORMS)
 def test_pieces_and_resumption_change_nothing(form: str, folder: Path, tmp_path: Path) -> None:
     plain = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "class_weights": "balanced"}
-    whole, _ = run(make_trial_runner(folder, form), trial(tmp_path / "whole", **plain))
-    cut = make_trial_runner(folder, form, gradient_accumulation_steps=4)
+    whole, _ = run(make_runner(folder, form), trial(tmp_path / "whole", **plain))
+    cut = make_runner(folder, form, gradient_accumulation_steps=4)
     run(cut, trial(tmp_path / "cut", **plain), stop_after=1)
     resumed, _ = run(cut, trial(tmp_path / "cut", attempt=2, **plain))
     for one, other in zip(without_clock(whole.history), without_clock(resumed.history), strict=True):

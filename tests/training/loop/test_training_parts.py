@@ -79,9 +79,9 @@ def test_biases_and_norms_are_spared_from_decay(home: Path) -> None:
 def test_rates_fall_with_depth_and_keep_their_ratio(home: Path) -> None:
     from finesearch.training.model.layer_depths import parameter_depths
     from finesearch.training.steps.optimizers import set_learning_rate
-    from training_cases import make_trial_runner
+    from training_cases import make_runner
 
-    base = make_trial_runner(home)._context.base
+    base = make_runner(home)._context.base
     model, _ = base.build(recipe(), seed=0)
     depths = parameter_depths(model, base.structure, base.fresh)
     optimizer = build_optimizer(model, recipe(layerwise_decay=0.5), depths)
@@ -97,9 +97,9 @@ def test_rates_fall_with_depth_and_keep_their_ratio(home: Path) -> None:
 
 def test_what_the_base_did_not_have_has_the_full_rate_wherever_it_stands(home: Path) -> None:
     from finesearch.training.model.layer_depths import parameter_depths
-    from training_cases import make_trial_runner
+    from training_cases import make_runner
 
-    base = make_trial_runner(home)._context.base
+    base = make_runner(home)._context.base
     model, _ = base.build(recipe(), seed=0)
     depths = parameter_depths(model, base.structure, {*base.fresh, "bert.pooler.dense.weight"})
     assert (depths["bert.pooler.dense.weight"], depths["bert.pooler.dense.bias"]) == (0, 1)

@@ -7,12 +7,12 @@ from finesearch.plan import TrainingPlan
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import TrialResult, TrialSpec
-from training_cases import Diary, equal, make_trial_runner, merged, recipe, run, trial, without_clock
+from training_cases import Diary, equal, make_runner, merged, recipe, run, trial, without_clock
 
 
 @pytest.fixture(scope="module")
 def work(home: Path) -> TrialRunner:
-    return make_trial_runner(home)
+    return make_runner(home)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def test_the_callers_random_numbers_are_its_own(work: TrialRunner, tmp_path: Pat
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_an_interrupted_trial_ends_as_the_undisturbed_one_bit_for_bit(stage: int, home: Path, tmp_path: Path) -> None:
-    work = make_trial_runner(home, zero_stage=stage, evaluations_per_epoch=2)
+    work = make_runner(home, zero_stage=stage, evaluations_per_epoch=2)
     # With rates by depth the optimizer has a dozen groups, whose states must come back in their order.
     whole, _ = run(work, trial(tmp_path / "whole", layerwise_decay=0.8))
     stopped, first = run(work, trial(tmp_path / "parts", layerwise_decay=0.8), stop_after=3)
     assert (stopped.stopped, first.steps) == (True, [1, 2, 3])
-    again = make_trial_runner(home, zero_stage=stage, evaluations_per_epoch=2)
+    again = make_runner(home, zero_stage=stage, evaluations_per_epoch=2)
     resumed, second = run(again, trial(tmp_path / "parts", attempt=2, layerwise_decay=0.8))
     assert second.steps == [1, 2, 3, 4]
     assert second.trained == 2
@@ -123,7 +123,7 @@ def test_a_stop_during_the_replay_trains_nothing(work: TrialRunner, tmp_path: Pa
 
 
 def test_the_best_evaluation_is_kept_and_not_the_last(home: Path, tmp_path: Path) -> None:
-    work = make_trial_runner(home)
+    work = make_runner(home)
     # Steps far too large: it gets worse again.
     result, _ = run(work, trial(tmp_path, epochs=8, learning_rate=0.02, schedule="constant", seed=5))
     values = [evaluation.metrics["accuracy"] for evaluation in result.history]
@@ -134,7 +134,7 @@ def test_the_best_evaluation_is_kept_and_not_the_last(home: Path, tmp_path: Path
 
 
 def test_less_is_better_when_the_goal_is_min(home: Path, tmp_path: Path) -> None:
-    plan = make_trial_runner(home)
+    plan = make_runner(home)
     work = TrialRunner(plan.task_plan, plan.training, plan.base, plan.cache, "accuracy", "min")
     result, _ = run(work, trial(tmp_path))
     assert result.best.metrics["accuracy"] == min(evaluation.metrics["accuracy"] for evaluation in result.history)
@@ -149,12 +149,12 @@ def test_a_trial_without_progress_ends_when_its_patience_does(work: TrialRunner,
 
 
 def test_evaluations_fall_within_an_epoch(home: Path, tmp_path: Path) -> None:
-    result, _ = run(make_trial_runner(home, evaluations_per_epoch=2), trial(tmp_path))
+    result, _ = run(make_runner(home, evaluations_per_epoch=2), trial(tmp_path))
     assert [evaluation.epoch for evaluation in result.history] == [0.5, 1.0, 1.5, 2.0]
 
 
 def test_more_evaluations_than_steps_are_said(home: Path, tmp_path: Path) -> None:
-    result, _ = run(make_trial_runner(home, evaluations_per_epoch=9), trial(tmp_path))
+    result, _ = run(make_runner(home, evaluations_per_epoch=9), trial(tmp_path))
     assert len(result.history) == 8
     assert any(
         "an epoch has 4 steps only, so that there were 8 evaluations instead of 18" in w for w in result.warnings
@@ -179,7 +179,7 @@ def test_a_metric_that_the_task_lacks_fails_the_trial(home: Path, tmp_path: Path
     with pytest.raises(
         TrialError, match="metric 'bleu' was not computed at evaluation 1; there are: accuracy, macro_f1"
     ):
-        run(make_trial_runner(home, metric="bleu"), trial(tmp_path))
+        run(make_runner(home, metric="bleu"), trial(tmp_path))
 
 
 def test_too_many_frozen_layers_fail_the_trial(work: TrialRunner, tmp_path: Path) -> None:
@@ -188,24 +188,24 @@ def test_too_many_frozen_layers_fail_the_trial(work: TrialRunner, tmp_path: Path
 
 
 def test_more_workers_than_processes_are_refused(home: Path, tmp_path: Path) -> None:
-    run(make_trial_runner(home), trial(tmp_path / "alone"))
+    run(make_runner(home), trial(tmp_path / "alone"))
     with pytest.raises(PlacementError, match="expected 2 processes in this trial's process group, got 1"):
-        run(make_trial_runner(home, workers_per_trial=2), trial(tmp_path / "two"))
+        run(make_runner(home, workers_per_trial=2), trial(tmp_path / "two"))
 
 
 def test_a_gpu_that_is_not_there_is_refused(home: Path, tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
-        assert run(make_trial_runner(home, gpus_per_worker=1.0), trial(tmp_path))[0].best is not None
+        assert run(make_runner(home, gpus_per_worker=1.0), trial(tmp_path))[0].best is not None
     else:
         with pytest.raises(PlacementError, match="this worker is to use a GPU .* but torch .* sees none"):
-            run(make_trial_runner(home, gpus_per_worker=1.0), trial(tmp_path))
+            run(make_runner(home, gpus_per_worker=1.0), trial(tmp_path))
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_bf16_trains_and_scores_the_same_when_reloaded(stage: int, home: Path, tmp_path: Path) -> None:
-    work = make_trial_runner(home, precision="bf16", zero_stage=stage)
+    work = make_runner(home, precision="bf16", zero_stage=stage)
     result, _ = run(work, trial(tmp_path))
     assert result.history[1].train_loss < result.history[0].train_loss
     scored = evaluate_checkpoint(result.checkpoint, "validation", work.task_plan, work.training, home, home / "cache")
@@ -213,7 +213,7 @@ def test_bf16_trains_and_scores_the_same_when_reloaded(stage: int, home: Path, t
 
 
 def test_auto_precision_says_what_it_took(home: Path, tmp_path: Path) -> None:
-    result, _ = run(make_trial_runner(home, precision="auto"), trial(tmp_path))
+    result, _ = run(make_runner(home, precision="auto"), trial(tmp_path))
     assert result.notes[0].startswith(("precision auto: bf16", "precision auto: fp32"))
     assert result.warnings == ()
 
@@ -222,7 +222,7 @@ def test_threads_are_those_of_the_plan_and_given_back(home: Path, tmp_path: Path
     import torch
 
     seen: list[int] = []
-    make_trial_runner(home, cpus_per_worker=2.0).run(
+    make_runner(home, cpus_per_worker=2.0).run(
         trial(tmp_path), lambda _: True, lambda: seen.append(torch.get_num_threads())
     )
     assert set(seen) == {2}
@@ -233,7 +233,7 @@ def test_base_weights_are_read_once(home: Path, tmp_path: Path) -> None:
     import shutil
 
     copy = Path(shutil.copytree(home, tmp_path / "home"))
-    work = make_trial_runner(copy)
+    work = make_runner(copy)
     first, _ = run(work, trial(tmp_path / "first"))
     (copy / "model" / "model.safetensors").unlink()
     second, _ = run(work, trial(tmp_path / "second"))
@@ -243,6 +243,6 @@ def test_base_weights_are_read_once(home: Path, tmp_path: Path) -> None:
 def test_a_trial_runner_is_sent_to_its_worker(home: Path) -> None:
     import pickle
 
-    sent = pickle.loads(pickle.dumps(make_trial_runner(home)))
+    sent = pickle.loads(pickle.dumps(make_runner(home)))
     assert sent.training == TrainingPlan(epochs=2, batch_size=16, precision="fp32")
     assert recipe() == recipe()

@@ -13,14 +13,14 @@ from finesearch.training.trial_types import TrialResult
 from pair_worker import PLAIN, UNEVEN
 from pairs import seen_by_two
 from plain_reference import plain_training
-from training_cases import PAIRS, SGD, equal, frozen_names, make_trial_runner, merged, recipe, untrained
+from training_cases import PAIRS, SGD, equal, frozen_names, make_runner, merged, recipe, untrained
 
 STAGES = (0, 1, 2, 3)
 
 
 @pytest.fixture(scope="module")
 def work(home: Path) -> TrialRunner:
-    return make_trial_runner(home)
+    return make_runner(home)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finesearch.training.adaptations.adapt import adapt
-from training_cases import make_trial_runner, recipe, run, trial
+from training_cases import make_runner, recipe, run, trial
 
 CASES = {
     "full": {"adaptation": "full"},
@@ -21,7 +21,7 @@ CASES = {
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_no_trial_changes_the_base(home: Path, tmp_path: Path, stage: int) -> None:
-    work = make_trial_runner(home, zero_stage=stage)
+    work = make_runner(home, zero_stage=stage)
     run(work, trial(tmp_path / "first", epochs=1, **CASES["full"]))
     base = work._context.base
     before = {name: tensor.clone() for name, tensor in base.tensors.items()}
@@ -35,7 +35,7 @@ def test_no_trial_changes_the_base(home: Path, tmp_path: Path, stage: int) -> No
 
 @pytest.mark.parametrize("name", ["full", "freeze_bottom", "head_only", "lora"])
 def test_what_is_frozen_is_the_bases_memory_and_what_trains_is_not(home: Path, tmp_path: Path, name: str) -> None:
-    work = make_trial_runner(home)
+    work = make_runner(home)
     run(work, trial(tmp_path, epochs=1, **CASES["head_only"]))
     base, wanted = work._context.base, recipe(**CASES[name])
     model, _ = base.build(wanted, seed=0, shares=True)
@@ -51,6 +51,6 @@ def test_a_lone_process_sends_itself_no_weights(home: Path, tmp_path: Path, monk
 
     sent: list[object] = []
     monkeypatch.setattr(DeepSpeedEngine, "_broadcast_model", sent.append)
-    run(make_trial_runner(home), trial(tmp_path, epochs=1))
+    run(make_runner(home), trial(tmp_path, epochs=1))
     assert not sent
     assert DeepSpeedEngine._broadcast_model == sent.append, "what is put in its place is taken away again"

@@ -22,7 +22,7 @@ from finesearch.training.prefix_cache.cacheable_depth import cache_depths_of_spa
 from finesearch.training.prefix_cache.embedding_bypass import bypassed_modules
 from finesearch.training.prefix_cache.self_test import VerifiedBlocks
 from prefix_cases import READ, alike, own_cache  # noqa: F401 - a fixture
-from training_cases import make_trial_runner, recipe, run, trial
+from training_cases import make_runner, recipe, run, trial
 
 ROWS = {
     "input_ids": torch.tensor([[1, 5, 9, 7, 11, 2], [1, 8, 2, 0, 0, 0]]),
@@ -147,7 +147,7 @@ def test_embeddings_that_are_looked_at_above_the_blocks_are_computed(
     results = {}
     monkeypatch.setattr(BertModel, "forward", forward)
     for cache in ("off", "auto"):
-        work = make_trial_runner(home, prefix_cache=cache)
+        work = make_runner(home, prefix_cache=cache)
         results[cache], _ = run(work, trial(tmp_path / cache, adaptation="head_only"))
     assert READ in results["auto"].notes
     (fit,) = work._context.prefix_session.verified.values()

@@ -18,16 +18,16 @@ from finesearch.training.trial_types import TrialResult
 from pairs import seen_by_two
 from paths import PYTHONPATH
 from prefix_cases import FROZEN, READ, alike, kept, own_cache  # noqa: F401 - a fixture
-from training_cases import make_trial_runner, run, trial, write_home
+from training_cases import make_runner, run, trial, write_home
 
 
 def test_damaged_files_are_computed_again(home: Path, tmp_path: Path) -> None:
-    whole, _ = run(make_trial_runner(home), trial(tmp_path / "one", **FROZEN["train_top"]))
+    whole, _ = run(make_runner(home), trial(tmp_path / "one", **FROZEN["train_top"]))
     (train, validation) = kept()[2]
     with (train / disk_entries.HIDDEN).open("r+b") as file:
         file.truncate(100)
     (validation / disk_entries.MANIFEST).unlink()
-    again, _ = run(make_trial_runner(home), trial(tmp_path / "two", **FROZEN["train_top"]))
+    again, _ = run(make_runner(home), trial(tmp_path / "two", **FROZEN["train_top"]))
     assert alike(whole, again)
     assert len(kept()[2]) == 2
 
@@ -35,10 +35,10 @@ def test_damaged_files_are_computed_again(home: Path, tmp_path: Path) -> None:
 BUILDER = """
 import sys, time
 from pathlib import Path
-from training_cases import make_trial_runner, run, trial
+from training_cases import make_runner, run, trial
 home, out, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 spec = trial(out, adaptation="train_top", adaptation_parameters={"layers": 2})
-result = make_trial_runner(home).run(spec, lambda evaluation: True, lambda: time.sleep(pause))
+result = make_runner(home).run(spec, lambda evaluation: True, lambda: time.sleep(pause))
 print(result.model_dump_json())
 """
 
@@ -69,10 +69,10 @@ def test_a_killed_builder_poisons_nothing(home: Path, tmp_path: Path, builders: 
     builder.wait()
     assert not kept()
     assert list(disk_entries.home().glob(".building-*"))
-    result, _ = run(make_trial_runner(home), trial(tmp_path / "after", **FROZEN["train_top"]))
+    result, _ = run(make_runner(home), trial(tmp_path / "after", **FROZEN["train_top"]))
     assert READ in result.notes
     assert not list(disk_entries.home().glob(".building-*"))
-    without, _ = run(make_trial_runner(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
+    without, _ = run(make_runner(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
     assert alike(result, without)
 
 
@@ -113,17 +113,17 @@ def test_processes_of_a_node_share_out_the_parts_of_a_split(home: Path, tmp_path
     assert min(computed) > 0, "one has waited for the other"
     assert sum(computed) == sum(entry.rows for entry in disk_entries.list_entries())
     assert len(kept()[2]) > 4
-    without, _ = run(make_trial_runner(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
+    without, _ = run(make_runner(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
     assert alike(results[0], without)
 
 
 def test_what_does_not_fit_is_computed_as_it_comes(home: Path, tmp_path: Path) -> None:
-    without, _ = run(make_trial_runner(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
-    whole, _ = run(make_trial_runner(home), trial(tmp_path / "whole", **FROZEN["train_top"]))
+    without, _ = run(make_runner(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
+    whole, _ = run(make_runner(home), trial(tmp_path / "whole", **FROZEN["train_top"]))
     sizes = sum(entry.bytes for entry in disk_entries.list_entries())
     shutil.rmtree(disk_entries.home())
     half, _ = run(
-        make_trial_runner(home, prefix_cache_disk_gib=0.5 * sizes / (1 << 30)),
+        make_runner(home, prefix_cache_disk_gib=0.5 * sizes / (1 << 30)),
         trial(tmp_path / "half", **FROZEN["train_top"]),
     )
     assert any(not entry.is_complete for entry in disk_entries.list_entries())
@@ -132,10 +132,8 @@ def test_what_does_not_fit_is_computed_as_it_comes(home: Path, tmp_path: Path) -
 
 
 def test_where_nothing_fits_the_trial_goes_on_without(home: Path, tmp_path: Path) -> None:
-    result, _ = run(
-        make_trial_runner(home, prefix_cache_disk_gib=1e-7), trial(tmp_path / "none", **FROZEN["train_top"])
-    )
-    without, _ = run(make_trial_runner(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
+    result, _ = run(make_runner(home, prefix_cache_disk_gib=1e-7), trial(tmp_path / "none", **FROZEN["train_top"]))
+    without, _ = run(make_runner(home, prefix_cache="off"), trial(tmp_path / "off", **FROZEN["train_top"]))
     assert alike(result, without)
     assert not kept()
     assert any("training.prefix_cache_disk_gib leaves 0.00 GB of 0.00 GB" in note for note in result.notes)
@@ -147,7 +145,7 @@ def test_a_home_that_cannot_be_written_costs_time_alone(
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where a folder is to be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    result, _ = run(make_trial_runner(home), trial(tmp_path / "trial", **FROZEN["train_top"]))
+    result, _ = run(make_runner(home), trial(tmp_path / "trial", **FROZEN["train_top"]))
     assert any(note.startswith(f"prefix cache: {blocked}") and "cannot be written" in note for note in result.notes)
 
 

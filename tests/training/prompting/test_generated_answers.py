@@ -29,7 +29,7 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 CHAT = "{% for m in messages %}<|turn|> {{ m.role }}: {{ m.content }} {% endfor %}<|turn|> assistant:"
 
 
-def make_trial_runner(home: Path, plan: Any = None) -> TrialRunner:
+def make_runner(home: Path, plan: Any = None) -> TrialRunner:
     plan = plan or plan_of()
     return TrialRunner(plan, TrainingPlan(precision="fp32"), str(home), str(home / "cache"), plan.metric, "max")
 
@@ -48,7 +48,7 @@ def writer(work: TrialRunner, adaptation: str = "few_shot", **parameters: Any) -
 @pytest.mark.parametrize("architecture", ["t5", "llama", "pair"])
 def test_zero_shot_writes_what_the_untrained_model_writes_in_training(architecture: str, tmp_path: Path) -> None:
     home = write_home(tmp_path / "home", architecture)
-    work = make_trial_runner(home, plan_of(prefix="it is {a}: "))
+    work = make_runner(home, plan_of(prefix="it is {a}: "))
     result = asked(work, tmp_path / "t", "zero_shot")
     context = work._context
     model, _ = context.base.build(trial(tmp_path).recipe, seed=0)
@@ -62,7 +62,7 @@ def test_zero_shot_writes_what_the_untrained_model_writes_in_training(architectu
 @pytest.mark.parametrize("architecture", ["t5", "gpt2"])
 def test_few_shot_puts_examples_of_train_before_the_question(architecture: str, tmp_path: Path) -> None:
     home = write_home(tmp_path / "home", architecture)
-    work = make_trial_runner(home)
+    work = make_runner(home)
     result = asked(work, tmp_path / "t", examples=2)
     prompt = read_prompt(Path(result.checkpoint))
     known = dict(zip(*word_pairs(48, 0), strict=True))
@@ -81,7 +81,7 @@ def test_few_shot_puts_examples_of_train_before_the_question(architecture: str, 
 
 
 def test_examples_that_leave_no_room_for_the_answer_are_left_out(tmp_path: Path) -> None:
-    work = make_trial_runner(write_home(tmp_path, "gpt2"))
+    work = make_runner(write_home(tmp_path, "gpt2"))
     own = writer(work, examples=30, selection="similar")
     source = word_pairs(20, 1)[0][0]
     (ids,) = own.prompts([Question(fields={"source": source})])
@@ -98,7 +98,7 @@ def test_examples_that_leave_no_room_for_the_answer_are_left_out(tmp_path: Path)
 def test_examples_are_turns_where_the_model_has_a_chat_template(tmp_path: Path) -> None:
     home = write_home(tmp_path / "home", "llama")
     write_writer_tokenizer(home / "model", with_end=False, chat_template=CHAT)
-    work = make_trial_runner(home)
+    work = make_runner(home)
     own = writer(work, examples=1)
     (example,) = own.prompt.examples
     (ids,) = own.prompts([Question(fields={"source": "slow film"})])
@@ -113,7 +113,7 @@ def test_examples_are_turns_where_the_model_has_a_chat_template(tmp_path: Path) 
 
 def test_an_answer_ends_where_the_next_example_would_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = write_home(tmp_path / "home", "gpt2")
-    work = make_trial_runner(home)
+    work = make_runner(home)
     own = writer(work, examples=2, template="{source} => {target}")
     assert [own.extract_answer(text) for text in ("one\ntwo", "one \n\n two", "\n\none")] == ["one", "one", "one"]
     lines = writer(work, examples=2, template="{source}\n{target}")
@@ -136,7 +136,7 @@ def test_an_answer_ends_where_the_next_example_would_begin(tmp_path: Path, monke
 
 def test_other_generation_settings_write_otherwise_from_the_same_checkpoint(tmp_path: Path) -> None:
     home = write_home(tmp_path / "home", "gpt2")
-    work = make_trial_runner(home)
+    work = make_runner(home)
     result = asked(work, tmp_path / "t", "zero_shot")
     short = work.task_plan.model_copy(update={"generation": GenerationPlan(max_new_tokens=2, batch_size=8, beams=2)})
     one, other = (
@@ -147,7 +147,7 @@ def test_other_generation_settings_write_otherwise_from_the_same_checkpoint(tmp_
 
 
 def test_what_cannot_be_asked_to_write_is_refused(tmp_path: Path) -> None:
-    work = make_trial_runner(write_home(tmp_path / "home", "llama"))
+    work = make_runner(write_home(tmp_path / "home", "llama"))
     for method in ("likelihood", "cloze", "similarity"):
         with pytest.raises(ModelError, match=rf"method: {method} chooses among given answers.*Use generation, or auto"):
             asked(work, tmp_path / method, method=method)

@@ -53,7 +53,7 @@ def write_rows(folder: Path, kind: str) -> None:
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
 
 
-def make_trial_runner(folder: Path, kind: str, **options: Any) -> TrialRunner:
+def make_runner(folder: Path, kind: str, **options: Any) -> TrialRunner:
     write_rows(folder, kind)
     roles = ("messages",) if kind == "dialogue" else ("question", "context", "answers")
     plan = TaskPlan(
@@ -84,7 +84,7 @@ def ask(work: TrialRunner, folder: Path, adaptation: str, **parameters: Any) -> 
 def speaker(tmp_path: Path) -> TrialRunner:
     write_tiny_writer(tmp_path / "model", "llama")
     write_writer_tokenizer(tmp_path / "model", with_end=False, chat_template=PLAIN_TEMPLATE)
-    return make_trial_runner(tmp_path, "dialogue", generation=GenerationPlan(max_new_tokens=4, batch_size=4))
+    return make_runner(tmp_path, "dialogue", generation=GenerationPlan(max_new_tokens=4, batch_size=4))
 
 
 def test_zero_shot_perplexity_is_that_of_the_untouched_model(speaker: TrialRunner, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def outside(folder: Path, last: str) -> list[Any]:
 def test_an_exported_conversation_goes_on_the_same(tmp_path: Path) -> None:
     write_tiny_writer(tmp_path / "model", "llama")
     options = {"generation": GenerationPlan(max_new_tokens=4, batch_size=1), "chat_template": "plain"}
-    work = make_trial_runner(tmp_path, "dialogue", **options)
+    work = make_runner(tmp_path, "dialogue", **options)
     result, scored = ask(work, tmp_path / "t", "few_shot", examples=1, selection="similar")
     out = export_checkpoint(str(result.checkpoint), tmp_path / "out")
     rows = [json.loads(line)["messages"][:3] for line in (tmp_path / "test.jsonl").read_text().splitlines()]
@@ -141,7 +141,7 @@ def test_an_exported_conversation_goes_on_the_same(tmp_path: Path) -> None:
 
 def test_an_encoder_answers_with_words_of_the_nearest_sentence(tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "model", layers=2)
-    work = make_trial_runner(tmp_path, "question-answering", stride=8)
+    work = make_runner(tmp_path, "question-answering", stride=8)
     result, scored = ask(work, tmp_path / "t", "zero_shot")
     contexts = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     for row, given in zip(contexts, scored["test"].predictions, strict=True):

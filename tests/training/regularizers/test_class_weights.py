@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from finesearch.tasks.classification.class_weights import balanced_weights
 from plain_reference import plain_training
 from regularizer_cases import write_skewed
-from training_cases import make_trial_runner, merged, recipe, run, trial
+from training_cases import make_runner, merged, recipe, run, trial
 
 PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}
 
@@ -43,7 +43,7 @@ def test_the_mean_over_the_global_batch_is_exact(
         loss = cross_entropy(model(**batch).logits, labels, weight=weights, label_smoothing=0.1)
         return loss, loss
 
-    work = make_trial_runner(skewed, gradient_accumulation_steps=steps)
+    work = make_runner(skewed, gradient_accumulation_steps=steps)
     # Without dropout both passes of R-Drop are the same, and what is left is the weighted loss.
     result, _ = run(work, trial(tmp_path, **PLAIN, **settings, class_weights="balanced"))
     expected, _ = plain_training(work, recipe(**PLAIN), 3, losses_of=losses_of)
@@ -57,7 +57,7 @@ def test_the_mean_over_the_global_batch_is_exact(
 
 
 def test_weighted_divergence_composes_over_pieces(skewed: Path, tmp_path: Path) -> None:
-    task = make_trial_runner(skewed)._context.task
+    task = make_runner(skewed)._context.task
     outputs = [torch.nn.Module() for _ in range(2)]
     generator = torch.Generator().manual_seed(0)
     logits = [torch.randn(5, 2, generator=generator) for _ in outputs]

@@ -27,14 +27,14 @@ from finesearch.training.regularizers.neftune import noise
 from finesearch.training.runtime.seeding import derived_seed
 from plain_reference import plain_training
 from regularizer_cases import ALL, METHODS, PLAIN, plain_average, plain_l2sp
-from training_cases import equal, make_trial_runner, merged, recipe, run, trial, without_clock
+from training_cases import equal, make_runner, merged, recipe, run, trial, without_clock
 
 SEED = 3
 
 
 @pytest.fixture(scope="module")
 def work(home: Path) -> TrialRunner:
-    return make_trial_runner(home)
+    return make_runner(home)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_plan_and_training_know_the_same_methods() -> None:
 
 @pytest.mark.parametrize(("stage", "optimizer"), [(0, "adamw"), (0, "sgd"), (1, "sgd"), (2, "adamw")])
 def test_l2sp_takes_weights_back_to_where_they_began(stage: int, optimizer: str, home: Path, tmp_path: Path) -> None:
-    work = make_trial_runner(home, zero_stage=stage)
+    work = make_runner(home, zero_stage=stage)
     settings = {**PLAIN, **METHODS["l2sp"], "optimizer": optimizer}
     result, _ = run(work, trial(tmp_path, **settings))
     expected, losses = plain_l2sp(work, recipe(**settings), SEED)
@@ -241,7 +241,7 @@ def test_layer_drop_of_shared_blocks_is_refused_before_anything_runs(work: Trial
 
 @pytest.mark.parametrize(("stage", "method"), [(0, "ema_decay"), (0, "swa_start"), (2, "ema_decay")])
 def test_the_average_of_the_weights_is_kept_and_scored(method: str, stage: int, home: Path, tmp_path: Path) -> None:
-    work = make_trial_runner(home, zero_stage=stage)
+    work = make_runner(home, zero_stage=stage)
     settings = {**PLAIN, **METHODS[method]}
     result, _ = run(work, trial(tmp_path, **settings))
     assert_close(merged(result.checkpoint), plain_average(work, recipe(**settings), SEED))
@@ -251,7 +251,7 @@ def test_the_average_of_the_weights_is_kept_and_scored(method: str, stage: int, 
 
 
 def test_averaging_leaves_the_raw_weights_path_as_it_is(home: Path, tmp_path: Path) -> None:
-    work = make_trial_runner(home, evaluations_per_epoch=2)
+    work = make_runner(home, evaluations_per_epoch=2)
     plain, _ = run(work, trial(tmp_path / "plain"))
     averaged, _ = run(work, trial(tmp_path / "averaged", ema_decay=0.6))
     assert [e.train_loss for e in averaged.history] == [e.train_loss for e in plain.history]
@@ -266,7 +266,7 @@ def test_averaging_leaves_the_raw_weights_path_as_it_is(home: Path, tmp_path: Pa
 def test_an_interrupted_trial_ends_as_the_undisturbed_one(
     stage: int, settings: dict[str, Any], home: Path, tmp_path: Path
 ) -> None:
-    work = make_trial_runner(home, zero_stage=stage, evaluations_per_epoch=2)
+    work = make_runner(home, zero_stage=stage, evaluations_per_epoch=2)
     whole, _ = run(work, trial(tmp_path / "whole", **settings))
     run(work, trial(tmp_path / "parts", **settings), stop_after=2)
     resumed, second = run(work, trial(tmp_path / "parts", attempt=2, **settings))
@@ -280,7 +280,7 @@ def test_an_interrupted_trial_ends_as_the_undisturbed_one(
 def test_frozen_layers_keep_every_bit_and_their_outputs_under_every_method(
     stage: int, home: Path, tmp_path: Path
 ) -> None:
-    work = make_trial_runner(home, zero_stage=stage)
+    work = make_runner(home, zero_stage=stage)
     frozen = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 2}}
     result, _ = run(work, trial(tmp_path, **frozen, **ALL))
     before, _ = work._context.base.build(recipe(), SEED)
@@ -319,14 +319,12 @@ def test_what_needs_whole_weights_is_refused_under_zero_3(method: str, home: Pat
     with pytest.raises(
         PlanError, match=rf"{method}: expected a training.zero_stage up to 2, got 3: .*\n  Set training"
     ):
-        run(make_trial_runner(home, zero_stage=3), trial(tmp_path, **METHODS[method]))
+        run(make_runner(home, zero_stage=3), trial(tmp_path, **METHODS[method]))
     assert not list(tmp_path.iterdir())
 
 
 def test_what_needs_no_weights_gives_the_same_under_zero_3(home: Path, tmp_path: Path) -> None:
     both = {**METHODS["rdrop"], **METHODS["neftune"], "epochs": 1}
-    results = [
-        run(make_trial_runner(home, zero_stage=stage), trial(tmp_path / str(stage), **both))[0] for stage in (0, 3)
-    ]
+    results = [run(make_runner(home, zero_stage=stage), trial(tmp_path / str(stage), **both))[0] for stage in (0, 3)]
     one, other = ([evaluation.train_loss for evaluation in result.history] for result in results)
     assert one == pytest.approx(other, rel=1e-4)

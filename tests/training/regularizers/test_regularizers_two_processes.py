@@ -13,12 +13,12 @@ from pairs import seen_by_two
 from plain_reference import plain_training
 from regularizer_cases import PLAIN, plain_average, plain_l2sp, write_skewed
 from regularizer_pair_worker import CASES, RESUMED, SKEWED_STAGES
-from training_cases import equal, make_trial_runner, merged, recipe, run, trial
+from training_cases import equal, make_runner, merged, recipe, run, trial
 
 
 @pytest.fixture(scope="module")
 def work(home: Path) -> TrialRunner:
-    return make_trial_runner(home)
+    return make_runner(home)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_balanced_classes_weigh_over_two_ranks_what_they_do_in_one(
     stage: int, seen: list[dict[str, Any]], home: Path, tmp_path: Path
 ) -> None:
     result = result_of(seen, f"skewed{stage}")
-    alone = make_trial_runner(write_skewed(home, tmp_path / "skewed"))
+    alone = make_runner(write_skewed(home, tmp_path / "skewed"))
     expected, _ = run(alone, trial(tmp_path / "trial", **PLAIN, class_weights="balanced"))
     assert result.history[0].train_loss == pytest.approx(expected.history[0].train_loss, rel=1e-5)
     got = merged(result.checkpoint)

@@ -10,7 +10,7 @@ import pytest
 
 from finesearch.training.runtime.deepspeed_engine import deepspeed_caches
 from paths import PLATFORM, PYTHONPATH
-from training_cases import make_trial_runner, run, trial
+from training_cases import make_runner, run, trial
 
 
 def test_the_caches_that_outlive_an_engine_are_where_we_clear_them(home: Path, tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_the_caches_that_outlive_an_engine_are_where_we_clear_them(home: Path, t
     def look() -> None:
         sizes.append((cached.cache_info().currsize, len(parameter_offload.FWD_MODULE_STACK)))
 
-    make_trial_runner(home, zero_stage=3).run(trial(tmp_path), lambda _: True, look)
+    make_runner(home, zero_stage=3).run(trial(tmp_path), lambda _: True, look)
     assert max(released for released, _ in sizes) > 0, "ZeRO-3 does not fill this cache any more: is it still needed?"
     assert max(stacked for _, stacked in sizes) > 0, "ZeRO-3 does not fill this list any more: is it still needed?"
     assert (cached.cache_info().currsize, len(parameter_offload.FWD_MODULE_STACK)) == (0, 0)
@@ -34,7 +34,7 @@ def test_the_caches_that_outlive_an_engine_are_where_we_clear_them(home: Path, t
 
 @pytest.mark.parametrize("stage", [0, 3])
 def test_memory_does_not_grow_over_twenty_trials(stage: int, home: Path, tmp_path: Path) -> None:
-    work = make_trial_runner(home, zero_stage=stage)
+    work = make_runner(home, zero_stage=stage)
     sizes = []
     for number in range(20):
         run(work, trial(tmp_path / str(number), number=number, epochs=1, batch_size=26))
@@ -64,7 +64,7 @@ def test_no_launcher_no_network_and_no_noise_are_needed(home: Path, tmp_path: Pa
     """A clean process with an empty home and none of the launcher's variables, which prints all that it prints."""
     program = (
         "from training_cases import *\n"
-        f"result, diary = run(make_trial_runner(Path({str(home)!r}), zero_stage=3), trial(Path({str(tmp_path / 'trial')!r})))\n"
+        f"result, diary = run(make_runner(Path({str(home)!r}), zero_stage=3), trial(Path({str(tmp_path / 'trial')!r})))\n"
         "print('steps', diary.steps)\n"
         "import os, sys\n"
         "print('ray' in sys.modules, 'mpi4py' in sys.modules, os.environ.get('GLOO_SOCKET_IFNAME'))\n"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finesearch.training.runtime.gradient_clipping import clip, install_fast_clipping
-from training_cases import equal, make_trial_runner, merged, run, trial
+from training_cases import equal, make_runner, merged, run, trial
 
 
 def gradients(scale: float) -> list[torch.nn.Parameter]:
@@ -34,11 +34,11 @@ def test_a_trial_learns_what_it_does_with_the_steps_of_deepspeed(
     largest: float | None, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"adaptation": "freeze_bottom", "adaptation_parameters": {"layers": 2}, "gradient_clipping": largest}
-    ours, _ = run(make_trial_runner(home), trial(tmp_path / "ours", epochs=1, **settings))
+    ours, _ = run(make_runner(home), trial(tmp_path / "ours", epochs=1, **settings))
     monkeypatch.setattr(
         "finesearch.training.runtime.deepspeed_engine.install_fast_clipping", lambda engine, gradient_clipping: None
     )
-    theirs, _ = run(make_trial_runner(home), trial(tmp_path / "theirs", epochs=1, **settings))
+    theirs, _ = run(make_runner(home), trial(tmp_path / "theirs", epochs=1, **settings))
     assert ours.history[0].train_loss == pytest.approx(theirs.history[0].train_loss, rel=1e-6)
     for name, tensor in merged(theirs.checkpoint).items():
         torch.testing.assert_close(merged(ours.checkpoint)[name], tensor, rtol=1e-5, atol=1e-6)

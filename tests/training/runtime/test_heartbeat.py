@@ -18,7 +18,7 @@ from finesearch.training.runtime import heartbeat as module
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.steps.evaluate import evaluate
-from training_cases import make_trial_runner, recipe
+from training_cases import make_runner, recipe
 
 HEARTBEAT_INTERVAL_S = 0.3
 
@@ -80,7 +80,7 @@ class CountedRows:
 
 
 def test_an_evaluation_beats_after_each_batch(home: Path) -> None:
-    context = make_trial_runner(home)._context
+    context = make_runner(home)._context
     model, _ = context.base.build(recipe(), seed=0)
     rows, beats = CountedRows(context.tokens.validation, 20), Beats()
     evaluate(model, context.task, context.base, rows, Processes(0, 1, torch.device("cpu")), beat=beats)
@@ -92,10 +92,10 @@ def test_a_fresh_process_beats_while_it_reads_what_it_needs(home: Path, tmp_path
     program = f"""
 import threading
 from pathlib import Path
-from training_cases import make_trial_runner, trial
+from training_cases import make_runner, trial
 threads = []
 beat = lambda: threads.append(threading.current_thread().name)
-make_trial_runner(Path({str(home)!r})).run(trial(Path({str(tmp_path)!r})), lambda _: False, beat)
+make_runner(Path({str(home)!r})).run(trial(Path({str(tmp_path)!r})), lambda _: False, beat)
 print(threads.index("MainThread"))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

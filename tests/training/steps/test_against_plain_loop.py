@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plain_reference import plain_training
-from training_cases import SGD, make_trial_runner, merged, recipe, run, trial
+from training_cases import SGD, make_runner, merged, recipe, run, trial
 
 # One epoch of eight steps, so that the one evaluation is both the best and the last. The last batch has 3 rows.
 PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}
@@ -31,7 +31,7 @@ PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs"
 def test_weights_and_losses_are_those_of_plain_pytorch(
     training: dict[str, Any], changes: dict[str, Any], home: Path, tmp_path: Path
 ) -> None:
-    work = make_trial_runner(home, **training)
+    work = make_runner(home, **training)
     settings = {**PLAIN, **changes}
     result, _ = run(work, trial(tmp_path, **settings))
     expected, losses = plain_training(work, recipe(**settings), seed=3)

@@ -8,7 +8,7 @@ import torch
 
 from finesearch.errors import PlanError
 from plain_reference import plain_training
-from training_cases import equal, make_trial_runner, merged, recipe, run, trial, without_clock
+from training_cases import equal, make_runner, merged, recipe, run, trial, without_clock
 
 PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}
 ADAFACTOR = {
@@ -34,7 +34,7 @@ LION = {"optimizer": "lion", "optimizer_parameters": {"beta1": 0.8, "beta2": 0.9
 def test_weights_and_losses_are_those_of_the_plain_optimizer(
     training: dict[str, Any], changes: dict[str, Any], home: Path, tmp_path: Path
 ) -> None:
-    work = make_trial_runner(home, **training)
+    work = make_runner(home, **training)
     settings = {**PLAIN, **changes}
     result, _ = run(work, trial(tmp_path, **settings))
     expected, losses = plain_training(work, recipe(**settings), seed=3)
@@ -55,10 +55,10 @@ def test_weights_and_losses_are_those_of_the_plain_optimizer(
 def test_optimizer_state_survives_an_interruption(
     stage: int, changes: dict[str, Any], home: Path, tmp_path: Path
 ) -> None:
-    work = make_trial_runner(home, zero_stage=stage)
+    work = make_runner(home, zero_stage=stage)
     whole, _ = run(work, trial(tmp_path / "whole", **changes))
     run(work, trial(tmp_path / "parts", **changes), stop_after=1)
-    resumed, second = run(make_trial_runner(home, zero_stage=stage), trial(tmp_path / "parts", attempt=2, **changes))
+    resumed, second = run(make_runner(home, zero_stage=stage), trial(tmp_path / "parts", attempt=2, **changes))
     assert second.trained == 4
     assert without_clock(resumed.history) == without_clock(whole.history)
     assert equal(merged(resumed.checkpoint), merged(whole.checkpoint))
@@ -71,5 +71,5 @@ def test_adafactor_is_refused_where_its_matrices_are_flattened(stage: int, home:
         "columns, and ZeRO 1 to 3 flatten all matrices into one.\n  Set training.zero_stage to 0, or leave it out of"
     )
     with pytest.raises(PlanError, match=text):
-        run(make_trial_runner(home, zero_stage=stage), trial(tmp_path, **ADAFACTOR))
+        run(make_runner(home, zero_stage=stage), trial(tmp_path, **ADAFACTOR))
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from finesearch.training.trial_types import TrialResult, TrialSpec
 from pairs import seen_by_two
 from pass_pair_worker import PLAIN
 from plain_reference import plain_training
-from training_cases import make_trial_runner, merged, recipe, run, trial
+from training_cases import make_runner, merged, recipe, run, trial
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def seen(home: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str,
 
 @pytest.fixture(scope="module")
 def expected(home: Path) -> tuple[dict[str, torch.Tensor], list[float]]:
-    return plain_training(make_trial_runner(home), recipe(**PLAIN), seed=3)
+    return plain_training(make_runner(home), recipe(**PLAIN), seed=3)
 
 
 def check(result: TrialResult, expected: tuple[dict[str, torch.Tensor], list[float]]) -> None:
@@ -74,7 +74,7 @@ def test_one_process_keeps_each_pass_within_the_budget(
     expected: tuple[dict[str, torch.Tensor], list[float]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    work = make_trial_runner(home, zero_stage=stage, max_tokens_per_pass=40)
+    work = make_runner(home, zero_stage=stage, max_tokens_per_pass=40)
     result, sizes = sizes_of_passes(work, trial(tmp_path, **PLAIN), monkeypatch)
     assert max(sizes) <= 40
     assert len(sizes) > 8
@@ -84,18 +84,18 @@ def test_one_process_keeps_each_pass_within_the_budget(
 def test_a_row_above_the_budget_is_a_pass_of_its_own(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = make_trial_runner(home, max_tokens_per_pass=1)
+    work = make_runner(home, max_tokens_per_pass=1)
     _, sizes = sizes_of_passes(work, trial(tmp_path, **PLAIN), monkeypatch)
     assert len(sizes) == 52
 
 
 def test_two_passes_of_rdrop_count_both(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = make_trial_runner(home, max_tokens_per_pass=40)
+    work = make_runner(home, max_tokens_per_pass=40)
     _, sizes = sizes_of_passes(work, trial(tmp_path, **{**PLAIN, "dropout": 0.1, "rdrop": 1.0}), monkeypatch)
     assert max(sizes) <= 20 or len(sizes) == 52
 
 
 def test_accumulation_steps_are_the_fewest_passes(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = make_trial_runner(home, max_tokens_per_pass=100_000, gradient_accumulation_steps=2)
+    work = make_runner(home, max_tokens_per_pass=100_000, gradient_accumulation_steps=2)
     _, sizes = sizes_of_passes(work, trial(tmp_path, **{**PLAIN, "batch_size": 26}), monkeypatch)
     assert len(sizes) == 4

@@ -12,7 +12,7 @@ from typing import Any
 
 from finesearch.errors import FinesearchError
 from pairs import as_rank
-from training_cases import PAIRS, SGD, adaptation_settings, files_at_most, make_trial_runner, run, trial
+from training_cases import PAIRS, SGD, adaptation_settings, files_at_most, make_runner, run, trial
 
 # Two epochs of two steps.
 SHORT = {"batch_size": 26}
@@ -23,7 +23,7 @@ UNEVEN = {**PLAIN, "layerwise_decay": 0.7}
 def main(rank: int, home: Path, out: Path) -> None:
     with as_rank(rank, out) as seen:
         for stage in range(4):
-            work = make_trial_runner(home, zero_stage=stage, workers_per_trial=2)
+            work = make_runner(home, zero_stage=stage, workers_per_trial=2)
             for adaptation in (adaptation for at, adaptation in PAIRS if at == stage):
                 settings = {**SHORT, **adaptation_settings(adaptation)}
                 result, diary = run(work, trial(out / f"zero{stage}-{adaptation}", **settings))
@@ -36,18 +36,18 @@ def main(rank: int, home: Path, out: Path) -> None:
                 "trained": diary.trained,
             }
             # Three rows in the last batch, six pieces of every batch.
-            uneven = make_trial_runner(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
+            uneven = make_runner(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
             result, _ = run(uneven, trial(out / f"zero{stage}-uneven", **UNEVEN))
             seen[f"zero{stage}-uneven"] = {"result": result.model_dump()}
             result, _ = run(work, trial(out / f"zero{stage}-sgd", **{**PLAIN, **SGD, "batch_size": 13}))
             seen[f"zero{stage}-sgd"] = {"result": result.model_dump()}
-        work = make_trial_runner(home, workers_per_trial=2)
+        work = make_runner(home, workers_per_trial=2)
         seen["nan"] = error_of(work, trial(out / "nan", learning_rate=1e30, gradient_clipping=None))
         blocked = out / "blocked"
         blocked.write_text("a file where a folder is to be")
         seen["blocked"] = error_of(work, trial(blocked))
         # The second rank alone has no room for its part.
-        split = make_trial_runner(home, zero_stage=2, workers_per_trial=2)
+        split = make_runner(home, zero_stage=2, workers_per_trial=2)
         with files_at_most(50_000) if rank == 1 else nullcontext():
             seen["full"] = error_of(split, trial(out / "full", **SHORT))
         result, _ = run(work, trial(out / "after", **SHORT))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from finesearch.training.steps.train_step import TrainStep
 from pairs import as_rank
-from training_cases import make_trial_runner, run, trial
+from training_cases import make_runner, run, trial
 
 # One epoch of eight steps without dropout; the last batch has 3 rows.
 PLAIN = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, "epochs": 1, "batch_size": 7}
@@ -30,7 +30,7 @@ def main(rank: int, home: Path, out: Path) -> None:
     with as_rank(rank, out) as seen:
         for stage in range(4):
             passes.clear()
-            work = make_trial_runner(home, zero_stage=stage, workers_per_trial=2, max_tokens_per_pass=BUDGET)
+            work = make_runner(home, zero_stage=stage, workers_per_trial=2, max_tokens_per_pass=BUDGET)
             result, _ = run(work, trial(out / f"zero{stage}", **PLAIN))
             seen[f"zero{stage}"] = {"result": result.model_dump(), "passes": list(passes)}
 

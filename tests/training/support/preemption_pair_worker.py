@@ -11,7 +11,7 @@ from pathlib import Path
 from finesearch.training.loop import preemption_watch
 from finesearch.training.trial_types import Preempted
 from pairs import as_rank
-from training_cases import make_trial_runner, run, trial
+from training_cases import make_runner, run, trial
 
 STAGES = (0, 2, 3)
 
@@ -20,7 +20,7 @@ def main(rank: int, home: Path, out: Path) -> None:
     preemption_watch.PREEMPTION_CHECK_INTERVAL_S = 0.0
     with as_rank(rank, out) as seen:
         for stage in STAGES:
-            work = make_trial_runner(home, zero_stage=stage, workers_per_trial=2)
+            work = make_runner(home, zero_stage=stage, workers_per_trial=2)
             undisturbed, _ = run(work, trial(out / f"undisturbed{stage}"))
             spec = trial(out / f"zero{stage}")
             try:

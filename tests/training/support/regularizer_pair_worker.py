@@ -13,7 +13,7 @@ from typing import Any
 
 from pairs import as_rank
 from regularizer_cases import ALL, METHODS, PLAIN
-from training_cases import make_trial_runner, run, trial
+from training_cases import make_runner, run, trial
 
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
     **{
@@ -37,20 +37,18 @@ SHORT = {"batch_size": 26}
 def main(rank: int, home: Path, out: Path) -> None:
     with as_rank(rank, out) as seen:
         for name, (stage, settings) in CASES.items():
-            uneven = make_trial_runner(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
+            uneven = make_runner(home, zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
             result, _ = run(uneven, trial(out / name, **PLAIN, **settings))
             seen[name] = result.model_dump()
         for name, (stage, settings) in RESUMED.items():
-            work = make_trial_runner(home, zero_stage=stage, workers_per_trial=2)
+            work = make_runner(home, zero_stage=stage, workers_per_trial=2)
             result, _ = run(work, trial(out / f"whole{name}", **SHORT, **settings))
             seen[f"whole{name}"] = result.model_dump()
             run(work, trial(out / f"parts{name}", **SHORT, **settings), stop_after=1 if rank == 0 else None)
             result, _ = run(work, trial(out / f"parts{name}", attempt=2, **SHORT, **settings))
             seen[f"parts{name}"] = result.model_dump()
         for stage in SKEWED_STAGES:
-            uneven = make_trial_runner(
-                out / "skewed", zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4
-            )
+            uneven = make_runner(out / "skewed", zero_stage=stage, workers_per_trial=2, gradient_accumulation_steps=4)
             result, _ = run(uneven, trial(out / f"skewed{stage}", **PLAIN, class_weights="balanced"))
             seen[f"skewed{stage}"] = result.model_dump()
 

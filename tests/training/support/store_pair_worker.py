@@ -11,7 +11,7 @@ from pathlib import Path
 
 from finesearch.storage.object_store import ObjectStore
 from pairs import as_rank
-from training_cases import make_trial_runner, run, trial
+from training_cases import make_runner, run, trial
 
 SHORT = {"batch_size": 26}
 
@@ -19,7 +19,7 @@ SHORT = {"batch_size": 26}
 def main(rank: int, home: Path, out: Path) -> None:
     place = ObjectStore((out / "place").read_text())
     with as_rank(rank, out) as seen:
-        work = make_trial_runner(home, zero_stage=2, workers_per_trial=2)
+        work = make_runner(home, zero_stage=2, workers_per_trial=2)
         plain, _ = run(work, trial(out / "plain", **SHORT))
         spec = trial(Path("x"), **SHORT).model_copy(update={"directory": place.uri})
         os.environ["XDG_CACHE_HOME"] = str(out / f"first-{rank}")

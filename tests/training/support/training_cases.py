@@ -101,7 +101,7 @@ def task_plan(model: str = "model", **changes: Any) -> TaskPlan:
     return TaskPlan(**{**settings, "max_length": 32, **changes})
 
 
-def make_trial_runner(home: Path, metric: str = "accuracy", **training: Any) -> TrialRunner:
+def make_runner(home: Path, metric: str = "accuracy", **training: Any) -> TrialRunner:
     settings = {"epochs": 2, "batch_size": 16, "precision": "fp32", **training}
     return TrialRunner(task_plan(), TrainingPlan(**settings), str(home), str(home / "cache"), metric, "max")
 
