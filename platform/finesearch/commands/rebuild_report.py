@@ -44,7 +44,9 @@ def _rewrite(run_storage: RunStorage, reports: Path) -> Path:
     plan = parse_plan(path.read_text(encoding="utf-8"), str(path))
     run_storage.name, run_storage.database = plan.name, database_url(plan)
     preflight = run_preflight(plan, run_storage.folder / "cache")
-    controller = open_search_controller(plan, run_storage, unsupported_baselines=preflight.unsupported_baselines)
+    controller = open_search_controller(
+        plan, run_storage, unsupported_baselines=preflight.unsupported_baselines, read_only=True
+    )
     final_scores, complete = load_final_scores(controller, preflight, run_storage)
     partial = not complete or controller.journals[SEARCH].counts()["running"] > 0
     command = f"finesearch report {run_storage.report_argument}"

@@ -30,17 +30,18 @@ def open_search_controller(
     run_storage: RunStorage | Path,
     concurrent_trials: int = 1,
     unsupported_baselines: Collection[str] = (),
+    read_only: bool = False,
 ) -> SearchController:
     """The journal, loaded, and the policy over it.
 
     run_storage: where the run lives; a folder stands for a run that lies in it and nowhere else. unsupported_baselines:
-    baselines that cannot be run.
+    baselines that cannot be run. read_only: another driver may be working on the run; nothing of it is changed.
     """
     run_storage = run_storage if isinstance(run_storage, RunStorage) else RunStorage(plan.name, run_storage)
     study = run_storage.open_study()
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
-    search = Journal(study.storage, study.name, directions, make_pruner(plan, plan.max_evaluations))
-    baselines = Journal(study.storage, f"{study.name} (baselines)", directions[:1])
+    search = Journal(study.storage, study.name, directions, make_pruner(plan, plan.max_evaluations), read_only)
+    baselines = Journal(study.storage, f"{study.name} (baselines)", directions[:1], read_only=read_only)
     training = plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, devices)
@@ -57,4 +58,5 @@ def open_search_controller(
         concurrent_trials=concurrent_trials,
         usage=usage,
         fixed=fixed,
+        read_only=read_only,
     )

@@ -64,7 +64,8 @@ def test_no_launcher_no_network_and_no_noise_are_needed(home: Path, tmp_path: Pa
     """A clean process with an empty home and none of the launcher's variables, which prints all that it prints."""
     program = (
         "from training_cases import *\n"
-        f"result, diary = run(make_runner(Path({str(home)!r}), zero_stage=3), trial(Path({str(tmp_path / 'trial')!r})))\n"
+        f"work = make_runner(Path({str(home)!r}), zero_stage=3)\n"
+        f"result, diary = run(work, trial(Path({str(tmp_path / 'trial')!r})))\n"
         "print('steps', diary.steps)\n"
         "import os, sys\n"
         "print('ray' in sys.modules, 'mpi4py' in sys.modules, os.environ.get('GLOO_SOCKET_IFNAME'))\n"

@@ -36,16 +36,29 @@ class Clock:
 
 
 def conduct(
-    folder: Path, plan: Plan, clock: Clock | None = None, devices: float = 1.0, costs: TrialCosts | None = None
+    folder: Path,
+    plan: Plan,
+    clock: Clock | None = None,
+    *,
+    devices: float = 1.0,
+    costs: TrialCosts | None = None,
+    read_only: bool = False,
 ) -> SearchController:
     storage = open_storage(folder / "study.db")
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
-    search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations))
+    search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations), read_only)
     baselines = Journal(storage, "baselines", directions[:1])
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, devices, clock or Clock())
     fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
     controller = SearchController(
-        plan, search=search, baselines=baselines, run=LocalStore(folder), concurrent_trials=1, usage=usage, fixed=fixed
+        plan,
+        search=search,
+        baselines=baselines,
+        run=LocalStore(folder),
+        concurrent_trials=1,
+        usage=usage,
+        fixed=fixed,
+        read_only=read_only,
     )
     if costs is not None:
         controller.set_trial_costs(costs)
@@ -391,3 +404,21 @@ def test_a_search_is_ending_when_little_is_left_by_what_its_trials_cost(tmp_path
     controller.evaluation("t", evaluation(1, 0.5, 36.0, epoch=0.9 * epochs))
     said.append(controller.is_ending)
     assert said == [False, False, False, False, True]
+
+
+def test_a_report_of_a_run_under_way_ends_no_trial_and_deletes_no_checkpoint(tmp_path: Path) -> None:
+    plan = empty_plan(search="{pruner: successive_halving, concurrent_trials: 1, startup_trials: 1}")
+    controller = conduct(tmp_path, plan)
+    for number, accuracy in enumerate((0.9, 0.8, 0.7, 0.6)):
+        controller.next_job(f"t{number}")
+        controller.evaluation(f"t{number}", evaluation(1, accuracy))
+    controller.next_job("t")
+    journal = controller.journals[SEARCH]
+    assert not journal.report(4, evaluation(1, 0.1), 0.1), "its verdict is journaled, and its end is not yet"
+    newer = tmp_path / "checkpoints" / "trial-0007"
+    newer.mkdir(parents=True)
+    read = conduct(tmp_path, plan, read_only=True)
+    assert read.journals[SEARCH].get(4).state == "running"
+    assert newer.is_dir(), "the copy of the study may be older than the run"
+    assert conduct(tmp_path, plan).journals[SEARCH].get(4).state == "pruned"
+    assert not newer.exists()

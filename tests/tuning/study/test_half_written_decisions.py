@@ -11,6 +11,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from finesearch.errors import RunConflictError
 from finesearch.plan import Plan
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study.journal import Direction, Journal
@@ -201,3 +202,52 @@ def test_a_trial_that_the_database_numbers_otherwise_is_refused(tmp_path: Path) 
     storage.create_new_trial(storage.get_study_id_from_name("study"))
     with pytest.raises(StorageInternalError, match="trial 0 was given another number"):
         journal.ask(plan.space.suggest, make_sampler(plan, 0, 1))
+
+
+def test_whoever_only_reads_a_study_changes_nothing_of_it(tmp_path: Path) -> None:
+    storage, plan = open_storage(tmp_path / "study.db"), empty_plan()
+    journal = open_journal(storage, plan)
+    journal.ask(plan.space.suggest, make_sampler(plan, 0, 1))
+
+    def cut(name: str) -> None:
+        if name == "set_trial_state_values":
+            raise Cut
+
+    before_each_call(storage, cut)
+    with pytest.raises(Cut):
+        journal.finish(0, Outcome("complete", None, (0.6,)))
+    again = open_storage(tmp_path / "study.db")
+    read_only = Journal(again, "study", ACCURACY, make_pruner(plan, 4), read_only=True)
+    assert read_only.get(0).values == (0.6,)
+    (left,) = on_disk(again)
+    assert left.state is TrialState.RUNNING
+
+
+def test_a_trial_that_another_program_has_ended_is_a_storage_error(tmp_path: Path) -> None:
+    storage, plan = open_storage(tmp_path / "study.db"), empty_plan()
+    journal = open_journal(storage, plan)
+    journal.ask(plan.space.suggest, make_sampler(plan, 0, 1))
+    storage.set_trial_state_values(first_id(storage), TrialState.FAIL)
+    with pytest.raises(StorageInternalError, match="another program has ended a trial of this run"):
+        journal.report(0, evaluation(1, 0.5), 0.5)
+    with pytest.raises(StorageInternalError, match="another program has ended a trial of this run"):
+        journal.finish(0, Outcome("failed", "it broke"))
+
+
+def test_a_study_that_was_deleted_meanwhile_is_a_storage_error(tmp_path: Path) -> None:
+    storage, plan = open_storage(tmp_path / "study.db"), empty_plan()
+    journal = open_journal(storage, plan)
+    journal.ask(plan.space.suggest, make_sampler(plan, 0, 1))
+    optuna.delete_study(study_name="study", storage=f"sqlite:///{tmp_path}/study.db")
+    with pytest.raises(StorageInternalError, match="was deleted by another program"):
+        journal.report(0, evaluation(1, 0.5), 0.5)
+    with pytest.raises(StorageInternalError, match="was deleted by another program"):
+        journal.ask(plan.space.suggest, make_sampler(plan, 1, 1))
+
+
+def test_a_study_of_a_version_that_kept_less_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    storage, plan = open_storage(tmp_path / "study.db"), empty_plan()
+    open_journal(storage, plan).ask(plan.space.suggest, make_sampler(plan, 0, 1))
+    storage.set_trial_user_attr(first_id(storage), "step:1", {"step": 1, "value": 0.5, "go_on": True})
+    with pytest.raises(RunConflictError, match=r"trial 0: it was journaled by another version.*--fresh"):
+        open_journal(storage, plan)

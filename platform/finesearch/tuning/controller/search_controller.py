@@ -55,6 +55,7 @@ class SearchController:
         concurrent_trials: worker groups at once.
         usage: clock and device-seconds, over all resumes.
         fixed: recipes that are run beside the search, by the name of the baseline; each once.
+        read_only: for a report alone: no trial is ended, and no checkpoint deleted.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class SearchController:
         concurrent_trials: int,
         usage: BudgetUsage,
         fixed: Mapping[str, Recipe],
+        read_only: bool = False,
     ) -> None:
         self.plan = plan
         self.journals: Mapping[str, Journal] = {SEARCH: search, BASELINES: baselines}
@@ -78,7 +80,8 @@ class SearchController:
         self._retention = CheckpointRetention(plan, search, run)
         self._outcomes = TrialOutcomes(plan)
         self._assigned_trials: dict[str, TrialKey] = {}
-        self._queue = TrialQueue(plan, self.journals, fixed, self._recover_running_trials())
+        waiting = [] if read_only else self._recover_running_trials()
+        self._queue = TrialQueue(plan, self.journals, fixed, waiting)
         self._lock = threading.RLock()
         self._check_budget()
 

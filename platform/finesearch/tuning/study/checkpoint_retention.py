@@ -32,7 +32,7 @@ class CheckpointRetention:
     def trial_ended(self, number: int) -> None:
         """Make room after trial ``number`` ended."""
         self._present.add(number)
-        kept = self._rankable_after(number) | {trial.number for trial in self._journal.running()}
+        kept = self._rankable_after(number) | self._journal.running_numbers()
         # What could not be deleted is tried again when the next trial ends.
         self._present -= {gone for gone in self._present - kept if self._delete(gone)}
 

@@ -17,20 +17,22 @@ kind and overlooks the second when it loads the study (see ``_load``), and the s
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 
 from finesearch.errors import RunConflictError
 from finesearch.plan import Scalar
@@ -82,9 +84,10 @@ class Journal:
         name: the study's name, made when it is not there.
         directions: objectives, the quality metric first.
         pruner: asked once an evaluation; must be ``NopPruner`` with several objectives.
+        read_only: what an earlier driver left half-written is completed in memory alone.
 
     Raises:
-        RunConflictError: the study on disk has other objectives.
+        RunConflictError: the study on disk has other objectives, or was written by a version that kept less.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Journal:
         name: str,
         directions: Sequence[Direction],
         pruner: BasePruner | None = None,
+        read_only: bool = False,
     ) -> None:
         self.name = name
         self.directions = tuple(directions)
@@ -111,8 +115,17 @@ class Journal:
         self._counts: dict[str, int] = dict.fromkeys((*ENDED, "running"), 0)
         self._running: dict[int, int] = {}  # by number, the id on disk
         self._ended: dict[int, JournaledTrial] = {}  # they change no more, and are read once
+        self._evaluations: dict[int, dict[int, JournaledEvaluation]] = {}  # of running trials, likewise
+        self._read_only = read_only
         for trial in disk.get_trials(deepcopy=True):
-            self._load(trial)
+            try:
+                self._load(trial)
+            except ValidationError as error:
+                raise RunConflictError(
+                    f"study {name!r}, trial {trial.number}: it was journaled by another version of finesearch: "
+                    f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}. Go on with that version, or start over "
+                    "with --fresh (the old run is set aside)."
+                ) from error
 
     def _load(self, trial: FrozenTrial) -> None:
         """Take over one trial from disk: finish an end that was decided, leave out what was not decided."""
@@ -126,7 +139,8 @@ class Journal:
             else:
                 trial.state, trial.values = ENDED[told.state], None if told.values is None else list(told.values)
                 trial.datetime_complete = datetime.now()
-                self._disk.set_trial_state_values(disk_id, trial.state, trial.values)
+                if not self._read_only:
+                    self._set_state_on_disk(disk_id, trial.state, trial.values)
         self._counts[self._read(trial).state] += 1
         asked = trial.user_attrs.get(ASKED) or {}
         for evaluation in steps.values():
@@ -162,7 +176,8 @@ class Journal:
                 ASKED, {"parameters": parameters, "study": system_attrs, "at": time.time(), **(note or {})}
             )
             template = self._in_memory(trial.number)
-            disk_id = self._disk.create_new_trial(self._disk_study, template_trial=template)
+            with _lost_study_is_told():
+                disk_id = self._disk.create_new_trial(self._disk_study, template_trial=template)
             if disk_id != self._disk.get_trial_id_from_study_id_trial_number(self._disk_study, trial.number):
                 # Optuna tries again where it got no answer from the database, also if the trial had been written.
                 raise StorageInternalError(f"trial {trial.number} was given another number there")
@@ -194,7 +209,8 @@ class Journal:
             verdict = self._ask_pruner(number, evaluation, value, is_prunable)
             if verdict.is_new:
                 if verdict.seen_by_pruner is not None:
-                    self._disk.set_trial_intermediate_value(self._running[number], evaluation.step, value)
+                    with _lost_study_is_told():
+                        self._disk.set_trial_intermediate_value(self._running[number], evaluation.step, value)
                 self._note_trial(number, f"{STEP}{evaluation.step}", verdict.kept.model_dump(mode="json"))
             if end is not None:
                 self.finish(number, end(verdict.kept))
@@ -206,7 +222,7 @@ class Journal:
         if not math.isfinite(value):
             raise ValueError(f"trial {number}, step {step}: value {value} is not finite")
         trial = self._in_memory(number)
-        known = journaled_evaluations(trial).get(step)
+        known = self._read(trial).evaluations.get(step)
         if known is not None:
             return PrunerVerdict(known, None, is_new=False)
         before = dict(trial.system_attrs)
@@ -236,15 +252,22 @@ class Journal:
             told = list(values) if values and state is not TrialState.FAIL else None
             said = replace(outcome, values=None if told is None else tuple(told), at=time.time())
             self._note_trial(number, OUTCOME, said.to_attribute())
-            self._disk.set_trial_state_values(self._running[number], state, told)
+            self._set_state_on_disk(self._running[number], state, told)
             self._memory.set_trial_state_values(self._memory_id(number), state, told)
             del self._running[number]
+            self._evaluations.pop(number, None)
             self._counts["running"] -= 1
             self._counts[outcome.state] += 1
             return True
 
+    def _set_state_on_disk(self, disk_id: int, state: TrialState, values: Sequence[float] | None) -> None:
+        with _lost_study_is_told():
+            if not self._disk.set_trial_state_values(disk_id, state, values):
+                raise StorageInternalError("the end of a trial was refused")
+
     def _note_trial(self, number: int, key: str, value: Any) -> None:
-        self._disk.set_trial_user_attr(self._running[number], key, value)
+        with _lost_study_is_told():
+            self._disk.set_trial_user_attr(self._running[number], key, value)
         self._memory.set_trial_user_attr(self._memory_id(number), key, value)
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -257,6 +280,11 @@ class Journal:
         """Trials that were asked for and have not ended: after a restart, those to go on with. In order of number."""
         with self._lock:
             return [self.get(number) for number in sorted(self._running)]
+
+    def running_numbers(self) -> set[int]:
+        """Numbers of the trials that run."""
+        with self._lock:
+            return set(self._running)
 
     def counts(self) -> dict[str, int]:
         """Number of trials by state: complete, pruned, failed, running."""
@@ -290,9 +318,10 @@ class Journal:
     def _read(self, trial: FrozenTrial) -> JournaledTrial:
         if trial.number in self._ended:
             return self._ended[trial.number]
-        read = JournaledTrial.read(trial)
+        read = JournaledTrial.read(trial, self._evaluations.setdefault(trial.number, {}))
         if read.is_finished:
             self._ended[trial.number] = read
+            self._evaluations.pop(trial.number, None)
         return read
 
     def _in_memory(self, number: int) -> FrozenTrial:
@@ -300,3 +329,14 @@ class Journal:
 
     def _memory_id(self, number: int) -> int:
         return self._memory.get_trial_id_from_study_id_trial_number(self._memory_study, number)
+
+
+@contextlib.contextmanager
+def _lost_study_is_told() -> Iterator[None]:
+    """Turns what Optuna says where another program ended a trial or deleted the study into a storage error."""
+    try:
+        yield
+    except UpdateFinishedTrialError:
+        raise StorageInternalError("another program has ended a trial of this run") from None
+    except KeyError:
+        raise StorageInternalError("the study, or a trial of it, was deleted by another program") from None

@@ -99,15 +99,18 @@ class JournaledTrial:
     recipe: Recipe | None = None
 
     @classmethod
-    def read(cls, trial: FrozenTrial) -> JournaledTrial:
-        """From Optuna's trial."""
+    def read(cls, trial: FrozenTrial, known: dict[int, JournaledEvaluation] | None = None) -> JournaledTrial:
+        """From Optuna's trial.
+
+        known: evaluations of it that were read before; the others are added.
+        """
         asked = trial.user_attrs.get(ASKED) or {}
         recipe = asked.get("recipe")
         return cls(
             number=trial.number,
             state=next((name for name, state in ENDED.items() if state is trial.state), "running"),
             parameters=asked.get("parameters", {}),
-            evaluations=journaled_evaluations(trial),
+            evaluations=journaled_evaluations(trial, known),
             values=None if trial.values is None else tuple(trial.values),
             # An end is noted before the state changes.
             outcome=journaled_outcome(trial) if trial.state.is_finished() else None,
@@ -142,10 +145,19 @@ def recipe_of(trial: JournaledTrial, plan: Plan) -> Recipe:
     return trial.recipe or plan.space.recipe(trial.parameters, plan.training)
 
 
-def journaled_evaluations(trial: FrozenTrial) -> dict[int, JournaledEvaluation]:
-    """Evaluations of a trial that were journaled with their verdict, by step, in order."""
-    found = {int(k[len(STEP) :]): v for k, v in trial.user_attrs.items() if k.startswith(STEP)}
-    return {step: JournaledEvaluation.model_validate(found[step]) for step in sorted(found)}
+def journaled_evaluations(
+    trial: FrozenTrial, known: dict[int, JournaledEvaluation] | None = None
+) -> dict[int, JournaledEvaluation]:
+    """Evaluations of a trial that were journaled with their verdict, by step, in order.
+
+    known: see :meth:`JournaledTrial.read`.
+    """
+    known = {} if known is None else known
+    steps = sorted(int(key[len(STEP) :]) for key in trial.user_attrs if key.startswith(STEP))
+    for step in steps:
+        if step not in known:
+            known[step] = JournaledEvaluation.model_validate(trial.user_attrs[f"{STEP}{step}"])
+    return {step: known[step] for step in steps}
 
 
 def journaled_outcome(trial: FrozenTrial) -> Outcome | None:
