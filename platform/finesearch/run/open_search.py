@@ -31,10 +31,10 @@ def open_search_controller(
     concurrent_trials: int = 1,
     unsupported_baselines: Collection[str] = (),
 ) -> SearchController:
-    """The journal, loaded, and the policy over it.
+    """Load the journal and build the search controller over it.
 
-    run_storage: where the run lives; a folder stands for a run that lies in it and nowhere else. unsupported_baselines:
-    baselines that cannot be run.
+    run_storage: storage of the run; a folder means a run that is only in it. unsupported_baselines: baselines that
+    cannot be run.
     """
     run_storage = run_storage if isinstance(run_storage, RunStorage) else RunStorage(plan.name, run_storage)
     study = run_storage.open_study()

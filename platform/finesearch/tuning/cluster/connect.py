@@ -1,4 +1,4 @@
-"""Ray, started here or joined; what it holds, and how many trials fit at once."""
+"""Starts Ray or joins a cluster; its capacity, and how many trials fit at once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RAY_ENVIRONMENT_DEFAULTS = {
     "RAY_worker_maximum_startup_concurrency": "16",
 }
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Where Ray tells the driver of a job what the job was submitted with."""
+"""The variable in which Ray gives a job's driver the runtime environment that the job was submitted with."""
 FORWARDED = (
     "DS_BUILD_OPS", "HF_HUB_OFFLINE", "HF_HOME", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S",
@@ -51,7 +51,7 @@ FORWARDED = (
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of a cluster."""
+    """CPUs and GPUs of one machine of a cluster."""
 
     cpus: float
     gpus: float = 0.0
@@ -72,7 +72,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a cluster holds in all; memory in bytes."""
+    """Total devices and memory of a cluster; memory in bytes."""
 
     nodes: tuple[Node, ...]
     memory_bytes: int
@@ -92,9 +92,9 @@ class Capacity:
 
 
 def connect(name: str | None = None) -> str:
-    """Join the cluster of this job, or of ``RAY_ADDRESS``; else start Ray here. Its dashboard, or empty text.
+    """Join the cluster of this job, or of ``RAY_ADDRESS``; else start Ray here. Returns its dashboard, or empty text.
 
-    name: of the search, as ``job_name`` in the metadata that the dashboard's Jobs page shows.
+    name: the search's, as ``job_name`` in the metadata that the dashboard's Jobs page shows.
     """
     for key, value in RAY_ENVIRONMENT_DEFAULTS.items():
         os.environ.setdefault(key, value)
@@ -103,7 +103,7 @@ def connect(name: str | None = None) -> str:
     import ray
 
     joins = bool(os.environ.get("RAY_ADDRESS"))
-    # Machines are taken away from clusters only; the watcher is a process more for each worker group.
+    # Only clusters preempt machines, and the watcher costs one process for each worker group.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "1" if joins else "0")
     arguments: dict[str, Any] = {
         "runtime_env": runtime_env(joins),
@@ -122,10 +122,10 @@ def connect(name: str | None = None) -> str:
 
 
 def runtime_env(joins: bool) -> dict[str, Any]:
-    """What workers need of the driver: some variables and, on a cluster that is joined, this very package.
+    """What workers need from the driver: some variables and, on a cluster that is joined, this package.
 
     Nodes may have another version of it installed, or none; and Ray does not put the driver's folder on the workers'
-    path once a job brings its working directory along. What the job was submitted with is the stronger one, since Ray
+    path when a job brings its working directory along. The environment that the job was submitted with wins, since Ray
     refuses to merge two runtime environments that give the same key.
     """
     submitted = json.loads(os.environ.get(JOB_CONFIG, "{}")).get("runtime_env") or {}
@@ -144,7 +144,7 @@ def disconnect() -> None:
 
 
 def read_capacity() -> Capacity:
-    """What the joined cluster holds."""
+    """Capacity of the joined cluster."""
     import ray
 
     every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -156,16 +156,16 @@ def read_capacity() -> Capacity:
 
 
 def memory_of(resources: Mapping[str, float]) -> int:
-    """Bytes of memory of a node, by its resources: Ray divides what it found free (of the container, where there is
+    """Bytes of memory of a node, from its resources: Ray divides the free memory (the container's, where there is
     one) between heap and object store."""
     return int(resources.get("memory", 0) + resources.get("object_store_memory", 0))
 
 
 def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
-    """Trials that run at once: as many as devices and memory hold, never more than the plan wants.
+    """Trial concurrency: as many as fit devices and memory, never more than the plan asks for.
 
-    A worker holds base weights, the trained copy, gradients and two moments: five times ``model_bytes``, which are
-    those of the weights in fp32.
+    A worker holds base weights, the trained copy, gradients and two moments: five times ``model_bytes``, the size of
+    the weights in fp32.
 
     Raises:
         PlacementError: not even one trial fits, or fewer than the plan asks for.
@@ -190,7 +190,7 @@ def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
 
 
 def asked(plan: Plan) -> str:
-    """What one trial asks for, in words."""
+    """Devices that one trial asks for, in words."""
     training = plan.training
     return (
         f"{training.workers_per_trial} worker(s) with {training.cpus_per_worker:g} CPU(s) and "
@@ -199,15 +199,15 @@ def asked(plan: Plan) -> str:
 
 
 def workers_that_fit(plan: Plan, nodes: Iterable[Node]) -> int:
-    """Workers of the plan that the devices of some nodes hold."""
+    """Number of the plan's workers that fit on the devices of ``nodes``."""
     return sum(node.workers(plan.training.cpus_per_worker, plan.training.gpus_per_worker) for node in nodes)
 
 
 def trials_that_fit(plan: Plan, nodes: Iterable[Node]) -> int:
-    """Trials of the plan that the devices of some nodes hold, however many the plan wants."""
+    """Number of the plan's trials that fit on the devices of ``nodes``, regardless of the plan's own limit."""
     return workers_that_fit(plan, nodes) // plan.training.workers_per_trial
 
 
 def trials_that_fit_memory(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
-    """Trials whose worker groups the memory holds."""
+    """Number of trials whose worker groups fit in memory."""
     return int(capacity.memory_bytes * 0.9 // (GROUP_BYTES + plan.training.workers_per_trial * 5 * model_bytes))

@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners as a plan names them."""
+"""Builds Optuna's samplers and pruners from a plan, and the seed of each trial."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def trial_seed(seed: int, number: int) -> int:
-    """Seed of the sampler that suggests trial ``number``.
+    """Seed of a trial: that of the sampler which suggests trial ``number``.
 
-    A sampler seeded once a process would start its sequence again after a restart and suggest the same trials; seeded
-    by trial number, a search goes on as if it had never stopped.
+    A sampler seeded once a process would restart its sequence after a resume and suggest the same trials; seeded by
+    trial number, a search continues as if it had never stopped.
 
     >>> trial_seed(0, 7) == trial_seed(0, 7) != trial_seed(0, 8)
     True
@@ -30,7 +30,7 @@ def trial_seed(seed: int, number: int) -> int:
 
 
 def make_sampler(plan: Plan, number: int, concurrent_trials: int) -> BaseSampler:
-    """The sampler that suggests trial ``number``; all of its memory is in the study, none in the object."""
+    """The sampler that suggests trial ``number``; its state is in the study, none in the object."""
     search = plan.search
     seed = trial_seed(search.seed, number)
     with warnings.catch_warnings():
@@ -40,7 +40,7 @@ def make_sampler(plan: Plan, number: int, concurrent_trials: int) -> BaseSampler
                 return WindowedTPESampler(
                     n_startup_trials=search.startup_trials,
                     multivariate=True,
-                    group=True,  # a conditional space: each branch is modelled by itself
+                    group=True,  # conditional space: each branch has its own model
                     constant_liar=concurrent_trials > 1,
                     seed=seed,
                 )
@@ -51,7 +51,7 @@ def make_sampler(plan: Plan, number: int, concurrent_trials: int) -> BaseSampler
             case "cmaes":
                 return optuna.samplers.CmaEsSampler(n_startup_trials=search.startup_trials, seed=seed)
             case "qmc":
-                # One low-discrepancy sequence runs through all trials: its scrambling must not change with the number.
+                # All trials share one low-discrepancy sequence, so its scrambling must not depend on the number.
                 return optuna.samplers.QMCSampler(scramble=True, seed=search.seed)
             case "grid":
                 return optuna.samplers.GridSampler(plan.space.grid(), seed=search.seed)

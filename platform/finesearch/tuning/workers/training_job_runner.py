@@ -1,4 +1,4 @@
-"""The training floor as a warm worker sees it."""
+"""Runs a worker's jobs with the training package."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ class TrainingJobRunner:
         is_preempted: Callable[[], bool] | None = None,
     ) -> TrialResult:
         check_attempt_is_seen(spec.directory, spec.attempt)
-        # The last evaluation goes with the result; nothing waits for an answer to it.
+        # The last evaluation is sent with the result, so no verdict is awaited for it.
         return self._workbench.run(spec, report, beat, is_preempted, report_last=lambda _: True)
