@@ -166,7 +166,7 @@ class ObjectStore(Store):
 
     def download(self, folder: Path, names: Iterable[str] | None = None) -> None:
         """Copy everything, or the objects ``names``, into a folder."""
-        wanted = list(self.files() if names is None else names)
+        selected = list(self.files() if names is None else names)
 
         def download(name: str) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ class ObjectStore(Store):
             ):
                 shutil.copyfileobj(stream, target, 1 << 22)
 
-        _each(lambda name: self._try("read", lambda: download(name)), wanted)
+        _each(lambda name: self._try("read", lambda: download(name)), selected)
 
     def move(self, target: ObjectStore, last: str = "") -> None:
         """Move everything to ``target`` by copying inside the store; ``last`` goes last, so that an interrupted move

@@ -179,13 +179,13 @@ def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
             "Lower training.workers_per_trial, cpus_per_worker or gpus_per_worker, or join a larger cluster."
         )
     if search.concurrent_trials != "auto":
-        wanted = int(search.concurrent_trials)
-        if wanted > most:
+        requested = int(search.concurrent_trials)
+        if requested > most:
             raise PlacementError(
-                f"{plan.name}: search.concurrent_trials is {wanted}, each with {asked(plan)}; the cluster has "
+                f"{plan.name}: search.concurrent_trials is {requested}, each with {asked(plan)}; the cluster has "
                 f"{capacity.describe()}, which hold {most}. Use `auto` or at most {most}."
             )
-        return wanted
+        return requested
     return max(1, min(most, trials_that_fit_memory(plan, capacity, model_bytes), plan.budget.trials))
 
 

@@ -116,8 +116,8 @@ def join() -> str:
     try:
         return connect.connect()
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        said = str(error).strip().partition("\n")[0]
-        raise InputError(f"RAY_ADDRESS: the cluster cannot be joined: {type(error).__name__}: {said}") from error
+        first_line = str(error).strip().partition("\n")[0]
+        raise InputError(f"RAY_ADDRESS: the cluster cannot be joined: {type(error).__name__}: {first_line}") from error
 
 
 def address_problem(address: str) -> str:

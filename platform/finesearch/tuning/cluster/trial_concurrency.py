@@ -59,7 +59,7 @@ def initial_concurrency(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacit
 
 def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementError) -> tuple[Capacity, int]:
     began, said_at = time.monotonic(), -math.inf
-    wanted = NodeRequests(plan)
+    node_requests = NodeRequests(plan)
     missing = 1 if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
     try:
         while True:
@@ -67,8 +67,8 @@ def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementEr
             with contextlib.suppress(PlacementError):
                 return capacity, connect.fit_concurrency(plan, capacity, model_bytes)
             there = trials_that_fit(plan, capacity.nodes)
-            wanted.ask(missing - there)
-            answer = wanted.answer()
+            node_requests.ask(missing - there)
+            answer = node_requests.answer()
             waited_s = time.monotonic() - began
             if answer.refused:
                 raise refusal
@@ -87,7 +87,7 @@ def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementEr
                 )
             time.sleep(1.0)
     finally:
-        wanted.end()
+        node_requests.end()
 
 
 def updated_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
@@ -164,12 +164,12 @@ class ConcurrencyUpdater:
 
     def _ask_for_more(self, resource_usage: ResourceUsage) -> None:
         now = time.monotonic()
-        wanted = self._controller.trials_left
+        target = self._controller.trials_left
         if self._plan.search.concurrent_trials != "auto":
-            wanted = min(wanted, int(self._plan.search.concurrent_trials))
+            target = min(target, int(self._plan.search.concurrent_trials))
         # The placement groups of waiting worker groups are requests already.
         is_enough = resource_usage.waiting or self._controller.stop_reason
-        more = 0 if is_enough else wanted - max(1, trials_that_fit(self._plan, resource_usage.capacity.nodes))
+        more = 0 if is_enough else target - max(1, trials_that_fit(self._plan, resource_usage.capacity.nodes))
         if now >= self._ask_at:
             self._most_asked = MOST_ASKED
         more = max(0, min(more, self._most_asked))

@@ -89,11 +89,11 @@ class TrialQueue:
         return None if self._time_left is None else self._time_left.left(self.unasked, concurrent_trials)
 
     def _trial_target(self) -> int:
-        wanted = self._plan.budget.trials
+        target = self._plan.budget.trials
         if self._plan.search.sampler == "grid":
             cells = math.prod(len(values) for values in self._plan.space.grid().values())
-            wanted = min(wanted, max(0, cells - self._journals[SEARCH].counts()["failed"]))
-        return wanted
+            target = min(target, max(0, cells - self._journals[SEARCH].counts()["failed"]))
+        return target
 
     def _ask(self, concurrent_trials: int) -> TrialKey | None:
         if not self.unasked:

@@ -73,27 +73,27 @@ def make_trackers(plan: Plan, folder: Path) -> list[Tracker]:
     Raises:
         InputError: one of them cannot be reached.
     """
-    wanted, made, folder = plan.tracking, [], folder.absolute()
+    tracking, made, folder = plan.tracking, [], folder.absolute()
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    if wanted.tensorboard:
+    if tracking.tensorboard:
         from ray.tune.logger import TBXLoggerCallback
 
         events = TBXLoggerCallback()  # type: ignore[no-untyped-call]
         made.append(Tracker("tensorboard", events, folder / "tensorboard", repeats=False))
-    if wanted.mlflow is not None:
+    if tracking.mlflow is not None:
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
         server = MLflowLoggerCallback(
-            wanted.mlflow.tracking_uri,
-            experiment_name=wanted.mlflow.experiment or plan.name,
+            tracking.mlflow.tracking_uri,
+            experiment_name=tracking.mlflow.experiment or plan.name,
             tags={"finesearch.run": plan.name},
         )
         made.append(Tracker("mlflow", server, folder / "mlflow", repeats=True))
-    if wanted.wandb is not None:
+    if tracking.wandb is not None:
         from ray.air.integrations.wandb import WandbLoggerCallback
 
-        project = WandbLoggerCallback(wanted.wandb.project, group=plan.name, **_wandb_settings(wanted.wandb))
+        project = WandbLoggerCallback(tracking.wandb.project, group=plan.name, **_wandb_settings(tracking.wandb))
         made.append(Tracker("wandb", project, folder / "wandb", repeats=True))
     for tracker in made:
         try:
@@ -218,7 +218,7 @@ def shown_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in recipe.items():
         if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": said for inner, said in shown_recipe(value).items()}
+            flat |= {f"{key}.{inner}": item for inner, item in shown_recipe(value).items()}
         elif value is not None:
             flat[key] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
     return flat

@@ -52,10 +52,10 @@ class WindowedStudy(Study):
         if states is None:
             return list(self._chosen)
         # Called many times while one trial is suggested, during which no trial changes its state.
-        wanted = tuple(state for state in TrialState if state in states)
-        if wanted not in self._by_state:
-            self._by_state[wanted] = [trial for trial in self._chosen if trial.state in wanted]
-        return list(self._by_state[wanted])
+        selected = tuple(state for state in TrialState if state in states)
+        if selected not in self._by_state:
+            self._by_state[selected] = [trial for trial in self._chosen if trial.state in selected]
+        return list(self._by_state[selected])
 
 
 def windowed(trials: list[FrozenTrial], maximize: bool) -> list[FrozenTrial]:

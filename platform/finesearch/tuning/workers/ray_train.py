@@ -128,7 +128,7 @@ class _ProcessGroupBackend(Backend):
 def join(backend: str, address: str, port: int) -> None:
     """Set this process's rank variables as torch's launchers do, and join the process group."""
     context = get_context()
-    said = {
+    variables = {
         "MASTER_ADDR": address,
         "MASTER_PORT": port,
         "RANK": context.get_world_rank(),
@@ -137,7 +137,7 @@ def join(backend: str, address: str, port: int) -> None:
         "LOCAL_WORLD_SIZE": context.get_local_world_size(),
         "NODE_RANK": context.get_node_rank(),
     }
-    os.environ.update({name: str(value) for name, value in said.items()})
+    os.environ.update({name: str(value) for name, value in variables.items()})
     if backend == "nccl":
         # A collective that times out ends the process instead of continuing with wrong data.
         os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")

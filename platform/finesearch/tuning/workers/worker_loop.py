@@ -1,10 +1,10 @@
 """The loop of a warm worker: takes trials from the mailbox, runs them, sends heartbeats, catches exceptions.
 
-An exception of the worker, out of memory included, is caught in ``serve`` and ends the trial as failed. Base weights,
-tokens, kernels and the process group stay loaded between trials. After a failure that all ranks agree on (a loss that
-became NaN), the worker takes the next trial; any other exception ends the group on every rank, and Ray Train starts a
-new one: an exception on one rank alone would leave the others waiting in a collective, and would pair their next one
-with the wrong trial.
+``serve`` catches an exception of the worker, such as out of memory, and ends the trial as failed; after a preemption or
+a lost rank, another group retries the trial. Base weights, tokens, kernels and the process group stay loaded between
+trials. After a failure that all ranks agree on (a loss that became NaN), the worker takes the next trial; any other
+exception ends the group on every rank, and Ray Train starts a new one: an exception on one rank alone would leave the
+others waiting in a collective, and would pair their next one with the wrong trial.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def serve(config: dict[str, WorkerLoopConfig]) -> None:
 
     Raises:
         RecycleGroup: the group was preempted, or its workers have grown or must be new.
-        BaseException: the trial's, unless all ranks agree on it; it was reported as the trial's end.
+        BaseException: the trial's, unless all ranks agree on it; reported as the trial's end, unless a rank is lost.
     """
     loop_config = config["loop_config"]
     rank, incarnation = _rank(), _agree_on_incarnation()
