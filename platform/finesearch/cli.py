@@ -1,4 +1,4 @@
-"""finesearch search · report · export · doctor · schema. Heavy imports wait until a command needs them."""
+"""Command line: finesearch search · report · export · doctor · schema. Each command does its own heavy imports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICKSTART = Path(__file__).resolve().parents[2] / "search_spaces" / "quickstart
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code (0 ranked, 1 search failed, 2 bad input, 3 storage, 130/143 interrupted)."""
+    """Run one command; exit code 0 ranked, 1 search failed, 2 bad input, 3 storage, 130/143 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(given)
     try:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every command and flag."""
+    """The argument parser with every command and flag."""
     top = argparse.ArgumentParser(prog="finesearch", description="Find how to fine-tune a transformer.")
     top.add_argument("--version", action="version", version=f"finesearch {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -133,7 +133,7 @@ def _export(options: argparse.Namespace) -> int:
     with copy.errors_naming_store() as checkpoint:
         export_checkpoint(checkpoint, options.folder, adapter=options.adapter, generation=ranked.generation)
     if not options.adapter and any(options.folder.rglob("adapter_config.json")):
-        # On standard error: what a script reads is the folder.
+        # On standard error, since scripts read the folder from standard output.
         print("a prompt cannot be merged into weights: written for peft, see README.md there", file=sys.stderr)
     print(options.folder)
     return 0

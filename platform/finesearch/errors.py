@@ -11,7 +11,7 @@ FinesearchError                     exit code
 │   ├── DiskFullError
 │   └── CheckpointError                 a checkpoint is damaged and no earlier one is left
 ├── SearchError                     1   the search ended without a ranked checkpoint
-│   └── TrialError                      one trial failed: it is journaled, the search goes on
+│   └── TrialError                      one trial failed: it is journaled, the search continues
 │       └── DivergedError               its loss or metric became NaN or infinite
 └── Interrupted                     130 or 143
 

@@ -1,4 +1,4 @@
-"""What is secret in a text, and the text without it: for everything that is shown, logged, reported or written down."""
+"""Finds and redacts secrets (passwords, keys, tokens) in text that is shown, logged, reported or written to disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WORDS = (
     r"(?:api|access|account|private|secret|storage|session)[_.-]?key(?:[_.-]?id)?|signature"
 )
 _NAME = re.compile(rf"(?:^|[^a-z])(?:[a-z]*?(?:{_WORDS}))(?:$|[^a-z])", re.IGNORECASE)
-# What a tokenizer calls its special tokens, and variables that say where a secret lies or how it is used.
+# Names of a tokenizer's special tokens, and of variables that say where a secret is or how it is used.
 _HARMLESS = re.compile(
     r"(?:^|[^a-z])(?:bos|eos|pad|unk|sep|cls|mask|special|image)[_-]token|"
     r"(?:_|\.|-)(?:path|file|dir|folder|home|mode|timeout|s|name|ttl)$",
@@ -21,9 +21,9 @@ _HARMLESS = re.compile(
 )
 _QUERY_ALONE = frozenset({"key", "sig", "auth", "sas"})
 
-# One slash is left of two where a URL was taken for a path.
+# A URL that passed through a path has one slash instead of two.
 _URL = re.compile(r"\b(?P<scheme>[a-z][a-z0-9+.-]*):(?P<slashes>//?)(?P<rest>[^\s\"'<>`]+)", re.IGNORECASE)
-# A password may hold `/` and `@` that nobody escaped: all up to the last `@`. `host:8080/...` is no user with one.
+# A password may hold unescaped `/` and `@`, so match up to the last `@`. `host:8080/...` is no user with a password.
 _USER_AND_PASSWORD = re.compile(r"[^/\s@:?]*:(?!\d+(?:[/?#]|$))[^\s]*@")
 _USER_ALONE = re.compile(r"[^/\s@:?#]+@")
 _QUERY = re.compile(r"(?P<before>[?&;])(?P<name>[\w.%-]+)=(?P<value>[^&;#\s\"'`)]+)")
@@ -33,11 +33,11 @@ _PAIR = re.compile(
 )
 _HEADER = re.compile(r"(?P<before>\bBearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 SHORTEST = 8
-"""Characters of a variable's value from which on it is looked for: shorter ones are words that any text may hold."""
+"""Shortest value of a secret variable that is redacted: shorter ones are words that any text may hold."""
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what is kept under a name is likely to be a password, key or token.
+    """Whether a variable or key of this name is likely to hold a password, key or token.
 
     >>> [is_secret_name(name) for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "pgpassword", "wandb.api_key")]
     [True, True, True, True]
@@ -48,7 +48,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret_in_query(name: str) -> bool:
-    """The same of a parameter of a URL, whose names are shorter.
+    """Whether a URL's query parameter of this name is likely to be secret; such names are shorter.
 
     >>> is_secret_in_query("key"), is_secret_in_query("access_key"), is_secret_in_query("region")
     (True, True, False)
@@ -57,7 +57,7 @@ def is_secret_in_query(name: str) -> bool:
 
 
 def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The text with ``***`` for passwords and keys: in URLs, in ``name=value``, and wherever a secret variable's is.
+    """The text with ``***`` for passwords and keys: in URLs, in ``name=value``, and values of secret variables.
 
     >>> redact("postgresql://ada:love@db/studies", {})
     'postgresql://***@db/studies'
@@ -75,7 +75,7 @@ def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 
 def secret_in_url(text: str) -> str | None:
-    """What is secret in the URLs of a text, named without showing it; None where nothing is.
+    """The kind of secret in the URLs of a text, without its value; None where there is none.
 
     >>> secret_in_url("s3://AKIA:abc@bucket"), secret_in_url("gs://bucket/runs?sig=abc")
     ('a user with a password', "the query parameter 'sig'")
@@ -92,7 +92,7 @@ def secret_in_url(text: str) -> str | None:
 
 
 def secret_values(environment: Mapping[str, str]) -> list[str]:
-    """Values of variables that are secret, and passwords of URLs among the others; the longest first."""
+    """Values of secret variables, and passwords of URLs in the other variables; longest first."""
     found = set()
     for name, value in environment.items():
         if is_secret_name(name):
@@ -109,7 +109,7 @@ def _is_worth_hiding(value: str) -> bool:
 
 def _without_user(scheme: str, rest: str) -> str:
     found = _USER_AND_PASSWORD.match(rest)
-    if found is None and scheme.lower() in ("http", "https"):  # a user alone is how such URLs carry a token
+    if found is None and scheme.lower() in ("http", "https"):  # such URLs carry a token as a user without password
         found = _USER_ALONE.match(rest)
     return rest if found is None else f"{HIDDEN}@{rest[found.end() :]}"
 

@@ -1,1 +1,1 @@
-"""What each command of ``finesearch`` does."""
+"""The commands of ``finesearch``."""

@@ -1,4 +1,4 @@
-"""How long a search may take and what its prefix cache would hold, in words, before anything has run."""
+"""Estimates, before anything runs, how long a search may take and how large its prefix cache becomes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from finesearch.run.preflight import Preflight
 
 DRAWS = 200
-"""Of each branch and of the whole space, for ranges and means."""
+"""Number of recipes drawn for each branch and for the whole space, for ranges and means."""
 
 
 def estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[str]:
-    """Lines about time and cache; measures the machine for about 0.3 s."""
+    """Lines about time and prefix cache; measures the machine for about 0.3 s."""
     import torch
 
     from finesearch.training.cost_model.machine_benchmark import benchmark_machine
@@ -43,7 +43,7 @@ def estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[str]:
 
 
 def branch_lines(plan: Plan, model: CostModel, is_kept: bool) -> list[str]:
-    """A line for each branch of the adaptation: seconds of a trial that is run to its end."""
+    """A line for each branch of the adaptation: seconds of a complete trial."""
     lines = []
     for branch in plan.space.selectors["adaptation"]:
         recipes = sample_recipes(plan.space, plan.training, DRAWS, branch)
@@ -55,7 +55,7 @@ def branch_lines(plan: Plan, model: CostModel, is_kept: bool) -> list[str]:
 
 
 def search_line(plan: Plan, model: CostModel, fixed: list[Recipe], concurrent: int, is_kept: bool) -> str:
-    """What the budget comes to if no trial is stopped early."""
+    """Duration of the whole budget if no trial is stopped early."""
     from finesearch.run.progress import format_duration
 
     drawn = sample_recipes(plan.space, plan.training, DRAWS)
@@ -68,7 +68,7 @@ def search_line(plan: Plan, model: CostModel, fixed: list[Recipe], concurrent: i
 
 
 def cache_line(plan: Plan, model: CostModel) -> str:
-    """Bytes of the outputs of frozen layers that the space can ask for, and the seconds of computing them once."""
+    """Bytes of the frozen-layer outputs that the space can request, and the seconds of computing them once."""
     from finesearch.run.progress import format_duration
 
     cuts = sorted({model.cut(recipe) for recipe in sample_recipes(plan.space, plan.training, DRAWS)} - {0})

@@ -1,4 +1,4 @@
-"""What a search would do: plan, data, model and disk checked, nothing started and nothing written."""
+"""``--dry-run``: describes a search after checking plan, data, model and disk; starts and writes nothing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def describe_search(plan: Plan) -> str:
     """The search in words.
 
     Raises:
-        InputError: what :func:`~finesearch.commands.run_search.run_search` would refuse, except for what only a
-            cluster can tell.
+        InputError: as :func:`~finesearch.commands.run_search.run_search`, except for problems that only a cluster can
+            show.
     """
     folder = run_folder(plan)
     with tempfile.TemporaryDirectory(prefix="finesearch-dry-run-") as scratch:

@@ -1,4 +1,4 @@
-"""The report of a run, written again from its journal and the scores that were kept; nothing is trained or scored."""
+"""``finesearch report``: rewrites a run's report from its journal and cached scores; trains and scores nothing."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from finesearch.tuning.study.study_storage import database_url
 
 
 def rebuild_report(run: str | Path, reports: Path) -> Path:
-    """Write the report of the run in ``run``, a folder or a URI; the path of its HTML.
+    """Write the report of the run in ``run``, a folder or a URI; returns the path of its HTML.
 
-    Of a run in an object store, a copy is read: it may be under way.
+    Of a run in an object store, a copy is read, so it may still be running.
 
     Raises:
-        InputError: ``run`` is no run.
+        InputError: ``run`` is not a run.
         RunConflictError: a driver is working on the folder (and refreshes the report itself).
     """
     store = open_store(run, Path.cwd())

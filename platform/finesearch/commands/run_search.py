@@ -1,4 +1,4 @@
-"""run_search(plan): the one place where the floors meet.
+"""``finesearch search``: runs or resumes a search; the only module that joins all layers of the package.
 
 lock ─▶ plan.yaml ─▶ preflight ─▶ Ray ─▶ journal ─▶ controller ─▶ trials ─▶ final scores ─▶ report
 """
@@ -41,13 +41,13 @@ from finesearch.tuning.workers.worker_group import GroupSettings
 
 
 def run_search(request: SearchRequest, progress: Progress | None = None) -> RunRecord:
-    """Search, or go on with a search, to its end; the record whose report lies in ``reports/NAME``.
+    """Run or resume a search to its end; returns the record, whose report is in ``reports/NAME``.
 
     Must be called from the main thread. SIGINT and SIGTERM end the process with 130 or 143 after a partial report.
 
     Raises:
         InputError: plan, data, model or cluster do not fit; nothing was started.
-        StorageError: disk full or not writable; what was finished is saved.
+        StorageError: disk full or not writable; finished work is saved.
         SearchError: nothing could be ranked.
     """
     plan = request.plan
@@ -65,7 +65,7 @@ def run_search(request: SearchRequest, progress: Progress | None = None) -> RunR
             progress.say(f"  kept below {results_home()} instead, unless --storage and --reports name other folders")
             progress.say("  (what .rayignore names, such as data/, did not travel: name it by a path that nodes reach)")
         ray_connection = BackgroundConnect(plan.name)
-        if not (run_storage.folder / RANKED).exists():  # a run that was ranked before may need none
+        if not (run_storage.folder / RANKED).exists():  # a run that was ranked before may need no Ray
             ray_connection.begin()
         try:
             progress.say(f"{plan.name}: reading data and model")
@@ -133,7 +133,7 @@ def _search(
 def _execute(
     controller: SearchController, preflight: Preflight, run_storage: RunStorage, progress: Progress
 ) -> StandbyScorer | None:
-    """Run the trials; a process for final scoring where one could be made ready beside the last of them."""
+    """Run the trials; returns a process for final scoring, if one could be prepared beside the last of them."""
     from finesearch.training.prefix_cache.cacheable_depth import cache_depths_of_space
     from finesearch.tuning.observability.trackers import Tracking, make_trackers
     from finesearch.tuning.ray_tune.run_tuner import run_tuner
@@ -180,7 +180,7 @@ def _execute(
 def conclude(
     record: RunRecord, controller: SearchController, reporter: PartialReporter, progress: Progress
 ) -> RunRecord:
-    """Say where the report is, or why there is nothing to rank."""
+    """Print where the report is, or raise why there is nothing to rank."""
     from finesearch.report import verdict
 
     progress.say(f"{record.name}: {verdict(record).sentence}")

@@ -1,4 +1,4 @@
-"""WHAT to search: plan files, read and checked. Imports neither torch nor ray, and reads neither data nor models."""
+"""What to search: plan files, parsed and validated. Imports neither torch nor ray; reads neither data nor models."""
 
 from finesearch.plan.parsing.json_schema import json_schema
 from finesearch.plan.parsing.plan_file import load_plan, parse_plan

@@ -1,4 +1,4 @@
-"""A whole plan: what to search, how, and within which limits."""
+"""The plan of a search: what to search, how, and within which limits."""
 
 import hashlib
 import json
@@ -27,11 +27,11 @@ _WITHOUT_INFLUENCE = ("budget", "report", "tracking", "storage", "study", "base"
 
 
 class Plan(BaseModel):
-    """Everything that a search is told; two plans are equal when they say the same, wherever they were read.
+    """All settings of a search; two plans are equal when their settings are, regardless of their files.
 
-    ``base`` is the folder that relative paths of data and model start from (the plan file's, unless the plan says
-    otherwise). ``source`` is the file it was read from. ``storage`` is a folder or a URI. ``study`` is the URL of the
-    database that the journal lives in, where it is not SQLite.
+    ``base`` is the folder that relative paths of data and model start from (the plan file's by default). ``source`` is
+    the file that it was read from. ``storage`` is a folder or a URI. ``study`` is the URL of the journal's database,
+    where it is not SQLite.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -67,17 +67,17 @@ class Plan(BaseModel):
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What is optimised; the first is the task's metric."""
+        """The objectives; the first is the task's metric."""
         return objectives_of(self.task, self.search)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Options that have no effect as the plan stands."""
+        """Warnings for options that have no effect in this plan."""
         return unused_option_warnings(self.task, self.space, self.training, self.search, self.budget, self.report)
 
     @property
     def longest_task(self) -> TaskPlan:
-        """The task with the longest texts that it will ever be asked to generate."""
+        """The task with the longest texts that it may have to generate."""
         choices, own = self.report.generation, self.task.generation
         if choices is None or own is None:
             return self.task
@@ -94,7 +94,7 @@ class Plan(BaseModel):
         sections = self.model_dump(mode="json", exclude={"space", "source", "base", "name", "storage", "study"})
         data = sections["task"]["data"]
         sections["task"]["data"] = {key: value for key, value in data.items() if value not in (None, [])}
-        # What belongs to other kinds, or was not given and has no default.
+        # Drop keys of other kinds, and keys that were not given and have no default.
         sections["task"] = {k: v for k, v in sections["task"].items() if v is not None or k == "revision"}
         return {
             "name": self.name,
@@ -107,29 +107,29 @@ class Plan(BaseModel):
         }
 
     def to_yaml(self) -> str:
-        """The resolved plan as YAML; ``parse_plan`` reads it back to an equal plan, whatever the folder."""
+        """The resolved plan as YAML; ``parse_plan`` gives an equal plan from it, in any folder."""
         return write_yaml(self.to_plain())
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides what the trials are; not budget, report, tracking, storage and study."""
+        """SHA-256 of all settings that affect trials; not of budget, report, tracking, storage and study."""
         text = json.dumps(self._result_settings(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def differences(self, older: "Plan") -> list[str]:
-        """What ``fingerprint`` sees differently in ``older``, an entry a key: ``training.epochs: 5, was 3``."""
+        """Settings in ``fingerprint`` that differ from ``older``, one entry a key: ``training.epochs: 5, was 3``."""
         ours, theirs = _flat(self._result_settings()), _flat(older._result_settings())
         keys = [*ours, *(key for key in theirs if key not in ours)]
         return [
             f"{key}: {_format_setting(ours, key)}, was {_format_setting(theirs, key)}"
             for key in keys
-            # repr sees that 1 is not 1.0 and true is not 1; the order of keys was settled above.
+            # repr distinguishes 1 from 1.0 and from true; the keys are in order already.
             if repr(ours.get(key)) != repr(theirs.get(key))
         ]
 
     def _result_settings(self) -> dict[str, Any]:
         plain = {key: value for key, value in self.to_plain().items() if key not in _WITHOUT_INFLUENCE}
-        # Where outputs of frozen layers are kept changes no result.
+        # The settings of the prefix cache change no result.
         training = {key: value for key, value in plain["training"].items() if not key.startswith("prefix_cache")}
         return {**plain, "training": training}
 
@@ -141,7 +141,7 @@ class Plan(BaseModel):
 
 
 def name_problem(name: object) -> Problem | None:
-    """What is wrong with a plan's name, which becomes the name of folders."""
+    """What is wrong with a plan's name, which becomes a folder name; None when nothing is."""
     if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name):
         return None
     text = (

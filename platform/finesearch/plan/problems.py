@@ -1,4 +1,4 @@
-"""Problems found in a plan: where, what was expected, what came, what to do."""
+"""Problems found in a plan, each with place, text and advice; raised together as one error."""
 
 import difflib
 import math
@@ -18,26 +18,26 @@ PROBLEMS_ERROR_TYPE = "plan_problems"
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong; ``text`` says what, ``advice`` says what to do about it."""
+    """One problem; ``text`` says what is wrong, ``advice`` what to do about it."""
 
     path: KeyPath
     text: str
     advice: str = ""
 
     def below(self, prefix: KeyPath) -> "Problem":
-        """The same problem, its path read from higher up."""
+        """The same problem with ``prefix`` before its path."""
         return Problem((*prefix, *self.path), self.text, self.advice)
 
 
 @dataclass(frozen=True)
 class SourceLocations:
-    """Where each value of a plan was written, for a reader: ``plan.yaml, line 9`` or ``--set training.epochs=x``."""
+    """Where each value of a plan was written: ``plan.yaml, line 9`` or ``--set training.epochs=x``."""
 
     source: str
     labels: Mapping[KeyPath, str] = field(default_factory=dict)
 
     def of(self, path: KeyPath) -> str:
-        """The place of ``path``, or of the nearest thing around it that was written down.
+        """The place of ``path``, or of its nearest parent that was written.
 
         >>> SourceLocations("plan.yaml", {("task",): "plan.yaml, line 3"}).of(("task", "model"))
         'plan.yaml, line 3'
@@ -45,7 +45,7 @@ class SourceLocations:
         return self.labels.get(self._written(path), self.source)
 
     def order(self, problem: Problem) -> int:
-        """Position in the file; what was written beside the file comes after it."""
+        """Position in the file; overrides come after the file."""
         path = self._written(problem.path)
         return next((index for index, other in enumerate(self.labels) if other == path), 0)
 
@@ -68,7 +68,7 @@ class Problems:
 
     def raise_if_any(self, places: SourceLocations) -> None:
         """Raises:
-        PlanError: something was added; the message holds every problem, one a paragraph, in the file's order.
+        PlanError: there are problems; the message lists all of them, one a paragraph, in the file's order.
         """
         if self.found:
             rendered = [render(problem, places) for problem in sorted(self.found, key=places.order)]
@@ -88,7 +88,7 @@ def render(problem: Problem, places: SourceLocations) -> str:
 
 
 def problem_error(*problems: Problem) -> PydanticCustomError:
-    """What a pydantic validator raises; paths count from the model that holds the validated field."""
+    """The error for a pydantic validator to raise; paths start at the model of the validated field."""
     text = " ".join(f"{problem.text}. {problem.advice}".strip() for problem in problems)
     return PydanticCustomError(PROBLEMS_ERROR_TYPE, "{text}", {"text": text, "problems": problems})
 
@@ -103,7 +103,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def format_value(value: object) -> str:
-    """A value that came in, short and as YAML would show it.
+    """A given value, short and as YAML would show it.
 
     >>> format_value(None), format_value(True), format_value("many"), format_value(1e-05), format_value({"min": 1})
     ('null', 'true', "'many'", '1e-05', 'a mapping (min)')
@@ -123,7 +123,7 @@ def format_value(value: object) -> str:
 
 
 def did_you_mean(wrong: object, known: Iterable[str], what: str = "Known here") -> str:
-    """Advice for a word that is not known: the nearest one that is, then all of them.
+    """Advice for an unknown word: the nearest known one, then all of them.
 
     >>> did_you_mean("learning_rte", ["dropout", "learning_rate"])
     "Did you mean 'learning_rate'? Known here: dropout, learning_rate."

@@ -1,6 +1,6 @@
-"""Prompt templates: text with placeholders in braces, ``{text}``; braces themselves are written twice.
+"""Prompt templates: text with placeholders in braces, ``{text}``; literal braces are doubled.
 
-Exports take this file along: it needs Python alone.
+Exports include a copy of this file, so it only imports the standard library.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ def placeholders(template: str) -> list[str]:
     ['text', 'label']
 
     Raises:
-        ValueError: a brace stands alone.
+        ValueError: a single brace.
     """
     return [name for _, name, _, _ in Formatter().parse(template) if name is not None]
 
 
 def split_at_answer(template: str, answer: str) -> tuple[str, str]:
-    """What stands before and behind the placeholder of the answer, unfilled.
+    """The template before and after the placeholder of the answer, unfilled.
 
     >>> split_at_answer("{text} {{label}} is {label}.", "label")
     ('{text} {{label}} is ', '.')
@@ -35,7 +35,7 @@ def split_at_answer(template: str, answer: str) -> tuple[str, str]:
 
 
 def escape_braces(text: str) -> str:
-    """A text as it stands in a template.
+    """A text with its braces doubled, for use in a template.
 
     >>> escape_braces("as {json}: ")
     'as {{json}}: '

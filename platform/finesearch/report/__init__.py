@@ -1,13 +1,14 @@
-"""WHAT was learned: ranking, statistics, figures, files. Imports neither torch nor ray nor optuna.
+"""The report of a search: ranking, statistics, figures, files. Imports neither torch nor ray nor optuna.
 
-``record``      what a search hands over: every trial, every score, every cost
-``statistics``  intervals, the order of trials, the Pareto front
-``standing``    ranked, refused or not ranked, and why
-``verdict``     the sentence on top
-``figures``     Plotly JSON, one figure a file
-``page``        report.html, from ``sections``, ``table`` and ``markup``, with ``assets``
-``markdown``, ``summary``, ``trials``   report.md, report.json, trials.parquet
-``write``       all four, atomically by ``files``; ``wording`` says numbers alike everywhere
+``run_record``     the input: every trial, every score, every cost
+``statistics``     bootstrap intervals, the order of trials, the Pareto front
+``ranking``        ranked, refused or not ranked, and why
+``verdict``        the sentence on top
+``figures``        Plotly JSON, one figure a file
+``page``           report.html, from ``page_sections``, ``ranking_table`` and ``html``, with ``assets``
+``markdown``, ``report_json``, ``trials_parquet``   report.md, report.json, trials.parquet
+``report_files``   writes all four, each atomically
+``number_format``  numbers in words, the same in every file
 """
 
 from finesearch.report.report_files import write_report

@@ -1,4 +1,4 @@
-"""HTML in which text is escaped unless it was built here: the page cannot be broken by what a trial says."""
+"""Builds HTML with all other text escaped, so that text from a trial cannot break the page."""
 
 from html import escape
 
@@ -12,9 +12,9 @@ class Html(str):
 
 
 def tag(name: str, *children: str, **attributes: str | bool | None) -> Html:
-    """An element with escaped text and attributes; ``class_`` and ``data_x`` stand for ``class`` and ``data-x``.
+    """An element with escaped text and attributes; ``class_`` and ``data_x`` give ``class`` and ``data-x``.
 
-    An attribute of True stands alone; one that is None or False is left out.
+    An attribute with value True has no value in HTML; one with None or False is left out.
 
     >>> tag("p", "a < b", tag("b", "c"), class_="note", data_trial='"7"', hidden=None)
     '<p class="note" data-trial="&quot;7&quot;">a &lt; b<b>c</b></p>'
@@ -32,7 +32,7 @@ def tag(name: str, *children: str, **attributes: str | bool | None) -> Html:
 
 
 def concat_html(*children: str) -> Html:
-    """Children one after the other, those that are not HTML escaped.
+    """Children joined; those that are not :class:`Html` are escaped.
 
     >>> concat_html(Html("<br>"), "<br>")
     '<br>&lt;br&gt;'

@@ -1,4 +1,4 @@
-"""report.md: the page as text, for a terminal, a pull request or a mail."""
+"""report.md: the report as Markdown, for a terminal, a pull request or a mail."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -46,12 +46,12 @@ def markdown(record: RunRecord) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Text in which nothing is markup: one line, Markdown's and HTML's own characters escaped.
+    """Text without markup: one line, special characters of Markdown and HTML escaped.
 
     >>> print(escape_markdown("a|b <i> *c* _d_ e_f"))
     a\\|b \\<i\\> \\*c\\* \\_d\\_ e_f
     """
-    # An underscore inside a word is no markup, and names of parameters are full of them.
+    # An underscore inside a word is not markup, and parameter names have many.
     return re.sub(r"([\\`*\[\]<>|#~&]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
 
 
@@ -138,7 +138,7 @@ def _reproduction(record: RunRecord) -> list[str]:
 
 
 def _fenced(text: str, language: str) -> str:
-    """Text as it is, in a fence longer than any that it holds."""
+    """Unchanged text in a code fence longer than any fence in it."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"

@@ -1,4 +1,4 @@
-"""Numbers as people read them: few digits, units, the same in every file of a report."""
+"""Formats numbers for readers: few digits, with units, the same in every file of a report."""
 
 import math
 from datetime import UTC, datetime
@@ -89,7 +89,7 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def parameter(value: Scalar) -> str:
-    """The value of one hyperparameter, floats to four significant digits (``report.json`` has them in full).
+    """The value of one hyperparameter, floats to four significant digits (in full in ``report.json``).
 
     >>> parameter(3.21987e-5), parameter(0.1), parameter(True), parameter("full"), parameter(None)
     ('3.22e-5', '0.1', 'true', 'full', 'none')
@@ -104,7 +104,7 @@ def parameter(value: Scalar) -> str:
 
 
 def listed(words: list[str]) -> str:
-    """Words as a sentence lists them.
+    """Words as a list in a sentence.
 
     >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
     ('a', 'a and b', 'a, b and c')

@@ -1,7 +1,7 @@
-"""report.html: one file that draws itself without a network.
+"""report.html: one self-contained file that works without a network.
 
-The content policy in its head forbids every connection and every script but the two written here, named by their
-SHA-256; so nothing that a trial says could run or be fetched even if escaping it failed.
+The content security policy in its head forbids every connection and every script but the two written here, named by
+their SHA-256; so text from a trial could not run or fetch anything even if escaping it failed.
 """
 
 import base64
@@ -22,10 +22,10 @@ WIDE_FIGURES = frozenset({"parallel", "timeline"})
 
 
 def html_page(record: RunRecord) -> str:
-    """The whole page; it asks to be loaded again every ``REFRESH_S`` seconds while the record is partial."""
+    """The whole page; it reloads every ``REFRESH_S`` seconds while the record is partial."""
     figures = all_figures(record)
     narrow = [figure.key for figure in figures if figure.key not in WIDE_FIGURES]
-    # The last of an odd number takes the whole width rather than leave a hole beside it.
+    # With an odd number, the last one takes the whole width, so that no gap is left beside it.
     wide = WIDE_FIGURES | set(narrow[-1:] if len(narrow) % 2 else [])
     scripts = [_plotly(), _asset("page.js")]
     policy = (
@@ -68,7 +68,7 @@ def _place(figure: Figure, is_wide: bool) -> Html:
 
 
 def _embedded(record: RunRecord, figures: list[Figure]) -> str:
-    """Figures as JSON that cannot end the script element it stands in."""
+    """Figures as JSON that cannot close its script element."""
     content = {
         "labels": trial_labels(record),
         "figures": [
@@ -87,7 +87,7 @@ def _hash(script: str) -> str:
 
 @cache
 def _plotly() -> str:
-    """Plotly's script, out of its Python package without importing the rest of it."""
+    """Plotly's script from its Python package, without importing the rest of it."""
     script = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
     assert "</script" not in script.lower()
     assert "<!--" not in script

@@ -1,4 +1,4 @@
-"""The sections of the page other than the table and the figures."""
+"""Sections of report.html other than the ranking table and the figures."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ MAX_FRONT_MEMBERS = 12
 
 
 def page_opening(record: RunRecord) -> Html:
-    """Name, banner where the report is partial, verdict and the figures to remember."""
+    """Name, banner where the report is partial, verdict and the key figures."""
     goal = "higher is better" if record.goal == "max" else "lower is better"
     subtitle = (
         f"{record.metric}, {goal} · {format_utc(record.updated)}" if record.updated else f"{record.metric}, {goal}"
@@ -37,7 +37,7 @@ def page_opening(record: RunRecord) -> Html:
 
 
 def partial_notice(record: RunRecord) -> str:
-    """What is not final yet."""
+    """The banner of a partial report."""
     running = sum(row.state == "running" for row in record.trials)
     return (
         f"Partial: the search has not ended ({pluralize(running, 'trial')} running). Everything below may still "
@@ -47,7 +47,7 @@ def partial_notice(record: RunRecord) -> str:
 
 
 def key_figures(record: RunRecord) -> list[tuple[str, str]]:
-    """The numbers to remember, each with what it is."""
+    """The key figures, each with its name."""
     shown = [
         (f"{len(record.trials):,}", "trials: " + ", ".join(f"{n:,} {s}" for s, n in count_by_state(record).items()))
     ]
@@ -93,7 +93,7 @@ def notes_and_warnings(record: RunRecord) -> Html:
 
 
 def all_warnings(record: RunRecord) -> list[str]:
-    """Warnings of the run, then those of its trials; one that many trials share is said once."""
+    """Warnings of the run, then those of its trials; one that many trials share is listed once."""
     said: dict[str, list[int]] = {}
     for row in record.trials:
         for warning in row.warnings:
@@ -106,7 +106,7 @@ def all_warnings(record: RunRecord) -> list[str]:
 
 
 def unranked_section(record: RunRecord) -> Html:
-    """Trials that hold no rank: a count by reason, then every one."""
+    """Trials without a rank: a count by reason, then each of them."""
     entries = unranked(record)
     if not entries:
         return Html("")
@@ -144,7 +144,7 @@ def _unranked_row(entry: Unranked) -> Html:
 
 
 def reproduction_section(record: RunRecord) -> Html:
-    """What it takes to get the same search again: the command, versions, seeds, fingerprints and the plan."""
+    """How to reproduce the search: the command, versions, seeds, fingerprints and the plan."""
     parts: list[Html] = []
     command = record.reproduction.get("command")
     if isinstance(command, str):

@@ -1,4 +1,4 @@
-"""Where every trial stands: ranked, refused at re-scoring, or not ranked and why."""
+"""Status of every trial: ranked, refused at re-scoring, or not ranked and why."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from finesearch.report.run_record import RunRecord, ScoredRow, TrialRow
 
 ORDINARY = "ordinary"
 UNTRAINED_BASELINES = ("majority", "zero_shot")
-"""Baselines that are far below all else as a rule: a scale that held them would flatten the rest."""
+"""Baselines that usually score far below all else: including them in a scale would flatten the rest."""
 STATE_ORDER = ("failed", "running", "complete", "pruned")
 
 
@@ -20,36 +20,36 @@ class Unranked:
 
 
 def verified_rows(record: RunRecord) -> tuple[ScoredRow, ...]:
-    """Ranked checkpoints that scored, when reloaded, what their trial had said; rank order."""
+    """Ranked checkpoints whose reloaded score matches their trial's, in rank order."""
     return tuple(row for row in record.ranked if row.error is None)
 
 
 def refused(record: RunRecord) -> tuple[ScoredRow, ...]:
-    """Checkpoints that would have been ranked, had re-scoring not gone wrong."""
+    """Checkpoints that would have been ranked, but failed re-scoring."""
     return tuple(row for row in record.ranked if row.error is not None)
 
 
 def ordinary(record: RunRecord) -> ScoredRow | None:
-    """The baseline trained by the ordinary recipe, where one was asked for."""
+    """The baseline trained by the ordinary recipe, if the plan has it."""
     return next((row for row in record.baselines if row.name == ORDINARY), None)
 
 
 def count_by_state(record: RunRecord) -> dict[str, int]:
-    """How many trials are in each state, in the order in which a report lists them."""
+    """Number of trials in each state, in the report's order."""
     tally = {state: sum(row.state == state for row in record.trials) for state in ("complete", "pruned", "failed")}
     running = sum(row.state == "running" for row in record.trials)
     return tally | ({"running": running} if running else {})
 
 
 def unranked(record: RunRecord) -> list[Unranked]:
-    """Every trial that holds no rank, failed ones first, then by number."""
+    """All trials without a rank, failed ones first, then by number."""
     ranked = {row.trial for row in verified_rows(record)}
     rest = [Unranked(row, _reason(row, record)) for row in record.trials if row.trial not in ranked]
     return sorted(rest, key=lambda entry: (STATE_ORDER.index(entry.row.state), entry.row.trial))
 
 
 def ties(record: RunRecord) -> list[str]:
-    """One sentence for each pair of neighbours in the ranking that validation alone does not tell apart."""
+    """One sentence for each pair of neighbours in the ranking with equal validation scores."""
     sentences = []
     ranked = verified_rows(record)
     for first, second in zip(ranked, ranked[1:], strict=False):

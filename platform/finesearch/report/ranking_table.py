@@ -1,4 +1,4 @@
-"""The table on which everything turns: ranked checkpoints, refused ones and baselines, on one scale."""
+"""The ranking table of report.html: ranked checkpoints, refused ones and baselines, on one scale."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ FOREST_WIDTH, FOREST_HEIGHT, FOREST_EDGE = 150, 18, 6
 
 
 def ranking(record: RunRecord) -> Html:
-    """The section with the table, or what stands in its place while nothing is ranked."""
+    """The section with the table, or its replacement while nothing is ranked."""
     if not record.ranked and not record.baselines:
         return tag("section", tag("h2", "Ranking"), tag("p", "Nothing is ranked.", class_="empty"))
     bounds = _bounds([*record.ranked, *record.baselines])
@@ -32,7 +32,7 @@ def ranking(record: RunRecord) -> Html:
 
 
 def ranking_rule(record: RunRecord) -> str:
-    """How the order came about, in words."""
+    """The rule of the ranking, in words."""
     better = "higher" if record.goal == "max" else "lower"
     is_chosen = any(row.chosen_validation is not None for row in (*record.ranked, *record.baselines))
     chosen = (
@@ -49,7 +49,7 @@ def ranking_rule(record: RunRecord) -> str:
 
 
 def validation(row: ScoredRow) -> str:
-    """The score that the trial reported, and the one with the generation settings that were chosen after it."""
+    """The trial's score, and the one with the generation settings that were chosen after training."""
     return f"{score(row.validation)}{'' if row.chosen_validation is None else f' → {score(row.chosen_validation)}'}"
 
 
@@ -74,7 +74,7 @@ def _title(content: str) -> Html:
 
 
 def _cell(label: str, content: str, number: bool = False) -> Html:
-    # On a phone each cell is a line of its own; content stands in one element beside its label.
+    # On a phone each cell is a line of its own, with its content in one element beside its label.
     return tag("td", tag("div", content), data_label=label, class_="number" if number else None)
 
 
@@ -93,7 +93,7 @@ def _test(row: ScoredRow, metric: str, bounds: Interval | None, line: float | No
 
 
 def settings(row: ScoredRow) -> dict[str, Scalar]:
-    """What was searched: the trial's parameters, and the generation settings that were chosen after training."""
+    """Searched settings: the trial's parameters, and the generation settings that were chosen after training."""
     return {**row.parameters, **{f"generation.{name}": value for name, value in row.generation.items()}}
 
 
@@ -106,9 +106,9 @@ def _settings(row: ScoredRow) -> Html:
 
 
 def _bounds(rows: Sequence[ScoredRow]) -> Interval | None:
-    """The scale on which all intervals of the table are drawn; what was not trained does not count.
+    """The scale on which all intervals of the table are drawn; untrained baselines do not count.
 
-    A row that does not fit shows its numbers and no drawing.
+    A row outside of it shows its numbers and no drawing.
     """
     trained = [row for row in rows if row.name not in UNTRAINED_BASELINES]
     ranges = [row.test_interval or (row.test, row.test) for row in trained if row.test is not None]

@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, never half of it."""
+"""Writes the files of a report, each atomically: a reader sees the old one or the new one."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` under a temporary name beside ``path``, flush it to disk and rename it.
 
     Raises:
-        DiskFullError: no space is left; what stood at ``path`` still stands there.
-        StorageError: the folder cannot be made or written.
+        DiskFullError: no space is left; ``path`` is unchanged.
+        StorageError: the folder cannot be created or written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def as_storage_error(path: Path, error: OSError) -> StorageError:
-    """The error of ours that says what an operating system's error means for a report."""
+    """The error in ``errors.py`` for an operating system's error while writing a report."""
     if error.errno in FULL:
         return DiskFullError(
             f"{path}: expected room for the report, got '{error.strerror}'.\n"
@@ -41,12 +41,11 @@ def as_storage_error(path: Path, error: OSError) -> StorageError:
 def write_report(record: RunRecord, folder: Path) -> Path:
     """Write report.json, report.md, trials.parquet and report.html into ``folder``; returns the path of the page.
 
-    Each file is replaced as a whole, so that a reader never sees half of one. The page comes last: who sees it finds
-    the other three as new.
+    Each file is replaced atomically. The page is last, so that the other three are at least as new.
 
     Raises:
-        DiskFullError: no space is left; the files that were not reached are as they were.
-        StorageError: the folder cannot be made or written.
+        DiskFullError: no space is left; files that were not reached are unchanged.
+        StorageError: the folder cannot be created or written.
     """
     page = folder / "report.html"
     write_atomically(folder / "report.json", summary_json(record).encode())

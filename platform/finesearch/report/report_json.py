@@ -1,7 +1,7 @@
-"""report.json: what a program wants to know of a finished search.
+"""report.json: the report for programs.
 
-The contract: ``schema_version`` rises when a key goes or changes its meaning; keys may be added. Strict JSON: a number
-that is not known is null (a record holds none that is not finite).
+The contract: ``schema_version`` rises when a key is removed or changes its meaning; keys may be added. Strict JSON: an
+unknown number is null (a record has no non-finite ones).
 """
 
 import json

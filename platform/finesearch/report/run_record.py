@@ -1,8 +1,8 @@
-"""What a search hands to its report: every trial, what was scored on test, what it cost and how to repeat it.
+"""The record from which a report is made: all trials, test scores, costs, and facts to reproduce the search.
 
-A record is complete: the report reads nothing else, so the same record always gives the same pages. Numbers that are
-not finite (a loss that became NaN) are kept as None, because neither strict JSON nor a reader can do anything with
-them; the trial's ``reason`` says what happened.
+A record is complete: the report reads nothing else, so the same record always gives the same pages. Non-finite numbers
+(a loss that became NaN) are stored as None, because strict JSON has none and they tell a reader nothing; the trial's
+``reason`` says what happened.
 """
 
 import math
@@ -17,12 +17,12 @@ Scalar = bool | int | float | str | None
 
 Item = TypeVar("Item")
 
-# A list may be given; a tuple is kept, so that a frozen record stays as it was.
+# A list is accepted and stored as a tuple, so that a frozen record cannot change.
 FrozenSequence = Annotated[Sequence[Item], AfterValidator(tuple)]
 
 
 def finite_or_none(value: Any) -> Any:
-    """The value itself, with None in place of every float in it that is not finite.
+    """The value with None in place of every non-finite float in it.
 
     >>> finite_or_none(0.5), finite_or_none({"seconds": [float("nan"), 2]})
     (0.5, {'seconds': [None, 2]})
@@ -46,7 +46,7 @@ class ReportModel(BaseModel):
 
 
 class ObjectiveRow(ReportModel):
-    """One thing that the search optimises; the first of a record is its quality metric."""
+    """One objective of the search; the first of a record is its quality metric."""
 
     name: str
     goal: Goal
@@ -68,10 +68,10 @@ class StepRow(ReportModel):
 
 
 class TrialRow(ReportModel):
-    """One trial: what was tried, how far it came and why it ended.
+    """One trial: its parameters, its evaluations and why it ended.
 
-    ``values`` has one number an objective, None for a trial without a result. ``parameters`` holds only those that were
-    drawn. ``started`` and ``finished`` are Unix times in seconds.
+    ``values`` has one number an objective, None for a trial without a result. ``parameters`` holds only drawn ones.
+    ``started`` and ``finished`` are Unix times in seconds.
     """
 
     trial: int = Field(ge=0)
@@ -101,12 +101,12 @@ class TrialRow(ReportModel):
 class ScoredRow(ReportModel):
     """One checkpoint or baseline as it was scored after the search.
 
-    ``validation`` is what the trial reported, ``revalidated`` what the reloaded checkpoint scored on the same split,
-    ``test_interval`` a 95 % bootstrap interval. ``gain_interval`` is optional: the 95 % interval of the paired
-    difference on test to the ordinary recipe, positive where this row is better whichever way the goal points.
-    ``generation`` holds the generation settings that were chosen on validation after training, ``chosen_validation``
-    the score there with them; test is scored with them, and they are part of what is ranked. A row with an ``error``
-    is shown with it and never counts as ranked.
+    ``validation`` is the score that the trial reported, ``revalidated`` that of the reloaded checkpoint on the same
+    split, ``test_interval`` a 95 % bootstrap interval. ``gain_interval`` is optional: the 95 % interval of the paired
+    difference on test to the ordinary recipe, positive where this row is better, for either goal. ``generation`` holds
+    the generation settings that were chosen on validation after training, ``chosen_validation`` the score there with
+    them; test is scored with them, and they are part of the ranked system. A row with an ``error`` is shown with it and
+    never counts as ranked.
     """
 
     name: str
@@ -128,17 +128,17 @@ class ScoredRow(ReportModel):
 
     @property
     def ranking_score(self) -> float | None:
-        """The score on validation by which rows are ordered."""
+        """The validation score by which rows are ordered."""
         return self.validation if self.chosen_validation is None else self.chosen_validation
 
 
 class RunRecord(ReportModel):
-    """Everything that the report of one search says.
+    """All content of the report of one search.
 
     ``ranked`` is in rank order. ``front`` lists the trial numbers of the Pareto front, none with one objective.
     ``cost`` holds ``seconds`` (wall clock, over resumes), ``device_seconds``, ``trials`` (a count by state) and
     ``resumes``; ``reproduction`` holds ``command``, ``versions``, ``seeds``, ``data_fingerprints``, ``model_sha256``
-    and ``hardware``. Both are shown in full, whatever else they hold. ``started`` and ``updated`` are Unix times in
+    and ``hardware``. Both are shown in full, with any further keys. ``started`` and ``updated`` are Unix times in
     seconds.
     """
 

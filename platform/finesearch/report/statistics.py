@@ -1,4 +1,4 @@
-"""How sure a score is, which trial comes first, and which trials no other beats in everything."""
+"""Statistics of a report: bootstrap intervals, the ranking of trials, the Pareto front."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,8 +18,7 @@ def resampled_scores(
 ) -> NDArray[np.float64]:
     """``score`` on each of ``resamples`` bootstrap resamples of the n examples, (resamples,) (Efron, 1979).
 
-    The same seed and n give the same resamples, so scores of two systems may be subtracted: that is the paired
-    bootstrap.
+    The same seed and n give the same resamples, so scores of two systems may be subtracted: the paired bootstrap.
 
     Raises:
         ValueError: the two lists differ in length.
@@ -35,7 +34,7 @@ def resampled_scores(
 
 
 def resampled_means(values: Sequence[float], seed: int, resamples: int = RESAMPLES) -> NDArray[np.float64]:
-    """The same for a score that is the mean of one value an example, (resamples,), without calling it.
+    """:func:`resampled_scores` for a score that is the mean of one value an example, (resamples,), without calling it.
 
     >>> values = [1.0, 0.0, 1.0, 1.0]
     >>> means = resampled_means(values, seed=3)
@@ -49,7 +48,7 @@ def resampled_means(values: Sequence[float], seed: int, resamples: int = RESAMPL
 def resampled_sums(
     counts: NDArray[np.int64] | NDArray[np.float64], seed: int, resamples: int = RESAMPLES
 ) -> NDArray[np.float64]:
-    """Sums of each example's counts (n, k) over the same resamples, (resamples, k): exact for whole numbers.
+    """Sums of the examples' counts (n, k) over the same resamples, (resamples, k): exact for whole numbers.
 
     >>> resampled_sums(np.array([[1, 10], [2, 20]]), seed=0, resamples=3).astype(int).tolist()
     [[4, 40], [3, 30], [2, 20]]
@@ -79,7 +78,7 @@ def rank(trials: Sequence[TrialRow], goal: Goal, top: int) -> tuple[TrialRow, ..
     """The best ``top`` complete trials on validation, best first.
 
     Ties go to the trial with fewer trainable parameters, then to the lower number. Trials that are not complete or
-    whose value is not finite are never among them.
+    whose value is not finite are never ranked.
 
     >>> rows = [TrialRow(trial=n, state="complete", values=[v]) for n, v in enumerate([0.5, 0.9, 0.9])]
     >>> [row.trial for row in rank(rows, "max", top=2)]
@@ -96,9 +95,9 @@ def rank(trials: Sequence[TrialRow], goal: Goal, top: int) -> tuple[TrialRow, ..
 
 
 def pareto_front(values: Sequence[Sequence[float | None]], goals: Sequence[Goal]) -> list[int]:
-    """Positions of the rows that no other row beats: none is at least as good in everything and better in something.
+    """Indices of the rows that no other row dominates (at least as good in all objectives and better in one).
 
-    Rows with a value that is missing or not finite are never on the front; equal rows are on it together.
+    Rows with a missing or non-finite value are never on the front; equal rows are on it together.
 
     >>> pareto_front([[0.9, 10.0], [0.8, 5.0], [0.8, 20.0], [None, 1.0]], ["max", "min"])
     [0, 1]
@@ -127,6 +126,6 @@ def _check_lengths(**lists: Sequence[Any]) -> None:
 
 
 def _resamples(examples: int, seed: int, resamples: int) -> NDArray[np.int64]:
-    """Example numbers, (resamples, examples); no row for fewer than two examples, of which nothing can be said."""
+    """Example indices, (resamples, examples); no rows for fewer than two examples."""
     rows = resamples if examples >= 2 else 0
     return np.random.default_rng(seed).integers(0, max(1, examples), size=(rows, examples))

@@ -1,4 +1,4 @@
-"""trials.parquet: one row a trial, for whoever wants to analyse the search further."""
+"""trials.parquet: one row a trial, for further analysis."""
 
 import io
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def trials_table(record: RunRecord) -> "pa.Table":
     """One row a trial, by trial number.
 
-    Columns and their types do not depend on the run, but for ``parameter.<name>``: one column a hyperparameter, null in
+    Columns and their types do not depend on the run, except ``parameter.<name>``: one column a hyperparameter, null in
     trials that did not draw it; int64, double or bool where all its values are, string where they are mixed.
     """
     import pyarrow as pa

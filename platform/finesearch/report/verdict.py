@@ -12,14 +12,14 @@ Tone = Literal["better", "unclear", "worse", "unknown"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is claimed, and how it reads: better only where the difference is beyond chance."""
+    """The claim and its sentence: better only where the difference is significant."""
 
     sentence: str
     tone: Tone
 
 
 def verdict(record: RunRecord) -> Verdict:
-    """The claim that the record supports, said plainly either way."""
+    """The claim that the record supports."""
     ranked = verified_rows(record)
     if not ranked:
         return Verdict(_without_winner(record), "unknown")
@@ -53,7 +53,7 @@ def _compared(record: RunRecord, winner: ScoredRow, baseline: ScoredRow) -> Verd
 
 
 def _certainty(winner: ScoredRow, baseline: ScoredRow, gain: float) -> tuple[bool, str]:
-    """Whether the sign of the gain is beyond chance, and the words for it."""
+    """Whether the sign of the gain is significant, and the words for it."""
     if winner.gain_interval is not None:
         low, high = winner.gain_interval
         shown = f"the paired difference on the same examples is {gain:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"

@@ -1,1 +1,1 @@
-"""One run: its storage, preflight, final scoring, progress and report record."""
+"""One run: its storage, preflight checks, final scoring, progress and report record."""

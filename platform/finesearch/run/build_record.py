@@ -1,4 +1,4 @@
-"""From the journal to the report's record: nothing is decided here, only reported."""
+"""Builds the report's record from the journal and the final scores; decides nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class FinalScores:
-    """What final scoring found: rows in rank order and the baselines."""
+    """Results of final scoring: rows in rank order and the baselines."""
 
     ranked: tuple[ScoredRow, ...] = ()
     baselines: tuple[ScoredRow, ...] = ()
@@ -43,7 +43,7 @@ class FinalScores:
 def build_record(
     controller: SearchController, preflight: Preflight, final_scores: FinalScores, partial: bool, command: str
 ) -> RunRecord:
-    """Everything that the report says, from what is journaled now."""
+    """The record for the report, from the journal's current state."""
     plan, journal = controller.plan, controller.journals[SEARCH]
     trials = [trial_row(controller, trial) for trial in journal.trials()]
     several = len(plan.objectives) > 1
@@ -80,7 +80,7 @@ def build_record(
 
 
 def trial_row(controller: SearchController, trial: JournaledTrial) -> TrialRow:
-    """One trial as the report shows it."""
+    """The report's row of one trial."""
     last, outcome, detail = trial.last, trial.outcome, trial.detail
     evaluations = trial.evaluations.values()
     seconds = detail.seconds or max((evaluation.seconds for evaluation in evaluations), default=0.0)
@@ -115,7 +115,7 @@ def trial_row(controller: SearchController, trial: JournaledTrial) -> TrialRow:
 
 
 def reproduction(plan: Plan, preflight: Preflight, command: str) -> dict[str, Any]:
-    """What it takes to repeat the search: command, versions, seeds, fingerprints."""
+    """Facts to reproduce the search: command, versions, seeds, fingerprints."""
     return {
         "command": command,
         "versions": {"python": platform.python_version(), "finesearch": version_of("finesearch")}
@@ -131,7 +131,7 @@ def reproduction(plan: Plan, preflight: Preflight, command: str) -> dict[str, An
 
 
 def version_of(package: str) -> str:
-    """The installed version, or the source tree's where the package itself travels with a job."""
+    """The installed version, or the source tree's where a job brings the package along."""
     from finesearch import __version__
 
     return __version__ if package == "finesearch" else version(package)

@@ -1,4 +1,4 @@
-"""Whether the disk holds what checkpoints of a search may take, before it starts."""
+"""Checks before a search that the disk has space for its checkpoints."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def disk_need(plan: Plan, model_bytes: int, concurrent_trials: int) -> int:
 
 
 def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: int) -> int:
-    """Refuse before the disk fills; the bytes needed.
+    """Refuse a search that may fill the disk; returns the bytes needed.
 
     Raises:
-        DiskFullError: what is free, or ``budget.disk_gib``, is less than checkpoints may take.
+        DiskFullError: free space, or ``budget.disk_gib``, is less than checkpoints may take.
     """
     need, gib = disk_need(plan, model_bytes, concurrent_trials), 1 << 30
     limit, name = _available_bytes(plan, folder), "the disk has free"
@@ -45,6 +45,6 @@ def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: in
 
 
 def _available_bytes(plan: Plan, folder: Path) -> float:
-    """Bytes that checkpoints may take where they are kept; of an object store nobody knows."""
+    """Bytes available for checkpoints where they are kept; unknown (infinite) for an object store."""
     held = sum(path.stat().st_size for path in (folder / "checkpoints").rglob("*") if path.is_file())
     return run_store(plan).free_bytes() + held

@@ -1,4 +1,4 @@
-"""What the driver shows to Prometheus while a search runs: read from the controller now and then, by a thread."""
+"""Prometheus gauges of the driver: a thread reads them from the controller while a search runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class GaugeValue:
-    """The value of one gauge; ``labels`` are pairs of name and word."""
+    """The value of one gauge; ``labels`` are pairs of name and value."""
 
     name: str
     value: float
@@ -30,7 +30,7 @@ class GaugeValue:
 
 
 def gauge_values(controller: SearchController) -> list[GaugeValue]:
-    """Every gauge of the driver as it stands."""
+    """Current values of the driver's gauges."""
     journal, plan, usage = controller.journals[SEARCH], controller.plan, controller.usage
     found = [GaugeValue(TRIALS, count, (("state", state),)) for state, count in journal.counts().items()]
     best = best_so_far(journal)
@@ -45,7 +45,7 @@ def gauge_values(controller: SearchController) -> list[GaugeValue]:
 
 
 class DriverMetrics:
-    """Tells Ray's metrics how the search stands, every ``EVERY_S`` seconds and once more at the end."""
+    """Reports the state of the search to Ray's metrics, every ``EVERY_S`` seconds and once more at the end."""
 
     def __init__(self, controller: SearchController) -> None:
         self._controller = controller
@@ -54,16 +54,16 @@ class DriverMetrics:
         self._thread = threading.Thread(target=self._run, daemon=True, name="metrics")
 
     def start(self) -> None:
-        """Begin to report; Ray is connected."""
+        """Start reporting; Ray must be connected."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, with how it stands now told."""
+        """Report a last time and stop."""
         self._stopped.set()
         self._thread.join()
 
     def report(self) -> None:
-        """How it stands now."""
+        """Report the current values."""
         for gauge in gauge_values(self._controller):
             self._instruments.set(gauge.name, gauge.value, **dict(gauge.labels))
 

@@ -1,5 +1,4 @@
-"""Final scores: who is ranked, and what the baselines reach. Validation picked; test is read here, once a
-checkpoint."""
+"""Final scoring: re-scores the ranked checkpoints and the baselines. Test is read here only, once a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,11 +23,11 @@ SHOWN = {
     "zero_shot": {"adaptation"},
     "ordinary": {"adaptation", "learning_rate", "schedule", "epochs", "batch_size"},
 }
-"""What the report says of the fixed recipes."""
+"""Description of the fixed recipes in the report."""
 
 
 def rescoring_settings_of(plan: Plan, run_storage: RunStorage) -> RescoringSettings:
-    """How the checkpoints of a run are scored again."""
+    """Settings with which the checkpoints of a run are re-scored."""
     return RescoringSettings(
         plan.task,
         plan.training,
@@ -43,9 +42,9 @@ def rescoring_settings_of(plan: Plan, run_storage: RunStorage) -> RescoringSetti
 def compute_final_scores(
     controller: SearchController, preflight: Preflight, run_storage: RunStorage, standby: StandbyScorer | None = None
 ) -> FinalScores:
-    """Reload and score what can be ranked, and the baselines; needs Ray for the clean processes.
+    """Reload and score rankable checkpoints and the baselines; needs Ray for the clean processes.
 
-    standby: one of them, if there is one already.
+    standby: a scoring process that is already running, if any.
     """
     plan, score_cache = controller.plan, ScoreCache(run_storage.folder / SCORES)
     known = _cached_scores(controller, score_cache)
@@ -56,9 +55,9 @@ def compute_final_scores(
     rescored = dict(zip(checkpoints, found, strict=True))
     if MAJORITY in missing:
         rescored[MAJORITY] = score_majority(preflight)
-    for name, said in rescored.items():
+    for name, result in rescored.items():
         score = CheckpointScore(
-            **{**vars(said), "name": name, "checkpoint": missing[name], "choices": _choices(plan, name)}
+            **{**vars(result), "name": name, "checkpoint": missing[name], "choices": _choices(plan, name)}
         )
         score_cache.put(score)
         known[name] = score
@@ -67,7 +66,7 @@ def compute_final_scores(
 
 
 def score_majority(preflight: Preflight) -> RescoredCheckpoint:
-    """The answer that train gives most often, for every row of validation and test."""
+    """Scores of the majority baseline: the most frequent answer of train, for every row of validation and test."""
     task, splits = preflight.task, preflight.splits
     true = {split: task.answers(splits.plain_rows(split), preflight.facts) for split in ("train", "validation", "test")}
     guess = {split: task.majority(true["train"], len(true[split])) for split in ("validation", "test")}
@@ -78,13 +77,13 @@ def score_majority(preflight: Preflight) -> RescoredCheckpoint:
 def load_final_scores(
     controller: SearchController, preflight: Preflight, run_storage: RunStorage
 ) -> tuple[FinalScores, bool]:
-    """What was scored before, and whether that is all there is to score."""
+    """Cached final scores, and whether nothing is left to score."""
     known = _cached_scores(controller, ScoreCache(run_storage.folder / SCORES))
     return _build_final_scores(controller, preflight, known), set(known) == set(_checkpoints_to_score(controller))
 
 
 def _checkpoints_to_score(controller: SearchController) -> dict[str, str | None]:
-    """What is to be scored: name to checkpoint, in rank order, baselines last."""
+    """Checkpoints to score: name to checkpoint, in rank order, baselines last."""
     plan = controller.plan
     wanted: dict[str, str | None] = {
         score_name(trial): trial.detail.checkpoint
@@ -99,7 +98,7 @@ def _checkpoints_to_score(controller: SearchController) -> dict[str, str | None]
 
 
 def _choices(plan: Plan, name: str) -> dict[str, Any] | None:
-    """The generation settings that a row chooses from, as its score is kept with them."""
+    """The generation settings that a row chooses from, in the form that is cached with its score."""
     if plan.report.generation is None or name == MAJORITY:
         return None
     return plan.report.generation.model_dump(mode="json")
@@ -115,7 +114,7 @@ def _cached_scores(controller: SearchController, score_cache: ScoreCache) -> dic
 
 
 def _without_checkpoint(name: str) -> CheckpointScore:
-    """A trial that could not be ranked when it ended, and would be now, since ``report.top`` was raised."""
+    """Score of a trial whose checkpoint was not kept, but which would be ranked now that ``report.top`` was raised."""
     return CheckpointScore(
         name, None, {}, {}, [], [], error="its weights were not kept: it was not among report.top when it ended"
     )
@@ -144,7 +143,7 @@ def _build_final_scores(
         if score_name(trial) in scores
     ]
     if plan.report.generation is not None:
-        # Stable: equal rows stay in the order of the trials, which settles ties.
+        # Stable sort: equal rows stay in the order of the trials, which breaks ties.
         ranked.sort(key=lambda row: _place(row, plan))
     baselines = [
         ScoredRow(name=name, error=preflight.unsupported_baselines[name])
@@ -162,7 +161,7 @@ def _place(row: ScoredRow, plan: Plan) -> float:
 
 @dataclass(frozen=True)
 class _RowBuilder:
-    """Makes rows of scores: intervals, and whether a checkpoint is what its trial said."""
+    """Builds rows from scores: intervals, and whether a checkpoint scores what its trial reported."""
 
     plan: Plan
     intervals: Intervals
@@ -194,14 +193,14 @@ class _RowBuilder:
         )
 
     def _chosen(self, score: CheckpointScore) -> dict[str, Any]:
-        """Those settings that there was a choice of."""
+        """The chosen values of the settings that the plan offers for choice."""
         choices = self.plan.report.generation
         if choices is None or score.generation is None:
             return {}
         return {name: score.generation[name] for name in choices.choices}
 
     def baseline(self, name: str, controller: SearchController, score: CheckpointScore | None) -> ScoredRow | None:
-        """The row of a baseline; None while it is not known."""
+        """The row of a baseline; None while it has no score."""
         if name == MAJORITY:
             return None if score is None else self._majority(score)
         trial = controller.baseline_trials.get(name)

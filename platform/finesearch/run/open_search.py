@@ -32,7 +32,7 @@ def open_search_controller(
     unsupported_baselines: Collection[str] = (),
     read_only: bool = False,
 ) -> SearchController:
-    """The journal, loaded, and the policy over it.
+    """Load the journal and build the search controller over it.
 
     run_storage: where the run lives; a folder stands for a run that lies in it and nowhere else. unsupported_baselines:
     baselines that cannot be run. read_only: another driver may be working on the run; nothing of it is changed.

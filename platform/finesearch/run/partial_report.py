@@ -1,4 +1,4 @@
-"""The report while a search runs: written again and again, marked partial, and once at the end."""
+"""Partial report: rewrites the report regularly while a search runs, and once at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFRESH_SHARE = 0.05  # of the driver's time that may go into partial reports
 
 
 class PartialReporter:
-    """Writes the report: again and again while the search runs, marked partial, and once at the end."""
+    """Writes the report: regularly while the search runs, marked partial, and once at the end."""
 
     def __init__(self, request: SearchRequest, controller: SearchController, preflight: Preflight) -> None:
         self._request, self._controller, self._preflight = request, controller, preflight
@@ -33,17 +33,17 @@ class PartialReporter:
         self._thread = threading.Thread(target=self._refresh, daemon=True, name="report")
 
     def start(self) -> None:
-        """Write a first partial report, which also loads what a last one before a signal will need; then refresh it."""
+        """Write a first partial report, which also imports all that a report on a signal needs; then refresh it."""
         self.write(FinalScores(), partial=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End refreshing; a report being written is finished."""
+        """Stop refreshing; a report that is being written is finished."""
         self._stopped.set()
         self._thread.join()
 
     def write(self, final_scores: FinalScores, partial: bool) -> RunRecord:
-        """Write the report of what is journaled now."""
+        """Write the report of the journal's current state."""
         with self._writing:
             command = redact(self._request.command)
             record = build_record(self._controller, self._preflight, final_scores, partial, command)
@@ -51,7 +51,7 @@ class PartialReporter:
             return record
 
     def close_on_signal(self, code: int, progress: Progress, run_storage: RunStorage) -> None:
-        """The last act before the process ends by a signal."""
+        """Write a last partial report before the process ends by a signal."""
         self._controller.usage.persist(force=True)
         try:
             self.write(FinalScores(), partial=True)
@@ -67,6 +67,6 @@ class PartialReporter:
         pause = REFRESH_AT_LEAST_S
         while not self._stopped.wait(pause):
             began = time.monotonic()
-            with contextlib.suppress(StorageError):  # a full disk is the search's to tell, not the refresher's
+            with contextlib.suppress(StorageError):  # the search reports a full disk
                 self.write(FinalScores(), partial=True)
             pause = max(REFRESH_AT_LEAST_S, (time.monotonic() - began) / REFRESH_SHARE)

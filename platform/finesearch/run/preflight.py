@@ -1,4 +1,4 @@
-"""All that can be found wrong before anything is started: data, model, space against model, disk."""
+"""Preflight checks before anything is started: data, model, space against model, trackers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from finesearch.errors import InputError
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found out about a plan's data and model."""
+    """Facts about a plan's data and model."""
 
     task: Task
     splits: RawSplits
@@ -41,7 +41,7 @@ def run_preflight(plan: Plan, cache: Path) -> Preflight:
     """Read data and model.
 
     Raises:
-        InputError: the first thing that cannot work, with where, expected, got and what to do.
+        InputError: the first problem, with where, expected, got and what to do.
     """
     from finesearch.data import load_splits
     from finesearch.tasks import make_task
@@ -69,7 +69,7 @@ def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> di
     """Baselines that cannot be run, and why.
 
     Raises:
-        ModelError, DataError: a prompt of the space cannot be put to the model, or verbalizers do not fit the data.
+        ModelError, DataError: a prompt of the space does not fit the model, or verbalizers do not fit the data.
     """
     from finesearch.tasks.prompting import make_prompt_task
     from finesearch.training.prompting.prompt_space_check import check_prompt_recipes, prompt_adaptations_of
@@ -94,7 +94,8 @@ def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> di
 
 
 def check_tracking(plan: Plan) -> None:
-    """
+    """Check that the packages of the plan's trackers are installed.
+
     Raises:
         InputError: a package is missing; all of them are named.
     """

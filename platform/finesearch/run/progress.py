@@ -1,4 +1,4 @@
-"""What the terminal shows while a search runs: a live table, or plain lines in a job's log. Never both, never Ray's."""
+"""Progress output while a search runs: a live table on a terminal, or plain lines in a log; never Ray's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINE_EVERY_S = 60.0
 
 
 class Progress:
-    """Shows the controller's state; ``changed`` is cheap and may be called often.
+    """Shows the controller's state, from a thread.
 
     Args:
         plan: names the metric.
@@ -41,11 +41,11 @@ class Progress:
         self._thread: threading.Thread | None = None
 
     def say(self, text: str) -> None:
-        """One line about the search as a whole."""
+        """Show one line about the whole search."""
         print(redact(text), file=self._stream, flush=True)
 
     def start(self, controller: SearchController) -> None:
-        """Begin to show trials."""
+        """Start showing trials."""
         self._controller = controller
         self._began = time.monotonic()
         self._ended_before = count_ended(controller.journals[SEARCH])
@@ -56,7 +56,7 @@ class Progress:
         self._thread.start()
 
     def stop(self) -> None:
-        """Show the last state and end."""
+        """Show the last state and stop."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(5)
@@ -138,7 +138,7 @@ class Progress:
 
 
 def count_ended(journal: Journal) -> int:
-    """Trials that came to a result or were pruned."""
+    """Number of complete and pruned trials."""
     counts = journal.counts()
     return counts["complete"] + counts["pruned"]
 
@@ -154,7 +154,7 @@ def best_so_far(journal: Journal) -> tuple[int, float] | None:
 
 
 def short_value(value: object) -> str:
-    """A parameter's value, short.
+    """A parameter's value in few characters.
 
     >>> short_value(0.000123456), short_value(3), short_value("full")
     ('0.000123', '3', 'full')
@@ -163,7 +163,8 @@ def short_value(value: object) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """
+    """Seconds, minutes or hours.
+
     >>> format_duration(12), format_duration(600), format_duration(7300)
     ('12 s', '10 min', '2.0 h')
     """

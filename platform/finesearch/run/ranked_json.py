@@ -1,4 +1,4 @@
-"""ranked.json in the run folder: what the report ranked, for commands that act on a run."""
+"""Reads and writes ranked.json in the run folder: the report's ranking, for commands that use a run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from finesearch.storage.open_store import open_store
 
 
 def write_ranking(run_storage: RunStorage, plan: Plan, record: RunRecord) -> None:
-    """Keep the verified ranking with the run; checkpoints are named relative to it, so that a run can be moved."""
+    """Store the verified ranking with the run; checkpoint paths are relative to it, so that a run can be moved."""
     rows: list[dict[str, Any]] = []
     for row in record.ranked:
         if row.error is None and row.checkpoint is not None:
-            told = {"rank": len(rows) + 1, "trial": row.trial, "test": row.test}
+            fields = {"rank": len(rows) + 1, "trial": row.trial, "test": row.test}
             kept = {"checkpoint": run_storage.store.relative(row.checkpoint), "generation": _complete(plan, row)}
-            rows.append({**told, **kept})
+            rows.append({**fields, **kept})
     run_storage.write(RANKED, (json.dumps(rows, indent=2) + "\n").encode())
 
 
 def _complete(plan: Plan, row: ScoredRow) -> dict[str, Any]:
-    """The generation settings of a row with which it was scored; none where there was nothing to choose."""
+    """All generation settings with which a row was scored; empty where there was nothing to choose."""
     own = plan.task.generation
     return own.model_copy(update=row.generation).model_dump(mode="json") if own and row.generation else {}
 
@@ -41,7 +41,7 @@ class RankedCheckpoint:
 
 
 def find_ranked_checkpoint(run: str | Path, rank: int) -> RankedCheckpoint:
-    """The checkpoint of a rank, counted from 1, of a run in a folder or at a URI.
+    """The checkpoint of a rank (from 1) of a run in a folder or at a URI.
 
     Raises:
         InputError: there is no such run, it has not ended, or it ranks fewer checkpoints.

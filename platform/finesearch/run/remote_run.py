@@ -1,4 +1,4 @@
-"""Where a run in an object store lives: there, and in a folder of this machine that is a copy."""
+"""Storage of a run in an object store, with a copy of it in a folder of this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from finesearch.tuning.study.study_storage import database_url
 
 @dataclass(kw_only=True)
 class RemoteRunStorage(RunStorage):
-    """Of a run in an object store: the folder is this machine's copy."""
+    """Storage of a run in an object store; ``folder`` is this machine's copy."""
 
     remote: ObjectStore
 
@@ -56,7 +56,7 @@ class RemoteRunStorage(RunStorage):
         yield
 
     def _home_id(self) -> str:
-        """A word that this folder alone knows, whichever machine has it."""
+        """A random id of this folder, the same on every machine that mounts it."""
         path = self.folder / "home"
         if not path.exists():
             LocalStore(self.folder).write(path.name, os.urandom(16).hex().encode())
@@ -68,9 +68,9 @@ class RemoteRunStorage(RunStorage):
             (self.folder / name).unlink(missing_ok=True)
             if content is not None:
                 (self.folder / name).write_bytes(content)
-        if not (self.folder / PLAN).exists():  # another run of this name had this folder
+        if not (self.folder / PLAN).exists():  # the folder is from another run of this name
             shutil.rmtree(self.folder / SCORES, ignore_errors=True)
-        # Those that could not be copied there when they were made are still here.
+        # Scores whose upload failed are still here.
         self.remote.child(SCORES).download(self.folder / SCORES)
 
     def persist(self, *names: str) -> None:
@@ -85,14 +85,14 @@ class RemoteRunStorage(RunStorage):
 def run_storage_in(
     store: Store, name: str, folder: Path, database: str | None = None, joins: bool = False
 ) -> RunStorage:
-    """Where the run in ``store`` lives; ``folder`` is this machine's for a run in an object store."""
+    """Storage of the run in ``store``; ``folder`` is this machine's for a run in an object store."""
     if isinstance(store, ObjectStore):
         return RemoteRunStorage(name, folder, database, joins, remote=store)
     return RunStorage(name, store.folder or folder, database, joins)
 
 
 def run_storage_of(plan: Plan) -> RunStorage:
-    """Where the run of a plan lives.
+    """Storage of the run of a plan.
 
     Raises:
         PlanError: ``storage`` or the study's URL cannot be used.

@@ -1,4 +1,4 @@
-"""A resumed run is locked to the plan that it began with."""
+"""Checks that a resumed run has the plan that it began with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from finesearch.run.run_storage import PLAN, RunStorage
 
 
 def write_or_check_plan(plan: Plan, run_storage: RunStorage) -> None:
-    """Write the resolved plan into the run; hold a resumed one to the plan it began with, but for budget and report.
+    """Write the resolved plan into a new run; check a resumed run against the plan it began with.
 
     Raises:
         RunConflictError: something other than budget, report or storage differs.

@@ -1,4 +1,4 @@
-"""Where one run lives: in storage, in a folder of this machine, and its study.
+"""Storage of one run: where its files, its checkpoints and its study are kept, and how it is locked.
 
 storage        plan.yaml, scores/, ranked.json   checkpoints/   study            locked by
 a folder       there                             there          there, SQLite    flock
@@ -6,8 +6,8 @@ a folder       there                             there          there, SQLite   
 s3://, gs://   here, copied there                there          here, copied there    flock here, lease there
 any of them, with a database                                    in the database
 
-A cluster that is joined may hold several nodes, or will: its storage is then a mount, on which SQLite is not safe.
-Their number at the start says nothing where nodes come and go, so joining alone decides.
+A joined cluster has several nodes, or may get them: its storage is then a mount, on which SQLite is not safe. The
+number of nodes at the start does not decide, since nodes come and go; joining does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RANKED = "ranked.json"
 
 @dataclass
 class RunStorage:
-    """Of a run whose storage is the folder that its driver works in; see :func:`run_storage_of`."""
+    """Storage of a run in the folder in which its driver works; see :func:`remote_run.run_storage_of`."""
 
     name: str
     folder: Path
@@ -46,7 +46,7 @@ class RunStorage:
 
     @property
     def store(self) -> Store:
-        """Where the run is kept: what every node has to reach."""
+        """The store of the run, which every node must reach."""
         return LocalStore(self.folder)
 
     @property
@@ -55,22 +55,22 @@ class RunStorage:
 
     @property
     def report_argument(self) -> str:
-        """What the run is called in the command that writes its report again."""
+        """The run's argument in the command that rebuilds its report."""
         return self.folder.name
 
     @property
     def cache(self) -> str:
-        """Folder for tokens, as workers are told: beside the run where all nodes mount it, else each node's own."""
+        """Folder for tokens, as passed to workers: beside the run where all nodes mount it, else each node's own."""
         return str(self.folder / "cache")
 
     @property
     def study_folder(self) -> Path | None:
-        """Folder of this machine where the study lies, of which storage has a copy; None where there is no copy."""
+        """Folder of this machine with the study, if storage only has a copy of it; else None."""
         return state_home() / "runs" / keyed(self.name, str(self.folder)) if self.joins else None
 
     @cached_property
     def backup(self) -> StudyBackup | None:
-        """Of a study that lies on this machine and in storage."""
+        """Backup of a study that is on this machine, with a copy in storage; else None."""
         if self.database is not None or self.study_folder is None:
             return None
         return StudyBackup(self.study_folder, self.store)
@@ -78,7 +78,7 @@ class RunStorage:
     # -- beginning ---------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make and try the folder and storage.
+        """Create the folder and check that it and storage are writable.
 
         Raises:
             StorageError: one cannot be written.
@@ -87,7 +87,7 @@ class RunStorage:
 
     @contextmanager
     def exclusive(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """No other driver works on the run meanwhile.
+        """Lock the run against other drivers.
 
         Raises:
             RunConflictError: another driver holds it.
@@ -97,13 +97,13 @@ class RunStorage:
 
     @contextmanager
     def locked(self, say: Callable[[str], None]) -> Iterator[None]:
-        """:meth:`exclusive`; what storage holds of the run is in the folder."""
+        """:meth:`exclusive`, with the run's files from storage in the folder."""
         with self.exclusive(say):
             self.fetch()
             yield
 
     def reading(self) -> AbstractContextManager[None]:
-        """What storage holds of the run is in the folder and does not change.
+        """Read the run: its files from storage are in the folder and do not change.
 
         Raises:
             RunConflictError: a driver is working on it.
@@ -111,7 +111,7 @@ class RunStorage:
         return self.exclusive()
 
     def fetch(self) -> None:
-        """Have in the folder what storage holds."""
+        """Copy the run's files from storage to the folder."""
 
     def archive(self) -> None:
         """Rename an existing run, so that --fresh loses nothing.
@@ -128,7 +128,7 @@ class RunStorage:
     # -- the study ---------------------------------------------------------------------------------------------------
 
     def open_study(self) -> OpenStudy:
-        """Where the run's study is kept.
+        """Open the run's study.
 
         Raises:
             RunConflictError: the run was begun with its study elsewhere.
@@ -171,11 +171,11 @@ class RunStorage:
         self.persist(name)
 
     def persist(self, *names: str) -> None:
-        """Have in storage the files and folders of the run that are in the folder."""
+        """Copy these files and folders of the run from the folder to storage."""
 
     @contextmanager
     def watched(self, abort: Callable[[FinesearchError], None]) -> Iterator[None]:
-        """The study's copy is kept up to date; ``abort`` is called when another driver has taken over."""
+        """Keep the study's copy up to date; calls ``abort`` when another driver has taken over."""
         if self._lease is not None:
             self._lease.on_lost = abort
         if self.backup is None:
@@ -189,8 +189,7 @@ class RunStorage:
             self.backup.stop()
 
     def close_on_signal(self) -> None:
-        """The last act before the process ends by a signal; it must not take long, and what fails here was told
-        before."""
+        """Back up the study and release the lease before the process ends by a signal; storage errors are ignored."""
         try:
             if self.backup is not None:
                 self.backup.persist()
@@ -201,7 +200,7 @@ class RunStorage:
 
 
 def run_store(plan: Plan) -> Store:
-    """Where the run is kept; a relative ``storage`` starts from ``results_home()``.
+    """The store of a plan's run; a relative ``storage`` starts from ``results_home()``.
 
     Raises:
         PlanError: ``storage`` is a URI that cannot be used.
@@ -210,9 +209,7 @@ def run_store(plan: Plan) -> Store:
 
 
 def run_folder(plan: Plan) -> Path:
-    """Where the run lives on this machine.
-
-    Of a run in an object store it is the working folder of whoever drives it here.
+    """The run's folder on this machine; for a run in an object store, the working folder of its driver here.
 
     Raises:
         PlanError: ``storage`` is a URI that cannot be used.

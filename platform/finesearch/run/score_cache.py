@@ -1,5 +1,4 @@
-"""Final scores: checkpoints reloaded and scored once, kept so that test is never read a second time for the same
-one."""
+"""Cache of final scores, so that test is never read twice for the same checkpoint; bootstrap intervals of them."""
 
 from __future__ import annotations
 
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckpointScore:
-    """One checkpoint or baseline on validation and test; lists have one entry an example of test.
+    """Scores of one checkpoint or baseline on validation and test; lists have one entry an example of test.
 
-    ``validation`` is with the plan's own generation settings. Where others were to be chosen from, ``choices`` is that
-    part of the plan, ``generation`` what was chosen, ``chosen_validation`` the metric with it; test is scored with it.
+    ``validation``: with the plan's own generation settings. Where settings were chosen, ``choices`` is that part of the
+    plan, ``generation`` the chosen ones, ``chosen_validation`` the metric with them; test is scored with them.
     """
 
     name: str
@@ -48,7 +47,7 @@ class ScoreCache:
         self._folder = folder
 
     def get(self, name: str, checkpoint: str | None, choices: dict[str, Any] | None) -> CheckpointScore | None:
-        """What was scored before for this very checkpoint, with generation settings from the same choices."""
+        """The cached score of this checkpoint, with generation settings from the same choices; None without one."""
         path = self._folder / f"{name}.json"
         if not path.exists():
             return None
@@ -56,7 +55,7 @@ class ScoreCache:
         return score if (score.checkpoint, score.choices) == (checkpoint, choices) else None
 
     def put(self, score: CheckpointScore) -> None:
-        """Keep a score; written whole or not at all. One with an error is not kept, so that it is tried again."""
+        """Cache a score atomically. A score with an error is not cached, so that it is retried."""
         if score.error is not None:
             return
         with storage_errors(self._folder):
@@ -78,13 +77,13 @@ class Intervals:
         self._samples: dict[str, NDArray[np.float64]] = {}
 
     def of(self, score: CheckpointScore) -> tuple[float, float] | None:
-        """Interval of one system's metric; None where it has none, as perplexity of a fixed reply."""
+        """Interval of one system's metric; None where it has none, such as perplexity of a fixed reply."""
         if math.isnan(score.test.get(self._name, 0.0)):
             return None
         return percentile_interval(self._resampled(score))
 
     def of_gain(self, score: CheckpointScore, baseline: CheckpointScore) -> tuple[float, float] | None:
-        """Interval of what a system gains over another; positive is better, whichever way the goal points."""
+        """Interval of a system's gain over another; positive is better for either goal."""
         if not (self.of(score) and self.of(baseline)):
             return None
         gain = self._resampled(score) - self._resampled(baseline)
@@ -104,10 +103,10 @@ class Intervals:
 
 
 def mismatch(plan: Plan, said: float, score: CheckpointScore, decisions: int, scale: float = 1.0) -> str | None:
-    """Why a reloaded checkpoint is not ranked: it scores other than its trial said, by more than rounding can do.
+    """Why a reloaded checkpoint is not ranked: its score differs from its trial's by more than rounding explains.
 
-    One of the answers that the metric counts may fall on the other side where two classes are nearly equal; two may
-    not. scale: how far one answer of one can move the metric (100 where it goes to 100).
+    One counted answer may flip where two classes are nearly equal; two may not. scale: range of the metric (100 where
+    it goes to 100).
     """
     now = score.validation.get(plan.task.metric)
     if now is not None and abs(now - said) <= scale * (1.5 / max(1, decisions) + 1e-3):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a partial report at once, then out; the same command goes on later."""
+"""Signal handling: on Ctrl-C or SIGTERM, writes a partial report and exits; the same command resumes the search."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ CAUGHT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 @contextlib.contextmanager
 def exit_on_signals(on_signal: Callable[[int], None]) -> Iterator[None]:
-    """While inside, the first SIGINT or SIGTERM calls ``on_signal(exit code)`` on a thread of its own and ends the
-    process.
+    """In the block, the first SIGINT or SIGTERM calls ``on_signal(exit code)`` on a thread and ends the process.
 
-    A Python handler would have to wait until the main thread comes out of Ray's C++ code, which takes seconds; the
-    wake-up
-    descriptor is written by the C handler itself. Everything finished is in the journal already, so nothing has to be
-    unwound: the process leaves by ``os._exit``, and Ray ends what it had started for it.
+    A Python handler would wait until the main thread returns from Ray's C++ code, which takes seconds; the C handler
+    itself writes the wake-up descriptor. All finished work is in the journal, so nothing has to be unwound: the process
+    leaves by ``os._exit``, and Ray ends the processes that it had started for it.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

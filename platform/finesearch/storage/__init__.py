@@ -1,1 +1,1 @@
-"""Durable files and folders, locks of a run, and object stores."""
+"""Durable files and folders, checksums, locks and leases of a run, and object stores."""

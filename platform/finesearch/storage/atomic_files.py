@@ -1,4 +1,4 @@
-"""Bytes that survive a power cut: files and names are flushed to the disk, and a file is the old one or the new one."""
+"""Atomic, durable file writes: temporary name, fsync, rename; survives a power cut."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from finesearch.errors import DiskFullError, StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the kernel answers when nothing more can be written: disk, quota, the largest file that a process may write."""
+"""Error numbers for "nothing more can be written": disk full, quota, largest file size of a process."""
 
 
 def sync(path: Path) -> None:
-    """Flush a file that somebody else has written, or the names in a folder.
+    """Flush a file that other code has written, or a folder's entries.
 
-    Without the latter a power cut may forget a rename although the file's bytes are safe.
+    Without the latter, a power cut may undo a rename although the file's bytes are safe.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -38,7 +38,7 @@ def replace_synced(path: Path, content: bytes) -> None:
     """Write a file under a temporary name beside ``path``, flush it, and rename it over ``path``.
 
     Raises:
-        OSError: what stood at ``path`` still stands there.
+        OSError: ``path`` is unchanged.
     """
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
@@ -52,7 +52,7 @@ def replace_synced(path: Path, content: bytes) -> None:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into ours.
+    """Turn the operating system's errors into those of ``errors.py``.
 
     Raises:
         DiskFullError: no space is left; StorageError: any other.

@@ -1,4 +1,4 @@
-"""A folder that is either there whole or not at all: temporary name, fsync, manifest, rename, fsync.
+"""Folders with a manifest of SHA-256 checksums, written whole or not at all: temporary name, fsync, manifest, rename.
 
 manifest.json   {"files": {"model.safetensors": {"bytes": 90868376, "sha256": "..."}, ...}}
 """
@@ -29,7 +29,7 @@ def disk_full_as_error(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
-        # safetensors reports the system's error in words: "... (os error 28)".
+        # safetensors reports the system's error as text: "... (os error 28)".
         in_words = any(f"os error {code})" in str(error) for code in FULL)
         if number not in FULL and not in_words:
             raise
@@ -40,9 +40,9 @@ def disk_full_as_error(folder: Path) -> Iterator[None]:
 
 
 def write_manifest(folder: Path, elsewhere: Mapping[str, Mapping[str, int | str]] | None = None) -> None:
-    """Flush every file of ``folder`` (subfolders apart) to the disk and write down sizes and hashes.
+    """Flush every file of ``folder`` (without subfolders) to the disk and write the manifest of sizes and checksums.
 
-    elsewhere: those of files that belong to it and that other machines have kept.
+    elsewhere: sizes and checksums of files that belong to the folder and that other machines have written.
     """
     files = {path.name: flushed(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
     files |= {name: dict(said) for name, said in (elsewhere or {}).items()}
@@ -51,7 +51,7 @@ def write_manifest(folder: Path, elsewhere: Mapping[str, Mapping[str, int | str]
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with the files of ``folder`` (subfolders apart) by its manifest, or None when nothing is."""
+    """Verify the files of ``folder`` (without subfolders) against its manifest: what is wrong, or None."""
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -82,7 +82,7 @@ def rename_synced(source: Path, destination: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete a folder, if it is there; under another name first, so that half of it is never taken for whole."""
+    """Delete a folder, if it exists; rename it first, so that half of it is never taken for a whole one."""
     doomed = folder.with_name(f".gone-{folder.name}")
     try:
         folder.rename(doomed)
@@ -94,12 +94,12 @@ def remove_folder(folder: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file's content, 64 hex digits."""
+    """SHA-256 checksum of a file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flushed(path: Path) -> dict[str, int | str]:
-    """Size and hash of a file, once it is safely on the disk."""
+    """Flush a file to the disk; returns its manifest entry: size and checksum."""
     sync(path)
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -1,4 +1,4 @@
-"""Folders of this machine that are nobody's results: a run's working state, caches, scratch."""
+"""Folders of this machine for working state and caches, and the default folder of results."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import os
 from pathlib import Path
 
 NODE_CACHE = "~cache"
-"""Stands at the start of a path for the cache folder of whichever machine reads it."""
+"""Placeholder at the start of a path for the cache folder of the machine that reads it."""
 
 
 def cache_home() -> Path:
-    """What may be deleted at any time: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    """Folder for files that may be deleted at any time: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "finesearch")
 
 
 def state_home() -> Path:
-    """What is kept until the run is over: below ``$XDG_STATE_HOME``, or ``~/.local/state``."""
+    """Folder for files that are kept until the run ends: below ``$XDG_STATE_HOME``, or ``~/.local/state``."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state", "finesearch")
 
 
 def keyed(name: str, place: str) -> str:
-    """A folder name for what belongs to run ``name`` in ``place``, and to no run of that name elsewhere.
+    """A folder name that is unique to run ``name`` in ``place``, among runs of that name elsewhere.
 
     >>> keyed("sst2", "s3://bucket/runs/sst2")
     'sst2-6759ae1214'
@@ -30,7 +30,7 @@ def keyed(name: str, place: str) -> str:
 
 
 def on_this_node(path: str) -> Path:
-    """A path that was made on another machine, with :data:`NODE_CACHE` replaced by this one's.
+    """A path from another machine, with :data:`NODE_CACHE` replaced by this machine's cache folder.
 
     >>> on_this_node("/mnt/shared/runs").as_posix()
     '/mnt/shared/runs'
@@ -40,7 +40,7 @@ def on_this_node(path: str) -> Path:
 
 
 UPLOADED = "working_dir_files"
-"""The folder below which Ray unpacks the ``--working-dir`` of a job, and out of which it deletes it again."""
+"""The folder into which Ray unpacks the ``--working-dir`` of a job, and from which it deletes it again."""
 
 
 def is_uploaded(folder: Path) -> bool:
@@ -55,10 +55,10 @@ def is_uploaded(folder: Path) -> bool:
 
 
 def results_home() -> Path:
-    """What relative result folders are relative to: the working directory.
+    """The folder that relative result folders start from: the working directory.
 
-    In a job that brought its working directory along, ``~/finesearch`` of the node that runs it: what is written into
-    the copy goes when Ray clears it away, and the next submission of the same search would not find it.
+    In a job that brought its working directory along, ``~/finesearch`` of the node that runs it: Ray deletes its copy
+    of the directory, and the next submission of the same search would not find the results.
     """
     here = Path.cwd()
     return Path.home() / "finesearch" if is_uploaded(here) else here

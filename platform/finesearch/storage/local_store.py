@@ -1,4 +1,4 @@
-"""A plain folder, or one that several machines mount, as a place to keep a run in."""
+"""Store in a folder, local or mounted by several machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finesearch.storage.store import LocalCopy, Store
 
 @dataclass(frozen=True)
 class LocalStore(Store):
-    """A folder; it need not be there yet."""
+    """A folder; it need not exist yet."""
 
     path: Path
 
@@ -52,7 +52,7 @@ class LocalStore(Store):
     def read(self, name: str) -> bytes | None:
         file = self.path / name
         with storage_errors(file):
-            # A network mount may remember for a while that a name was not there; listing asks again.
+            # A network mount may cache that a name was missing; listing the folder refreshes it.
             if not file.exists() and self.path.is_dir():
                 os.listdir(self.path)
             return file.read_bytes() if file.exists() else None
@@ -81,7 +81,7 @@ class LocalStore(Store):
         return LocalCopy(self.path, self.shown)
 
     def claim_number(self) -> int:
-        """By an exclusive ``mkdir``: what was begun under another number can never be taken for this one."""
+        """By an exclusive ``mkdir``, so that no two attempts share a number."""
         self.path.mkdir(parents=True, exist_ok=True)
         number = max((int(path.name) for path in self.path.iterdir() if path.name.isdigit()), default=0) + 1
         while True:

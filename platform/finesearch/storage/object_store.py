@@ -1,7 +1,7 @@
-"""Object stores (``s3://``, ``gs://``) as places to keep a run in.
+"""Object stores (``s3://``, ``gs://``): read, write, copy folders; failed operations are retried with growing pauses.
 
 An object store has no rename and no folders: an object is there whole or not at all, and a set of objects counts once
-the one that is written last (its manifest) is there.
+the object that is written last (its manifest) is there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TRIES, FIRST_PAUSE_S = 3, 1.0
-AT_ONCE = 8  # files that are copied at the same time
+AT_ONCE = 8  # files that are copied concurrently
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,13 @@ class ObjectStore(Store):
         self._try("written", write)
 
     def files(self) -> dict[str, float]:
-        """Every object that is here, by its name from here, with the store's time of its last writing in Unix
-        seconds."""
+        """Every object here, by relative name, with the store's time of its last write in Unix seconds."""
         from pyarrow.fs import FileSelector, FileType
 
         selector = FileSelector(self.path, recursive=True, allow_not_found=True)
         found = self._try("listed", lambda: self.filesystem.get_file_info(selector))
         start = len(self.path) + 1
-        # A name that ends in a slash stands for a folder.
+        # A name that ends with a slash marks a folder.
         return {
             each.path[start:]: each.mtime.timestamp()
             for each in found
@@ -149,7 +148,7 @@ class ObjectStore(Store):
     # -- folders in and out ------------------------------------------------------------------------------------------
 
     def upload(self, folder: Path, last: Iterable[str] = ()) -> None:
-        """Copy every file of a folder to here; those named ``last`` come after all others, in that order."""
+        """Copy every file of a folder to here; those in ``last`` come after all others, in that order."""
         names = [str(path.relative_to(folder).as_posix()) for path in sorted(folder.rglob("*")) if path.is_file()]
         finally_ = [name for name in last if name in names]
         _each(lambda name: self.upload_file(folder / name, name), [name for name in names if name not in finally_])
@@ -166,8 +165,8 @@ class ObjectStore(Store):
         self._try("written", upload)
 
     def download(self, folder: Path, names: Iterable[str] | None = None) -> None:
-        """Copy everything into a folder, or those objects that are named."""
-        wanted = list(self.files() if names is None else names)
+        """Copy everything, or the objects ``names``, into a folder."""
+        selected = list(self.files() if names is None else names)
 
         def download(name: str) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -177,11 +176,11 @@ class ObjectStore(Store):
             ):
                 shutil.copyfileobj(stream, target, 1 << 22)
 
-        _each(lambda name: self._try("read", lambda: download(name)), wanted)
+        _each(lambda name: self._try("read", lambda: download(name)), selected)
 
     def move(self, target: ObjectStore, last: str = "") -> None:
-        """Move everything to ``target``, by copying inside the store; ``last`` goes last, so
-        that what was interrupted can be begun again."""
+        """Move everything to ``target`` by copying inside the store; ``last`` goes last, so that an interrupted move
+        can be repeated."""
         names = list(self.files())
         copy = self.filesystem.copy_file
         _each(
@@ -204,8 +203,8 @@ class ObjectStore(Store):
         return copy
 
     def claim_number(self) -> int:
-        """An object store shows at once what was written: a number that two have claimed belongs to whoever saw nobody
-        else's claim to it, and to none where both saw the other's."""
+        """An object store shows writes at once: a number that two processes claimed belongs to the one that saw no
+        other claim to it, and to neither where each saw the other's."""
         mine = uuid.uuid4().hex
         while True:
             number = max(map(_claimed, self.files()), default=0) + 1
@@ -214,10 +213,10 @@ class ObjectStore(Store):
                 return number
             time.sleep(random.random())
 
-    # -- trouble -----------------------------------------------------------------------------------------------------
+    # -- checks and retries ------------------------------------------------------------------------------------------
 
     def probe(self) -> None:
-        """See that the bucket is there and that this machine may write, read and delete here."""
+        """Check that the bucket exists and that this machine may write, read and delete here."""
         probe, content = f".probe-{os.getpid()}-{time.time_ns()}", b"finesearch"
         self.write(probe, content)
         if self.read(probe) != content:
@@ -228,6 +227,11 @@ class ObjectStore(Store):
         self.delete_file(probe)
 
     def _try(self, what: str, work: Callable[[], T]) -> T:
+        """Run ``work``, retried up to ``TRIES`` times after errors that may pass.
+
+        Raises:
+            StorageError: an error that a retry cannot help, or the last one.
+        """
         pause = FIRST_PAUSE_S
         for left in reversed(range(TRIES)):
             try:

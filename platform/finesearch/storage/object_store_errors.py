@@ -1,4 +1,4 @@
-"""What the refusals of an object store mean, and what to do about them."""
+"""Turns an object store's errors into messages with advice, and tells which are worth a retry."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ URI = re.compile(r"\b\w+://\S+")
 
 
 def store_error(where: str, what: str, error: OSError) -> StorageError:
-    """The error as it is told: where (without keys), what was tried, what came, what to do. What the store says is cut
-    short, and URIs in it are left out, since they may hold keys."""
-    said = URI.sub("…", str(error)).strip() or type(error).__name__
-    # An object is made where it was missing; a bucket is not.
+    """The error for the user: where (without keys), what was tried, what came, what to do. The store's own message is
+    shortened, and URIs in it are left out, since they may hold keys."""
+    message = URI.sub("…", str(error)).strip() or type(error).__name__
+    # Writing creates a missing object, so only the bucket can be missing.
     found = NO_BUCKET if isinstance(error, FileNotFoundError) and what == "written" else _cause(error)
     why, advice = found or UNKNOWN
-    return StorageError(f"storage {where}: cannot be {what}: {why} ({said.splitlines()[0][:300]}). {advice}")
+    return StorageError(f"storage {where}: cannot be {what}: {why} ({message.splitlines()[0][:300]}). {advice}")
 
 
 def is_final(error: OSError) -> bool:
-    """Whether trying again cannot help."""
+    """Whether a retry cannot help."""
     return isinstance(error, FileNotFoundError | PermissionError) or _cause(error) not in (None, NO_ANSWER)
 
 

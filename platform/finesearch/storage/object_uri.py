@@ -1,7 +1,7 @@
-"""URIs of object stores: what they may hold, what messages show of them, and the connection that they name.
+"""URIs of object stores: checks, redacted form for messages, and opening the connection.
 
-Keys are taken from where the store's own tools find them (environment, profile, role of the machine), never from the
-URI, and no message shows more of a URI than its path.
+Keys come from where the store's own tools find them (environment, profile, role of the machine), never from the URI,
+and no message shows more of a URI than its path.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
 
 def shown_uri(uri: str) -> str:
-    """A URI as messages show it: without what could be a secret.
+    """A URI as messages show it: without possible secrets.
 
     >>> shown_uri("s3://AKIA:secret@bucket/runs?region=eu-central-1&token=x")
     's3://bucket/runs'
@@ -34,7 +34,7 @@ def shown_uri(uri: str) -> str:
 
 
 def check_uri(uri: str) -> None:
-    """See that a URI can name an object store.
+    """Check that a URI can name an object store.
 
     Raises:
         PlanError: it is of another kind, names no bucket, or holds a key.
@@ -62,14 +62,14 @@ def check_uri(uri: str) -> None:
 
 
 def bucket_and_key(uri: str) -> str:
-    """What follows the scheme, without account and options, as pyarrow names it."""
+    """The part after the scheme, without account and options, as pyarrow expects it."""
     parts = urlsplit(uri)
     return f"{parts.netloc.rpartition('@')[2]}/{parts.path.strip('/')}".rstrip("/")
 
 
 @cache
 def open_filesystem(uri: str, shown: str) -> FileSystem:
-    """The connection to the store of a URI that ends at its bucket, made once a process.
+    """The connection to the store of a URI that ends at its bucket, opened once a process.
 
     Raises:
         PlanError: an option is unknown; StorageError: the store cannot be opened.
@@ -90,8 +90,8 @@ def open_filesystem(uri: str, shown: str) -> FileSystem:
 
 
 def _with_defaults(uri: str) -> str:
-    """The URI with what pyarrow would else look for at length: it asks Amazon for the region of a bucket wherever the
-    bucket is, and tries for a quarter of an hour to reach a Google that does not answer."""
+    """The URI with options that pyarrow would otherwise spend long to find: it asks Amazon for the region of any
+    bucket, and retries Google for a quarter of an hour when it does not answer."""
     parts = urlsplit(uri)
     options = dict(parse_qsl(parts.query))
     if parts.scheme != "s3":

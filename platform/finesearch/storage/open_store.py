@@ -1,4 +1,4 @@
-"""``open_store``: the one place that asks whether an address names an object store."""
+"""Chooses the store of an address: an object store for a URI, else a folder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from finesearch.storage.store import Store
 
 
 def open_store(address: str | Path, home: Path | None = None) -> Store:
-    """The store at a URI or in a folder; nothing is looked at yet.
+    """The store at a URI or in a folder; accesses nothing yet.
 
-    home: what a relative folder is relative to; the working directory where it is None.
+    home: folder that a relative path starts from; None: the working directory.
 
     >>> open_store("s3://bucket/runs").shown, open_store("file:///mnt/shared/runs", Path("/home/ada")).shown
     ('s3://bucket/runs', '/mnt/shared/runs')

@@ -1,8 +1,8 @@
-"""One driver a run where storage is an object store: it keeps no locks, so drivers show themselves by objects.
+"""Lease: one driver a run in an object store, which has no locks; a heartbeat object a driver.
 
-Each driver writes ``drivers/ID`` and writes it again every ``RENEW_S``. Whoever starts writes its own first and looks
-then, so that of two that start together at least one sees the other. Ages are differences between the store's own times
-of writing: clocks of machines are never compared. What is not renewed for ``EXPIRES_S`` is dead.
+Each driver writes ``drivers/ID`` and renews it every ``RENEW_S``. A starting driver writes its own object first and
+then looks for others, so that of two that start together at least one sees the other. Ages are differences between the
+store's own write times: clocks of machines are never compared. A lease that is not renewed for ``EXPIRES_S`` is dead.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class RunLease:
     """Held while a driver of this machine works on the run at ``run``.
 
     Args:
-        run: where the run is kept.
-        home: what names the working folder that this driver holds a lock on: leases of the same home are of drivers
-            that are dead, since they would hold that lock.
-        say: told once when there is something to wait for.
+        run: store of the run.
+        home: id of the working folder that this driver has locked: other leases of the same home belong to dead
+            drivers, which would otherwise hold that lock.
+        say: called once when the lease has to wait.
 
     Raises:
-        RunConflictError: another driver shows itself; the message names host, process and since when.
+        RunConflictError: another driver is alive; the message names host, process and start time.
         StorageError: the store refuses or does not answer.
     """
 
@@ -46,7 +46,7 @@ class RunLease:
         self._thread.start()
 
     def release(self) -> None:
-        """Let another driver in."""
+        """Give up the lease."""
         self._ended.set()
         self._thread.join(5.0)
         with suppress(StorageError):  # it expires by itself
@@ -76,25 +76,25 @@ class RunLease:
             time.sleep(LOOK_EVERY_S)
 
     def _others(self) -> dict[str, float]:
-        """Drivers that may be alive, and when they last showed themselves; those that cannot be are cleared away."""
+        """Other drivers that may be alive, and when they last renewed; objects of dead ones are deleted."""
         shown = self._drivers.files()
         now = shown.pop(self._name, None)
-        if now is None:  # cleared away by another driver, which took us for dead
+        if now is None:  # deleted by another driver, which took us for dead
             return shown
         alive = {}
         for name, at in shown.items():
-            said = self._drivers.read(name)
-            if said is None:
+            content = self._drivers.read(name)
+            if content is None:
                 continue
-            if now - at > EXPIRES_S or json.loads(said).get("home") == self._home:
+            if now - at > EXPIRES_S or json.loads(content).get("home") == self._home:
                 self._drivers.delete_file(name)
             else:
                 alive[name] = at
         return alive
 
     def _show(self) -> None:
-        told = {**identity(self._since), "home": self._home}
-        self._drivers.write(self._name, json.dumps(told).encode())
+        driver = {**identity(self._since), "home": self._home}
+        self._drivers.write(self._name, json.dumps(driver).encode())
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_S):
@@ -111,7 +111,7 @@ class RunLease:
                     return
                 self._show()
             except StorageError:
-                continue  # tried again; what cannot be kept ends the search elsewhere
+                continue  # retried; a write that fails for good ends the search elsewhere
 
     def __enter__(self) -> RunLease:
         return self

@@ -1,4 +1,4 @@
-"""One driver a run: a lock that the kernel gives back when its holder dies, however it dies."""
+"""Lock (flock): one driver a run; the kernel releases it when its holder dies, however it dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RunLock:
     """Held while a driver works on the run in ``folder``.
 
     Raises:
-        RunConflictError: another driver holds it; the message names host, process and since when.
+        RunConflictError: another driver holds it; the message names host, process and start time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +40,7 @@ class RunLock:
         self._file.flush()
 
     def release(self) -> None:
-        """Let another driver in."""
+        """Release the lock."""
         self._file.close()
 
     def __enter__(self) -> RunLock:
@@ -53,12 +53,12 @@ class RunLock:
 
 
 def identity(since: float) -> dict[str, Any]:
-    """What a driver leaves where it holds a run; ``since`` is Unix time."""
+    """A driver's identity, as written into its lock or lease; ``since`` is Unix time."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
 
 
 def describe_driver(holder: str | bytes) -> str:
-    """A holder's identity in words."""
+    """A driver's identity in words."""
     try:
         known = json.loads(holder)
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known["since"]))

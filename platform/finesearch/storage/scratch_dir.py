@@ -1,4 +1,4 @@
-"""Folders of one process below the node's cache: gone when it closes them, and cleared away by others when it died."""
+"""Scratch folders of one process below the node's cache; other processes delete those of dead ones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from types import TracebackType
 from finesearch.storage.local_dirs import cache_home
 
 HOME, LOCK = "scratch", ".lock"
-YOUNG_S = 60.0  # a folder may be there before its lock
+YOUNG_S = 60.0  # a folder may exist before its lock
 
 
 class ScratchDir:
-    """An empty folder, held by a lock that the kernel gives back when the process dies."""
+    """An empty folder, held by a lock that the kernel releases when the process dies."""
 
     def __init__(self) -> None:
         home = cache_home() / HOME
@@ -29,13 +29,13 @@ class ScratchDir:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def folder(self, name: str) -> Path:
-        """A new folder of this name in it."""
+        """Create a folder of this name in it."""
         folder = self._home / name
         folder.mkdir()
         return folder
 
     def close(self) -> None:
-        """Delete it, with all that is in it."""
+        """Delete it with its content."""
         shutil.rmtree(self._home, ignore_errors=True)
         self._lock.close()
 
@@ -50,7 +50,7 @@ class ScratchDir:
 
 def _clear_dead(home: Path) -> None:
     for left in home.iterdir():
-        with suppress(OSError):  # another process clears as well, or its owner does
+        with suppress(OSError):  # another process, or its owner, deletes it too
             if time.time() - left.stat().st_mtime < YOUNG_S:
                 continue
             handle = os.open(left / LOCK, os.O_RDWR)

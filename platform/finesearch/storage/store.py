@@ -1,7 +1,7 @@
-"""What every place to keep a run in can do: a folder (:mod:`local_store`) or an object store (:mod:`object_store`).
+"""Interface of stores for runs: a folder (:mod:`local_store`) or an object store (:mod:`object_store`).
 
-A store pickles, and is opened by its address where it is used. Where the two differ in kind, the difference has a name
-of its own: a trial's ``CheckpointStore`` and a driver's ``RunStorage`` each have a twin for object stores.
+A store pickles, and is opened by its address where it is used. Where the two need different code, there are two
+classes: a trial's ``CheckpointStore`` and a driver's ``RunStorage`` each have a counterpart for object stores.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from finesearch.errors import FinesearchError
 
 @dataclass(frozen=True, eq=False)
 class LocalCopy:
-    """The files of a store in a folder: of an object store a copy, which goes when nobody holds this any more; of a
-    folder, itself."""
+    """The files of a store in a local folder: for an object store a copy, which is deleted with this object; for a
+    folder, the folder itself."""
 
     folder: Path
     shown: str
 
     @contextmanager
     def errors_naming_store(self) -> Iterator[Path]:
-        """The folder; errors within name the store in its place."""
+        """The folder; errors in the block name the store instead."""
         try:
             yield self.folder
         except FinesearchError as error:
@@ -46,17 +46,17 @@ class Store(ABC):
     @property
     @abstractmethod
     def folder(self) -> Path | None:
-        """The folder that this is; None for an object store."""
+        """This store's folder; None for an object store."""
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """The path or URI that ``open_store`` finds it by."""
+        """The path or URI for ``open_store``."""
 
     @property
     @abstractmethod
     def shown(self) -> str:
-        """The address as messages show it: without what could be a secret."""
+        """The address as messages show it: without possible secrets."""
 
     @property
     @abstractmethod
@@ -69,11 +69,11 @@ class Store(ABC):
 
     @abstractmethod
     def relative(self, address: str) -> str:
-        """An address as it is named from here; in full where it lies elsewhere."""
+        """An address relative to this store; in full where it is elsewhere."""
 
     @abstractmethod
     def resolve(self, name: str) -> str:
-        """The address of what :meth:`relative` has named."""
+        """The address of a name from :meth:`relative`."""
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -83,39 +83,39 @@ class Store(ABC):
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
-        """Write the file ``name``, whole or not at all; when this returns it is durable."""
+        """Write the file ``name`` atomically; it is durable when this returns."""
 
     @abstractmethod
     def delete_file(self, name: str) -> None:
-        """Delete one file; it need not be there."""
+        """Delete one file; it need not exist."""
 
     # -- folders -----------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def folders(self) -> set[str]:
-        """Names of the folders that are there."""
+        """Names of the folders here."""
 
     @abstractmethod
     def delete(self) -> None:
-        """Delete everything that is here."""
+        """Delete everything here."""
 
     @abstractmethod
     def set_aside(self, last: str) -> None:
-        """Move everything to the first ``NAME.old-N`` beside this that is free; the file ``last`` goes last."""
+        """Move everything to the first free ``NAME.old-N`` beside this; the file ``last`` goes last."""
 
     @abstractmethod
     def local_copy(self) -> LocalCopy:
-        """What is here as a folder of this machine."""
+        """The files here in a folder of this machine."""
 
     @abstractmethod
     def claim_number(self) -> int:
-        """A number from 1 that nobody else has claimed here, nor ever will.
+        """A number from 1 that no other process has claimed here, or ever will.
 
         Raises:
             OSError: a folder cannot be written.
         """
 
-    # -- what can be kept here ---------------------------------------------------------------------------------------
+    # -- access and space --------------------------------------------------------------------------------------------
 
     @abstractmethod
     def probe(self) -> None:
@@ -126,17 +126,17 @@ class Store(ABC):
         """
 
     def check(self) -> None:
-        """Make what has to be there, and see that this machine may write here.
+        """Create the folder if needed, and check that this machine may write here.
 
         Raises:
-            StorageError: where not; the message says what to do.
+            StorageError: it may not; the message says what to do.
         """
         self.probe()
 
     def existing(self) -> Store:
-        """This, or what is there of the way to it."""
+        """This store, or its nearest existing parent."""
         return self
 
     def free_bytes(self) -> float:
-        """What can still be written; infinite where nobody knows."""
+        """Bytes that can still be written; infinite where unknown."""
         return float("inf")

@@ -1,1 +1,1 @@
-"""WHICH trial runs WHERE: Optuna decides, Ray Tune executes, on warm Ray Train worker groups."""
+"""Which trial runs where: Optuna decides, Ray Tune executes, warm Ray Train worker groups train."""

@@ -1,5 +1,4 @@
-"""What driver, trial actor and workers tell each other. Ray carries it as it is; Ray Tune's configurations and results
-carry it as JSON (see :func:`to_json`)."""
+"""Messages between driver, trial actor and workers. Ray carries them as they are, Ray Tune as JSON."""
 
 from __future__ import annotations
 
@@ -12,10 +11,10 @@ from finesearch.training.trial_types import Evaluation, FrozenRecord, TrialResul
 
 
 class Job(TrialSpec):
-    """A trial that the driver hands to a trial actor; the mailbox sets ``attempt``.
+    """A trial that the driver assigns to a trial actor; the mailbox sets ``attempt``.
 
-    ``study`` is that of the trial's ``number``. ``decided`` is the number of the last evaluation whose verdict is
-    journaled: a resumed trial reports its history again, and nothing up to there is judged twice.
+    ``number`` counts within ``study``. ``decided`` is the number of the last evaluation whose verdict is journaled: a
+    resumed trial reports its history again, and nothing up to there is judged twice.
     """
 
     study: str
@@ -24,7 +23,7 @@ class Job(TrialSpec):
 
 @dataclass(frozen=True)
 class HandOut:
-    """A job as the workers of one group take it; ``generation`` is its running number in their mailbox."""
+    """A job as the workers of one group receive it; ``generation`` is its sequence number in their mailbox."""
 
     generation: int
     job: Job
@@ -36,7 +35,7 @@ class MailboxClosed:
 
 
 class EvaluationReport(Evaluation):
-    """An evaluation with the group that made it; ``began``: Unix seconds at which the group took the trial."""
+    """An evaluation with its worker group; ``began``: Unix seconds at which the group took the trial."""
 
     group: str
     began: float
@@ -45,8 +44,8 @@ class EvaluationReport(Evaluation):
 class TrialCompleted(FrozenRecord):
     """A trial ran to its end.
 
-    ``result`` is without its history. ``last`` is the evaluation that the trial ended with, where it was not reported:
-    nothing waits for an answer to it, so it is judged and journaled with the end.
+    ``result`` lacks its history. ``last`` is the evaluation that the trial ended with, where it was not reported: no
+    worker waits for its verdict, so it is judged and journaled with the end.
     """
 
     result: TrialResult
@@ -56,9 +55,9 @@ class TrialCompleted(FrozenRecord):
 
 
 class TrialFailed(FrozenRecord):
-    """A trial cannot go on; where it ``is_fatal``, no other could either.
+    """A trial cannot continue; where it ``is_fatal``, no other could either.
 
-    ``error`` names the class of the exception. Without a ``group`` it is the mailbox that gave the trial up.
+    ``error`` names the class of the exception. Without a ``group``, the mailbox gave the trial up.
     """
 
     reason: str

@@ -1,4 +1,4 @@
-"""``finesearch doctor``: whether a search can start on this machine or cluster, and what will limit it. One screen."""
+"""Runs every check of ``finesearch doctor`` and prints one screen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Finding", "doctor", "examine", "exit_status", "render"]
 
 
 def doctor(space: Path | None, storage: str | None) -> int:
-    """Print the screen; the exit status: 0 a search can start, 1 it cannot."""
+    """Print the screen; returns the exit status: 0 a search can start, 1 it cannot."""
     address = os.environ.get("RAY_ADDRESS")
     where = f"the cluster at {address}" if address else "this machine (RAY_ADDRESS is not set: no cluster)"
     findings = examine(space, storage)
@@ -36,9 +36,9 @@ def doctor(space: Path | None, storage: str | None) -> int:
 
 
 def examine(space: Path | None, storage: str | None) -> list[Finding]:
-    """Every check, in the order of the screen.
+    """Findings of every check, in the order of the screen.
 
-    space: plan file; None: machine and cluster alone. storage: instead of the plan's.
+    space: plan file; None checks machine and cluster only. storage: replaces the plan's.
     """
     plan, problems = _read(space, storage)
     where = plan.storage if plan is not None else storage or "runs"
@@ -73,7 +73,7 @@ def examine(space: Path | None, storage: str | None) -> list[Finding]:
 
 
 def _read(space: Path | None, storage: str | None) -> tuple[Plan | None, list[Finding]]:
-    """The plan, where there is one that can be read, and what is wrong with it otherwise."""
+    """The plan, if there is a readable one, and findings about it otherwise."""
     if space is None:
         return None, []
     try:

@@ -1,4 +1,4 @@
-"""What a check found: its name, how it stands, in words, and what to do about it."""
+"""Findings of checks: name, state (ok, warn, bad), words, advice; and how they are printed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ok(name: str, words: str) -> Finding:
 
 
 def warn(name: str, words: str, advice: str) -> Finding:
-    """A search can start, but something is slower, or less safe, than it could be."""
+    """A search can start, but something is slower or less safe than it could be."""
     return Finding(name, "warn", words, advice)
 
 

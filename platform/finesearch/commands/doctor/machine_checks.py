@@ -12,12 +12,12 @@ from finesearch.tuning.cluster.machine_facts import MachineFacts
 GIB = 1 << 30
 LITTLE_DISK = 5 * GIB
 RAY_STOPS_AT = 0.95
-"""Share of a disk in use from which on Ray creates no more objects there."""
+"""Used share of a disk above which Ray creates no more objects there."""
 CONSTRAINTS = Path(__file__).resolve().parents[4] / "constraints.txt"
 
 
 def machine_findings(machines: Sequence[MachineFacts], constraints: Mapping[str, str]) -> list[Finding]:
-    """Every check of machines; the first machine is the one that the search is started from."""
+    """Findings of every machine check; the first machine is the one that the search is started from."""
     return [
         check_versions(machines, constraints),
         check_compiler(machines),
@@ -29,7 +29,7 @@ def machine_findings(machines: Sequence[MachineFacts], constraints: Mapping[str,
 
 
 def read_constraints(path: Path = CONSTRAINTS) -> dict[str, str]:
-    """Package to version, of the project's constraints file; empty where the project was installed without it."""
+    """Package to version from the project's constraints file; empty where the project was installed without it."""
     if not path.is_file():
         return {}
     lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -37,7 +37,7 @@ def read_constraints(path: Path = CONSTRAINTS) -> dict[str, str]:
 
 
 def check_versions(machines: Sequence[MachineFacts], constraints: Mapping[str, str]) -> Finding:
-    """All that is needed is there, in the versions that were tested, and the same on every node."""
+    """All required packages are installed, in tested versions, the same on every node."""
     ours = machines[0].versions
     words = ", ".join(f"{name} {version or 'missing'}" for name, version in ours.items())
     missing = [f"{name} on {m.host}" for m in machines for name, version in m.versions.items() if not version]
@@ -52,7 +52,7 @@ def check_versions(machines: Sequence[MachineFacts], constraints: Mapping[str, s
     if others:
         same = "Install every node from the same constraints.txt: results depend on versions."
         return warn("versions", f"{words}; but {', '.join(others)}", same)
-    # A build's own mark, such as +cpu, is not in the constraints.
+    # The constraints lack build tags such as +cpu.
     untested = [
         f"{name} {constraints[name]}"
         for name, version in ours.items()
@@ -64,7 +64,7 @@ def check_versions(machines: Sequence[MachineFacts], constraints: Mapping[str, s
 
 
 def check_compiler(machines: Sequence[MachineFacts]) -> Finding:
-    """A C++ compiler, with which DeepSpeed builds some of its operations."""
+    """There is a C++ compiler, with which DeepSpeed builds some of its operations."""
     without = [machine.host for machine in machines if not machine.compiler]
     if without:
         advice = "Install g++ (or name a compiler with CXX): DeepSpeed builds some of its operations when first used."
@@ -73,7 +73,7 @@ def check_compiler(machines: Sequence[MachineFacts]) -> Finding:
 
 
 def check_devices(machines: Sequence[MachineFacts]) -> Finding:
-    """CPUs and GPUs, and GPUs that torch cannot use."""
+    """Lists CPUs and GPUs, and GPUs that torch cannot use."""
     found = []
     for machine in machines:
         gpus = ", ".join(machine.gpus) or "no GPU"
@@ -98,7 +98,7 @@ def check_precision(machines: Sequence[MachineFacts]) -> Finding:
 
 
 def check_memory(machines: Sequence[MachineFacts]) -> Finding:
-    """Room for one worker group, before any model."""
+    """There is memory for one worker group, before any model."""
     words = "; ".join(f"{m.host}: {m.free_memory / GIB:.1f} of {m.memory / GIB:.1f} GiB free" for m in machines)
     if all(machine.free_memory < GROUP_BYTES for machine in machines):
         advice = f"One trial's processes take {GROUP_BYTES / GIB:.1f} GiB beside its model: end other programs."
@@ -107,7 +107,7 @@ def check_memory(machines: Sequence[MachineFacts]) -> Finding:
 
 
 def check_disks(machines: Sequence[MachineFacts]) -> Finding:
-    """Room for caches and for Ray's own files."""
+    """There is disk space for caches and for Ray's own files."""
     found = []
     for machine in machines:
         for folder, (free, total) in machine.disks.items():

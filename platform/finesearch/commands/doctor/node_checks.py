@@ -6,13 +6,13 @@ from finesearch.commands.doctor.finding import Finding, bad, ok, warn
 from finesearch.tuning.cluster.node_inspection import ClusterFacts
 
 CLOCKS_DIFFER_S = 1.0
-"""Beyond this, times of trials and of what holds a run are told wrongly; object stores refuse from minutes on."""
+"""Clock offset above which times of trials and of leases are reported wrongly; object stores refuse at some minutes."""
 SLOW_BYTES_PER_S = 50e6
 REDUCED_BYTES = 1 << 20
 
 
 def node_findings(cluster: ClusterFacts) -> list[Finding]:
-    """Every check of nodes."""
+    """Findings of every node check."""
     return [check_nodes(cluster), check_clocks(cluster), check_network(cluster)]
 
 
@@ -26,7 +26,7 @@ def check_nodes(cluster: ClusterFacts) -> Finding:
 
 
 def check_clocks(cluster: ClusterFacts) -> Finding:
-    """Clocks of the nodes against this process's, as far as a round trip can tell."""
+    """Clocks of the nodes agree with this process's, within the error of a round trip."""
     known = [node for node in cluster.nodes if node.machine is not None]
     wrong = [node for node in known if abs(node.clock_offset_s) - node.clock_offset_error_s > CLOCKS_DIFFER_S]
     if wrong:
@@ -37,7 +37,7 @@ def check_clocks(cluster: ClusterFacts) -> Finding:
 
 
 def check_network(cluster: ClusterFacts) -> Finding:
-    """Two processes on different nodes sum a megabyte: what trials of several workers do all the time."""
+    """Two processes on different nodes all-reduce a megabyte, as trials with several workers do."""
     if len(cluster.nodes) < 2:
         return ok("network", "one node: nothing to reach")
     broken = [link for link in cluster.links if link.problem]

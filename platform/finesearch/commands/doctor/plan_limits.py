@@ -1,4 +1,4 @@
-"""What will limit a plan: data and model, trials at once, memory, disk, time."""
+"""Limits of a plan: data and model, trial concurrency, memory, disk, time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDLESS = 1 << 60
 
 
 def limit_findings(plan: Plan, capacity: Capacity) -> list[Finding]:
-    """Every check of a plan against data, model and what there is to run it on."""
+    """Findings of every check of a plan against data, model and the capacity to run it."""
     with tempfile.TemporaryDirectory(prefix="finesearch-doctor-") as scratch:
         try:
             preflight = run_preflight(plan, Path(scratch))
@@ -36,7 +36,7 @@ def limit_findings(plan: Plan, capacity: Capacity) -> list[Finding]:
 
 
 def check_plan(plan: Plan, preflight: Preflight) -> Finding:
-    """What is searched, and what the plan's reader should know."""
+    """The search in words, and notes about the plan."""
     model = preflight.model
     words = f"{plan.name}: {plan.task.kind}; {model.architecture}, {model.num_layers} layers, "
     words += f"{model.parameters / 1e6:.1f} M parameters; {len(preflight.splits['train']):,} training rows"
@@ -46,7 +46,7 @@ def check_plan(plan: Plan, preflight: Preflight) -> Finding:
 
 
 def check_concurrency(plan: Plan, capacity: Capacity, preflight: Preflight, concurrent: int) -> Finding:
-    """How many trials run at once, and what keeps it from being more."""
+    """How many trials run at once, and what limits that number."""
     needed = preflight.model.bytes_in_training
     if plan.search.concurrent_trials != "auto":
         return ok("at once", f"{concurrent} trial(s), as search.concurrent_trials says; on {capacity.describe()}")
@@ -62,7 +62,7 @@ def check_concurrency(plan: Plan, capacity: Capacity, preflight: Preflight, conc
 
 
 def check_model_memory(plan: Plan, capacity: Capacity, preflight: Preflight) -> Finding:
-    """What a trial needs: weights, the trained copy, gradients and two moments in each worker, and its helpers."""
+    """Memory of a trial: weights, the trained copy, gradients and two moments in each worker, and its helpers."""
     needed = GROUP_BYTES + plan.training.workers_per_trial * 5 * preflight.model.bytes_in_training
     words = f"a trial takes about {needed / GIB:.1f} GiB; there are {capacity.memory_bytes / GIB:.1f}"
     if needed > capacity.memory_bytes:
@@ -72,7 +72,7 @@ def check_model_memory(plan: Plan, capacity: Capacity, preflight: Preflight) -> 
 
 
 def check_run_disk(plan: Plan, preflight: Preflight, concurrent: int) -> Finding:
-    """Room for checkpoints."""
+    """There is disk space for checkpoints."""
     try:
         folder = run_folder(plan)
         need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
@@ -84,7 +84,7 @@ def check_run_disk(plan: Plan, preflight: Preflight, concurrent: int) -> Finding
 
 
 def check_estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[Finding]:
-    """Time of the whole budget, and what the prefix cache would hold."""
+    """Time of the whole budget, and size of the prefix cache."""
     from finesearch.commands.cost_estimate import estimate
 
     lines = estimate(plan, preflight, concurrent)
@@ -94,7 +94,7 @@ def check_estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[Fi
 
 
 def check_waiting(reasons: list[str], trials_that_fit_now: int) -> Finding:
-    """Whether a trial could start now, into devices that nobody holds; who holds the rest where it could not."""
+    """Whether a trial could start now on free devices; if not, who holds them."""
     if trials_that_fit_now < 1:
         return warn("waits", "\n".join(reasons), "End what holds them, ask for less in `training`, or wait.")
     return ok("waits", f"nothing: {trials_that_fit_now} trial(s) could start now")

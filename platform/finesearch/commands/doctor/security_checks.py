@@ -1,4 +1,4 @@
-"""Checks of who may come in: token, dashboard, ports."""
+"""Security checks of Ray: token, dashboard, ports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEW_TOKEN = "(umask 077; ray get-auth-token --generate >/dev/null)"
 
 
 def check_token(token: RayToken, joins: bool) -> Finding:
-    """A token is there, demanded, and its owner's alone."""
+    """A token exists, is required, and only its owner may read it."""
     if token.mode == "disabled":
         advice = "Set RAY_AUTH_MODE=token and start Ray anew: else whoever reaches its ports runs code here."
         return warn("token", "RAY_AUTH_MODE=disabled: Ray takes commands from anybody", advice)
@@ -43,7 +43,7 @@ def check_token(token: RayToken, joins: bool) -> Finding:
 
 
 def check_own_dashboard(port: int = DASHBOARD_PORT) -> Finding:
-    """Nothing of this machine answers at the dashboard's port but on the loopback."""
+    """On this machine, the dashboard's port answers on loopback only."""
     others = [address for address in own_addresses() if can_connect(address, port)]
     if others:
         return warn("dashboard", f"port {port} is reachable from outside, at {', '.join(others)}", TUNNEL)
@@ -53,7 +53,7 @@ def check_own_dashboard(port: int = DASHBOARD_PORT) -> Finding:
 
 
 def check_dashboard(cluster: ClusterFacts) -> Finding:
-    """The cluster's dashboard takes jobs with the token alone, and is not reachable from other machines."""
+    """The cluster's dashboard accepts jobs only with the token, and other machines cannot reach it."""
     if not cluster.dashboard:
         return ok("dashboard", "none: this cluster takes no jobs")
     outside = [node.address for node in cluster.nodes if node.reaches_dashboard]
@@ -71,12 +71,12 @@ def check_dashboard(cluster: ClusterFacts) -> Finding:
 
 
 def check_ports() -> Finding:
-    """What Ray opens whatever it is told."""
+    """The ports that Ray opens regardless of its settings."""
     return ok("ports", "Ray's own listen on all addresses, metrics without a token: a private network is required")
 
 
 def ask_without_token(url: str) -> int | None:
-    """HTTP status of a page for a stranger; None where nobody answers."""
+    """HTTP status of a request without the token; None where nothing answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=10) as answer:

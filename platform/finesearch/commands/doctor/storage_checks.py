@@ -1,4 +1,4 @@
-"""Checks of the place where runs are kept: written from here, found by every node, closed to strangers."""
+"""Storage checks: writable from here, shared by every node, not writable by others."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SHARE = (
 
 @dataclass(frozen=True)
 class StorageProbe:
-    """Storage as this machine found it."""
+    """Result of writing to storage from this machine."""
 
     name: str
     usable: Store | None = None
-    """The storage, or the folder that is there of the way to it; None where it cannot be written from here."""
+    """The storage, or its nearest existing parent folder; None where it cannot be written from here."""
     folder: Path | None = None
     problem: str = ""
     """Why it cannot be written from here; empty where it can."""
 
 
 def try_storage(storage: str) -> StorageProbe:
-    """Write into a plan's ``storage`` and take it away again."""
+    """Write a file to a plan's ``storage`` and delete it again."""
     secret = secret_in_url(storage)
     if secret is not None:
         return StorageProbe(redact(storage), problem=f"{redact(storage)} holds {secret}, which would be written down")
@@ -50,7 +50,7 @@ def try_storage(storage: str) -> StorageProbe:
 
 
 def storage_findings(storage_probe: StorageProbe, cluster: ClusterFacts | None) -> list[Finding]:
-    """Every check of storage."""
+    """Findings of every storage check."""
     return [
         check_storage(storage_probe, cluster),
         *([check_rights(storage_probe.folder)] if storage_probe.folder is not None else []),
@@ -71,7 +71,7 @@ def check_storage(storage_probe: StorageProbe, cluster: ClusterFacts | None) -> 
 
 
 def check_rights(folder: Path) -> Finding:
-    """Nobody else may write checkpoints: loading one runs what is in it."""
+    """Nobody else may write checkpoints: loading one runs code in it."""
     if folder.is_dir() and folder.stat().st_mode & stat.S_IWOTH:
         advice = f"chmod o-w {folder}: loading a checkpoint runs code that is in it."
         return warn("rights", f"everybody on this machine may write {folder}", advice)

@@ -1,4 +1,4 @@
-"""Which samplers, pruners, objectives and spaces go together."""
+"""Checks that sampler, pruner, objectives and space of a plan are compatible."""
 
 from finesearch.plan.checks.template_check import template_problem
 from finesearch.plan.checks.zero_limits import check_zero_stage
@@ -22,7 +22,7 @@ def plan_problems(
     report: ReportPlan | None,
     problems: Problems,
 ) -> None:
-    """Add what does not go together; a section that is None is wrong in itself, and checks on it are left out."""
+    """Add a problem for each incompatibility; a section that is None is invalid itself, and is not checked."""
     if task is not None and search is not None:
         _check_objectives(task, search, problems)
     if task is not None and report is not None and report.generation is not None and task.generation is None:
@@ -155,7 +155,7 @@ def _check_batch_sizes(space: Space, training: TrainingPlan, problems: Problems)
 def _not_multiple(domain: Domain, divisor: int) -> int | None:
     """The first value that ``divisor`` does not divide."""
     if isinstance(domain, Range):
-        # Two neighbours tell for all; a range may hold millions.
+        # Two neighbours decide for all; a range may hold millions.
         values = [int(domain.low), int(domain.low) + int(domain.step or 1)]
     else:
         values = [int(value) for value in domain.grid if isinstance(value, int)]
@@ -163,7 +163,7 @@ def _not_multiple(domain: Domain, divisor: int) -> int | None:
 
 
 def _address(name: str) -> tuple[str, ...]:
-    """Where the parameter of a flat name stands in the plan file.
+    """Path of a flat parameter name in the plan file.
 
     >>> _address("adaptation.full.batch_size")
     ('space', 'adaptation', 'one_of', 'full', 'batch_size')

@@ -1,4 +1,4 @@
-"""Secrets in a plan are refused: what a plan says is written into runs and reports, and shown."""
+"""Refuses secrets in a plan, since its values are written to runs and reports, and shown."""
 
 from collections.abc import Mapping
 from typing import Any

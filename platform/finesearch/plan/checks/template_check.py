@@ -1,4 +1,4 @@
-"""What can be wrong with a prompt template."""
+"""Validates prompt templates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finesearch.plan.prompt_templates import AUTO, placeholders
 def template_problem(template: str, known: Sequence[str], answer: str, at_end: bool = False) -> tuple[str, str] | None:
     """What is wrong with a template and what to do about it; None when nothing is.
 
-    known: placeholders of the task. answer: the one that stands for what is asked, exactly once; at the end of the
+    known: placeholders of the task. answer: the placeholder of the answer, required exactly once; at the end of the
     template where ``at_end``.
 
     >>> template_problem("{txt}: {label}", ["text", "label"], "label")

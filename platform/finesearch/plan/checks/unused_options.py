@@ -1,4 +1,4 @@
-"""Options of a plan that have no effect, each said once."""
+"""Warnings for options of a plan that have no effect."""
 
 from finesearch.plan.sections.budget_section import BudgetPlan
 from finesearch.plan.sections.report_section import ReportPlan
@@ -18,7 +18,7 @@ def unused_option_warnings(
     budget: BudgetPlan,
     report: ReportPlan,
 ) -> tuple[str, ...]:
-    """Sentences that name an option and why it does nothing; an option at its default is never named."""
+    """Sentences that name an option and why it has no effect; an option at its default is never named."""
     evaluations = space.largest("epochs", training.epochs) * training.evaluations_per_epoch
     return (
         *_task(task),
@@ -51,7 +51,7 @@ def _task(task: TaskPlan) -> list[str]:
 
 
 _WITHOUT_EFFECT = {"multi-label": ("label_smoothing",), "regression": ("label_smoothing", "class_weights")}
-"""Parameters that mean nothing for a form of the labels."""
+"""Parameters without effect for a form of the labels."""
 
 
 def _form(task: TaskPlan, space: Space) -> list[str]:
@@ -64,7 +64,7 @@ _OFF = (Fixed(0.0), Fixed("none"))
 
 
 def _prompting(task: TaskPlan, space: Space) -> list[str]:
-    """What chooses among answers does nothing where the answer is written, or a number."""
+    """Options that choose among answers have no effect where the answer is generated, or a number."""
     generates_text, is_number = TASK_KINDS[task.kind].generates_text, task.form == "regression"
     if not generates_text and not is_number:
         return _calibrated_similarity(space)
@@ -81,7 +81,7 @@ def _prompting(task: TaskPlan, space: Space) -> list[str]:
 
 
 def _calibrated_similarity(space: Space) -> list[str]:
-    """Similarities are compared as they are: there is no likelihood to divide."""
+    """Calibration has no effect on similarities: there is no likelihood to divide by."""
     return [
         f"space.adaptation.{branch}.calibrate has no effect: it divides a likelihood, and method is similarity."
         for branch, domains in space.selectors["adaptation"].items()

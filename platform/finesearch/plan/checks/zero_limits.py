@@ -1,4 +1,4 @@
-"""What cannot work on parameters that DeepSpeed ZeRO has cut up and dealt out among workers."""
+"""Methods that a DeepSpeed ZeRO stage rules out, since it partitions tensors among workers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from finesearch.plan.space.search_space import Space
 
 @dataclass(frozen=True)
 class ZeroStageLimit:
-    """The largest ZeRO stage that leaves what a method needs, and why no larger one does."""
+    """The largest ZeRO stage with which a method works, and why no larger one does."""
 
     largest_stage: int
     reason: str
@@ -25,7 +25,7 @@ OPTIMIZER_LIMITS: dict[str, ZeroStageLimit] = {
         0, "its moments are factored by rows and columns, and ZeRO 1 to 3 flatten all matrices into one"
     )
 }
-"""Branches of ``optimizer``."""
+"""Limits of branches of ``optimizer``."""
 
 _NEEDS_WHOLE_WEIGHTS = "it needs whole weights on every worker, and ZeRO 3 leaves each of them a part"
 PARAMETER_LIMITS: dict[str, ZeroStageLimit] = {
@@ -34,11 +34,11 @@ PARAMETER_LIMITS: dict[str, ZeroStageLimit] = {
         2, "ZeRO 3 fetches weights in the order of the first step, and skipped layers change it"
     ),
 }
-"""Parameters of the space; off (0 or null) they go with every stage."""
+"""Limits of parameters of the space; when off (0 or null), they work with every stage."""
 
 
 def check_zero_stage(space: Space, training: TrainingPlan, problems: Problems) -> None:
-    """Add what the space holds and ``training.zero_stage`` rules out."""
+    """Add a problem for each part of the space that ``training.zero_stage`` rules out."""
     for branch in space.selectors["optimizer"]:
         if (limit := OPTIMIZER_LIMITS.get(branch)) and training.zero_stage > limit.largest_stage:
             text, advice = _limit_message(f"space.optimizer: {branch}", limit, training.zero_stage)
@@ -51,10 +51,10 @@ def check_zero_stage(space: Space, training: TrainingPlan, problems: Problems) -
 
 
 def require_zero_stage_support(recipe: Recipe, zero_stage: int) -> None:
-    """The same for one recipe, before anything of it runs.
+    """Check one recipe before it runs.
 
     Raises:
-        PlanError: the recipe holds what the stage rules out.
+        PlanError: the stage rules out a part of the recipe.
     """
     for name, limit in _limits(recipe):
         if zero_stage > limit.largest_stage:
@@ -63,7 +63,7 @@ def require_zero_stage_support(recipe: Recipe, zero_stage: int) -> None:
 
 
 def is_enabled(value: Scalar) -> bool:
-    """Whether a method's parameter does something at this value.
+    """Whether a method's parameter has an effect at this value.
 
     >>> is_enabled(0.0), is_enabled(None), is_enabled(0.1)
     (False, False, True)

@@ -1,1 +1,1 @@
-"""From YAML text and ``--set`` to a checked plan, with the line of every problem; and the JSON Schema."""
+"""Parses YAML text and ``--set`` into a validated plan, with the line of every problem; and the JSON Schema."""

@@ -19,8 +19,8 @@ Schema = dict[str, Any]
 def json_schema() -> Schema:
     """The schema (draft 2020-12) of a plan file.
 
-    It draws every key with its type, bounds, words and description. What depends on two keys at once (a range whose min
-    is above its max, a sampler that does not take the space) only reading the plan finds.
+    It has every key with its type, bounds, allowed words and description. Conditions on two keys at once (a range whose
+    min is above its max, a sampler that does not support the space) are only checked when the plan is parsed.
 
     >>> sorted(json_schema()["required"])
     ['name', 'space', 'task']
@@ -43,7 +43,7 @@ def json_schema() -> Schema:
         for definition in [schema, *definitions.values()]:
             for item in definition["properties"].values():
                 if item.get("default") in ("", []):
-                    # An empty default means "not given"; written out, reading would refuse it.
+                    # An empty default means "not given"; a plan that spells it out would be refused.
                     del item["default"]
         # A section whose keys are all commented out is null, and keeps its defaults.
         sections[key] = reference if key == "task" else {"anyOf": [reference, {"type": "null"}]}
@@ -96,7 +96,7 @@ def _space() -> Schema:
 
 
 def _selector(name: str, branches: dict[str, Branch]) -> Schema:
-    # A branch that needs parameters of its own cannot be written as a bare name.
+    # A branch with required parameters cannot be written as a bare name.
     names = {"enum": [branch for branch, item in branches.items() if not item.required]}
     inner = {branch: _branch(item) for branch, item in branches.items()}
     one_of = {"type": "object", "additionalProperties": False, "minProperties": 1, "properties": inner}
@@ -123,7 +123,7 @@ def _branch(branch: Branch) -> Schema:
 def _parameter(parameter: ParameterSpec) -> Schema:
     value = _value(parameter)
     if parameter.is_list:
-        # A flat list is one value; a list that holds lists is a choice.
+        # A flat list is one value; a list of lists is a choice.
         items: Schema = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
         choice = {"type": "array", "items": {"anyOf": [value, items]}, "minItems": 1, "uniqueItems": True}
         return {"description": parameter.doc, "anyOf": [value, items, choice]}

@@ -1,4 +1,4 @@
-"""``--set KEY=VALUE``: values given beside a plan file, laid over its data before anything is checked."""
+"""Applies ``--set KEY=VALUE`` overrides to the data of a plan file before validation."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from finesearch.redaction import redact
 def apply_overrides(
     data: Mapping[str, Any], places: Mapping[KeyPath, str], overrides: Sequence[str], problems: Problems
 ) -> tuple[dict[str, Any], dict[KeyPath, str]]:
-    """The data with every override laid over it, later ones last, and where each value now stands.
+    """The data with all overrides applied in order, and where each value is written now.
 
-    KEY is dotted (``training.epochs``, ``search.first.0.dropout``); VALUE is YAML and replaces what stands there whole.
+    KEY is dotted (``training.epochs``, ``search.first.0.dropout``); VALUE is YAML and replaces the whole value there.
 
     >>> apply_overrides({"training": {"epochs": 3}}, {}, ["training.epochs=5", "budget.hours=1e-1"], Problems())[0]
     {'training': {'epochs': 5}, 'budget': {'hours': 0.1}}
@@ -27,7 +27,7 @@ def apply_overrides(
 
 
 class _Overlay:
-    """A copy of a plan's data, and the places of its values, while overrides are laid over it."""
+    """A copy of a plan's data and the places of its values, to which overrides are applied."""
 
     def __init__(self, data: Mapping[str, Any], places: Mapping[KeyPath, str], problems: Problems) -> None:
         self.data = copy.deepcopy(dict(data))
@@ -58,7 +58,7 @@ class _Overlay:
             self.problems.add(found.path, found.text, found.advice)
 
     def _set_value(self, parts: list[str], value: Any, label: str) -> KeyPath | None:
-        """Put ``value`` at the end of ``parts``, making mappings on the way; its path, or None when there is no way."""
+        """Set ``value`` at ``parts``, creating mappings on the way; its path, or None when that is impossible."""
         node: Any = self.data
         path: KeyPath = ()
         for index, part in enumerate(parts):
@@ -86,6 +86,6 @@ class _Overlay:
         return path
 
     def _refuse(self, label: str, text: str, advice: str) -> None:
-        # Keyed by the argument itself: a problem of an argument has no place in the file.
+        # Keyed by the argument itself: a problem of an argument has no line in the file.
         self.places[(label,)] = label
         self.problems.add((label,), text, advice)

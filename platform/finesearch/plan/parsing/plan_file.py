@@ -1,4 +1,4 @@
-"""From a plan file to a plan, with every problem found on the way."""
+"""Loads a plan file into a plan; reports all of its problems at once."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,12 +33,12 @@ _SKETCH = "A plan has a name, a task and a space; search_spaces/quickstart.yaml 
 
 
 def load_plan(path: str | Path, overrides: Sequence[str] = (), name: str | None = None) -> Plan:
-    """The plan in a file, with ``--set`` arguments laid over it and ``name`` instead of its own.
+    """The plan in a file, with ``--set`` arguments applied and ``name`` instead of its own.
 
     Relative paths of data and model, in overrides too, start from the folder of the file.
 
     Raises:
-        PlanError: the file cannot be read, or the plan in it has problems; the message holds all of them.
+        PlanError: the file cannot be read, or the plan in it has problems; the message lists all of them.
     """
     path = Path(path)
     try:
@@ -57,10 +57,10 @@ def load_plan(path: str | Path, overrides: Sequence[str] = (), name: str | None 
 
 
 def parse_plan(text: str, source: str = "plan.yaml", overrides: Sequence[str] = (), name: str | None = None) -> Plan:
-    """The plan in a text; ``source`` names the file for messages, and its folder is where relative paths start.
+    """The plan in a text; ``source`` names the file for messages, and relative paths start from its folder.
 
     Raises:
-        PlanError: the plan has problems; the message holds all of them.
+        PlanError: the plan has problems; the message lists all of them.
     """
     problems = Problems()
     data, labels = read_yaml(text, source, problems)
@@ -97,7 +97,7 @@ def _read(data: Mapping[str, Any], folder: Path, source: Path, problems: Problem
     task = validate(TaskPlan, data["task"], problems, ("task",)) if "task" in data else None
     space = read_space(data["space"], problems) if "space" in data else None
     sections = {
-        # An empty section (its keys all commented out, say) is one that keeps its defaults.
+        # An empty section (for example, all of its keys commented out) keeps its defaults.
         key: validate(model, data[key] if data.get(key) is not None else {}, problems, (key,))
         for key, model in _OPTIONAL.items()
     }

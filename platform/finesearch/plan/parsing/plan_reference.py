@@ -1,4 +1,4 @@
-"""docs/plan.md: every key of a plan file, written from the JSON Schema. ``make docs`` runs this file."""
+"""Generates docs/plan.md, the reference of every plan key, from the JSON Schema. ``make docs`` runs this file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plan_reference() -> str:
 
 
 def section_of(item: Schema, schema: Schema) -> Schema | None:
-    """The section that a property holds, alone, beside null, or in a list; None for a plain value.
+    """The section in a property, alone, beside null, or in a list; None for a plain value.
 
     >>> sorted(section_of({"$ref": "#/$defs/A"}, {"$defs": {"A": {"properties": {}}}}))
     ['properties']
@@ -59,7 +59,7 @@ def paragraphs(model: Schema) -> str:
 
 
 def table(prefix: str, model: Schema, schema: Schema) -> str:
-    """One row a key, those of inner sections behind the key that holds them."""
+    """One row a key; keys of inner sections follow the key of their section."""
     lines = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
     return "\n".join([*lines, *_rows(prefix, model, schema, is_inner=bool(prefix))]) + "\n"
 
@@ -81,7 +81,7 @@ def row(*cells: str) -> str:
 
 
 def value(item: Schema, schema: Schema) -> str:
-    """What may stand behind a key, in words.
+    """The values that a key allows, in words.
 
     >>> value({"type": "integer", "minimum": 1}, {})
     'whole number, at least 1'
@@ -125,7 +125,7 @@ def _default(item: Schema) -> str:
 
 
 def code(given: Any) -> str:
-    """A value as a plan writes it, set as code; what Markdown cannot show in code is quoted.
+    """A value as a plan writes it, set as code; values that Markdown cannot show as code are quoted.
 
     >>> code(None), code("auto"), code("")
     ('`null`', '`auto`', '`""`')
@@ -172,7 +172,7 @@ def _space(description: str) -> Iterator[str]:
     yield "A parameter may also stand inside a branch. It then replaces the value at the top in that branch.\n"
     yield "| parameter | value | default | meaning |\n| --- | --- | --- | --- |"
     for name, parameter in PARAMETERS.items():
-        # The section `training` holds some of them as well, and the space only replaces those.
+        # The section `training` has some of them as well, and the space only replaces those.
         is_plan_key = name in TrainingPlan.model_fields
         default = f"`training.{name}`" if is_plan_key else code(Recipe.model_fields[name].default)
         yield row(f"`{name}`", parameter.expected, default, parameter.doc)

@@ -1,4 +1,4 @@
-"""Plain data against a section's model, with pydantic's complaints turned into problems for a reader."""
+"""Validates plain data against a section's model; turns pydantic's errors into readable problems."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ def validate(model: type[Model], raw: Any, problems: Problems, path: KeyPath) ->
         for detail in error.errors():
             location = detail["loc"]
             if detail["type"] == PROBLEMS_ERROR_TYPE:
-                # A field's own check counts its paths from the model that the field is in.
+                # Paths of a field's own check start at the model of the field.
                 for problem in detail["ctx"]["problems"]:
                     found = problem.below((*path, *location[:-1]))
                     problems.add(found.path, found.text, found.advice)
@@ -36,7 +36,7 @@ def validate(model: type[Model], raw: Any, problems: Problems, path: KeyPath) ->
 def _translate(
     model: type[BaseModel], raw: Mapping[str, Any], location: KeyPath, kind: str, problems: Problems, path: KeyPath
 ) -> None:
-    """Add the problem of one pydantic error, said by what the model's JSON Schema expects there."""
+    """Add the problem of one pydantic error, worded by what the model's JSON Schema expects there."""
     whole = model.model_json_schema()
     schema, keys = _schema_at(whole, location)
     known = list(schema.get("properties", {}))
@@ -63,7 +63,7 @@ def _advice(schema: Mapping[str, Any], value: Any, known: list[str]) -> str:
     nearest = did_you_mean(value, words) if isinstance(value, str) else ""
     if nearest.startswith("Did you mean"):
         return nearest
-    # An empty text stands for "not given", which is no value to fall back on.
+    # An empty text means "not given", which is no value to suggest.
     default = schema.get("default")
     fallback = (
         f" Leave it out for {format_value(default)}."
@@ -93,7 +93,7 @@ def _forms(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _resolve_ref(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
     if "$ref" not in schema:
-        # A section that may be left out: its own keys are what a reader must hear about.
+        # An optional section: its own keys are what the message must name.
         sections = [form for form in schema.get("anyOf", []) if "$ref" in form]
         if len(sections) != 1:
             return schema
@@ -103,7 +103,7 @@ def _resolve_ref(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any
 
 
 def _value(raw: Any, location: KeyPath) -> tuple[Any, KeyPath]:
-    """What stands at ``location``, and the part of it that exists: pydantic appends names of union members."""
+    """The value at ``location``, and the part of it that exists: pydantic appends names of union members."""
     at: list[str | int] = []
     for part in location:
         is_there = part in raw if isinstance(raw, Mapping) else isinstance(raw, list) and part in range(len(raw))
@@ -115,7 +115,7 @@ def _value(raw: Any, location: KeyPath) -> tuple[Any, KeyPath]:
 
 
 def describe_schema(schema: Mapping[str, Any]) -> str:
-    """What a JSON Schema accepts, in words.
+    """The values that a JSON Schema accepts, in words.
 
     >>> describe_schema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]})
     'a whole number of at least 1, or null'

@@ -1,7 +1,7 @@
-"""YAML to plain data with the line of every value, and back.
+"""Reads YAML into plain data with the line number of every value, and writes it.
 
 Scalars follow YAML 1.2's core schema, where PyYAML follows 1.1: ``1e-5`` is a float, ``no`` is text.
-A key that stands twice in one mapping is a problem instead of a silent overwrite.
+A duplicate key in one mapping is a problem instead of a silent overwrite.
 """
 
 import re
@@ -54,7 +54,7 @@ for _kind, _pattern, _first in _PATTERNS:
 
 def _integer(text: str) -> int:
     plain = text.replace("_", "")
-    # A leading zero is decimal in YAML 1.2, so base 0, which refuses it, serves the prefixed forms only.
+    # A leading zero is decimal in YAML 1.2; base 0 refuses it, so it is used for prefixed forms only.
     return int(plain, 0) if plain[:2] in ("0x", "0o") else int(plain)
 
 
@@ -78,7 +78,7 @@ def read_yaml(text: str, source: str, problems: Problems, *, lines: bool = True)
     ({'rate': 1e-05}, {(): 'plan.yaml, line 1', ('rate',): 'plan.yaml, line 1'})
 
     Raises:
-        PlanError: the text is not YAML. Lesser problems (a key twice, a tag) are added to ``problems``.
+        PlanError: the text is not YAML. Lesser problems (a duplicate key, a tag) are added to ``problems``.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -100,7 +100,7 @@ def read_yaml(text: str, source: str, problems: Problems, *, lines: bool = True)
 
 
 class _Reader:
-    """Walks composed nodes, noting where each value stands."""
+    """Walks composed nodes and records the place of each value."""
 
     def __init__(self, source: str, problems: Problems, lines: bool) -> None:
         self.source = source
@@ -139,7 +139,7 @@ class _Reader:
                 self._refuse(path, "a key is itself a list or a mapping", "Keys are words.")
             elif key in result:
                 text = f"the key '{key}' stands twice (first: {self.places[below]})"
-                # Reported where it stands the second time; the first place keeps the value.
+                # Reported at its second place; the first one keeps the value.
                 self.places[(*below, "")] = self._place(key_node)
                 self.problems.add((*below, ""), text, "Keep one of them.")
             else:
@@ -153,7 +153,7 @@ class _Reader:
         if not all(isinstance(part, Mapping) for part in parts):
             self._refuse(path, "'<<' expects a mapping or a list of mappings", "Write the keys out.")
             return {}
-        # The first of several wins, as YAML's merge keys have it.
+        # The first of several wins, as YAML's merge keys require.
         return {key: item for part in reversed(parts) for key, item in part.items()}
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
@@ -165,7 +165,7 @@ class _Reader:
         except ValueError:
             return self._refuse(path, f"{dotted(path)}: '{node.value}' is not of its tag '{node.tag}'", "Drop the tag.")
         if isinstance(value, int) and abs(value) >= 2**63:
-            # Neither the study's database nor a float holds it.
+            # Neither the study's database nor a float can store it.
             return self._refuse(path, f"{dotted(path)}: a whole number beyond 64 bits", "Write a smaller one.")
         return value
 
@@ -174,7 +174,7 @@ class _Reader:
 
 
 def write_yaml(data: Mapping[str, Any]) -> str:
-    """YAML text that ``read_yaml`` reads back to equal data; keys keep their order.
+    """YAML text from which ``read_yaml`` gives equal data; keys keep their order.
 
     >>> write_yaml({"rate": 1e-05, "revision": "1e3"})
     "rate: 1.0e-05\\nrevision: '1e3'\\n"

@@ -25,7 +25,7 @@ class GenerationPlan(Section):
 
     @property
     def effective(self) -> "GenerationPlan":
-        """The same settings, with those at their defaults that do nothing: one beam has no length penalty."""
+        """The same settings, with those without effect at their defaults: one beam has no length penalty."""
         return self if self.beams > 1 else self.model_copy(update={"length_penalty": 1.0})
 
 
@@ -73,7 +73,7 @@ class GenerationChoices(Section):
         return {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values}
 
     def candidates(self, own: GenerationPlan) -> list[GenerationPlan]:
-        """Every combination beside ``own``, in the order of the plan; some have the same effect and stand once.
+        """Every combination other than ``own``, in the order of the plan, without duplicates in effect.
 
         >>> own = GenerationPlan(beams=1)
         >>> choices = GenerationChoices(beams=[1, 4], length_penalty=[1.0, 2.0])

@@ -12,7 +12,7 @@ class Section(BaseModel):
 
 
 def as_tuple(value: Any, lone: type | tuple[()] = ()) -> Any:
-    """A list as a tuple, a lone value of a type as a tuple of it; all else as it is, for its type to be checked.
+    """A list as a tuple, a single value of type ``lone`` as a tuple of it; other values unchanged, for the type check.
 
     >>> as_tuple([1, 2]), as_tuple("a"), as_tuple("a", lone=str)
     ((1, 2), 'a', ('a',))

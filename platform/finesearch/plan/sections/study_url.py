@@ -1,4 +1,4 @@
-"""The URL of a database that holds the study, and what of it may be written down."""
+"""The URL of the study's database: check, and form without password for messages."""
 
 import re
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit

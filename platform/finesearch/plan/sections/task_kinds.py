@@ -21,12 +21,12 @@ class TaskKind:
     """What a plan can say about one kind of task.
 
     ``required_columns`` and ``optional_columns`` are roles; the plan maps a role to a column of the data.
-    ``column_choices`` are groups of roles, of which a plan gives exactly one, and that one whole.
-    ``metrics`` maps the name of each quality metric to the direction that is better. ``forms`` are those beside
-    the default one, whose metrics these are; empty for a kind whose answers have one form.
-    ``placeholders`` may stand in prompt templates, a role of an optional column only where the plan gives it;
-    ``asked`` is the one that stands for the answer.
-    ``teacher_forced_metrics`` look at true answers as the model reads them, and not at what it writes.
+    ``column_choices`` are groups of roles; a plan gives all roles of exactly one group.
+    ``metrics`` maps each quality metric of the default form to its better direction; ``forms`` are the other forms,
+    empty for a kind whose answers have one form.
+    ``placeholders`` are allowed in prompt templates, a role of an optional column only where the plan gives it;
+    ``asked`` is the placeholder of the answer.
+    ``teacher_forced_metrics`` score true answers that the model reads, not text that it generates.
     ``options`` are the keys of ``task`` that only some kinds take, with their defaults (``generation``: its section's).
     """
 
@@ -48,7 +48,7 @@ class TaskKind:
 
     @property
     def form_names(self) -> tuple[str, ...]:
-        """Every form, the default one first."""
+        """All forms, the default one first."""
         return (*([self.default_form] if self.default_form else []), *self.forms)
 
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -57,13 +57,13 @@ class TaskKind:
     asked: str = "label"
 
     def placeholders_of(self, columns: Mapping[str, str]) -> tuple[str, ...]:
-        """What may stand in a template of a plan with these columns."""
+        """Placeholders that templates of a plan with these columns may use."""
         absent = {role for role in self.optional_columns if role not in columns}
         return tuple(name for name in self.placeholders if name not in absent)
 
     @property
     def generates_text(self) -> bool:
-        """Whether the answer is text that the model writes."""
+        """Whether the answer is text that the model generates."""
         return "generation" in self.options
 
     @property
@@ -155,7 +155,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=(),
             metrics={"rouge1": "max", "rouge2": "max", "rougeL": "max"},
             default_metric="rougeL",
-            # What GPT-2 was asked with (Radford et al., 2019).
+            # The prompt of GPT-2 (Radford et al., 2019).
             options={"prefix": "", "separator": "\nTL;DR: ", "max_target_length": 128, "generation": None},
             placeholders=("text", "summary"),
             asked="summary",

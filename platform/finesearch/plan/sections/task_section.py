@@ -51,7 +51,7 @@ class DataPlan(Section):
     evaluation_rows: Annotated[
         int | None, Field(ge=1, description="Rows of validation and of test that are scored at most; default: all.")
     ] = None
-    # The last field carries the check over all sources: by then every other one has been looked at.
+    # The last field has the check over all sources, since the others have been validated by then.
     split_seed: Annotated[int, Field(ge=0, validate_default=True, description="Seed of the cuts.")] = 0
 
     @field_validator("test_fraction")
@@ -91,7 +91,7 @@ class DataPlan(Section):
 
     @property
     def source(self) -> Literal["files", "folder", "hub", "builtin"]:
-        """Which of the four sources this is."""
+        """Which of the four sources the plan gives."""
         if self.train:
             return "files"
         return "folder" if self.folder else "hub" if self.hub else "builtin"
@@ -104,7 +104,7 @@ class DataPlan(Section):
 
 
 def _choice_problems(kind: TaskKind, columns: dict[str, str]) -> list[Problem]:
-    """What is wrong where the kind takes one group of roles or another."""
+    """Problems of a kind that requires one of several groups of roles."""
     begun = [group for group in kind.column_choices if any(role in columns for role in group)]
     if not kind.column_choices or (len(begun) == 1 and all(role in columns for role in begun[0])):
         return []
@@ -179,7 +179,7 @@ class TaskPlan(Section):
         Text | None,
         Field(validate_default=True, description="System prompt of conversations that have none of their own."),
     ] = None
-    # Options of some kinds: ``TaskKind.options`` says of which, and with which default. None: not given.
+    # Options of some kinds: ``TaskKind.options`` lists which, with their defaults. None: not given.
     max_target_length: Annotated[
         int | None, Field(ge=2, validate_default=True, description="Longest target in tokens; longer ones are cut.")
     ] = None

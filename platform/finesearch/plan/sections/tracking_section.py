@@ -1,4 +1,4 @@
-"""Where trials are shown besides the report: TensorBoard, MLflow, Weights & Biases; all off unless given."""
+"""The ``tracking`` section of a plan: TensorBoard, MLflow, Weights & Biases; all off unless given."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -49,5 +49,5 @@ class TrackingPlan(Section):
 
     @property
     def is_enabled(self) -> bool:
-        """Whether anything is to be told at all."""
+        """Whether any tracker is on."""
         return self.tensorboard or self.mlflow is not None or self.wandb is not None

@@ -1,4 +1,4 @@
-"""The sections of a plan beside its task and space: training, search, budget, report."""
+"""The ``training`` section of a plan: how each trial trains, and on which devices."""
 
 from typing import Annotated, Literal
 
@@ -60,7 +60,7 @@ class TrainingPlan(Section):
 
     @property
     def divisor(self) -> int:
-        """What every batch size must divide by: workers times accumulation steps."""
+        """The number that must divide every batch size: workers times accumulation steps."""
         return self.workers_per_trial * self.gradient_accumulation_steps
 
     @field_validator("batch_size")

@@ -1,4 +1,4 @@
-"""The choices whose branches have parameters of their own: how the model is adapted, which optimizer trains it."""
+"""Choices whose branches have their own parameters: adaptation and optimizer."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from finesearch.plan.space.parameters import NEED_TRAINED_LAYERS, PARAMETERS, Pa
 class Branch:
     """One branch of a choice.
 
-    A branch may also carry any root parameter (``learning_rate``, say); inside it that one replaces the root's.
-    ``required`` names own parameters without a default; ``without_effect`` names root parameters that do nothing here.
-    ``trains`` is false where the model stays as it is and is prompted.
+    A branch may also have any root parameter (such as ``learning_rate``); it replaces the root's there. ``required``
+    names own parameters without a default; ``without_effect`` names root parameters that have no effect here.
+    ``trains`` is false where the model is prompted without training.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Branch:
 
     @property
     def known(self) -> dict[str, ParameterSpec]:
-        """Everything that may stand in this branch: its own parameters, then the root's that have an effect."""
+        """All parameters that this branch allows: its own, then the root's that have an effect."""
         shared = {name: item for name, item in PARAMETERS.items() if name not in self.without_effect}
         return self.parameters | shared
 
@@ -125,7 +125,7 @@ _HIDDEN_SIZE = ParameterSpec(
 )
 
 NO_EFFECT_ON_FROZEN_WEIGHTS = frozenset({"l2sp", "mixout", "neftune"})
-"""What has no effect where every pretrained weight stays as it is."""
+"""Parameters without effect where every pretrained weight is frozen."""
 
 ADAPTATIONS: dict[str, Branch] = {
     branch.name: branch
@@ -273,6 +273,6 @@ OPTIMIZERS: dict[str, Branch] = {
 }
 
 SELECTORS: dict[str, dict[str, Branch]] = {"adaptation": ADAPTATIONS, "optimizer": OPTIMIZERS}
-"""The choices with branches, in the order in which they are drawn: before every parameter that depends on them."""
+"""The choices with branches, in drawing order: before every parameter that depends on them."""
 
 DEFAULT_BRANCHES: dict[str, str] = {"adaptation": "full", "optimizer": "adamw"}

@@ -1,4 +1,4 @@
-"""What a searched parameter is drawn from: one value, a list of values, or a range."""
+"""Domains of searched parameters: one value, a list of values, or a range."""
 
 import math
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of ``values``, which have no order among them."""
+    """One of ``values``, which are unordered."""
 
     values: tuple[Scalar, ...]
 
@@ -135,7 +135,7 @@ Domain = Fixed | Choice | Range
 
 
 def boundary_values(domain: Domain) -> tuple[Any, ...]:
-    """Both ends of a range, or every value of any other domain: what limits of values are checked against.
+    """Both ends of a range, or every value of any other domain, for checks of limits.
 
     >>> boundary_values(Range(0.0, 0.3)), boundary_values(Choice((1, 2, 4)))
     ((0.0, 0.3), (1, 2, 4))
@@ -144,7 +144,7 @@ def boundary_values(domain: Domain) -> tuple[Any, ...]:
 
 
 def on_step(low: float, value: float, step: float) -> bool:
-    """Whether ``value`` is ``low`` plus a whole number of steps, counted in decimals as they are written.
+    """Whether ``value`` is ``low`` plus a whole number of steps, in decimal arithmetic.
 
     >>> on_step(0.0, 0.3, 0.1), on_step(1, 6, 2)
     (True, False)

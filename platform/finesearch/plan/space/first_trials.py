@@ -1,4 +1,4 @@
-"""One configuration that a user names under ``search.first``: nested as the space is, checked, made flat."""
+"""Parses the configurations under ``search.first``: nested like the space, checked, flattened."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,12 @@ from finesearch.plan.space.search_space import Parameter, Space
 
 
 def first_configuration(space: Space, configuration: Mapping[str, Any]) -> dict[str, Scalar]:
-    """The flat names and values of one ``search.first`` entry, which is nested as the space is.
+    """The flat names and values of one ``search.first`` entry, which is nested like the space.
 
-    What the entry leaves out is for the sampler to draw; fixed values may be repeated and are not returned.
+    The sampler draws parameters that the entry leaves out; fixed values may be repeated and are not returned.
 
     Raises:
-        PlanError: it names something that the space lacks, or a value that the space does not hold.
+        PlanError: it names a parameter or a value that is not in the space.
     """
     problems = Problems()
     flat = read_configuration(space, configuration, problems, ("search", "first"))
@@ -24,7 +24,7 @@ def first_configuration(space: Space, configuration: Mapping[str, Any]) -> dict[
 
 
 def read_configuration(space: Space, raw: Any, problems: Problems, path: KeyPath) -> dict[str, Scalar]:
-    """The flat configuration in the space's order; problems are added and what they concern is left out."""
+    """The flat configuration in the space's order; problems are added, and their parameters left out."""
     if not isinstance(raw, Mapping):
         problems.add(
             path,

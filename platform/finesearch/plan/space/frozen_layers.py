@@ -1,14 +1,14 @@
-"""How many of a model's bottom layers a recipe leaves exactly as they are."""
+"""Number of a model's bottom layers that a recipe keeps frozen throughout."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def num_frozen_blocks(adaptation: str, parameters: Mapping[str, Any], num_layers: int) -> int:
-    """Blocks of a model's stack, counted from the bottom, that never change and through which no gradient flows.
+    """Number of a model's blocks, from the bottom, that never change and through which no gradient flows.
 
-    ``num_layers`` is the number of blocks (0 where layers share one, and so nothing can be cut). 0 means that nothing
-    can be computed once: every adaptation that is not named here trains, or may train, something at the bottom.
+    ``num_layers`` is the number of blocks (0 where layers share weights, so that the stack cannot be split). A result
+    of 0 means that no outputs can be cached: an adaptation that is not named here trains, or may train, the bottom.
 
     >>> num_frozen_blocks("freeze_bottom", {"layers": 4}, 6), num_frozen_blocks("train_top", {"layers": 4}, 6)
     (4, 2)

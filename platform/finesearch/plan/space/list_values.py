@@ -1,7 +1,7 @@
-"""Values that are lists of names or of regular expressions, and the one text that a study keeps each of them as.
+"""Parameter values that are lists of names or regular expressions, and their text form in a study.
 
 In a plan ``[query, value]`` is one value of such a parameter, and ``[[query], [query, value]]`` a choice between two.
-A study holds scalars only: there the value is its items with a space between them.
+A study stores scalars only: there the value is its items joined by spaces.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def join(value: str | Sequence[str]) -> str:
-    """The one text of a value.
+    """The text form of a value.
 
     >>> join(["query", "value"]), join(" query  value ")
     ('query value', 'query value')
@@ -27,7 +27,7 @@ def split(value: str | Sequence[str]) -> list[str]:
 
 
 def list_problem(value: object, words: Sequence[str] = (), are_patterns: bool = False) -> str | None:
-    """What keeps ``value`` from being such a list; ``words`` may only stand alone. None when nothing does.
+    """Why ``value`` is not such a list, or None; each of ``words`` is only allowed alone.
 
     >>> list_problem(["auto", "query"], words=["auto"])
     "'auto' stands alone"

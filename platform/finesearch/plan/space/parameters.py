@@ -1,4 +1,4 @@
-"""The registry of searchable parameters: what a plan may write under ``space``, and where it has an effect."""
+"""The registry of searchable parameters: the keys of ``space``, their values, and where they have an effect."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -10,19 +10,18 @@ Scalar = float | int | bool | str | None
 Kind = Literal["float", "integer", "boolean", "word", "names", "patterns", "text"]
 
 ENCODER_REGULARIZERS = frozenset({"dropout", "attention_dropout", "l2sp", "mixout", "neftune", "layer_drop"})
-"""What acts inside the encoder; frozen layers run as they are, so these need a layer that trains."""
+"""Parameters that act inside the encoder; frozen layers ignore them, so they need a layer that trains."""
 
 NEED_TRAINED_LAYERS = ENCODER_REGULARIZERS | {"layerwise_decay"}
-"""What has no effect where no layer trains."""
+"""Parameters without effect where no layer trains."""
 
 
 @dataclass(frozen=True)
 class ParameterSpec:
     """A parameter that a plan may fix, choose or draw from a range.
 
-    ``low`` and ``high`` bound its values; each belongs to them unless it is said to be open. A value of the kind
-    ``names`` or ``patterns`` (regular expressions) is a list, see ``name_lists``; ``words`` that stand alone may take
-    its place.
+    ``low`` and ``high`` bound its values, inclusive unless ``open_low`` or ``open_high``. A value of the kind ``names``
+    or ``patterns`` (regular expressions) is a list, see ``list_values.py``; a single one of ``words`` may replace it.
     """
 
     name: str
@@ -42,12 +41,12 @@ class ParameterSpec:
 
     @property
     def is_list(self) -> bool:
-        """Whether one value is a list: what a plan's flat list means, and not a choice among its items."""
+        """Whether one value is a list: then a plan's flat list is one value, not a choice among its items."""
         return self.kind in ("names", "patterns")
 
     @property
     def expected(self) -> str:
-        """A value of this parameter in words.
+        """The values of this parameter in words.
 
         >>> PARAMETERS["dropout"].expected
         'a number of at least 0 and below 1, or null'
@@ -71,7 +70,7 @@ class ParameterSpec:
         return " ".join([noun, " and ".join(bounds)]).strip() + (", or null" if self.nullable else "")
 
     def problem(self, value: object) -> str:
-        """Why a list is not accepted, where ``expected`` does not say it all; "" otherwise."""
+        """Why a list is not accepted, where ``expected`` is not enough; "" otherwise."""
         is_text = isinstance(value, str | list) and value and self.is_list
         why = list_problem(value, self.words, are_patterns=self.kind == "patterns") if is_text else None
         return f" ({why})" if why else ""
@@ -93,7 +92,7 @@ class ParameterSpec:
         if isinstance(value, bool) or self.kind == "boolean":
             return isinstance(value, bool) and self.kind == "boolean"
         if isinstance(value, int):
-            # Beyond 64 bits the study's database does not hold it.
+            # The study's database cannot store more than 64 bits.
             if abs(value) >= 2**63:
                 return False
         elif self.kind == "integer" or not isinstance(value, float) or not math.isfinite(value):
@@ -103,7 +102,7 @@ class ParameterSpec:
         return above and below
 
     def normalized(self, value: Scalar | list[str]) -> Scalar:
-        """An accepted value in its one spelling: ``0`` is ``0.0`` where a number is meant, a list is one text."""
+        """An accepted value in canonical form: ``0`` is ``0.0`` for a float parameter, a list is one text."""
         if isinstance(value, list) or (self.is_list and isinstance(value, str)):
             return join(value)
         return float(value) if self.kind == "float" and isinstance(value, int) else value
@@ -183,4 +182,4 @@ PARAMETERS: dict[str, ParameterSpec] = {
         ),
     )
 }
-"""Parameters of every configuration, in the order in which they are drawn."""
+"""Parameters of every configuration, in drawing order."""

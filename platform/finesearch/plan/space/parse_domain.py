@@ -1,4 +1,4 @@
-"""From what stands behind a parameter in a plan file to its domain: a value, a list, or a range."""
+"""Parses the domain of a parameter in a plan file: a value, a list, or a range."""
 
 import math
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def _forms(spec: ParameterSpec) -> str:
 
 
 def written(spec: ParameterSpec, domain: Domain) -> Any:
-    """What stands for ``domain`` in a plan file; reading it gives an equal domain."""
+    """The form of ``domain`` in a plan file; parsing it gives an equal domain."""
     if not spec.is_list:
         return domain.to_plain()
     lists = [split(str(value)) for value in domain.grid]

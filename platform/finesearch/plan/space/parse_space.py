@@ -1,4 +1,4 @@
-"""From the mapping under ``space`` in a plan file to a space, with every problem on the way."""
+"""Parses the mapping under ``space`` in a plan file into a space; collects all problems."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -75,7 +75,7 @@ def _refuse_unknown(key: str, problems: Problems, path: KeyPath) -> None:
 
 
 def _read_selector(name: str, raw: Any, problems: Problems, path: KeyPath) -> dict[str, dict[str, Domain]]:
-    """Branches with their domains; whatever is wrong is added to ``problems`` and left out."""
+    """Branches with their domains; invalid ones are added to ``problems`` and left out."""
     known = SELECTORS[name]
     if isinstance(raw, str):
         items: Mapping[str, Any] = {raw: {}}
@@ -94,7 +94,7 @@ def _read_selector(name: str, raw: Any, problems: Problems, path: KeyPath) -> di
         return {}
     selected: dict[str, dict[str, Domain]] = {}
     for branch, inner in items.items():
-        # A branch written as a bare name has no place of its own: its problems stand at the choice.
+        # A branch written as a bare name has no path of its own: its problems get the path of the choice.
         below = (*path, branch) if isinstance(raw, Mapping) else path
         if branch not in known:
             problems.add(below, f"unknown branch '{branch}' of {name}", did_you_mean(branch, known))
@@ -135,7 +135,7 @@ def _read_branch(selector: str, branch: Branch, raw: Any, problems: Problems, pa
 def _check_overrides(
     selectors: Mapping[str, Mapping[str, Mapping[str, Domain]]], problems: Problems, path: KeyPath
 ) -> None:
-    """A root parameter may be replaced in the branches of one choice, not of two: neither would be the stronger."""
+    """A root parameter may be replaced in the branches of one choice, not of two: neither would take precedence."""
     seen: dict[str, str] = {}
     for selector, branches in selectors.items():
         for branch, own in branches.items():
@@ -161,7 +161,7 @@ def _check_nesterov(space: Space, problems: Problems, path: KeyPath) -> None:
 
 
 def _check_averages(space: Space, problems: Problems, path: KeyPath) -> None:
-    """Two averages of the weights in one configuration: neither would be the one that is kept."""
+    """A configuration may have one average of the weights, not two: it is unclear which one would be saved."""
     emas, swas = (
         [entry for entry in space.entries if entry.key == key and entry.domain != Fixed(None)]
         for key in ("ema_decay", "swa_start")

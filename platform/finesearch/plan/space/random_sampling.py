@@ -1,4 +1,4 @@
-"""Configurations drawn without a study: at random, or at given places of each range."""
+"""Draws configurations without a study: at random, or at given quantiles of each range."""
 
 import math
 import random
@@ -11,9 +11,9 @@ from finesearch.plan.space.search_space import Space
 
 
 class QuantileTrial:
-    """Takes each parameter from a place between the ends of its range or list; what a space's ``suggest`` asks.
+    """A trial for a space's ``suggest`` that takes each parameter at a given quantile of its range or list.
 
-    place: from a parameter's name to a number in [0, 1), along the range or the logarithm of it.
+    place: maps a parameter's name to a quantile in [0, 1), along the range or its logarithm.
 
     >>> middle = QuantileTrial(lambda name: 0.5)
     >>> middle.suggest_float("weight_decay", 0.0, 0.5), middle.suggest_int("layers", 0, 5)
@@ -49,9 +49,9 @@ class QuantileTrial:
 
 
 class RandomTrial(QuantileTrial):
-    """Draws each parameter evenly over its range, or over the logarithm of it.
+    """Draws each parameter uniformly over its range, or over the logarithm of it.
 
-    branch: the adaptation, where it is not to be drawn.
+    branch: the adaptation, where it is not drawn.
 
     >>> RandomTrial(seed=0, branch="lora").suggest_categorical("adaptation", ("full", "lora", "head_only"))
     'lora'
@@ -69,6 +69,6 @@ class RandomTrial(QuantileTrial):
 
 
 def sample_recipes(space: Space, training: TrainingPlan, count: int, branch: str | None = None) -> list[Recipe]:
-    """Recipes drawn evenly from a space, always the same ones; ``branch``: of one adaptation only."""
+    """Recipes drawn uniformly from a space, with a fixed seed; ``branch``: of one adaptation only."""
     draw = RandomTrial(0, branch)
     return [space.recipe(space.suggest(draw), training) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""One complete way to fine-tune: every setting that a trial trains with."""
+"""A recipe: every setting that a trial trains with; and the fixed recipes of the baselines."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,13 +12,13 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class Recipe(BaseModel):
-    """Settings of one trial; complete, frozen, and the same after a trip through JSON.
+    """Settings of one trial; complete, frozen, and unchanged by a JSON round trip.
 
     ``dropout``, ``attention_dropout``, ``head_dropout``: None keeps the model's own. ``gradient_clipping``: None clips
     nothing. ``layerwise_decay``: 1 gives every layer the same rate. ``ema_decay`` and ``swa_start``: None averages
     nothing, and at most one is given; the other regularizers are off at 0. ``early_stopping_patience`` counts
     evaluations; None never stops early. ``batch_size`` counts examples over all workers and accumulation steps.
-    ``optimizer_parameters`` is complete: what is not given has its default.
+    ``optimizer_parameters`` is complete: parameters that are not given have their defaults.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -52,7 +52,7 @@ class Recipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, data: Any) -> Any:
-        """Check the two choices and fill in what their branches leave open."""
+        """Check the two choices and fill in the defaults of their branches."""
         if not isinstance(data, dict):
             return data
         data = dict(data)
@@ -85,4 +85,4 @@ ORDINARY = Recipe()
 """The ordinary recipe that every search is measured against: full, 5e-5, linear decay, 3 epochs, batches of 32."""
 
 FIXED_RECIPES = {"zero_shot": Recipe(adaptation="zero_shot"), "ordinary": ORDINARY}
-"""What is run beside every search, by the name of the baseline in ``report.baselines``."""
+"""Fixed recipes that are run beside every search, by baseline name in ``report.baselines``."""

@@ -14,14 +14,14 @@ from finesearch.plan.space.parse_domain import written
 from finesearch.plan.space.recipe import Recipe
 
 Branches = Mapping[str, Mapping[str, Domain]]
-"""Branch name to the domains that the plan gives inside it."""
+"""Branch name to the domains that the plan gives in it."""
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a space, flat.
 
-    ``name`` is its name in the study (``adaptation.freeze_bottom.layers``), ``key`` the name it has in the registry
+    ``name`` is its name in the study (``adaptation.freeze_bottom.layers``), ``key`` its name in the registry
     (``layers``). It is active when, for every (choice, branches) in ``conditions``, the drawn branch is among them.
     """
 
@@ -40,10 +40,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """What a plan's ``space`` says, in the order of the registry, whatever the order in the file.
+    """The search space of a plan, in the order of the registry, regardless of the order in the file.
 
     ``selectors`` holds the branches of ``adaptation`` and ``optimizer`` (a choice that the plan leaves out has its
-    default branch), ``values`` the parameters outside of branches. ``len`` counts what is drawn.
+    default branch), ``values`` the parameters outside of branches. ``len`` counts the drawn parameters.
     """
 
     selectors: Mapping[str, Branches]
@@ -51,7 +51,7 @@ class Space:
 
     @cached_property
     def entries(self) -> tuple[Parameter, ...]:
-        """Everything given, fixed values included and what never has an effect left out, in drawing order."""
+        """All given parameters, fixed ones included, those that never have an effect left out, in drawing order."""
         choices, own = [], []
         for selector, branches in self.selectors.items():
             names = tuple(branches)
@@ -71,12 +71,12 @@ class Space:
     def _conditions(
         self, key: str, within: Mapping[str, tuple[str, ...]]
     ) -> tuple[tuple[str, tuple[str, ...]], ...] | None:
-        """When ``key`` has an effect, given the branches it stands ``within``; None when it never has one."""
+        """When ``key`` has an effect, given the branches that it is ``within``; None when it never has one."""
         conditions = []
         for selector, branches in self.selectors.items():
             allowed = within.get(selector, tuple(branches))
             if key in PARAMETERS:
-                # Elsewhere a branch's own value is the stronger one.
+                # A branch's own value takes precedence over the root's.
                 replaced = () if selector in within else [name for name, own in branches.items() if key in own]
                 idle = [name for name in branches if key in SELECTORS[selector][name].without_effect]
                 allowed = tuple(branch for branch in allowed if branch not in (*replaced, *idle))
@@ -88,7 +88,7 @@ class Space:
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        """What is drawn, named as in the study."""
+        """The drawn parameters."""
         return tuple(entry for entry in self.entries if not entry.is_fixed)
 
     @property
@@ -116,7 +116,7 @@ class Space:
         return True
 
     def suggest(self, trial: Trial) -> dict[str, Scalar]:
-        """Draw one configuration: the active parameters alone, by their flat names, always in the same order."""
+        """Draw one configuration: only active parameters, by their flat names, always in the same order."""
         chosen = self._fixed_branches()
         drawn: dict[str, Scalar] = {}
         for parameter in self.parameters:
@@ -133,7 +133,7 @@ class Space:
     def recipe(self, assignment: Mapping[str, Scalar], training: TrainingPlan) -> Recipe:
         """The complete recipe of a configuration as ``suggest`` returns it.
 
-        Epochs and batch size are the training section's unless the space has them; the rest are the recipe's defaults.
+        Epochs and batch size default to the training section's; all else to the recipe's defaults.
         """
         chosen = self._fixed_branches() | {name: assignment[name] for name in self.selectors if name in assignment}
         settings: dict[str, Any] = {"epochs": training.epochs, "batch_size": training.batch_size}
@@ -165,7 +165,7 @@ class Space:
         return values
 
     def largest(self, key: str, default: int) -> int:
-        """The largest value that a whole-number root parameter can take; ``default`` stands where none is given."""
+        """The largest value that a whole-number root parameter can take; ``default`` where the space has none."""
         sizes = [int(value) for entry in self.entries if entry.key == key for value in boundary_values(entry.domain)]
         is_covered = key in self.values or any(
             all(key in own for own in branches.values()) for branches in self.selectors.values()
@@ -173,7 +173,7 @@ class Space:
         return max(sizes) if is_covered and sizes else max([*sizes, default])
 
     def to_plain(self) -> dict[str, Any]:
-        """What stands in a plan file under ``space``; reading it gives an equal space."""
+        """The form of the space in a plan file; parsing it gives an equal space."""
         plain: dict[str, Any] = {}
         for selector, branches in self.selectors.items():
             if branches == {DEFAULT_BRANCHES[selector]: {}}:

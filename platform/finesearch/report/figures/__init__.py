@@ -1,4 +1,4 @@
-"""The figures of a report, as plain Plotly JSON: one function a file, each from a record to a figure."""
+"""The figures of a report, as plain Plotly JSON: one function a file, each makes a figure from a record."""
 
 from finesearch.report.figures.best_so_far import best_so_far
 from finesearch.report.figures.cost_scatter import cost_scatter
@@ -16,7 +16,7 @@ __all__ = [
 
 
 def all_figures(record: RunRecord) -> list[Figure]:
-    """Every figure of the report, in reading order."""
+    """All figures of the report, in reading order."""
     return [
         best_so_far(record),
         learning_curves(record),

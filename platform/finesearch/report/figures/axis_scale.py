@@ -1,4 +1,4 @@
-"""Where a hyperparameter's value lies between the bottom and the top of an axis."""
+"""The scale of a hyperparameter axis: linear, logarithmic or categorical."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from finesearch.report.number_format import parameter
 from finesearch.report.run_record import Scalar
 
 MAX_CATEGORIES = 12
-# Values that span more than this, many of them far below the greatest, are read by their orders of magnitude; of
-# values drawn evenly only a tenth would lie that low.
+# Values that span a larger ratio, many of them far below the largest, get a logarithmic axis; of uniformly drawn values
+# only a tenth would be that low.
 LOG_SPAN = 50.0
 LOG_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class AxisScale:
-    """Marks of one axis from 0 (bottom) to 1 (top), each with what is written there; ``kind`` is how values lie."""
+    """Marks of one axis from 0 (bottom) to 1 (top), each with its label; ``kind`` is the kind of scale."""
 
     kind: str
     low: float

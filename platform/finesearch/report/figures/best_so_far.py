@@ -1,4 +1,4 @@
-"""How the best value found grew with the number of trials."""
+"""Figure: the best value so far against the number of trials."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def _best_so_far(record: RunRecord) -> list[Trace]:
 
 
 def _baselines(record: RunRecord, rows: Sequence[TrialRow]) -> list[Trace]:
-    """A line across for each baseline that was trained."""
+    """A horizontal line for each trained baseline."""
     first, last = rows[0].trial, rows[-1].trial
     return [
         {

@@ -1,4 +1,4 @@
-"""What quality costs: against time, or against each cost that was an objective, with the Pareto front."""
+"""Figure: quality against training time, or against each cost objective, with the Pareto front."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from finesearch.report.figures.plotly_spec import Figure, Trace, axis, markers, ranked_colours, round_all
 from finesearch.report.run_record import RunRecord, TrialRow
 
-# Costs that spread further than this are drawn on a logarithmic axis.
+# Costs with a larger ratio of largest to smallest get a logarithmic axis.
 LOG_SPAN = 30.0
 UNITS = {"seconds": "seconds", "trainable_parameters": "trainable parameters", "checkpoint_bytes": "checkpoint bytes"}
 
@@ -87,7 +87,7 @@ def _front(record: RunRecord, rows: Sequence[TrialRow], cost_of: Callable[[Trial
     trace = markers(chosen, [cost_of(row) for row in chosen], "Pareto front", "var:orange", size=9)
     trace["x"], trace["y"] = round_all(cost_of(row) for row in chosen), round_all(row.value for row in chosen)
     if len(record.objectives) == 2:
-        # With more objectives the front is a surface, and a line through its shadow would mislead.
+        # With more objectives the front is a surface, and a line through its projection would mislead.
         shape = "hv" if record.objectives[1].goal == "min" else "vh"
         trace |= {"mode": "lines+markers", "line": {"color": "var:orange", "width": 1.5, "shape": shape}}
     return [trace]

@@ -1,4 +1,4 @@
-"""Which hyperparameters mattered."""
+"""Figure: importance of each hyperparameter."""
 
 from finesearch.report.figures.plotly_spec import Figure, axis, round_all, text
 from finesearch.report.run_record import RunRecord

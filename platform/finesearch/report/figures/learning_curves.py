@@ -1,4 +1,4 @@
-"""How each trial learned."""
+"""Figure: learning curves of the trials."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ MAX_POINTS = 40
 
 
 def learning_curves(record: RunRecord) -> Figure:
-    """Validation value against epochs, the ranked trials in colours of their own."""
+    """Validation value against epochs; each ranked trial has its own colour."""
     rows = [row for row in record.trials if any(step.value is not None for step in row.history)]
     if not rows:
         return Figure("curves", "Learning curves", "No trial has been evaluated.")
@@ -49,7 +49,7 @@ def learning_curves(record: RunRecord) -> Figure:
 
 
 def subsample(rows: Sequence[TrialRow], most: int, goal: str) -> list[TrialRow]:
-    """At most ``most`` rows, spread evenly from the best value to the worst; all of them where they are few.
+    """At most ``most`` rows, spread evenly from the best value to the worst; all if there are fewer.
 
     >>> rows = [TrialRow(trial=n, state="complete", values=[n / 10]) for n in range(10)]
     >>> [row.trial for row in subsample(rows, most=4, goal="max")]
@@ -66,7 +66,7 @@ def _subsample_steps(steps: Sequence[StepRow]) -> list[StepRow]:
 
 
 def _trace(rows: Sequence[TrialRow], name: str, colour: str, by_epoch: bool, width: float = 1.0) -> Trace:
-    """All curves of one kind as one line with gaps, which is far smaller than a trace a trial."""
+    """All curves of one kind as one line with gaps, which is much smaller than a trace a trial."""
     x: list[float | int | None] = []
     y: list[float | int | None] = []
     numbers: list[int | None] = []

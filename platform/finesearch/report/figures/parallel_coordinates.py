@@ -1,7 +1,7 @@
-"""All hyperparameters of all trials at once.
+"""Figure: parallel coordinates of all hyperparameters of all trials.
 
-Drawn as ordinary lines, not as Plotly's ``parcoords``: that one needs WebGL and runs generated code, which the page's
-content policy forbids, it does not print, and it has no place for a parameter that a trial did not have.
+Drawn as ordinary lines, not as Plotly's ``parcoords``, which needs WebGL and generated code (forbidden by the page's
+content policy), does not print, and cannot show a parameter that a trial did not have.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ QUANTILE_STYLES = (
 
 
 def parallel_coordinates(record: RunRecord) -> Figure:
-    """One line a trial across the hyperparameters that vary, ending at its value; coloured by place."""
+    """One line a trial across the hyperparameters that vary, ending at its value; coloured by quantile."""
     title = "Parallel coordinates"
     rows = [row for row in record.trials if row.state in ("complete", "pruned") and row.value is not None]
     rows.sort(key=lambda row: row.value or 0.0, reverse=record.goal == "max")
@@ -58,7 +58,7 @@ def parallel_coordinates(record: RunRecord) -> Figure:
 
 
 def _varied(record: RunRecord, rows: Sequence[TrialRow]) -> list[str]:
-    """Parameters with more than one value (or not always present), most important first."""
+    """Parameters with several values or missing in some trials, most important first."""
     seen: dict[str, set[Any]] = {}
     for row in rows:
         for name, value in row.parameters.items():
@@ -110,7 +110,7 @@ def _layout(titles: Sequence[str], scales: Sequence[AxisScale]) -> dict[str, Any
         {"x": place, "y": 1.05, "text": _broken(title), "yanchor": "bottom", "font": {"color": "var:ink", "size": 11}}
         for place, title in enumerate(titles)
     ]
-    # The first axis has half a column of room for its marks; the margin gives what they need beyond it.
+    # The first axis has half a column for its marks; the margin adds the space that they need beyond it.
     longest = max((min(len(word), MAX_TICK_CHARACTERS) for _, word in scales[0].marks), default=0)
     plain = {"showarrow": False, "font": {"color": "var:soft", "size": 10}, "bgcolor": "var:panel", "borderpad": 1}
     blank = {
@@ -132,6 +132,6 @@ def _layout(titles: Sequence[str], scales: Sequence[AxisScale]) -> dict[str, Any
 
 
 def _broken(title: str) -> str:
-    """A dotted name on two lines, its last part below: names of axes stand close together."""
+    """A dotted name on two lines, its last part below, since axis names are close together."""
     branch, _, leaf = title.rpartition(".")
     return f"{text(branch.removeprefix('adaptation.'), 16)}<br>{text(leaf, 20)}" if branch else text(leaf, 20)

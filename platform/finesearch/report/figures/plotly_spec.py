@@ -1,8 +1,7 @@
-"""What a figure is: Plotly traces and a layout in plain JSON, round_significant, with colours by name and all text
-escaped.
+"""A figure: Plotly traces and layout in plain JSON, with rounded numbers, named colours and escaped text.
 
-Colours are written ``var:accent`` and looked up in the page's style sheet when drawn, so that one figure serves light,
-dark and print. ``customdata`` of a point is a trial number; the page puts the trial's label beside it, so that the
+Colours are written ``var:accent`` and looked up in the page's style sheet when drawn, so that one figure works for
+light, dark and print. ``customdata`` of a point is a trial number; the page shows the trial's label beside it, so that
 labels are stored once and not once a figure.
 """
 
@@ -25,9 +24,9 @@ TRIAL_HOVER = "%{customdata[1]}<extra></extra>"
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: ``key`` names it in the page, ``caption`` says what is seen and what was left out.
+    """One figure: ``key`` names it in the page, ``caption`` says what it shows and what was left out.
 
-    ``height`` is in pixels. Without traces there is nothing to draw, and the caption says why.
+    ``height`` is in pixels. A figure without traces is not drawn, and its caption says why.
     """
 
     key: str
@@ -48,7 +47,7 @@ def text(value: str, length: int = 60) -> str:
 
 
 def round_significant(value: float | None) -> float | int | None:
-    """A number to six significant digits, more than a figure can show.
+    """A number rounded to six significant digits, more than a figure can show.
 
     >>> round_significant(0.123456789), round_significant(3.0), round_significant(None)
     (0.123457, 3, None)
@@ -64,7 +63,7 @@ def round_all(values: Iterable[float | None]) -> list[float | int | None]:
 
 
 def spread(length: int, most: int) -> list[int]:
-    """At most ``most`` places of ``length``, evenly from the first to the last; ``most`` is at least two.
+    """At most ``most`` indices below ``length``, evenly from the first to the last; ``most`` is at least two.
 
     >>> spread(10, most=4), spread(3, most=4)
     ([0, 3, 6, 9], [0, 1, 2])
@@ -73,7 +72,7 @@ def spread(length: int, most: int) -> list[int]:
 
 
 def markers(rows: Sequence[TrialRow], x: Sequence[float | None], name: str, colour: str, size: int = 7) -> Trace:
-    """A dot a trial at its validation value, showing the trial's label when pointed at."""
+    """A dot a trial at its validation value, with the trial's label on hover."""
     return {
         "type": "scatter",
         "mode": "markers",
@@ -91,7 +90,7 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 
 def ranked_colours(record: RunRecord) -> dict[int, tuple[str, str]]:
-    """Colour and name of every trial that holds a rank."""
+    """Colour and name of every ranked trial."""
     numbers = [row.trial for row in verified_rows(record) if row.trial is not None]
     return {
         number: (RANK_COLOURS[place % len(RANK_COLOURS)], f"rank {place + 1}: trial {number}")
@@ -100,7 +99,7 @@ def ranked_colours(record: RunRecord) -> dict[int, tuple[str, str]]:
 
 
 def trial_labels(record: RunRecord) -> dict[str, str]:
-    """What is shown of a trial when it is pointed at, by trial number; Plotly markup with the text in it escaped."""
+    """Hover labels by trial number; Plotly markup with the text in it escaped."""
     labels = {}
     for row in record.trials:
         lines = [f"<b>trial {row.trial}</b> · {row.state}"]

@@ -1,4 +1,4 @@
-"""When each worker group was busy, and with what."""
+"""Figure: timeline of the worker groups and their trials."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Bar:
 
 
 def timeline(record: RunRecord) -> Figure:
-    """A bar a trial on the row of the group that ran it; gaps are time in which a group did not train."""
+    """A bar a trial on the row of its worker group; a gap is time in which the group did not train."""
     bars = _bars(record)
     title = "Timeline of worker groups"
     if not bars:

@@ -1,1 +1,1 @@
-"""Ray: connection, nodes, devices, tokens, and how many trials run at once."""
+"""Ray cluster: connection, nodes, devices, tokens, and trial concurrency."""

@@ -1,4 +1,4 @@
-"""Addresses and ports of the machine that asks, and whether somebody answers at others."""
+"""Addresses and free ports of this machine, and whether other addresses accept a TCP connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ray
 
 
 def free_address() -> tuple[str, int]:
-    """Address of this node, and a port that nobody listens on."""
+    """Address of this node, and a free port."""
     address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -18,7 +18,7 @@ def free_address() -> tuple[str, int]:
 
 
 def can_connect(host: str, port: int, timeout_s: float = 2.0) -> bool:
-    """Whether anybody takes a TCP connection there."""
+    """Whether a TCP connection to ``host:port`` succeeds."""
     try:
         with socket.create_connection((host, port), timeout=timeout_s):
             return True
@@ -27,7 +27,7 @@ def can_connect(host: str, port: int, timeout_s: float = 2.0) -> bool:
 
 
 def own_addresses() -> list[str]:
-    """Addresses under which others may reach this machine."""
+    """Addresses at which others may reach this machine."""
     import psutil
 
     found: list[Any] = [entry for entries in psutil.net_if_addrs().values() for entry in entries]
@@ -35,7 +35,7 @@ def own_addresses() -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from its own machine alone.
+    """Whether an address can only be reached from its own machine.
 
     >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("10.0.0.7")
     (True, True, False)

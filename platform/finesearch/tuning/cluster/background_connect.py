@@ -1,4 +1,4 @@
-"""Ray, started or joined while the driver still reads data and model: neither waits for the other."""
+"""Connects to Ray on a thread while the driver reads data and model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from finesearch.tuning.cluster import connect
 
 
 class BackgroundConnect:
-    """Ray on a thread of its own, which stays: Linux ends the processes of Ray with the thread that forked them.
+    """A thread that connects to Ray and stays alive: Linux ends Ray's processes with the thread that forked them.
 
-    name: of the search; see :func:`cluster.connect`.
+    name: the search's; see :func:`connect.connect`.
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -20,19 +20,19 @@ class BackgroundConnect:
         self._problem: BaseException | None = None
 
     def begin(self) -> None:
-        """Start, unless that was done before; comes back at once."""
+        """Start connecting, if not started yet; returns at once."""
         if self._thread.ident is None:
             self._thread.start()
 
     def wait(self) -> None:
-        """Come back once Ray can be used; raises what kept it from that."""
+        """Block until Ray can be used; raises the error that prevented it."""
         self.begin()
         self._is_up.wait()
         if self._problem is not None:
             raise self._problem
 
     def end(self) -> None:
-        """Disconnect, where anything was begun; a Ray that was started here ends."""
+        """Disconnect, if started; a Ray that was started here ends."""
         if self._thread.ident is not None:
             self._is_up.wait()
             connect.disconnect()

@@ -31,7 +31,7 @@ RAY_ENVIRONMENT_DEFAULTS = {
     "RAY_worker_maximum_startup_concurrency": "16",
 }
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Where Ray tells the driver of a job what the job was submitted with."""
+"""The variable in which Ray gives a job's driver the runtime environment that the job was submitted with."""
 FORWARDED = (
     "DS_BUILD_OPS", "HF_HUB_OFFLINE", "HF_HOME", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S",
@@ -41,9 +41,9 @@ FORWARDED = (
 
 
 def connect(name: str | None = None) -> str:
-    """Join the cluster of this job, or of ``RAY_ADDRESS``; else start Ray here. Its dashboard, or empty text.
+    """Join the cluster of this job, or of ``RAY_ADDRESS``; else start Ray here. Returns its dashboard, or empty text.
 
-    name: of the search, as ``job_name`` in the metadata that the dashboard's Jobs page shows.
+    name: the search's, as ``job_name`` in the metadata that the dashboard's Jobs page shows.
     """
     for key, value in RAY_ENVIRONMENT_DEFAULTS.items():
         os.environ.setdefault(key, value)
@@ -52,7 +52,7 @@ def connect(name: str | None = None) -> str:
     import ray
 
     joins = bool(os.environ.get("RAY_ADDRESS"))
-    # Machines are taken away from clusters only; the watcher is a process more for each worker group.
+    # Only clusters preempt machines, and the watcher costs one process for each worker group.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "1" if joins else "0")
     arguments: dict[str, Any] = {
         "runtime_env": runtime_env(joins),
@@ -71,10 +71,10 @@ def connect(name: str | None = None) -> str:
 
 
 def runtime_env(joins: bool) -> dict[str, Any]:
-    """What workers need of the driver: some variables and, on a cluster that is joined, this very package.
+    """What workers need from the driver: some variables and, on a cluster that is joined, this package.
 
     Nodes may have another version of it installed, or none; and Ray does not put the driver's folder on the workers'
-    path once a job brings its working directory along. What the job was submitted with is the stronger one, since Ray
+    path when a job brings its working directory along. The environment that the job was submitted with wins, since Ray
     refuses to merge two runtime environments that give the same key.
     """
     submitted = json.loads(os.environ.get(JOB_CONFIG, "{}")).get("runtime_env") or {}

@@ -1,4 +1,4 @@
-"""What a machine offers to a search: versions, compiler, devices, memory, disk. Asked here, or on every node."""
+"""Facts about one machine: versions, compiler, devices, memory, disk. Read here, or on every node."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class MachineFacts:
 
     host: str
     versions: Mapping[str, str]
-    """Python's and those of :data:`PACKAGES`; empty text for what is not installed."""
+    """Versions of Python and of :data:`PACKAGES`; empty text for a package that is not installed."""
     compiler: str
-    """First line of what the C++ compiler says of itself; empty where there is none."""
+    """First line of the C++ compiler's version; empty where there is none."""
     cpus: int
     gpus: tuple[str, ...]
     has_gpu_driver: bool
@@ -34,7 +34,7 @@ class MachineFacts:
     memory: int
     free_memory: int
     disks: Mapping[str, tuple[int, int]]
-    """Free and all bytes below the folders where caches and Ray's session files go."""
+    """Free and total bytes of the disks that hold caches and Ray's session files."""
 
 
 def describe_machine() -> MachineFacts:

@@ -1,4 +1,4 @@
-"""A cluster, examined by an actor on each node: what it is, what time it has, whether it reaches the others."""
+"""Inspects every node of a cluster through an actor on it: facts, clock offset, network links, storage."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from finesearch.tuning.cluster.node_probe import NodeProbe
 from finesearch.tuning.cluster.shared_storage_check import probe_shared_storage
 
 START_S = 60.0
-"""That an actor may take to come up on a node, the package to travel there, and torch to be imported."""
+"""Time limit for an actor to start on a node, the package to be copied there, and torch to be imported."""
 REACH_S = 20.0
-"""That two nodes may take to find each other and sum a megabyte."""
+"""Time limit for two nodes to connect and sum a megabyte."""
 CONNECT_S = 5.0
 CLOCK_ROUNDS = 5
 
@@ -38,10 +38,11 @@ class NodeFacts:
     clock_offset_s: float = 0.0
     """Its clock minus this process's."""
     clock_offset_error_s: float = 0.0
-    """What ``clock_offset_s`` may be off by: half of the shortest round trip."""
+    """Error bound of ``clock_offset_s``: half of the shortest round trip."""
     _: KW_ONLY
     reaches_dashboard: bool = False
-    """From outside: the head by an address that is not the loopback, another node by the network."""
+    """Whether the dashboard can be reached from outside: by an address of the head other than loopback, or from
+    another node."""
     problem: str = ""
 
 
@@ -57,7 +58,7 @@ class Link:
 
 @dataclass(frozen=True)
 class ClusterFacts:
-    """A cluster that was joined."""
+    """The joined cluster."""
 
     address: str
     dashboard: str
@@ -66,7 +67,7 @@ class ClusterFacts:
     nodes: tuple[NodeFacts, ...]
     links: tuple[Link, ...] = ()
     without_storage: tuple[str, ...] = ()
-    """Nodes that do not reach the storage as this one does, each with what it found."""
+    """Nodes that do not reach the storage as this one does, each with the problem that it found."""
 
     @property
     def machines(self) -> list[MachineFacts]:
@@ -76,11 +77,11 @@ class ClusterFacts:
 def examine_cluster(storage: Store | None) -> ClusterFacts:
     """Join the cluster of ``RAY_ADDRESS`` and examine it; ``connect.disconnect`` ends the connection.
 
-    storage: what this machine can write, and every node should.
+    storage: a store that this machine can write to, and every node should.
 
     Raises:
         InputError: the cluster cannot be joined.
-        StorageError: this machine cannot write the object store after all.
+        StorageError: this machine cannot write to the object store.
     """
     dashboard = join()
     every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -102,7 +103,7 @@ def examine_cluster(storage: Store | None) -> ClusterFacts:
 
 
 def join() -> str:
-    """Join the cluster; address of its dashboard.
+    """Join the cluster; returns the address of its dashboard.
 
     Raises:
         InputError: it cannot be joined.
@@ -114,12 +115,12 @@ def join() -> str:
     try:
         return connect.connect()
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        said = str(error).strip().partition("\n")[0]
-        raise InputError(f"RAY_ADDRESS: the cluster cannot be joined: {type(error).__name__}: {said}") from error
+        first_line = str(error).strip().partition("\n")[0]
+        raise InputError(f"RAY_ADDRESS: the cluster cannot be joined: {type(error).__name__}: {first_line}") from error
 
 
 def address_problem(address: str) -> str:
-    """What is wrong with a cluster's address, empty where nothing is; Ray would try a dead one for minutes."""
+    """What is wrong with a cluster's address, or empty text; checked because Ray would try a dead one for minutes."""
     if "://" in address:
         return "expected HOST:PORT of the cluster itself, or auto; got a URL, which is for `ray job submit` and clients"
     host, _, port = address.rpartition(":")
@@ -150,7 +151,7 @@ def _examine(node: dict[str, Any], actor: Any, first_words: Any, heads: list[str
 
 
 def _skew(actor: Any) -> tuple[float, float]:
-    """The node's clock against ours, by the quickest of some questions; and what that may be off by."""
+    """The node's clock minus ours, by the quickest of several calls, and the error bound of that."""
     asked = []
     for _ in range(CLOCK_ROUNDS):
         before = time.time()
@@ -176,6 +177,6 @@ def _reach(first: NodeFacts, second: NodeFacts, actors: dict[str, Any], backend:
 
 
 def _said(error: Exception) -> str:
-    """One line: of what a task raised the last one, which says what; else the first."""
+    """One line of an error: the last line of a task's exception, which names the cause; else the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else f"{type(error).__name__}: {lines[0]}"

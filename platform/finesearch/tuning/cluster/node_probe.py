@@ -1,4 +1,4 @@
-"""The actor that ``finesearch doctor`` puts on a node: what the node is, what time it has, whom it reaches."""
+"""The actor that ``finesearch doctor`` runs on a node: facts, clock, reachable addresses, all-reduce."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ REDUCED = 1 << 18
 
 
 class NodeProbe:
-    """Answers for the node that it runs on; holds no CPU, so that a busy cluster can be examined."""
+    """Probes the node that it runs on; reserves no CPU, so that a busy cluster can be examined."""
 
     def facts(self) -> MachineFacts:
-        """What the node is."""
+        """Facts about the node."""
         return describe_machine()
 
     def clock(self) -> float:
-        """Unix time, by the node's clock."""
+        """Unix time by the node's clock."""
         return time.time()
 
     def offer(self) -> tuple[str, int]:
-        """Address of this node and a port of it that is free now."""
+        """Address of this node and a port that is free now."""
         return free_address()
 
     def can_connect(self, hosts: list[str], port: int) -> bool:
-        """Whether anybody takes a TCP connection at the port of one of these addresses; this node's own where none."""
+        """Whether one of ``hosts`` (this node's own addresses if empty) accepts a TCP connection at ``port``."""
         return any(can_connect(host, port) for host in hosts or own_addresses())
 
     def all_reduce(self, rank: int, address: str, port: int, backend: str, limit_s: float) -> tuple[float, str]:
@@ -47,7 +47,7 @@ class NodeProbe:
             dist.all_reduce(numbers)
             total = float(numbers.sum())
             seconds = time.monotonic() - began
-        except (RuntimeError, OSError) as error:  # what torch raises of networks
+        except (RuntimeError, OSError) as error:  # torch's network errors
             return 0.0, " ".join(str(error).partition("Exception raised from")[0].split())[:200]
         finally:
             if dist.is_initialized():

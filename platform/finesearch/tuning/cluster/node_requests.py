@@ -1,8 +1,8 @@
-"""Asks the cluster for nodes: placement groups that wait in the place of worker groups.
+"""Asks the autoscaler for nodes through pending placement groups.
 
-An autoscaler makes nodes for placement groups that are pending. These hold nothing: one that finds room is given back
-at once, for the worker group that wants it. They end with the driver, however it ends; a request by
-``ray.autoscaler.sdk.request_resources`` would stand until somebody takes it back, and keep nodes that cost money.
+An autoscaler adds nodes for placement groups that are pending. These hold nothing: one that is placed is removed at
+once, and its devices go to a worker group. They end with the driver, however it ends; a request by
+``ray.autoscaler.sdk.request_resources`` would stand until it is withdrawn, and keep nodes that cost money.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from finesearch.tuning.cluster.resource_usage import NODE_REQUEST_PREFIX
 
 ANSWER_TIMEOUT_S = 5
 STATUS = b"__autoscaling_status"
-"""Where Ray's monitor of version 1 reports, also on clusters that have no autoscaler."""
+"""Key under which Ray's monitor (autoscaler version 1) reports, also on clusters without an autoscaler."""
 
 
 @dataclass(frozen=True)
 class AutoscalerReply:
-    """What the cluster's autoscaler makes of what is asked for.
+    """The autoscaler's answer to the pending requests.
 
-    refused: so many cannot be given; all of them where ``is_static``: on a cluster without an autoscaler. is_known: it
-    has looked at them all. Ray's autoscaler of version 1 tells neither, and nothing is known until one has reported.
+    refused: number of requests that cannot be met; all of them where ``is_static``, on a cluster without an
+    autoscaler. is_known: it has considered all of them. Ray's autoscaler version 1 reports neither, and nothing is
+    known before the first report.
     """
 
     refused: int = 0
@@ -34,7 +35,7 @@ class AutoscalerReply:
 
 
 class NodeRequests:
-    """Room for so many more trials, asked of the cluster."""
+    """Requests to the cluster for devices of further trials."""
 
     def __init__(self, plan: Plan) -> None:
         training = plan.training
@@ -43,10 +44,10 @@ class NodeRequests:
             bundle["GPU"] = training.gpus_per_worker
         self._bundles = [dict(bundle) for _ in range(training.workers_per_trial)]
         self._pending: list[Any] = []
-        self._seen_at: int | None = None  # version of the cluster's state that had the newest of them
+        self._seen_at: int | None = None  # version of the cluster state that contained the newest request
 
     def ask(self, trials: int) -> None:
-        """Ask for room for ``trials``, in place of what was asked for before; those that found room are given back."""
+        """Request devices for ``trials``, replacing earlier requests; placed requests are removed."""
         from ray.util import placement_group, placement_group_table
 
         table = placement_group_table() if self._pending else {}
@@ -58,7 +59,7 @@ class NodeRequests:
             self._seen_at = None
 
     def answer(self) -> AutoscalerReply:
-        """What the autoscaler says; what it refused is not asked for any more."""
+        """The autoscaler's answer; refused requests are withdrawn."""
         import ray
         from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
         from ray.experimental.internal_kv import _internal_kv_get
@@ -68,22 +69,22 @@ class NodeRequests:
         client: Any = ray._private.worker.global_worker.gcs_client  # type: ignore[attr-defined]
         reply = GetClusterStatusReply()
         reply.ParseFromString(client.get_cluster_status(timeout_s=ANSWER_TIMEOUT_S))
-        told, cluster = reply.autoscaling_state, reply.cluster_resource_state
+        autoscaling, cluster = reply.autoscaling_state, reply.cluster_resource_state
         # The details of a request begin with the placement group's id.
         pending = " ".join(gang.details for gang in cluster.pending_gang_resource_requests)
-        infeasible = " ".join(gang.details for gang in told.infeasible_gang_resource_requests)
+        infeasible = " ".join(gang.details for gang in autoscaling.infeasible_gang_resource_requests)
         if self._seen_at is None and all(group.id.hex() in pending for group in self._pending):
             self._seen_at = cluster.cluster_resource_state_version
-        is_known = self._seen_at is not None and told.last_seen_cluster_resource_state_version >= self._seen_at
+        is_known = self._seen_at is not None and autoscaling.last_seen_cluster_resource_state_version >= self._seen_at
         refused = [group for group in self._pending if group.id.hex() in infeasible]
-        static = not told.autoscaler_state_version and is_static(_internal_kv_get(STATUS))
+        static = not autoscaling.autoscaler_state_version and is_static(_internal_kv_get(STATUS))
         if static:
             refused = list(self._pending)
         self._take_back(refused)
         return AutoscalerReply(len(refused), is_known, static)
 
     def end(self) -> None:
-        """Ask for nothing any more."""
+        """Withdraw all requests."""
         self._take_back(self._pending)
 
     def _take_back(self, groups: list[Any]) -> None:
@@ -95,7 +96,7 @@ class NodeRequests:
 
 
 def is_static(status: bytes | None) -> bool:
-    """Whether a report is that of a cluster without an autoscaler: every node is a type of its own there.
+    """Whether a report comes from a cluster without an autoscaler: there, every node has its own node type.
 
     >>> is_static(b'{"autoscaler_report": {"active_nodes": {"node_3c": 1}, "node_type_mapping": {"3c": "node_3c"}}}')
     True

@@ -1,4 +1,4 @@
-"""Says why a trial waits: what it asks, what is free, who holds the rest."""
+"""Explains why a trial is pending: devices it asks for, devices that are free, who holds the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ACTORS_NAMED = 3
 
 
 def explain_pending(plan: Plan, resource_usage: ResourceUsage) -> list[str]:
-    """Lines about a cluster: what a trial of the plan asks for, how many fit now, and each node's account."""
+    """Lines about a cluster: devices that a trial asks for, how many trials fit now, and each node's usage."""
     lines = [
         f"a trial asks for {asked(plan)}; {trials_that_fit_now(plan, resource_usage)} of them fit into what is free"
     ]
@@ -31,7 +31,7 @@ def explain_pending(plan: Plan, resource_usage: ResourceUsage) -> list[str]:
 
 
 def summarize_pending(plan: Plan, resource_usage: ResourceUsage) -> str:
-    """One line, for the progress: why ``resource_usage.waiting`` trials have no devices."""
+    """One line for the progress output: why ``resource_usage.waiting`` trials have no devices."""
     machines = [machine for machine in resource_usage.machines if not machine.is_draining]
     free, total = summed(m.free for m in machines), summed(m.total for m in machines)
     holders = [holder for machine in machines for holder, devices in machine.others if devices]
@@ -47,7 +47,7 @@ def summarize_pending(plan: Plan, resource_usage: ResourceUsage) -> str:
 
 
 def trials_that_fit_now(plan: Plan, resource_usage: ResourceUsage) -> int:
-    """Trials that what is free would hold at this moment."""
+    """Trials that fit on the devices that are free now."""
     nodes = [
         Node(machine.free.get("CPU", 0.0), machine.free.get("GPU", 0.0))
         for machine in resource_usage.machines

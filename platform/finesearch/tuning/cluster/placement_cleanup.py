@@ -1,9 +1,9 @@
-"""Giving back the devices of worker groups whose trial actor died.
+"""Removes placement groups of worker groups whose trial actor died, so that their devices are free again.
 
-Ray removes a placement group by itself once the actor that asked for it and the whole job are dead, so a trial actor
-that is killed in the middle of a search would keep its devices. Ray Train has a process for each group that looks after
-this, asks the dashboard, and may stay behind (2.60). Here the driver looks, in Ray's control store: it tells who asked
-for a placement group, and whether they are dead. Once the driver is dead, Ray does the rest.
+Ray removes a placement group by itself once the actor that created it and the whole job are dead, so a trial actor
+that is killed in the middle of a search would keep its devices. Ray Train runs a process for each group that does this,
+asks the dashboard, and may stay behind (2.60). Here the driver asks Ray's control store who created a placement group
+and whether they are dead. Once the driver is dead, Ray does the rest.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class PlacementCleanup:
-    """In the block, a thread gives back what trial actors of this driver held when they died; its end, all the rest.
+    """In the block, a thread removes placement groups of this driver's dead trial actors; its end removes all others.
 
-    What a trial actor asks for after it was counted as dead is given back at the end only, and final scoring would wait
-    for it for ever otherwise. Other drivers' placement groups are not touched.
+    A group that a trial actor creates after it was counted as dead is removed only at the end; final scoring would
+    otherwise wait for its devices for ever. Other drivers' placement groups are not touched.
     """
 
     def __init__(self) -> None:
@@ -51,17 +51,17 @@ class PlacementCleanup:
                 for group in _groups():
                     if group.creator_actor_dead and group.creator_actor_id != ray.ActorID.nil().binary():
                         _remove(group)
-            except RayError as error:  # the control store is away, and may come back
+            except RayError as error:  # the control store is unreachable, and may come back
                 log.warning("which placement groups nobody needs cannot be told: %s", error)
 
 
 def _groups() -> Iterator[Any]:
-    """This driver's placement groups, as the control store has them."""
+    """This driver's placement groups in the control store."""
     job = ray.get_runtime_context().get_job_id()
     for written in state._connect_and_get_accessor().get_placement_group_table():
-        told = PlacementGroupTableData.FromString(written)
-        if told.creator_job_id.hex() == job and told.state != PlacementGroupTableData.REMOVED:
-            yield told
+        group = PlacementGroupTableData.FromString(written)
+        if group.creator_job_id.hex() == job and group.state != PlacementGroupTableData.REMOVED:
+            yield group
 
 
 def _remove(group: Any) -> None:

@@ -1,4 +1,4 @@
-"""Ray's token: where it lies, who may read it, and a new one that nobody else may. Never what it is."""
+"""Ray's authentication token: where it is, who may read it, and creating one; never its value."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from finesearch.storage.atomic_files import storage_errors
 
 @dataclass(frozen=True)
 class RayToken:
-    """What can be told of the token that this process would show to a cluster."""
+    """Facts about the token that this process would send to a cluster."""
 
     mode: str
     """``token``, ``disabled``, or empty where ``RAY_AUTH_MODE`` is not set."""
     place: str
-    """The variable or the file that it is read from."""
+    """The variable or file that it is read from."""
     is_present: bool
     rights: int | None = None
     """Permission bits of the file; None where there is no file."""
@@ -32,7 +32,7 @@ class RayToken:
 
 
 def find_token(environment: Mapping[str, str] = os.environ) -> RayToken:
-    """The token, in the order in which Ray looks for it: variable, file that a variable names, file in the home."""
+    """Find the token in Ray's order: variable, file that a variable names, file in the home directory."""
     mode = environment.get("RAY_AUTH_MODE", "").lower()
     if environment.get("RAY_AUTH_TOKEN"):
         return RayToken(mode, "RAY_AUTH_TOKEN", True)
@@ -45,12 +45,12 @@ def find_token(environment: Mapping[str, str] = os.environ) -> RayToken:
 
 
 def make_token(environment: Mapping[str, str] = os.environ) -> None:
-    """Make the token file for a Ray that is about to start here, readable by its owner alone, unless there is one.
+    """Create the token file, unless it exists, for a Ray that is about to start here; only its owner may read it.
 
-    Ray would make it itself, readable by everybody on the machine.
+    Ray would create it readable by everybody on the machine.
 
     Raises:
-        StorageError: the home cannot be written.
+        StorageError: the home directory cannot be written.
     """
     token = find_token(environment)
     if token.mode == "disabled" or token.is_present or token.is_named:
@@ -63,7 +63,7 @@ def make_token(environment: Mapping[str, str] = os.environ) -> None:
         try:
             with os.fdopen(handle, "w") as file:
                 file.write(secrets.token_hex(32))
-            os.link(temporary, path)  # another search may have been quicker: its token stays
+            os.link(temporary, path)  # another search may have created it first: its token stays
         except FileExistsError:
             pass
         finally:

@@ -1,4 +1,4 @@
-"""What the nodes of the cluster hold, what of it is free, and who has the rest."""
+"""Resource usage of the cluster: devices of each node, free ones, and who holds the rest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from finesearch.tuning.cluster.capacity import Capacity, Node, memory_of
 
 NODE_REQUEST_PREFIX = "finesearch-wants-room"
-"""How names of placement groups begin that only ask for nodes: see ``wanted.py``."""
+"""Name prefix of placement groups that only ask for nodes: see ``node_requests.py``."""
 
 COUNTED = ("CPU", "GPU")
 Devices = Mapping[str, float]
@@ -17,9 +17,9 @@ Devices = Mapping[str, float]
 
 @dataclass(frozen=True)
 class NodeUsage:
-    """One living node. ``ours`` is held by worker groups of this job; devices are by name, ``CPU`` and ``GPU``.
+    """One living node. Worker groups of this job hold ``ours``; devices are by name, ``CPU`` and ``GPU``.
 
-    ``others`` says what each placement group of another job holds here; ``actors`` are classes of other jobs' actors.
+    ``others``: devices that each placement group of another job holds here; ``actors``: classes of other jobs' actors.
     """
 
     name: str
@@ -34,7 +34,7 @@ class NodeUsage:
 
     @property
     def open_to_us(self) -> Node:
-        """What this job holds of it or may take; nothing of a node that is about to leave."""
+        """Devices that this job holds here or may take; none on a draining node."""
         if self.is_draining:
             return Node(0.0)
         cpus, gpus = (self.free.get(name, 0.0) + self.ours.get(name, 0.0) for name in COUNTED)
@@ -42,7 +42,7 @@ class NodeUsage:
 
     @property
     def unexplained(self) -> dict[str, float]:
-        """What is held by neither a placement group nor us: tasks and actors that ask for devices themselves."""
+        """Devices held by no placement group and not by us: those of tasks and actors that request them directly."""
         left = {}
         for name in COUNTED:
             held = self.ours.get(name, 0.0) + sum(devices.get(name, 0.0) for _, devices in self.others)
@@ -61,7 +61,7 @@ class ResourceUsage:
 
     @property
     def capacity(self) -> Capacity:
-        """What this job may hold in all."""
+        """Total capacity that this job may hold."""
         return Capacity(
             tuple(machine.open_to_us for machine in self.machines),
             sum(machine.memory_bytes for machine in self.machines if not machine.is_draining),
@@ -69,13 +69,13 @@ class ResourceUsage:
 
 
 def read_resource_usage() -> ResourceUsage:
-    """Ask the joined cluster; some milliseconds.
+    """Read the joined cluster's usage; takes some milliseconds.
 
-    Placement groups tell their job by the end of their id, and where each bundle lies; Ray keeps no such account of
-    tasks and actors without one, so that of those the classes alone are known.
+    A placement group's id ends with its job, and Ray records the node of each bundle. It records no devices of tasks
+    and actors outside of placement groups, so only their classes are known.
     """
     import ray
-    from ray._private.state import state  # Ray tells what is free on each node, and which nodes drain, only here
+    from ray._private.state import state  # the only source of free devices by node, and of draining nodes
     from ray.util import placement_group_table
 
     job = ray.get_runtime_context().get_job_id()
@@ -104,7 +104,7 @@ def read_resource_usage() -> ResourceUsage:
             devices for owner, name, devices in rows if owner == job and not name.startswith(NODE_REQUEST_PREFIX)
         )
         others = tuple((describe_owner(owner, name, drivers), devices) for owner, name, devices in rows if owner != job)
-        # What only asks for nodes counts as free.
+        # Devices of groups that only ask for nodes count as free.
         asked = summed(
             devices for owner, name, devices in rows if owner == job and name.startswith(NODE_REQUEST_PREFIX)
         )
@@ -125,7 +125,7 @@ def read_resource_usage() -> ResourceUsage:
 
 
 def is_pending_group(name: str, group: Mapping[str, Any], job: str) -> bool:
-    """Whether a row of the table of placement groups is a worker group of ``job`` that has no devices yet."""
+    """Whether a row of the placement group table is a worker group of ``job`` without devices."""
     return (
         name.endswith(job)
         and not group["name"].startswith(NODE_REQUEST_PREFIX)
@@ -134,7 +134,7 @@ def is_pending_group(name: str, group: Mapping[str, Any], job: str) -> bool:
 
 
 def bundles_by_node(group: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Devices that a placement group holds, by id of the node.
+    """Devices that a placement group holds, by node id.
 
     >>> bundles_by_node({"bundles": {0: {"CPU": 1.0}, 1: {"CPU": 1.0}}, "bundles_to_node_id": {0: "a", 1: "a"}})
     {'a': {'CPU': 2.0}}
@@ -147,12 +147,12 @@ def bundles_by_node(group: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def job_of(group: str, drivers: Mapping[str, Any]) -> str:
-    """The job that a placement group's id ends in; empty where it is none of the known ones."""
+    """The job that a placement group's id ends with; empty if it is none of ``drivers``."""
     return next((job for job in drivers if group.endswith(job)), "")
 
 
 def describe_owner(job: str, group: str, drivers: Mapping[str, Any]) -> str:
-    """Who a placement group belongs to, for people; never the command line, which may hold secrets.
+    """The owner of a placement group, in words; never its command line, which may hold secrets.
 
     >>> describe_owner("02000000", "", {"02000000": {"DriverPid": 17, "DriverIPAddress": "10.0.0.4"}})
     'a placement group of job 02000000 (process 17 on 10.0.0.4)'

@@ -1,5 +1,7 @@
-"""Whether every node of a cluster reaches storage: what the driver writes there each of them reads, and the other way
-round. Ray does not notice: workers of two nodes with a private folder each both "succeed"."""
+"""Checks that every node of a cluster shares storage with the driver: each reads what the other wrote.
+
+Ray does not notice otherwise: workers of two nodes with a private folder each both "succeed".
+"""
 
 from __future__ import annotations
 
@@ -23,17 +25,17 @@ PROBE = ".reach-"
 
 @dataclass(frozen=True)
 class NodeStorageAccess:
-    """What one node found: None where it reads and writes storage as the driver does, else what is wrong."""
+    """Result of one node: None where it reads and writes storage as the driver does, else what is wrong."""
 
     node: str
     problem: str | None
 
 
 def check_shared_storage(storage: Store, say: Callable[[str], None] = lambda _: None) -> None:
-    """See that every node that is there now reaches ``storage``, where the run is kept.
+    """Check that every present node reaches ``storage``, where the run is kept.
 
     Raises:
-        StorageError: one does not; the message names each and says what to do.
+        StorageError: a node does not; the message names each and says what to do.
     """
     found = probe_shared_storage(storage)
     apart = [f"{each.node}: {each.problem}" for each in found if each.problem is not None]
@@ -50,10 +52,10 @@ def check_shared_storage(storage: Store, say: Callable[[str], None] = lambda _: 
 
 
 def probe_shared_storage(storage: Store) -> list[NodeStorageAccess]:
-    """What every other node found, in the order of their addresses; nothing where there is no other.
+    """Results of all other nodes, by address; empty where there is none.
 
     Raises:
-        StorageError: this node itself does not reach it.
+        StorageError: this node does not reach it.
     """
     here = ray.get_runtime_context().get_node_id()
     every: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -85,7 +87,7 @@ def probe_shared_storage(storage: Store) -> list[NodeStorageAccess]:
 
 
 def check_attempt_is_seen(directory: str, attempt: int, patience_s: float = 10.0) -> None:
-    """In a worker, which may be on a node that joined after the search began: see that it writes where the driver does.
+    """Check in a worker, possibly on a node that joined during the search, that it sees the driver's storage.
 
     Raises:
         StorageError: the attempt that was claimed for it in the trial's folder is not there.
@@ -106,7 +108,7 @@ def check_attempt_is_seen(directory: str, attempt: int, patience_s: float = 10.0
 
 
 def answer(storage: Store, asked: str, answered: str) -> str | None:
-    """On another node: read what the driver wrote and write it again under a name of its own; what went wrong."""
+    """On another node: read what the driver wrote and write it under another name; returns what went wrong."""
     try:
         content = storage.read(asked)
         if content is None:

@@ -1,7 +1,7 @@
-"""How many trials run at once, while nodes come and go.
+"""Concurrency limit: how many trials run at once, while nodes come and go.
 
-initial_concurrency   before the first trial: what fits; where nothing does, nodes are asked for and waited for
-ConcurrencyUpdater   during the search: the number of concurrent trials follows what this job may hold
+initial_concurrency   before the first trial: what fits; where nothing does, asks for nodes and waits for them
+ConcurrencyUpdater    during the search: the limit follows the devices that this job may hold
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from finesearch.tuning.controller.search_controller import Concurrency, SearchCo
 LOOK_EVERY_S = 2.0
 SAY_EVERY_S = 60.0
 WAIT_FOR_NODES_S = 900.0
-"""How long a search waits for its first nodes where the autoscaler does not say whether it can give them."""
+"""How long a search waits for its first nodes where the autoscaler does not report whether it can add them."""
 WAITS_AFTER = 5
-"""So many looks in a row must find a worker group without devices before it is said: starting takes some seconds."""
+"""Consecutive updates that must find a worker group without devices before it is reported: starting takes seconds."""
 ASK_AGAIN_S = (60.0, 600.0)
-"""After it was refused, more room is asked for again after the first, doubled each time up to the second."""
+"""First and longest pause before a refused request for nodes is repeated; doubled each time."""
 
 MOST_ASKED = 16
-"""Room is asked for so many more trials at once, at most."""
+"""Trials for which devices are requested at once, at most."""
 
 Say = Callable[[str], None]
 
 
 def initial_concurrency(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacity, int]:
-    """What the cluster holds, and how many trials run at once to begin with.
+    """The cluster's capacity, and the trial concurrency to start with.
 
-    On a cluster that was joined, nodes are asked for where too little is there, and waited for as long as the
-    autoscaler says that it can add them, or ``WAIT_FOR_NODES_S`` where it says nothing.
+    On a joined cluster that is too small, asks for nodes and waits as long as the autoscaler reports that it can add
+    them, or ``WAIT_FOR_NODES_S`` where it reports nothing.
 
     Raises:
         PlacementError: not even one trial fits, or fewer than the plan asks for, and no node will change that.
@@ -65,7 +65,7 @@ def initial_concurrency(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacit
 
 def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementError) -> tuple[Capacity, int]:
     began, said_at = time.monotonic(), -math.inf
-    wanted = NodeRequests(plan)
+    node_requests = NodeRequests(plan)
     missing = 1 if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
     try:
         while True:
@@ -73,8 +73,8 @@ def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementEr
             with contextlib.suppress(PlacementError):
                 return capacity, fit_concurrency(plan, capacity, model_bytes)
             there = trials_that_fit(plan, capacity.nodes)
-            wanted.ask(missing - there)
-            answer = wanted.answer()
+            node_requests.ask(missing - there)
+            answer = node_requests.answer()
             waited_s = time.monotonic() - began
             if answer.refused:
                 raise refusal
@@ -93,11 +93,11 @@ def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementEr
                 )
             time.sleep(1.0)
     finally:
-        wanted.end()
+        node_requests.end()
 
 
 def updated_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
-    """Trials at once in the middle of a search: as many as there is room for, one at least, no more than are wanted."""
+    """Trial concurrency in the middle of a search: as many as fit, at least one, at most the plan's limit."""
     most = max(1, trials_that_fit(plan, capacity.nodes))
     if plan.search.concurrent_trials != "auto":
         return min(most, int(plan.search.concurrent_trials))
@@ -105,10 +105,10 @@ def updated_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int
 
 
 class ConcurrencyUpdater:
-    """A thread of the driver that looks at the cluster every ``LOOK_EVERY_S``.
+    """A thread of the driver that reads the cluster's usage every ``LOOK_EVERY_S``.
 
-    It sets the controller's concurrency. Where more trials are to run than fit, it asks for nodes. A number is lowered
-    only once two looks agree: while a worker group starts, what it holds is for a moment neither free nor its own.
+    It sets the controller's concurrency. Where more trials are to run than fit, it asks for nodes. The limit is lowered
+    only once two readings agree: while a worker group starts, its devices are for a moment neither free nor its own.
     """
 
     def __init__(self, plan: Plan, model_bytes: int, controller: SearchController) -> None:
@@ -122,7 +122,7 @@ class ConcurrencyUpdater:
         self._thread = threading.Thread(target=self._run, daemon=True, name="room")
 
     def __enter__(self) -> ConcurrencyUpdater:
-        # A Ray that was started here has one node, for as long as the search lives.
+        # A Ray that was started here has one node throughout the search.
         if os.environ.get("RAY_ADDRESS"):
             # Of a lone node what was available counts, which is less now that a search runs on it.
             self._memory_bytes = read_capacity().memory_bytes
@@ -145,7 +145,7 @@ class ConcurrencyUpdater:
                 self.update(read_resource_usage())
 
     def update(self, resource_usage: ResourceUsage) -> None:
-        """Act on what the cluster is found to be."""
+        """Act on a reading of the cluster."""
         capacity = resource_usage.capacity
         if len(capacity.nodes) == 1:
             capacity = replace(capacity, memory_bytes=min(capacity.memory_bytes, self._memory_bytes))
@@ -170,12 +170,12 @@ class ConcurrencyUpdater:
 
     def _ask_for_more(self, resource_usage: ResourceUsage) -> None:
         now = time.monotonic()
-        wanted = self._controller.trials_left
+        target = self._controller.trials_left
         if self._plan.search.concurrent_trials != "auto":
-            wanted = min(wanted, int(self._plan.search.concurrent_trials))
-        # Worker groups that wait ask for themselves.
+            target = min(target, int(self._plan.search.concurrent_trials))
+        # The placement groups of waiting worker groups are requests already.
         is_enough = resource_usage.waiting or self._controller.stop_reason
-        more = 0 if is_enough else wanted - max(1, trials_that_fit(self._plan, resource_usage.capacity.nodes))
+        more = 0 if is_enough else target - max(1, trials_that_fit(self._plan, resource_usage.capacity.nodes))
         if now >= self._ask_at:
             self._most_asked = MOST_ASKED
         more = max(0, min(more, self._most_asked))

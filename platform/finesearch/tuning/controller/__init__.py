@@ -1,1 +1,1 @@
-"""Decides what runs next, what goes on and what the end of a trial means; knows no Ray."""
+"""The search policy: which trial runs next, which continues, what its end means; knows no Ray."""

@@ -1,4 +1,4 @@
-"""What a search has spent: hours on the clock and hours on devices, over all of its resumes."""
+"""Budget accounting: wall-clock hours and device hours of a search, over all of its resumes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ KEEP_EVERY_S = 2.0
 
 
 class BudgetUsage:
-    """Counts seconds; what an earlier driver spent is read from the journal.
+    """Counts seconds; the seconds of earlier drivers are read from the journal.
 
     Args:
-        journals: by study name; the first one carries the note.
+        journals: by study name; the first one stores the totals.
         devices_per_trial: GPUs of one trial, or CPUs where it has none.
-        clock: seconds that never run backwards.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class BudgetUsage:
                 self.trained((study, trial.number), trial.seconds)
 
     def begin(self) -> None:
-        """A driver starts to work: count it."""
+        """Count the start of a driver."""
         self.starts += 1
         self._began = self._clock()
         self.persist(force=True)
 
     def trained(self, trial: tuple[str, int], seconds: float) -> None:
-        """A trial has now trained ``seconds`` in all."""
+        """Record that a trial has trained ``seconds`` in total."""
         self._trial_seconds[trial] = max(seconds, self._trial_seconds.get(trial, 0.0))
 
     @property
@@ -73,7 +73,7 @@ class BudgetUsage:
 
 
 def budget_stop_reason(budget: BudgetPlan, search: Journal, usage: BudgetUsage) -> str | None:
-    """Why no more trials are to start; None while some are. The number of trials is not asked for here."""
+    """Why no more trials may start; None while they may. The limit on the number of trials is not checked here."""
     failed = search.counts()["failed"]
     if failed >= budget.failed_trials:
         reasons = [trial.outcome.reason for trial in search.trials() if trial.state == "failed" and trial.outcome]

@@ -1,4 +1,4 @@
-"""Decides what runs next, what goes on and what a trial's end means. Knows the journal, knows no Ray."""
+"""The policy of a search: which trial runs next, which continues, what its end means. Knows the journal, not Ray."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ SOON_S = 15.0
 
 @dataclass(frozen=True)
 class Concurrency:
-    """How many trials run at once, and whether those that were given out have devices.
+    """How many trials run at once, and whether the assigned ones have devices.
 
-    waiting: why trials have no devices, where some have none.
+    waiting: why some trials have no devices; None where all have.
     """
 
     concurrent_trials: int
@@ -45,13 +45,13 @@ class Concurrency:
 
 
 class SearchController:
-    """The policy of one search. What changes it takes its lock, so that any thread may call.
+    """The policy of one search. Methods that change it take its lock, so any thread may call them.
 
     Args:
         plan: what to search.
         search: journal of the trials that the sampler suggests.
         baselines: journal of the fixed recipes that are run for comparison.
-        run: where the run is kept; checkpoints go below ``checkpoints/``.
+        run: the run's store; checkpoints go below ``checkpoints/``.
         concurrent_trials: worker groups at once.
         usage: clock and device-seconds, over all resumes.
         fixed: recipes that are run beside the search, by the name of the baseline; each once.
@@ -86,17 +86,17 @@ class SearchController:
         self._check_budget()
 
     def set_trial_costs(self, costs: TrialCosts) -> None:
-        """From now on trials cost this; before, they start in the order in which they were asked for."""
+        """Set estimated trial costs; before this call, trials start in the order in which they were suggested."""
         with self._lock:
             self._queue.set_trial_costs(costs)
 
     @property
     def concurrency(self) -> Concurrency:
-        """How many trials run at once now."""
+        """The current concurrency."""
         return self._concurrency
 
     def set_concurrency(self, concurrency: Concurrency) -> None:
-        """From now on so many trials run at once."""
+        """Change how many trials run at once."""
         with self._lock:
             self._concurrency = concurrency
 
@@ -117,17 +117,17 @@ class SearchController:
 
     @property
     def is_finished(self) -> bool:
-        """No trial will be asked for any more, not even in place of one that may still fail."""
+        """No further trial will start, not even to replace one that may still fail."""
         return bool(self.stop_reason) or (self._queue.is_spent and not self._queue.has_known)
 
     @property
     def is_full(self) -> bool:
-        """As many trials run as there is room for."""
+        """The concurrency limit is reached."""
         return len(self._assigned_trials) >= self._concurrency.concurrent_trials
 
     @property
     def running(self) -> int:
-        """Trials that were given out and have not ended."""
+        """Trials that are assigned to a worker group and have not ended."""
         return len(self._assigned_trials)
 
     @property
@@ -137,12 +137,12 @@ class SearchController:
 
     @property
     def baseline_trials(self) -> dict[str, JournaledTrial]:
-        """The journaled runs of the fixed recipes, by name of the baseline."""
+        """The journaled runs of the fixed recipes, by baseline name."""
         return self._queue.baseline_trials
 
     @property
     def is_ending(self) -> bool:
-        """A worker group has nothing left to do while others still run, or all will be over within ``SOON_S``."""
+        """A worker group has nothing left to do while others still run, or all will end within ``SOON_S``."""
         if self.stop_reason or self._queue.has_known or not self._assigned_trials:
             return False
         unasked = self._queue.unasked
@@ -152,7 +152,7 @@ class SearchController:
         return left is not None and left <= SOON_S
 
     def _recover_running_trials(self) -> list[TrialKey]:
-        """Trials to go on with; those whose verdict was journaled but not acted on are ended first."""
+        """Trials to resume; those whose verdict was journaled but not acted on are ended first."""
         keys = []
         for study in (BASELINES, SEARCH):
             for trial in self.journals[study].running():
@@ -164,7 +164,7 @@ class SearchController:
         return keys
 
     def seconds_left(self) -> float | None:
-        """Seconds until everything that is still to be run is over; None before a trial has been evaluated."""
+        """Estimated seconds until the search ends; None before a trial has been evaluated."""
         with self._lock:
             left = self._queue.seconds_left(self._concurrency.concurrent_trials)
         hours = self.plan.budget.hours
@@ -189,22 +189,22 @@ class SearchController:
         return self._run.child(CHECKPOINTS, name).address
 
     def has_checkpoint(self, checkpoint: str | None, number: int) -> bool:
-        """Whether a checkpoint that a trial has told of is still there; a store is not asked for it."""
+        """Whether a checkpoint that a trial reported has been kept, from memory: the store is not queried."""
         if checkpoint is None:
             return False
         folder = open_store(checkpoint).folder
         return self._retention.has_checkpoint(number) if folder is None else folder.is_dir()
 
     def delete_orphaned_checkpoints(self) -> None:
-        """See :meth:`CheckpointRetention.delete_orphaned_checkpoints`; before the first trial is asked for."""
+        """See :meth:`CheckpointRetention.delete_orphaned_checkpoints`; call before the first trial starts."""
         self._retention.delete_orphaned_checkpoints()
 
-    # -- what goes on ------------------------------------------------------------------------------------------------
+    # -- what continues ----------------------------------------------------------------------------------------------
 
     def evaluation(self, trial_id: str, report: EvaluationReport) -> bool:
-        """Judge and journal one evaluation; True when the trial goes on."""
+        """Judge and journal one evaluation; True when the trial continues."""
         with self._lock, self._abort_on_storage_error():
-            # One without a value is ended as failed by `trial_ended`, which gets the same report.
+            # `trial_ended` gets the same report and fails a trial without a value.
             go_on = self._judge(self._assigned_trials[trial_id], report)
             self._check_budget()
             return go_on and self.stop_reason is None
@@ -216,9 +216,9 @@ class SearchController:
         report: EvaluationReport,
         end: Callable[[JournaledEvaluation], Outcome] | None = None,
     ) -> bool:
-        """Ask the pruner about an evaluation and journal its verdict; True when the trial goes on.
+        """Ask the pruner about an evaluation and journal its verdict; True when the trial continues.
 
-        end: what the trial comes to by the verdict, where this was its last evaluation; journaled together with it.
+        end: outcome of the trial given the verdict, where this was its last evaluation; journaled together with it.
         """
         value = self._outcomes.quality(report)
         if value is None:
@@ -227,7 +227,7 @@ class SearchController:
             return False
         self.usage.trained((key.study, key.number), report.seconds)
         journal = self.journals[key.study]
-        # What trains nothing is over with its one evaluation: it neither is stopped nor stops others.
+        # A trial that trains nothing ends with its one evaluation: pruning must not stop it, nor count it for others.
         is_prunable = ADAPTATIONS[recipe_of(journal.get(key.number), self.plan).adaptation].trains
         go_on = journal.report(key.number, report, value, is_prunable, end)
         if end is not None:
@@ -235,7 +235,7 @@ class SearchController:
         return go_on
 
     def trial_ended(self, trial_id: str, event: TrialEvent | None, error: bool) -> None:
-        """A trial is over after ``event``, its last; None where it has told nothing. error: its actor died.
+        """A trial ended after ``event``, its last; None where it reported nothing. error: its actor died.
 
         Idempotent, since Tune repeats the call when it fails.
         """
@@ -249,7 +249,7 @@ class SearchController:
                 self._finish(key, self._outcome_of_stopped(key, event))
             elif isinstance(event, TrialCompleted):
                 self._complete(key, event)
-            elif event.is_fatal:  # it stays running in the journal, and the next driver goes on with it
+            elif event.is_fatal:  # it stays running in the journal, and the next driver resumes it
                 self.fatal = worker_error(event)
                 self.stop_reason = self.fatal.message
             else:
@@ -285,7 +285,7 @@ class SearchController:
 
     @contextlib.contextmanager
     def _abort_on_storage_error(self) -> Iterator[None]:
-        """What cannot be journaled has not happened: the search ends, and goes on from what is on disk."""
+        """A decision that cannot be journaled did not happen: the search ends, and a resume starts from the disk."""
         try:
             yield
         except (StorageInternalError, SQLAlchemyError) as error:
@@ -304,19 +304,19 @@ class SearchController:
 
     @property
     def should_stop_running(self) -> bool:
-        """Running trials, too, are to be ended now: nothing that they could still report would be used."""
+        """Running trials must end now as well: no later report of theirs would be used."""
         no_devices = self._concurrency.no_trial_has_devices
         ends_all = self.stop_reason is not None and (no_devices or "trials failed" in self.stop_reason)
         return self.fatal is not None or ends_all
 
     def abort(self, error: FinesearchError) -> None:
-        """End the search, running trials too, for a reason that lies outside of it; from any thread."""
+        """End the search and its running trials because of an outside error; callable from any thread."""
         with self._lock:
             self.fatal = self.fatal or error
             self.stop_reason = self.stop_reason or error.message
 
     def tick(self) -> None:
-        """Let time pass: called between events, so that a budget of hours ends a search in which nothing reports."""
+        """Check the budget between events, so that a budget of hours ends a search in which nothing reports."""
         with self._lock, self._abort_on_storage_error():
             self.usage.persist()
             self._check_budget()

@@ -1,4 +1,4 @@
-"""What the rest of a search will cost, by the trials that its journals hold."""
+"""Estimates the remaining time of a search from the trials in its journals."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class TimeLeft:
-    """Reads the journals of a search, and holds its costs against them.
+    """Compares estimated trial costs with the journals of a search.
 
     Args:
         plan: the search's.
-        costs: what its trials cost, estimated.
+        costs: estimated costs of its trials.
         journals: by study name; those of fixed recipes first.
     """
 
@@ -30,19 +30,19 @@ class TimeLeft:
         self._ended: dict[tuple[str, int], TrialProgress] = {}
 
     def remaining(self, study: str, number: int) -> float:
-        """What a trial has still to run: seconds, or only a measure to compare by while nothing was measured."""
+        """Remaining seconds of a trial; before any measurement, only ratios between trials mean anything."""
         return self._costs.remaining(self._run(study, self._journals[study].get(number)), self._calibration())
 
     def left(self, unasked: int, concurrent_trials: int) -> float | None:
-        """Seconds until ``unasked`` more trials and those under way are over; None before a trial was evaluated."""
+        """Seconds until ``unasked`` more trials and the running ones end; None before a trial was evaluated."""
         return self._costs.left(*self._runs(), unasked, concurrent_trials)
 
     def choose_by_cost(self, journal: Journal, number: int) -> dict[str, Scalar] | None:
-        """What trial ``number`` tries where cost counts; None leaves it to the sampler."""
+        """Configuration of trial ``number`` where the plan weighs cost; None leaves it to the sampler."""
         search = self._plan.search
         if not search.cost_weight or search.sampler != "tpe":
             return None
-        # As they were estimated beforehand: measured ones differ from run to run, and so would the trials.
+        # Uncalibrated estimates: measured times differ from run to run, and so would the trials.
         seconds = functools.partial(self._costs.seconds, calibration=None)
         return cost_aware_configuration(self._plan, journal, number, seconds)
 
@@ -51,7 +51,7 @@ class TimeLeft:
         return self._costs.calibrate([*ended, *under_way])
 
     def _runs(self) -> tuple[list[TrialProgress], list[TrialProgress]]:
-        """Trials that came to a result or were stopped, and those under way."""
+        """Trials that completed or were stopped, and running ones."""
         ended, under_way = [], []
         for study, journal in self._journals.items():
             for trial in journal.trials():
@@ -62,7 +62,7 @@ class TimeLeft:
         return ended, under_way
 
     def _run(self, study: str, trial: JournaledTrial) -> TrialProgress:
-        """One trial so far; one that has ended is read once."""
+        """Progress of one trial; one that has ended is read once."""
         known = self._ended.get((study, trial.number))
         if known is not None:
             return known

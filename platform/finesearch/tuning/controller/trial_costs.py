@@ -1,4 +1,4 @@
-"""What trials cost, estimated beforehand and set right by those that have run; order and time left follow from it."""
+"""Cost of trials, estimated before they run and calibrated by those that ran; gives start order and time left."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SAMPLE = 32
 
 @dataclass(frozen=True)
 class TrialProgress:
-    """One trial so far: how it adapts, its seconds as they were estimated for the whole of it, the share of its epochs
-    that it has trained, and the seconds that this took."""
+    """Progress of one trial: its adaptation, estimated seconds of the whole trial, share of its epochs that is
+    trained, and the seconds that this took."""
 
     adaptation: str
     estimated: float
@@ -32,9 +32,9 @@ class TrialProgress:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Measured seconds over estimated ones: the median of all trials, and of each adaptation that ran often enough.
+    """Measured over estimated seconds: the median of all trials, and of each adaptation that ran often enough.
 
-    Medians, because one trial that waited for a disk must not count.
+    Medians, so that one trial that waited for a disk does not count.
     """
 
     overall: float
@@ -45,7 +45,7 @@ class Calibration:
 
 
 class TrialCosts:
-    """Seconds of trials of one plan; ``are_kept``: outputs of frozen layers are computed once, not by each trial."""
+    """Seconds of one plan's trials; ``are_kept``: outputs of frozen layers are computed once, not by each trial."""
 
     def __init__(self, plan: Plan, workload: Workload, are_kept: bool = False) -> None:
         self._plan = plan
@@ -54,11 +54,11 @@ class TrialCosts:
         self._drawn = [self._estimate(recipe) for recipe in sample_recipes(plan.space, plan.training, SAMPLE)]
 
     def run_of(self, recipe: Recipe, trial: JournaledTrial) -> TrialProgress:
-        """What the journal says of a trial."""
+        """Progress of a trial in the journal."""
         estimated, last = self._estimate(recipe), trial.last
         if last is None:
             return TrialProgress(recipe.adaptation, estimated)
-        # What trains nothing is over with its one evaluation, at epoch 0.
+        # A trial that trains nothing ends with its one evaluation, at epoch 0.
         share = min(1.0, last.epoch / recipe.epochs) if ADAPTATIONS[recipe.adaptation].trains else 1.0
         return TrialProgress(recipe.adaptation, estimated, share, last.seconds)
 
@@ -68,15 +68,15 @@ class TrialCosts:
         return self._estimate(recipe) * (calibration.of(recipe.adaptation) if calibration else 1.0)
 
     def whole(self, run: TrialProgress, calibration: Calibration | None) -> float:
-        """Seconds of a trial that is run to its end."""
+        """Seconds of a complete trial."""
         return run.estimated * (calibration.of(run.adaptation) if calibration else 1.0)
 
     def remaining(self, run: TrialProgress, calibration: Calibration | None) -> float:
-        """Seconds that a trial has still to run."""
+        """Remaining seconds of a trial."""
         return self.whole(run, calibration) * (1.0 - run.share)
 
     def calibrate(self, runs: Iterable[TrialProgress]) -> Calibration | None:
-        """What trials that have run say; None where none has come to an evaluation."""
+        """The calibration from trials that ran; None where none was evaluated."""
         found: dict[str, list[float]] = {}
         for run in runs:
             if run.share > 0.0 and run.seconds > 0.0:
@@ -89,11 +89,11 @@ class TrialCosts:
     def left(
         self, ended: list[TrialProgress], under_way: list[TrialProgress], unasked: int, concurrent_trials: int
     ) -> float | None:
-        """Seconds until ``unasked`` more trials and those under way are over; None before anything was measured."""
+        """Seconds until ``unasked`` more trials and the running ones end; None before anything was measured."""
         calibration = self.calibrate([*ended, *under_way])
         if calibration is None:
             return None
-        # What is asked next looks like what was asked last; how early trials are stopped, too, goes on.
+        # Assume that the next trials resemble the last ones, and are stopped as early.
         recent = [self.whole(run, calibration) for run in [*ended, *under_way][-SAMPLE:]]
         drawn = [seconds * calibration.overall for seconds in self._drawn[len(recent) :]]
         mean = sum([*recent, *drawn]) / len([*recent, *drawn])

@@ -1,4 +1,4 @@
-"""What the last word of a trial means: complete, stopped, failed, or the end of the whole search."""
+"""Maps a trial's last event to its outcome: complete, pruned, failed, or an error that ends the search."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ ACTOR_DIED = Outcome("failed", "its Ray Tune actor died three times; see the log
 
 @dataclass(frozen=True)
 class TrialOutcomes:
-    """Reads what workers tell by the objectives of a plan."""
+    """Turns worker reports into outcomes, by the objectives of a plan."""
 
     plan: Plan
 
     def quality(self, evaluation: Evaluation) -> float | None:
-        """The metric of an evaluation; None where it is missing or not finite: such a trial must never be told."""
+        """The metric of an evaluation; None where it is missing or not finite: it must never reach the sampler."""
         value = evaluation.metrics.get(self.plan.task.metric)
         return value if value is not None and math.isfinite(value) else None
 
     def of_unmeasured(self, evaluation: Evaluation) -> Outcome:
-        """A trial with an evaluation that has no :meth:`quality`."""
+        """Outcome of a trial with an evaluation that has no :meth:`quality`."""
         name = self.plan.task.metric
         return Outcome("failed", f"{name} was {evaluation.metrics.get(name)} at evaluation {evaluation.step}")
 
     def of_stopped(self, last: JournaledEvaluation | None, stop_reason: str | None) -> Outcome:
-        """A trial that was stopped after its ``last`` evaluation, by the pruner or because the search is
-        ``stop_reason``: why."""
+        """Outcome of a trial that was stopped after its ``last`` evaluation, by the pruner or because the search ends
+        (``stop_reason``: why)."""
         if last is None:
             return Outcome("pruned", f"pruned by {self.plan.search.pruner} at evaluation 0")
         if last.go_on:
@@ -45,7 +45,7 @@ class TrialOutcomes:
         return Outcome("pruned", reason, detail=detail)
 
     def of_completed(self, completed: TrialCompleted, is_baseline: bool, last: JournaledEvaluation | None) -> Outcome:
-        """A trial that ran to its end; ``last``: its last evaluation, where that was judged only then."""
+        """Outcome of a trial that ran to its end; ``last``: its last evaluation, where it was judged with the end."""
         if last is not None and not last.go_on:
             return self.of_stopped(last, None)
         detail = OutcomeDetail(
@@ -59,13 +59,13 @@ class TrialOutcomes:
         except KeyError as missing:
             return Outcome("failed", f"the trial reported no {missing}", detail=detail)
         if not all(map(math.isfinite, values)):
-            told = dict(zip(names, values, strict=True))
-            return Outcome("failed", f"an objective is not finite: {told}", detail=detail)
+            objectives = dict(zip(names, values, strict=True))
+            return Outcome("failed", f"an objective is not finite: {objectives}", detail=detail)
         return Outcome("complete", None, values, detail)
 
 
 def of_failed(failed: TrialFailed) -> Outcome:
-    """A trial that failed alone."""
+    """Outcome of a trial that failed without ending the search."""
     known = {"group": failed.group, "began": failed.began} if failed.group is not None else {}
     return Outcome("failed", failed.reason, detail=OutcomeDetail.model_validate(known))
 
@@ -77,7 +77,7 @@ def _objective(name: str, result: TrialResult) -> float:
 
 
 def worker_error(failed: TrialFailed) -> FinesearchError:
-    """The exception that a worker met, remade by name; what is not of our tree is a trial error."""
+    """The worker's exception, rebuilt by class name; a class outside of ``errors.py`` becomes a ``TrialError``."""
     import finesearch.errors
 
     kind = getattr(finesearch.errors, str(failed.error), None)

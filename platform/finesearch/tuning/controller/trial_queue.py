@@ -1,4 +1,4 @@
-"""Which trial runs next: those that an earlier driver left running, then baselines, then what the sampler suggests."""
+"""Queue of trials: those that an earlier driver left running, then baselines, then the sampler's suggestions."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ SEARCH, BASELINES = "search", "baselines"
 
 @dataclass(frozen=True)
 class TrialKey:
-    """Which trial of which study a Tune trial is running."""
+    """Identifies a trial: its study and its number."""
 
     study: str
     number: int
 
 
 class TrialQueue:
-    """Asks for trials as they are wanted; called under the search controller's lock.
+    """Creates trials when the controller needs them; called under the controller's lock.
 
     Args:
         plan: what to search.
         journals: by study name.
-        fixed: recipes that are run beside the search, by the name of the baseline; each once.
-        waiting: trials to go on with.
+        fixed: recipes that are run beside the search, by baseline name; each once.
+        waiting: trials to resume.
     """
 
     def __init__(
@@ -46,30 +46,30 @@ class TrialQueue:
         self._time_left: TimeLeft | None = None
 
     def set_trial_costs(self, costs: TrialCosts) -> None:
-        """From now on trials cost this; before, they start in the order in which they were asked for."""
+        """Set estimated trial costs; before this call, trials start in the order in which they were suggested."""
         studies = {study: self._journals[study] for study in (BASELINES, SEARCH)}
         self._time_left = TimeLeft(self._plan, costs, studies)
         self._waiting = self._longest_first(self._waiting)
 
     def next_trial(self, concurrent_trials: int) -> TrialKey | None:
-        """The trial to start now, while so many run at once; None when no more are wanted yet."""
+        """The trial to start now, at this concurrency; None when no more may start yet."""
         self._ask_baselines()
         return self._waiting.pop(0) if self._waiting else self._ask(concurrent_trials)
 
     @property
     def has_known(self) -> bool:
-        """Some trials wait that the sampler need not be asked for."""
+        """Some queued trials do not need the sampler."""
         return bool(self._waiting or self._missing_baselines)
 
     @property
     def is_spent(self) -> bool:
-        """As many trials as the budget names have come to a result or were pruned."""
+        """The budget's number of trials have completed or were pruned."""
         counts = self._journals[SEARCH].counts()
         return counts["complete"] + counts["pruned"] >= self._trial_target()
 
     @property
     def unasked(self) -> int:
-        """Trials that the sampler has still to be asked for, if none fails."""
+        """Trials that the sampler has still to suggest, if none fails."""
         counts = self._journals[SEARCH].counts()
         return max(0, self._trial_target() - counts["complete"] - counts["pruned"] - counts["running"])
 
@@ -81,19 +81,19 @@ class TrialQueue:
 
     @property
     def baseline_trials(self) -> dict[str, JournaledTrial]:
-        """The journaled runs of the fixed recipes, by name of the baseline."""
+        """The journaled runs of the fixed recipes, by baseline name."""
         return {str(trial.label): trial for trial in self._journals[BASELINES].trials()}
 
     def seconds_left(self, concurrent_trials: int) -> float | None:
-        """Seconds until everything that is still to be run is over; None before a trial has been evaluated."""
+        """Estimated seconds until the search ends; None before a trial has been evaluated."""
         return None if self._time_left is None else self._time_left.left(self.unasked, concurrent_trials)
 
     def _trial_target(self) -> int:
-        wanted = self._plan.budget.trials
+        target = self._plan.budget.trials
         if self._plan.search.sampler == "grid":
             cells = math.prod(len(values) for values in self._plan.space.grid().values())
-            wanted = min(wanted, max(0, cells - self._journals[SEARCH].counts()["failed"]))
-        return wanted
+            target = min(target, max(0, cells - self._journals[SEARCH].counts()["failed"]))
+        return target
 
     def _ask(self, concurrent_trials: int) -> TrialKey | None:
         if not self.unasked:
@@ -126,7 +126,7 @@ class TrialQueue:
             self._waiting = self._longest_first([*keys, *self._waiting])
 
     def _longest_first(self, keys: list[TrialKey]) -> list[TrialKey]:
-        """Where several trials wait, the longest starts first, so that none runs alone at the end (Graham, 1969)."""
+        """Queued trials, longest first, so that none runs alone at the end (Graham, 1969)."""
         if self._time_left is None or len(keys) < 2:
             return keys
         left = {key: self._time_left.remaining(key.study, key.number) for key in keys}

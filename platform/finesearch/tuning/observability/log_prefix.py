@@ -1,4 +1,4 @@
-"""Puts ``[trial 7]`` before every line that a worker logs, so that one trial's can be found among the others'."""
+"""Prefixes every line that a worker logs with ``[trial 7]``, so that the lines of one trial can be found."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _about: str | None = None
 
 
 def set_log_prefix(about: str | None) -> None:
-    """From now on lines of this process, of any of its threads, begin with ``[about]``; None: with nothing.
+    """Start every later line of this process, from any thread, with ``[about]``; None removes the prefix.
 
-    It reaches every logger, and ``print``, which Ray Train hands to the root logger. Records carry it as ``trial``,
-    which Ray's JSON logs show as a field.
+    It applies to every logger, and to ``print``, which Ray Train redirects to the root logger. Records carry it as
+    ``trial``, which Ray's JSON logs show as a field.
     """
     global _about
     _about = about
@@ -24,7 +24,7 @@ def set_log_prefix(about: str | None) -> None:
 
 
 def log_label(study: str, number: int) -> str:
-    """What lines about a trial begin with.
+    """The log prefix of a trial.
 
     >>> log_label("search", 7), log_label("baselines", 0)
     ('trial 7', 'baseline 0')
@@ -33,7 +33,7 @@ def log_label(study: str, number: int) -> str:
 
 
 def named(text: str, about: str) -> str:
-    r"""Each line of a text with its prefix.
+    r"""The text with a prefix on each line.
 
     >>> named("a\nb", "trial 7")
     '[trial 7] a\n[trial 7] b'
@@ -52,7 +52,7 @@ def _named_record(*arguments: Any, **more: Any) -> logging.LogRecord:
     record.trial = about
     try:
         text = record.getMessage()
-    except Exception:  # a message that does not fit its arguments: logging tells of it where it is written
+    except Exception:  # a message that does not fit its arguments: logging reports it when the record is written
         return record
     record.msg, record.args = named(text, about), None
     if record.exc_info and record.exc_info[0] is not None:

@@ -1,8 +1,8 @@
-"""The numbers that a search shows to Prometheus, through Ray's own metrics.
+"""Prometheus metrics of a search, exported through Ray's metrics.
 
 Ray puts ``ray_`` before a name and ``_total`` behind that of a counter, and adds the labels WorkerId, NodeAddress and
-SessionName, so that one number comes as a series for each process: dashboards aggregate them. Ours carry ``run``, the
-search's name, and words of which there are few; never a trial.
+SessionName, so that each process has its own series: dashboards aggregate them. Ours carry ``run``, the search's name,
+and labels with few values; never a trial.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CACHE_BYTES = "prefix_cache_bytes"
 
 @dataclass(frozen=True)
 class MetricDefinition:
-    """One number: a ``gauge`` says what is now, a ``counter`` what there was in all."""
+    """One metric: a ``gauge`` is a current value, a ``counter`` a running total."""
 
     name: str
     kind: Literal["gauge", "counter"]
@@ -66,18 +66,18 @@ METRIC_DEFINITIONS = {
 
 
 class PrometheusMetrics:
-    """Sets and counts the measures of one search in this process, which must be connected to Ray."""
+    """Sets and counts the metrics of one search in this process, which must be connected to Ray."""
 
     def __init__(self, run: str) -> None:
         self._run = run
         self._made: dict[str, Any] = {}
 
     def set(self, name: str, value: float, **labels: str) -> None:
-        """The value of a gauge now."""
+        """Set a gauge."""
         self._instrument(name).set(value, tags={"run": self._run, **labels})
 
     def add(self, name: str, amount: float, **labels: str) -> None:
-        """Count ``amount`` more; nothing where it is 0."""
+        """Increase a counter by ``amount``; does nothing where it is 0."""
         if amount > 0:
             self._instrument(name).inc(amount, tags={"run": self._run, **labels})
 

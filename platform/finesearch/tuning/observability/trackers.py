@@ -1,8 +1,8 @@
-"""Shows trials in TensorBoard, MLflow and Weights & Biases, by Ray's own loggers.
+"""Experiment trackers: logs trials to TensorBoard, MLflow and Weights & Biases through Ray's loggers.
 
-Tune knows our trials by a job and events, both JSON; what its loggers are shown instead is a :class:`TrackedTrial`
-with the recipe, and the numbers of each evaluation. A thread talks to them, so that a slow server slows no trial; one
-that fails in the middle is said once and left out from then on.
+Tune's trials carry a job and events, both JSON; its loggers get a :class:`TrackedTrial` with the recipe, and the
+metrics of each evaluation. A thread calls them, so that a slow server slows no trial; a tracker that fails is reported
+once and skipped from then on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from finesearch.tuning.controller.search_controller import SearchController
 from finesearch.tuning.messages import EvaluationReport, Job, TrialFailed, parse_event, parse_job
 from finesearch.tuning.observability.log_prefix import log_label
 
-PATIENCE_S = 60.0  # for what is still to be told when the trials are over
+PATIENCE_S = 60.0  # for what is still to be logged when the trials have ended
 ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 WANDB_KEY = "WANDB_API_KEY"
 Say = Callable[[str], None]
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class TrackedTrial:
-    """One trial with what Ray's loggers ask of theirs; ``experiment_dir_name`` is the search's name."""
+    """One trial with the interface that Ray's loggers expect; ``experiment_dir_name`` is the search's name."""
 
     trial_id: str
     name: str
@@ -57,7 +57,7 @@ class TrackedTrial:
 class Tracker:
     """One of Ray's loggers, a ``LoggerCallback``.
 
-    repeats: it begins a trial anew when a search goes on, and is told all of it again.
+    repeats: it starts a trial anew when a search resumes, so all earlier evaluations are logged again.
     """
 
     key: str
@@ -73,50 +73,50 @@ def make_trackers(plan: Plan, folder: Path) -> list[Tracker]:
     Raises:
         InputError: one of them cannot be reached.
     """
-    wanted, made, folder = plan.tracking, [], folder.absolute()
+    tracking, made, folder = plan.tracking, [], folder.absolute()
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    if wanted.tensorboard:
+    if tracking.tensorboard:
         from ray.tune.logger import TBXLoggerCallback
 
         events = TBXLoggerCallback()  # type: ignore[no-untyped-call]
         made.append(Tracker("tensorboard", events, folder / "tensorboard", repeats=False))
-    if wanted.mlflow is not None:
+    if tracking.mlflow is not None:
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
         server = MLflowLoggerCallback(
-            wanted.mlflow.tracking_uri,
-            experiment_name=wanted.mlflow.experiment or plan.name,
+            tracking.mlflow.tracking_uri,
+            experiment_name=tracking.mlflow.experiment or plan.name,
             tags={"finesearch.run": plan.name},
         )
         made.append(Tracker("mlflow", server, folder / "mlflow", repeats=True))
-    if wanted.wandb is not None:
+    if tracking.wandb is not None:
         from ray.air.integrations.wandb import WandbLoggerCallback
 
-        project = WandbLoggerCallback(wanted.wandb.project, group=plan.name, **_wandb_settings(wanted.wandb))
+        project = WandbLoggerCallback(tracking.wandb.project, group=plan.name, **_wandb_settings(tracking.wandb))
         made.append(Tracker("wandb", project, folder / "wandb", repeats=True))
     for tracker in made:
         try:
             tracker.logger.setup()
-        except Exception as error:  # whatever a foreign package raises
+        except Exception as error:  # any error of a third-party package
             raise InputError(
                 f"tracking.{tracker.key}: expected to connect, got: {_first_line(error)}. "
                 f"See that its server answers and its key is set, or leave tracking.{tracker.key} out."
             ) from error
-    os.environ.pop(WANDB_KEY, None)  # found here, Ray's logger would put it into a runtime environment, for all to read
+    os.environ.pop(WANDB_KEY, None)  # Ray's logger would put it into a runtime environment, readable by all
     return made
 
 
 def _wandb_settings(plan: WandbPlan) -> dict[str, Any]:
-    """What ``wandb.init`` is given; the key, if it is in the environment, goes to its process and nowhere else."""
+    """Arguments of ``wandb.init``; the key, if it is in the environment, goes to its process and nowhere else."""
     key = os.environ.get(WANDB_KEY)
     return ({"entity": plan.entity} if plan.entity else {}) | ({"settings": {"api_key": key}} if key else {})
 
 
 class Tracking(Callback):
-    """What Tune calls; passes everything on to the thread that talks to the trackers.
+    """Tune's callback; passes everything on to the thread that calls the trackers.
 
-    say: told when a tracker fails.
+    say: called when a tracker fails.
     """
 
     def __init__(self, controller: SearchController, trackers: list[Tracker], say: Say) -> None:
@@ -173,7 +173,7 @@ class Tracking(Callback):
             self._later(lambda tracker: tracker.logger.log_trial_end(shown[tracker.key], failed))
 
     def _later(self, tell: Callable[[Tracker], None]) -> None:
-        """Have the thread do it with each tracker that is well."""
+        """Queue a call to each tracker that has not failed."""
         for tracker in self._trackers:
             self._told.put(functools.partial(self._tell, tracker, tell))
 
@@ -182,16 +182,16 @@ class Tracking(Callback):
             return
         try:
             tell(tracker)
-        except Exception as error:  # whatever a foreign package raises; said, and never the end of a search
+        except Exception as error:  # any error of a third-party package: reported, and never ends a search
             tracker.is_well = False
             self._say(f"tracking.{tracker.key}: failed, and is left out from here on: {_first_line(error)}")
 
     def _talk(self) -> None:
-        while (told := self._told.get()) is not None:
-            told()
+        while (call := self._told.get()) is not None:
+            call()
 
     def __getstate__(self) -> dict[str, Any]:
-        """An empty shell: Tune pickles its callbacks into a scratch folder that nobody reads."""
+        """Empty state: Tune pickles its callbacks into a scratch folder that is never read."""
         return {}
 
 
@@ -203,14 +203,14 @@ def _begin(tracker: Tracker, shown: TrackedTrial, earlier: list[dict[str, Any]])
 
 
 def show(job: Job, trial_id: str, run: str, folder: Path) -> TrackedTrial:
-    """A trial as a tracker is shown it that may write below ``folder``."""
+    """A trial for a tracker that may write below ``folder``."""
     config = {**shown_recipe(job.recipe.model_dump(mode="json")), "number": job.number, "seed": job.seed}
     local_path = folder / Path(job.directory).name
     return TrackedTrial(trial_id, f"{run} {log_label(job.study, job.number)}", config, str(local_path), run)
 
 
 def shown_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe with dotted keys; lists as text, and what is not set left out.
+    """A recipe with dotted keys; lists as text, unset values left out.
 
     >>> shown_recipe({"learning_rate": 0.1, "warmup": None, "adaptation_parameters": {"rank": 8}})
     {'learning_rate': 0.1, 'adaptation_parameters.rank': 8}
@@ -218,14 +218,14 @@ def shown_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in recipe.items():
         if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": said for inner, said in shown_recipe(value).items()}
+            flat |= {f"{key}.{inner}": item for inner, item in shown_recipe(value).items()}
         elif value is not None:
             flat[key] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
     return flat
 
 
 def logged_metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation as loggers take it: metrics by name, what training cost, and its number as the iteration."""
+    """An evaluation as loggers expect it: metrics by name, training cost, and its number as the iteration."""
     costs = evaluation.model_dump(include={"train_loss", "epoch", "seconds", "tokens"}, exclude_none=True)
     return {**evaluation.metrics, **costs, "training_iteration": evaluation.step}
 

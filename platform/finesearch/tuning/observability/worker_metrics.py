@@ -1,4 +1,4 @@
-"""Hands on what a worker counts while it trains: from a thread of its own, and when a trial is over."""
+"""Reports a worker's counters to Prometheus while it trains: from a thread, and after each trial."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from finesearch.training.runtime.counters import COUNTED, COUNTERS, Counters
 from finesearch.tuning.observability.prometheus import CACHE_BYTES, PrometheusMetrics
 
 EVERY_S = 2.0
-DISK_EVERY_S = 20.0  # looking at the cache's folder reads a small file for each entry
+DISK_EVERY_S = 20.0  # reading the cache's folder opens a small file for each entry
 
 
 class WorkerMetrics:
-    """What was counted since the last time, and what the node's prefix cache holds; told from any thread."""
+    """Counts since the last report, and the size of the node's prefix cache; callable from any thread."""
 
     def __init__(self, run: str, counters: Counters = COUNTERS) -> None:
         self._counters, self._instruments = counters, PrometheusMetrics(run)
@@ -23,7 +23,7 @@ class WorkerMetrics:
         self._lock = threading.Lock()
 
     def report(self) -> None:
-        """Hand on what is new."""
+        """Report what changed since the last call."""
         with self._lock:
             for name, total in self._counters.totals().items():
                 self._instruments.add(name, total - self._told[name])
@@ -34,7 +34,7 @@ class WorkerMetrics:
 
 
 def start_reporting(run: str) -> WorkerMetrics:
-    """Tell of this process until it ends."""
+    """Report this process's counters until it ends."""
     metrics = WorkerMetrics(run)
 
     def report() -> None:

@@ -1,4 +1,4 @@
-"""Runs the controller's decisions on Ray Tune."""
+"""Executes the controller's decisions with Ray Tune; retries a trial whose actor died."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from finesearch.tuning.ray_tune.trainable import WarmTrial
 from finesearch.tuning.workers.worker_group import GroupSettings
 
 LOOK_EVERY_S = 1.0
-ACTOR_DEATHS = 2  # a trial whose Tune actor died is run again this often
+ACTOR_DEATHS = 2  # retries of a trial whose Tune actor died
 
 
 class _StopAll(Stopper):
-    """Ends running trials when the controller says that nothing they report would be used; called again and again."""
+    """Ends running trials when the controller's ``should_stop_running`` is true; Tune polls it."""
 
     def __init__(self, controller: SearchController, when_ending: Callable[[], None]) -> None:
         self._controller: SearchController | None = controller
@@ -59,12 +59,12 @@ def run_tuner(
     when_ending: Callable[[], None] = lambda: None,
     callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Run trials until the controller has had enough.
+    """Run trials until the controller is finished.
 
     when_ending: called once, when a worker group has nothing more to do and others still have. callbacks: Tune's.
 
     Raises:
-        FinesearchError: what a worker met that would end every trial (bad data, a full disk).
+        FinesearchError: a worker's error that would end every trial (bad data, a full disk).
     """
     if controller.is_finished:
         return
@@ -103,7 +103,7 @@ def run_tuner(
 
 
 def keep_secrets_home() -> None:
-    """Have Tune hand no secret variable of the driver to its actors.
+    """Keep Tune from passing secret variables of the driver to its actors.
 
     It would put the driver's AWS keys into their runtime environment, which Ray logs on every node and shows.
     """

@@ -1,4 +1,4 @@
-"""What Ray Tune asks whether a trial goes on: the study's pruner, through the controller."""
+"""Ray Tune's scheduler: asks the study's pruner, through the controller, whether a trial continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finesearch.tuning.messages import EvaluationReport, parse_event
 
 
 class StudyScheduler(FIFOScheduler):
-    """Reports each evaluation to the journal, then stops what the pruner rejects.
+    """Reports each evaluation to the journal, then stops trials that the pruner rejects.
 
     Tune calls the scheduler before the searcher and skips the searcher for a trial that is stopped, so this is the one
     place that sees every evaluation.

@@ -1,4 +1,4 @@
-"""What Ray Tune asks for trials: first those that an earlier driver left running, then baselines, then the sampler."""
+"""Ray Tune's searcher: gets trials from the controller (resumed ones, then baselines, then the sampler's)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from finesearch.tuning.messages import parse_event, to_json
 
 
 class StudySearcher(Searcher):
-    """Hands Tune the trials that the controller decides on; holds no state of its own.
+    """Gives Tune the trials that the controller decides on; holds no state of its own.
 
-    Tune pickles its searcher into a scratch folder that nobody reads: what is pickled is an empty shell, since the
-    journal is what a search is resumed from.
+    Tune pickles its searcher into a scratch folder that is never read. The pickle is empty, since a search resumes from
+    the journal.
     """
 
     def __init__(self, controller: SearchController) -> None:
@@ -23,14 +23,14 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         assert self._controller is not None
-        # Not by Tune's own limit, which stays what it was when the search began.
+        # Tune's own limit is fixed when the search begins, so the controller's decides.
         job = None if self._controller.is_full else self._controller.next_job(trial_id)
         if job is None:
             return Searcher.FINISHED if self._controller.is_finished else None
         return {"job": to_json(job)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: the scheduler has reported it already, before it asked the pruner."""
+        """Nothing: the scheduler has reported it already."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         assert self._controller is not None

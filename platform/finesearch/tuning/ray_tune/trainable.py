@@ -15,10 +15,10 @@ from finesearch.tuning.workers.worker_group import GroupSettings, WarmGroup
 
 
 class WarmTrial(tune.Trainable):
-    """Run with ``reuse_actors=True``: one actor serves trial after trial, and with it its worker group stays.
+    """Run with ``reuse_actors=True``: one actor runs trial after trial, and keeps its worker group.
 
     ``setup`` and ``reset_config`` have no effects, since Tune may call them for a trial that another actor then runs:
-    the group starts, and a job is posted, in ``step``.
+    ``step`` starts the group and posts the job.
     """
 
     @classmethod
@@ -56,18 +56,18 @@ class WarmTrial(tune.Trainable):
             group = self._group
         if is_new or self._generation is None:
             job = parse_job(self.config["job"])
-            # Where the group gave way in the middle of a trial, Tune let that go on after its last evaluation.
+            # If the group released its devices in the middle of a trial, Tune continued it after its last evaluation.
             decided = max(job.decided, self._unanswered or 0)
             self._generation, event = group.begin(job.model_copy(update={"decided": decided}))
-        else:  # Tune asks for another step, so the scheduler let the trial go on
+        else:  # Tune asks for another step, so the scheduler continued the trial
             event = group.go_on(self._generation, self._unanswered)
-        told = {"value": 0.0, "event": to_json(event)}
+        result = {"value": 0.0, "event": to_json(event)}
         if isinstance(event, EvaluationReport):
             self._unanswered = event.step
             self._idle.begin(AFTER_AN_EVALUATION_S)
-            return told
+            return result
         self._idle.begin(AFTER_A_TRIAL_S)
-        return {**told, "done": True}
+        return {**result, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: checkpoints are written by the workers, and a search is resumed from its journal."""

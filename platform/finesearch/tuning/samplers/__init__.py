@@ -1,1 +1,1 @@
-"""Optuna's samplers and pruners, and ours beside them."""
+"""Samplers and pruners: Optuna's and our own."""

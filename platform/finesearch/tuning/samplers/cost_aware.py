@@ -1,8 +1,8 @@
-"""Weighs expected gain by cost: of several proposals, the one that promises most for a second is tried next.
+"""Cost-aware search: of several proposals, tries the one with the largest expected improvement per second.
 
 Expected improvement over cost to a power (Snoek, Larochelle and Adams, 2012) that falls to 0 as the budget is used up
-(cost cooling: Lee, Perrone, Archambeau and Seeger, 2020), so that cheap configurations are tried first and dear ones
-are not left out in the end.
+(cost cooling: Lee, Perrone, Archambeau and Seeger, 2020), so that cheap configurations are tried first and expensive
+ones are still tried in the end.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 
 
 PROPOSED, DRAWN = 8, 32
-"""Configurations to choose from: so many of the sampler's, so many at random."""
+"""Numbers of candidates: from the sampler, and at random."""
 
 
 def cost_aware_configuration(
     plan: Plan, journal: Journal, number: int, seconds: Callable[[Mapping[str, Scalar]], float]
 ) -> dict[str, Scalar] | None:
-    """What trial ``number`` is to try; None leaves it to the sampler. The same for the same journal.
+    """Configuration of trial ``number``; None leaves it to the sampler. The same for the same journal.
 
-    seconds: what a configuration costs.
+    seconds: cost of a configuration.
     """
     trials = journal.study.get_trials(deepcopy=False)
     ended = _ended(trials)
@@ -71,7 +71,7 @@ def cost_aware_configuration(
     sign = 1.0 if maximize else -1.0
     tried = [journal.get(trial.number).parameters for trial in ended]
     values = [sign * trial.values[0] for trial in ended]
-    # What still runs counts as bad meanwhile, so that it is not tried twice.
+    # A running configuration counts as bad meanwhile, so that it is not tried twice.
     running = [journal.get(trial.number).parameters for trial in trials if trial.state is TrialState.RUNNING]
     tried, values = tried + running, values + [min(values)] * len(running)
     gain = expected_improvement(plan.space, tried, values, candidates, seed)
@@ -80,7 +80,7 @@ def cost_aware_configuration(
 
 
 def cooled(weight: float, ended: int, startup_trials: int, trials: int) -> float:
-    """The power of cost after ``ended`` of ``trials``: ``weight`` after those to start from, 0 at the end.
+    """The exponent of cost after ``ended`` of ``trials``: ``weight`` up to the startup trials, 0 at the end.
 
     >>> [round(cooled(1.0, ended, startup_trials=10, trials=30), 2) for ended in (5, 10, 20, 30, 31)]
     [1.0, 1.0, 0.5, 0.0, 0.0]
@@ -107,30 +107,30 @@ def expected_improvement(
 ) -> np.ndarray:
     """Expected improvement (n,) of each candidate over the largest of ``values``, in their unit; above 0.
 
-    values: what the configurations ``tried`` came to, larger is better.
+    values: results of the configurations ``tried``, larger is better.
     """
     from scipy.stats import norm
     from sklearn.ensemble import RandomForestRegressor
 
-    told = np.asarray(values, dtype=np.float64)
+    observed = np.asarray(values, dtype=np.float64)
     forest: RandomForestRegressor = RandomForestRegressor(
         n_estimators=TREES, min_samples_leaf=2, max_features=0.7, random_state=seed, n_jobs=1
     )
-    # What is far below the middle only says "not here": how far would drown the differences that count.
-    clipped = np.maximum(told, np.quantile(told, 0.2))
+    # The lowest values only say "not here"; unclipped, they would hide the differences that count.
+    clipped = np.maximum(observed, np.quantile(observed, 0.2))
     forest.fit(np.stack([encode(space, each) for each in tried]), clipped)
-    said = np.stack([encode(space, each) for each in candidates])
-    each_tree = np.stack([tree.predict(said) for tree in forest.estimators_])
+    points = np.stack([encode(space, each) for each in candidates])
+    each_tree = np.stack([tree.predict(points) for tree in forest.estimators_])
     mean, spread = each_tree.mean(axis=0), each_tree.std(axis=0)
     spread = np.maximum(spread, 1e-3 * max(float(np.ptp(clipped)), 1e-9))
-    gain = mean - told.max()
+    gain = mean - observed.max()
     improvement: np.ndarray = gain * norm.cdf(gain / spread) + spread * norm.pdf(gain / spread)
     positive: np.ndarray = np.maximum(improvement, SMALLEST_GAIN * spread)
     return positive
 
 
 def encode(space: Space, configuration: Mapping[str, Scalar]) -> np.ndarray:
-    """Numbers (k,) in [0, 1] for a configuration; a parameter that is not active stands at -1."""
+    """Numbers (k,) in [0, 1] for a configuration; a parameter that is not active is -1."""
     return np.concatenate([_encoded(parameter, configuration) for parameter in space.parameters])
 
 
@@ -151,7 +151,7 @@ def _encoded(parameter: Parameter, configuration: Mapping[str, Scalar]) -> np.nd
 
 
 class SamplerDraw:
-    """Draws what ``sampler`` would suggest next for ``study``, which it only reads; each one made is another draw."""
+    """Draws what ``sampler`` would suggest next for ``study``, without changing it; each instance is a new draw."""
 
     def __init__(self, study: optuna.Study, sampler: BaseSampler) -> None:
         self._study, self._sampler = study, sampler

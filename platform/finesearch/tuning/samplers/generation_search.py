@@ -1,4 +1,4 @@
-"""Chooses how a trained model writes: generation settings, tried on validation without training anything again."""
+"""Searches generation settings (beams, temperature, ...) of a trained model on validation, without training again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from optuna.trial import TrialState
 from finesearch.plan import GenerationChoices, GenerationPlan
 
 DRAWS_A_SETTING = 20
-"""How often TPE may propose what was tried before, for each combination that is to be tried."""
+"""How often TPE may propose a repeated combination, for each combination to be tried."""
 
 
 @dataclass(frozen=True)
 class ChosenGeneration:
-    """The settings that are best on validation, the metric with them, and how many were tried beside the plan's own."""
+    """The best settings on validation, their metric, and how many were tried beside the plan's own."""
 
     settings: GenerationPlan
     value: float
@@ -32,12 +32,12 @@ def choose_generation(
     maximize: bool,
     seed: int = 0,
 ) -> ChosenGeneration:
-    """Try what ``choices`` holds, at most ``choices.settings`` combinations; ties go to the plan's own settings.
+    """Try combinations of ``choices``, at most ``choices.settings``; ties go to the plan's own settings.
 
-    All are tried where they are few enough; otherwise TPE (Bergstra et al., 2011) proposes which. A value that is not
-    finite is never chosen.
+    All are tried where they are few enough; otherwise TPE (Bergstra et al., 2011) proposes them. Settings with a
+    non-finite value are never chosen.
 
-    own_value: what ``score`` gives for ``own``. score: the metric on validation.
+    own_value: ``score`` of ``own``. score: the metric on validation.
     """
     candidates = choices.candidates(own)
     if len(candidates) > choices.settings:
@@ -59,7 +59,7 @@ def _proposed(
     maximize: bool,
     seed: int,
 ) -> dict[GenerationPlan, float]:
-    """The values of as many combinations as may be tried, as TPE proposes them one after another."""
+    """Values of the combinations that TPE proposes one after another, up to the limit."""
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(2, choices.settings // 2))
     study = optuna.create_study(direction="maximize" if maximize else "minimize", sampler=sampler)
     known = {own.effective: own_value}

@@ -1,4 +1,4 @@
-"""The trials that a sampler starts from, spread evenly: a Latin hypercube (McKay, Beckman and Conover, 1979).
+"""Startup trials of a sampler, spread evenly: a Latin hypercube (McKay, Beckman and Conover, 1979).
 
 Drawn independently, ten trials leave about a third of the tenths of each range untried. Here each range is cut into as
 many equal parts as there are such trials, and each part is tried once.
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from finesearch.plan import Plan
 
 MODELLED = ("tpe", "gp", "cmaes")
-"""Samplers that learn from trials, and need some to start from."""
+"""Samplers that learn from trials, and need startup trials."""
 
 
 def latin_hypercube_configuration(plan: Plan, number: int) -> dict[str, Scalar] | None:
-    """What trial ``number`` tries where it is one to start from; None leaves it to the sampler.
+    """Configuration of trial ``number`` where it is a startup trial; None leaves it to the sampler.
 
-    The same for the same plan and number. A parameter that is active in some of these trials only is spread over all
+    The same for the same plan and number. A parameter that is active in only some of these trials is spread over all
     of them, and so has gaps.
     """
     search = plan.search

@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners as a plan names them."""
+"""Builds Optuna's samplers and pruners from a plan, and the seed of each trial."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def make_sampler(plan: Plan, number: int, concurrent_trials: int) -> BaseSampler:
-    """The sampler that suggests trial ``number``; all of its memory is in the study, none in the object."""
+    """The sampler that suggests trial ``number``; its state is in the study, none in the object."""
     search = plan.search
     seed = trial_seed(search.seed, number)
     with warnings.catch_warnings():
@@ -28,7 +28,7 @@ def make_sampler(plan: Plan, number: int, concurrent_trials: int) -> BaseSampler
                 return WindowedTPESampler(
                     n_startup_trials=search.startup_trials,
                     multivariate=True,
-                    group=True,  # a conditional space: each branch is modelled by itself
+                    group=True,  # conditional space: each branch has its own model
                     constant_liar=concurrent_trials > 1,
                     seed=seed,
                 )
@@ -39,7 +39,7 @@ def make_sampler(plan: Plan, number: int, concurrent_trials: int) -> BaseSampler
             case "cmaes":
                 return optuna.samplers.CmaEsSampler(n_startup_trials=search.startup_trials, seed=seed)
             case "qmc":
-                # One low-discrepancy sequence runs through all trials: its scrambling must not change with the number.
+                # All trials share one low-discrepancy sequence, so its scrambling must not depend on the number.
                 return optuna.samplers.QMCSampler(scramble=True, seed=search.seed)
             case "grid":
                 return optuna.samplers.GridSampler(plan.space.grid(), seed=search.seed)

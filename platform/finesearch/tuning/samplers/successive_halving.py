@@ -1,4 +1,4 @@
-"""Successive halving whose verdicts cost the same however many trials there were."""
+"""Successive halving whose verdicts cost the same for any number of trials."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ RUNG = "completed_rung_"
 class RungPruner(SuccessiveHalvingPruner):
     """Optuna's asynchronous successive halving (Li et al., 2020), verdict by verdict, for one study.
 
-    Optuna's own gathers and sorts a rung's values out of all trials at each verdict; here they are kept in order, and
-    read from the trials once. ``min_resource`` must be a number.
+    Optuna's own collects and sorts a rung's values from all trials at each verdict; here they are kept sorted, and read
+    from the trials once. ``min_resource`` must be a number.
     """
 
     def __init__(self, min_resource: int, reduction_factor: int) -> None:
@@ -26,7 +26,7 @@ class RungPruner(SuccessiveHalvingPruner):
         self._rungs: dict[str, list[float]] | None = None
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether the trial is to stop at its last step."""
+        """Whether the trial should stop at its last step."""
         step = trial.last_step
         if step is None:
             return False
@@ -57,6 +57,6 @@ class RungPruner(SuccessiveHalvingPruner):
         return self._rungs
 
     def _goes_on(self, value: float, competing: list[float], direction: StudyDirection) -> bool:
-        """Whether a value is among the best ``1 / reduction_factor`` of its rung, it counted; the best always is."""
+        """Whether a value is among the best ``1 / reduction_factor`` of its rung, itself included; the best is."""
         last = max(len(competing) // self._factor, 1)
         return value >= competing[-last] if direction is StudyDirection.MAXIMIZE else value <= competing[last - 1]

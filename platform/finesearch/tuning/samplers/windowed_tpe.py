@@ -1,4 +1,4 @@
-"""TPE whose suggestions cost the same however many trials there were."""
+"""TPE whose suggestions cost the same for any number of trials."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 WINDOW = 1000
-BEST = 25  # Optuna's TPE calls at most so many trials good
+BEST = 25  # Optuna's TPE counts at most this many trials as good
 
 
 class WindowedStudy(Study):
-    """A study of which the sampler sees the newest ``WINDOW`` trials and the best that are older.
+    """A study that shows the sampler the newest ``WINDOW`` trials and the best of the older ones.
 
-    TPE models the density of good trials and of all others. The good ones are all there; those that are left out are
-    among the others, where thousands draw the same picture as a thousand, at a cost that grows with their number.
+    TPE models the density of good trials and of all others. All good ones are shown; those left out are among the
+    others, whose density a thousand describe as well as many thousands, at a lower cost.
 
-    Two private names have no public counterpart. Optuna's TPE reads trials by ``Study._get_trials`` alone: all of them,
-    where the public ``get_trials`` of the study that Hyperband hands to samplers holds those of one bracket. And a
-    sampler is given the study without its storage.
+    Two private names have no public counterpart. Optuna's TPE reads trials only through ``Study._get_trials``: all of
+    them, where the public ``get_trials`` of the study that Hyperband passes to samplers holds those of one bracket. And
+    a sampler gets the study without its storage.
     """
 
     def __init__(self, study: Study) -> None:
@@ -34,10 +34,10 @@ class WindowedStudy(Study):
         self._by_state: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
 
     def one_of_each_shape(self) -> WindowedStudy:
-        """The first of the trials that drew the same parameters, of each such set of them.
+        """The first trial of each set of drawn parameters.
 
-        A conditional space is found by what trials have drawn; the second of a kind tells nothing new, and Optuna
-        looks at all of them for each suggestion.
+        Optuna infers a conditional space from the parameters that trials drew, and looks at all trials for each
+        suggestion; a second trial with the same parameters adds nothing.
         """
         shapes: dict[tuple[str, ...], FrozenTrial] = {}
         for trial in self._get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
@@ -51,15 +51,15 @@ class WindowedStudy(Study):
     ) -> list[FrozenTrial]:
         if states is None:
             return list(self._chosen)
-        # Asked for again and again while one trial is suggested, in which none of them changes its state.
-        wanted = tuple(state for state in TrialState if state in states)
-        if wanted not in self._by_state:
-            self._by_state[wanted] = [trial for trial in self._chosen if trial.state in wanted]
-        return list(self._by_state[wanted])
+        # Called many times while one trial is suggested, during which no trial changes its state.
+        selected = tuple(state for state in TrialState if state in states)
+        if selected not in self._by_state:
+            self._by_state[selected] = [trial for trial in self._chosen if trial.state in selected]
+        return list(self._by_state[selected])
 
 
 def windowed(trials: list[FrozenTrial], maximize: bool) -> list[FrozenTrial]:
-    """The newest ``WINDOW`` trials, and of the older ones those that run and the ``BEST`` complete; in their order."""
+    """The newest ``WINDOW`` trials, and of the older ones the running and the ``BEST`` complete; in their order."""
     if len(trials) <= WINDOW:
         return trials
     older = trials[:-WINDOW]
@@ -92,7 +92,7 @@ class WindowedTPESampler(optuna.samplers.TPESampler):
         return super().sample_independent(self._seen(study, trial), trial, param_name, param_distribution)
 
     def _seen(self, study: Study, trial: FrozenTrial) -> Study:
-        """What is shown of the study: chosen once for each trial that is suggested."""
+        """The window of the study, chosen once for each suggested trial."""
         if len(study.directions) > 1:
             return study
         if self._window is None or self._window[0] != trial.number:

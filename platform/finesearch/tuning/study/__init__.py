@@ -1,1 +1,1 @@
-"""The Optuna study as the journal of a search: storage, backup, checkpoints that it refers to."""
+"""The Optuna study as the journal of a search: storage, backup, retention of its checkpoints."""

@@ -1,4 +1,4 @@
-"""Which checkpoints stay on disk: those that can still be ranked, and those of running trials."""
+"""Checkpoint retention: keeps checkpoints that can still be ranked and those of running trials."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TRIAL = re.compile(r"trial-(\d+)")
 
 
 class CheckpointRetention:
-    """Deletes what can no longer enter the report, so that disk use does not grow with the number of trials.
+    """Deletes checkpoints that can no longer enter the report, so disk use does not grow with the number of trials.
 
-    With one objective the best ``report.top`` complete trials are kept; with several, the Pareto front besides.
+    With one objective the best ``report.top`` complete trials are kept; with several, the Pareto front as well.
     """
 
     def __init__(self, plan: Plan, journal: Journal, run: Store) -> None:
@@ -30,15 +30,15 @@ class CheckpointRetention:
         self._best = [place(journal, trial) for trial in rankable_trials(journal, plan.report.top)]
 
     def trial_ended(self, number: int) -> None:
-        """Make room after trial ``number`` ended."""
+        """Delete what trial ``number`` made obsolete by its end."""
         self._present.add(number)
         kept = self._rankable_after(number) | self._journal.running_numbers()
         # What could not be deleted is tried again when the next trial ends.
         self._present -= {gone for gone in self._present - kept if self._delete(gone)}
 
     def delete_orphaned_checkpoints(self) -> None:
-        """Delete what belongs to trials that the journal does not know: it was brought back from a backup that is older
-        than they are, and will give their numbers to others."""
+        """Delete checkpoints of trials that the journal does not know: it was restored from an older backup, and will
+        give their numbers to others."""
         unknown = {number for number in self._present if number >= len(self._journal.trials())}
         self._present -= {number for number in unknown if self._delete(number)}
 
@@ -56,9 +56,9 @@ class CheckpointRetention:
 
     @property
     def bar(self) -> float | None:
-        """What a trial must come up to for it ever to be ranked, equal included; None where nothing rules one out yet.
+        """The value that a trial must reach (inclusive) to be ranked; None where any value may be.
 
-        It only rises: no complete trial is lost. With several objectives there is none, since the front has no last
+        It only rises, since complete trials stay. With several objectives there is none, since the front has no last
         place.
         """
         if len(self._journal.directions) > 1 or len(self._best) < self._plan.report.top:
@@ -85,8 +85,8 @@ def trial_dir_name(number: int) -> str:
 
 
 def place(journal: Journal, trial: JournaledTrial) -> Order:
-    """What complete trials are ordered by, smallest first: the first objective, then fewer trainable parameters, then
-    the earlier trial."""
+    """Sort key of complete trials, smallest first: the first objective, then fewer trainable parameters, then the
+    earlier trial."""
     assert trial.values is not None, "the trial is complete"
     value, trainable = trial.values[0], trial.detail.trainable_parameters or 0
     return (-value if journal.directions[0].maximize else value, trainable, trial.number)

@@ -1,18 +1,18 @@
-"""The Optuna study as the one journal of a search: what was suggested, measured, decided and spent.
+"""The Optuna study as the journal of a search: what was suggested, measured, decided and spent.
 
-Two studies are kept alike. The one on disk (SQLite, or PostgreSQL by URL) is the truth and only ever written; the one
-in memory is what samplers and pruners read. What they write while they think (rungs, grid positions, CMA-ES state)
-reaches the disk inside the decision that it led to.
+Two studies are kept equal. The one on disk (SQLite, or PostgreSQL by URL) is authoritative and only ever written;
+samplers and pruners read the one in memory. Their own state (rungs, grid positions, CMA-ES) reaches the disk with the
+decision that it led to.
 
-A decision takes several calls of Optuna's storage, each a transaction, and one of them decides:
+A decision takes several calls of Optuna's storage, each a transaction, and one of them commits it:
 
-decision        calls, in order                                  decided by
+decision        calls, in order                                  committed by
 a new trial     the trial with all that belongs to it            that call
 an evaluation   the value that pruners saw, the note ``step:N``  the note
 an end          the note ``outcome``, the state with the values  the note
 
-A driver that is killed between two calls leaves a decision that was taken or was not. The next one finishes the first
-kind and overlooks the second when it loads the study (see ``_load``), and the search takes that again, the same.
+A driver that is killed between two calls leaves a decision committed or not. On loading the study (see ``_load``), the
+next driver completes committed decisions and drops the others, which the search then takes again with the same result.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Direction:
 
 @dataclass(frozen=True)
 class PrunerVerdict:
-    """What was decided on one evaluation; ``kept`` is what the journal keeps of it.
+    """The pruner's decision on one evaluation; ``kept`` is its journaled form.
 
-    seen_by_pruner: what the pruner saw, if anything. is_new: not journaled yet.
+    seen_by_pruner: the value that the pruner saw, if any. is_new: not journaled yet.
     """
 
     kept: JournaledEvaluation
@@ -81,7 +81,7 @@ class Journal:
 
     Args:
         storage: Optuna storage that survives the process.
-        name: the study's name, made when it is not there.
+        name: the study's name; created if missing.
         directions: objectives, the quality metric first.
         pruner: asked once an evaluation; must be ``NopPruner`` with several objectives.
         read_only: what an earlier driver left half-written is completed in memory alone.
@@ -128,16 +128,16 @@ class Journal:
                 ) from error
 
     def _load(self, trial: FrozenTrial) -> None:
-        """Take over one trial from disk: finish an end that was decided, leave out what was not decided."""
+        """Load one trial from disk: complete a committed end, drop an uncommitted decision."""
         steps = journaled_evaluations(trial)
         trial.intermediate_values = {s: v for s, v in trial.intermediate_values.items() if s in steps}
         if trial.state is TrialState.RUNNING:
             disk_id = self._disk.get_trial_id_from_study_id_trial_number(self._disk_study, trial.number)
-            told = journaled_outcome(trial)
-            if told is None:
+            end = journaled_outcome(trial)
+            if end is None:
                 self._running[trial.number] = disk_id
             else:
-                trial.state, trial.values = ENDED[told.state], None if told.values is None else list(told.values)
+                trial.state, trial.values = ENDED[end.state], None if end.values is None else list(end.values)
                 trial.datetime_complete = datetime.now()
                 if not self._read_only:
                     self._set_state_on_disk(disk_id, trial.state, trial.values)
@@ -162,8 +162,8 @@ class Journal:
 
         Args:
             suggest: draws the active parameters from an Optuna trial and returns them.
-            first: values that are taken instead of drawn where they name a parameter.
-            note: JSON kept with the trial.
+            first: values by parameter that are used instead of drawn ones.
+            note: JSON stored with the trial.
         """
         with self._lock:
             if first is not None:
@@ -179,7 +179,7 @@ class Journal:
             with _lost_study_is_told():
                 disk_id = self._disk.create_new_trial(self._disk_study, template_trial=template)
             if disk_id != self._disk.get_trial_id_from_study_id_trial_number(self._disk_study, trial.number):
-                # Optuna tries again where it got no answer from the database, also if the trial had been written.
+                # Optuna retries where the database did not answer, even if the trial had been written.
                 raise StorageInternalError(f"trial {trial.number} was given another number there")
             self._running[trial.number] = disk_id
             self._counts["running"] += 1
@@ -195,12 +195,12 @@ class Journal:
         is_prunable: bool = True,
         end: Callable[[JournaledEvaluation], Outcome] | None = None,
     ) -> bool:
-        """Ask the pruner about one evaluation and journal its verdict; True when the trial goes on.
+        """Ask the pruner about one evaluation and journal its verdict; True when the trial continues.
 
-        A step that was decided before keeps its verdict: a resumed trial reports its history again. One that is not
-        prunable is kept from the pruner, which compares trials at equal steps of their training.
+        A step that was decided before keeps its verdict: a resumed trial reports its history again. The pruner, which
+        compares trials at equal training steps, does not see a trial that is not prunable.
 
-        end: what the trial comes to by the verdict, where this was its last evaluation.
+        end: the trial's outcome given the verdict, where this was its last evaluation.
 
         Raises:
             ValueError: ``value`` is NaN or infinite; such a trial is failed, not reported.
@@ -217,7 +217,7 @@ class Journal:
             return verdict.kept.go_on
 
     def _ask_pruner(self, number: int, evaluation: EvaluationReport, value: float, is_prunable: bool) -> PrunerVerdict:
-        """The verdict, of which nothing is on disk yet."""
+        """The verdict; writes nothing to disk."""
         step = evaluation.step
         if not math.isfinite(value):
             raise ValueError(f"trial {number}, step {step}: value {value} is not finite")
@@ -239,7 +239,7 @@ class Journal:
     # -- ending ------------------------------------------------------------------------------------------------------
 
     def finish(self, number: int, outcome: Outcome) -> bool:
-        """End a trial; False when it had ended before, so that telling twice changes nothing."""
+        """End a trial; False when it had ended before: idempotent."""
         with self._lock:
             trial = self._in_memory(number)
             if trial.state.is_finished():
@@ -277,7 +277,7 @@ class Journal:
         return [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
 
     def running(self) -> list[JournaledTrial]:
-        """Trials that were asked for and have not ended: after a restart, those to go on with. In order of number."""
+        """Trials without an end, in order of number; after a restart, those to resume."""
         with self._lock:
             return [self.get(number) for number in sorted(self._running)]
 
@@ -292,18 +292,18 @@ class Journal:
             return dict(self._counts)
 
     def view(self) -> optuna.Study:
-        """The trials in memory through a handle that has read none before: for samplers that only look."""
+        """The trials in memory through a handle with an empty cache: for samplers that only read."""
         return optuna.load_study(study_name=self.name, storage=self._memory)
 
     # -- notes about the whole search --------------------------------------------------------------------------------
 
     def note(self, key: str, value: Any) -> None:
-        """Keep JSON ``value`` with the study, on disk."""
+        """Store JSON ``value`` with the study, on disk."""
         with self._lock:
             self._disk.set_study_user_attr(self._disk_study, key, value)
 
     def read_note(self, key: str, default: Any = None) -> Any:
-        """What :meth:`note` kept, also by an earlier driver."""
+        """The value that :meth:`note` stored, also by an earlier driver."""
         with self._lock:
             return self._disk.get_study_user_attrs(self._disk_study).get(key, default)
 
@@ -312,7 +312,7 @@ class Journal:
         return self._read(self._in_memory(number))
 
     def pareto_front(self) -> list[int]:
-        """Numbers of the complete trials than which no other is better in all objectives."""
+        """Numbers of the complete trials on the Pareto front."""
         return [trial.number for trial in self.study.best_trials] if self._counts["complete"] else []
 
     def _read(self, trial: FrozenTrial) -> JournaledTrial:

@@ -1,4 +1,4 @@
-"""One trial as the journal has it: what Optuna keeps of it as attributes is written and read here and nowhere else."""
+"""One trial of the journal: the only place that reads and writes its Optuna attributes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDED: Mapping[Ended, TrialState] = {
 
 
 class JournaledEvaluation(EvaluationReport):
-    """An evaluation with its verdict; ``system``: the trial's system attributes that the pruner changed over it.
+    """An evaluation with its verdict; ``system``: the trial's system attributes that the pruner changed with it.
 
     ``value`` is the first objective, ``at`` the Unix seconds of the verdict.
     """
@@ -40,9 +40,9 @@ class JournaledEvaluation(EvaluationReport):
 
 
 class OutcomeDetail(FrozenRecord):
-    """What is known of a trial that has ended, beside how it ended; only what was given is kept.
+    """Details of a trial that has ended; unset fields are not stored.
 
-    A complete trial has all of it (see ``TrialResult``), a stopped one what its last evaluation said.
+    A complete trial has all of them (see ``TrialResult``), a stopped one those of its last evaluation.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -82,9 +82,9 @@ class Outcome:
 class JournaledTrial:
     """One trial.
 
-    ``parameters`` holds those that were active, ``evaluations`` those with a verdict, by step and in order. ``label``
-    and ``recipe`` belong to the trial of a fixed recipe. ``outcome`` is None while it runs. ``started_at`` is the Unix
-    time at which it was asked for.
+    ``parameters`` holds the active ones, ``evaluations`` those with a verdict, by step and in order. ``label`` and
+    ``recipe`` are set for the trial of a fixed recipe. ``outcome`` is None while it runs. ``started_at`` is the Unix
+    time at which it was created.
     """
 
     number: int
@@ -112,7 +112,7 @@ class JournaledTrial:
             parameters=asked.get("parameters", {}),
             evaluations=journaled_evaluations(trial, known),
             values=None if trial.values is None else tuple(trial.values),
-            # An end is noted before the state changes.
+            # The outcome is written before the state changes.
             outcome=journaled_outcome(trial) if trial.state.is_finished() else None,
             started_at=None if trial.datetime_start is None else trial.datetime_start.timestamp(),
             label=asked.get("label"),
@@ -130,12 +130,12 @@ class JournaledTrial:
 
     @property
     def detail(self) -> OutcomeDetail:
-        """What is known of its end; nothing while it runs."""
+        """Details of its end; empty while it runs."""
         return OutcomeDetail() if self.outcome is None else self.outcome.detail
 
     @property
     def seconds(self) -> float:
-        """What it has trained, over all of its resumes."""
+        """Training seconds, over all of its resumes."""
         last = max((evaluation.seconds for evaluation in self.evaluations.values()), default=0.0)
         return max(last, self.detail.seconds or 0.0)
 
@@ -161,7 +161,7 @@ def journaled_evaluations(
 
 
 def journaled_outcome(trial: FrozenTrial) -> Outcome | None:
-    """How a trial ended, or was decided to end; None while it runs."""
+    """How a trial ended, or will end by a journaled decision; None while it runs."""
     kept = trial.user_attrs.get(OUTCOME)
     if kept is None:
         return None

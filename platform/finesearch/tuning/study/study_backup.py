@@ -1,12 +1,12 @@
-"""The study's SQLite file on this machine, and its copy in storage from which any other machine goes on.
+"""Backs up the study's SQLite file to storage, from where any other machine can resume.
 
-SQLite works neither in an object store nor on most network file systems: locks and mapped memory are not what it takes
-them for, and a database that two nodes have open is soon none. So the file that is written lies on the driver's own
-disk, and a whole copy of it (SQLite's backup, consistent at any moment) is put into storage while the search runs.
+SQLite works neither in an object store nor on most network file systems: their locks and memory maps do not behave as
+it needs, and a database that two nodes have open is soon corrupt. So the file is on the driver's own disk, and a whole
+copy of it (SQLite's backup, consistent at any moment) is put into storage while the search runs.
 
-Each copy bears a number of its own (``user_version`` in its header), and this machine remembers those of its last two.
-A copy in storage that bears one of them is older than the file here, or the same: the file here is gone on with. One
-that bears another number was made elsewhere: it is fetched, and the file here is set aside.
+Each copy has its own number (``user_version`` in its header), and this machine remembers those of its last two. A copy
+in storage with one of them is as old as the file here, or older: the file here is used. A copy with another number was
+made elsewhere: it is fetched, and the file here is set aside.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from finesearch.storage.local_store import LocalStore
 from finesearch.storage.store import Store
 
 STUDY, LINEAGE = "study.db", "study.copies"
-AT_LEAST_S, SHARE = 5.0, 0.05  # of the time may go into copies
+AT_LEAST_S, SHARE = 5.0, 0.05  # least interval of copies; their largest share of the time
 HEADER, VERSION = 100, slice(60, 64)  # bytes; SQLite's file format
 
 
 class StudyBackup:
-    """Keeps the copy of ``folder/study.db`` in ``storage``, which others reach.
+    """Maintains the copy of ``folder/study.db`` in ``storage``, which other machines reach.
 
     Raises:
         StorageError: storage refuses or does not answer.
@@ -45,7 +45,7 @@ class StudyBackup:
         self._thread = threading.Thread(target=self._work, daemon=True, name="study backup")
 
     def fetch(self) -> None:
-        """Have the newest study on this machine: that of storage unless the one here came after it."""
+        """Bring the newest study to this machine: that of storage, unless the one here is newer."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._storage.folder is not None:
             _merge_wal(self._storage.folder / STUDY)
@@ -59,15 +59,14 @@ class StudyBackup:
             self._remember(_version(copy))
 
     def start(self) -> None:
-        """Keep copies from now on, in a thread of its own, at most every ``AT_LEAST_S`` and for at most ``SHARE`` of
-        the time."""
+        """Start a thread that makes copies, at most every ``AT_LEAST_S`` and for at most ``SHARE`` of the time."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Keep a last copy and end.
+        """Make a last copy and stop.
 
         Raises:
-            StorageError: it could not be kept; the study is on this machine.
+            StorageError: it could not be written; the study is on this machine.
         """
         self._stopped.set()
         if self._thread.is_alive():
@@ -75,7 +74,7 @@ class StudyBackup:
         self.persist()
 
     def persist(self) -> None:
-        """Put a copy into storage, unless nothing was written since the last."""
+        """Put a copy into storage, unless nothing was written since the last one."""
         with self._keeping:
             state = self._state()
             if state == self._kept or not self.path.exists():
@@ -83,18 +82,18 @@ class StudyBackup:
             began = time.monotonic()
             number = 1 + secrets.randbelow((1 << 31) - 1)
             content = _copy(self.path, number)
-            self._remember(number)  # before: it may be there although nobody answered
+            self._remember(number)  # before writing: the copy may arrive although the write seems to fail
             self._storage.write(STUDY, content)
             self._kept = state
             self._pause_s = max(AT_LEAST_S, (time.monotonic() - began) / SHARE)
 
     def _work(self) -> None:
         while not self._stopped.wait(self._pause_s):
-            with suppress(StorageError):  # tried again; the last copy, at the end, tells
+            with suppress(StorageError):  # retried; the last copy, at the end, raises
                 self.persist()
 
     def _state(self) -> tuple[object, ...]:
-        """What changes with every write: of the file, and of the log that writes go to first."""
+        """Changes with every write: status of the file and of its write-ahead log."""
         files = (self.path, self.path.with_name(f"{STUDY}-wal"))
         return tuple((stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in files if path.exists()))
 
@@ -107,7 +106,7 @@ class StudyBackup:
         self._here.write(LINEAGE, " ".join(map(str, [*self._numbers(), number][-2:])).encode())
 
     def _set_aside(self) -> None:
-        """Rename what is here, so that nothing is lost for good; one is kept."""
+        """Rename the file here, so that nothing is lost; one old file is kept."""
         if self.path.exists():
             _merge_wal(self.path)
             self.path.replace(self.path.with_name(f"{STUDY}.aside"))
@@ -121,7 +120,7 @@ def _copy(path: Path, number: int) -> bytes:
     try:
         with closing(sqlite3.connect(path, timeout=60)) as source, closing(sqlite3.connect(target)) as copy:
             source.backup(copy)
-            # No log beside it: the file alone is the database.
+            # No write-ahead log: the file alone is the database.
             copy.execute("PRAGMA journal_mode=DELETE")
             copy.execute(f"PRAGMA user_version={number}")
             copy.commit()
@@ -133,9 +132,9 @@ def _copy(path: Path, number: int) -> bytes:
 
 
 def _merge_wal(path: Path) -> None:
-    """Have a database in one file: what an interrupted driver left in the log beside it is written into it.
+    """Merge the write-ahead log that an interrupted driver left into the database file.
 
-    The log would be taken for that of a copy that replaces the file.
+    SQLite would otherwise apply the log to a copy that replaces the file.
     """
     logs = [path.with_name(f"{path.name}-{suffix}") for suffix in ("wal", "journal")]
     if not path.exists() or not any(log.exists() for log in logs):

@@ -1,4 +1,4 @@
-"""The study in PostgreSQL: where a plan or the environment names it, and what keeps two runs in it apart."""
+"""Opens the study's storage: SQLite by path, or PostgreSQL by URL with a study name of its own for each run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VARIABLE = "FINESEARCH_STUDY"
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """Where a run's study is kept: the storage, connected, and the study's name in it."""
+    """A run's open study: the connected storage and the study's name in it."""
 
     storage: optuna.storages.RDBStorage
     name: str
@@ -32,7 +32,7 @@ def database_url(plan: Plan) -> str | None:
     """URL of the study's database: the environment's before the plan's; None where the study is SQLite.
 
     Raises:
-        PlanError: what the environment holds is no such URL.
+        PlanError: the environment's value is not such a URL.
     """
     given = os.environ.get(VARIABLE) or None
     problem = study_problem(given) if given is not None else None
@@ -42,21 +42,21 @@ def database_url(plan: Plan) -> str | None:
 
 
 def new_study_name(run: str) -> str:
-    """A name for the study of a run that begins: a database holds those of many runs, also of equal names.
+    """A unique study name for a new run: a database holds studies of many runs, even of equal names.
 
-    A run remembers it, so that it is found again, and by no other run.
+    A run stores it, so that only this run finds it again.
     """
     return f"{run}-{secrets.token_hex(4)}"
 
 
 def open_database(url: str) -> optuna.storages.RDBStorage:
-    """Connect to the database at ``url``; tables are made where they are missing.
+    """Connect to the database at ``url``; missing tables are created.
 
     Raises:
-        StorageError: it cannot be reached or used, or the driver for it is not installed; without the password.
+        StorageError: it cannot be reached or used, or its driver is not installed; the message omits the password.
     """
     try:
-        # Connections that a firewall or a restart has cut are noticed before they are used.
+        # Pre-ping notices connections that a firewall or a restart has cut.
         return optuna.storages.RDBStorage(_with_driver(url), engine_kwargs={"pool_pre_ping": True})
     except ImportError as error:
         raise StorageError(
@@ -73,23 +73,23 @@ def open_database(url: str) -> optuna.storages.RDBStorage:
 
 
 def _with_driver(url: str) -> str:
-    """The URL with psycopg where it names no driver: SQLAlchemy would take another one."""
+    """The URL with psycopg where it names no driver: SQLAlchemy's default is another one."""
     return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
 
 
 def open_storage(path: Path) -> optuna.storages.RDBStorage:
-    """Open or make the SQLite journal ``path``.
+    """Open or create the SQLite journal ``path``.
 
     Write-ahead logging keeps readers (dashboards) from blocking the driver; ``synchronous=FULL`` makes every commit
     survive a power cut.
 
     Raises:
-        StorageError: the file cannot be made or is no SQLite database.
+        StorageError: the file cannot be created or is not an SQLite database.
     """
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
         event.listen(storage.engine, "connect", _configure)
-        storage.engine.dispose()  # connections made before the listener was there
+        storage.engine.dispose()  # connections made before the listener was registered
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise StorageError(
             f"{path}: the study cannot be opened: {error.__cause__ or error}. Expected a writable SQLite file; "
@@ -102,6 +102,6 @@ def _configure(connection: object, _record: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
-    if cursor.execute("PRAGMA user_version").fetchone()[0]:  # it was a copy, and is none any more (see `backup`)
+    if cursor.execute("PRAGMA user_version").fetchone()[0]:  # it was a copy, and no longer is (see `study_backup.py`)
         cursor.execute("PRAGMA user_version=0")
     cursor.close()

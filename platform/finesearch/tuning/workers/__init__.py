@@ -1,1 +1,1 @@
-"""Warm worker groups on Ray Train, and the messages between them and their trials."""
+"""Warm worker groups on Ray Train: mailbox, heartbeats, preemption, lost workers, re-scoring."""

@@ -1,4 +1,4 @@
-"""Tells an exception of a trial from one that only says that another of its processes is gone."""
+"""Distinguishes a trial's own exception from one that means that another rank is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ WIRES = ("gloo", "nccl")
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether a rank failed because it could not speak with another one: with it, its machine may be lost.
+    """Whether a rank failed because it lost the connection to another one, whose machine may be gone.
 
     >>> is_lost_peer(RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.7]:4511"))
     True
@@ -25,7 +25,7 @@ def is_lost_peer(error: BaseException) -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it was raised from."""
+    """The error and its causes."""
     each: BaseException | None = error
     while each is not None:
         yield each

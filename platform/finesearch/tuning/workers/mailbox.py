@@ -1,9 +1,9 @@
-"""The letter box between one Tune trial actor and the workers of its group.
+"""Mailbox between one Tune trial actor and the workers of its group: jobs, verdicts, heartbeats, retries.
 
-One job at a time. Everything is stamped with a generation (the job's running number in this box), so that a stopped
-trial stops at once and nothing of it is taken for the next one's. Hand-outs are counted: a trial that kills its worker
-every time fails alone, after ``MAX_TRIES`` tries without a new evaluation, and the group goes on. The box counts time
-itself, so that clocks of different machines are never compared.
+One job at a time. Everything carries a generation (the job's sequence number in this mailbox), so that a stopped trial
+stops at once and none of its messages counts for the next one. Assignments are counted: a trial that kills its worker
+every time fails alone, after ``MAX_TRIES`` tries without a new evaluation, and the group continues. The mailbox
+measures time itself, so that clocks of different machines are never compared.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from finesearch.storage.open_store import open_store
 from finesearch.tuning.messages import EvaluationReport, HandOut, Job, MailboxClosed, TrialEnd, TrialEvent, TrialFailed
 
 MAX_TRIES = 3
-POLL_S = 5.0  # how long a question may hang open; asked again at once
+POLL_S = 5.0  # how long a call may block; the caller repeats it at once
 
 
 class Mailbox:
-    """An asyncio object; Ray runs it as an actor, tests run it as it is."""
+    """An asyncio object; Ray runs it as an actor, tests use it directly."""
 
     def __init__(self) -> None:
         self._generation = 0
@@ -43,7 +43,7 @@ class Mailbox:
     # -- the trial actor's side --------------------------------------------------------------------------------------
 
     async def post(self, job: Job) -> int:
-        """Put a job in, in place of whatever was there; its generation."""
+        """Post a job, replacing the current one; returns its generation."""
         async with self._changed:
             self._generation += 1
             self._job, self._handed_out, self._finished = job, 0, False
@@ -56,7 +56,7 @@ class Mailbox:
             return self._generation
 
     async def begin(self, job: Job, timeout_s: float = POLL_S) -> tuple[int, TrialEvent | None]:
-        """:meth:`post`, then :meth:`next_event`: what a trial begins with, in one question."""
+        """:meth:`post`, then :meth:`next_event`, in one call."""
         generation = await self.post(job)
         return generation, await self.next_event(generation, timeout_s)
 
@@ -65,7 +65,7 @@ class Mailbox:
     ) -> TrialEvent | None:
         """The next event of a generation; None when none came in time.
 
-        allowed: the step of an evaluation after which the trial goes on.
+        allowed: the step of an evaluation after which the trial continues.
         """
         if allowed is not None:
             await self.answer(generation, allowed, True)
@@ -76,19 +76,18 @@ class Mailbox:
             return self._events.popleft()
 
     async def answer(self, generation: int, step: int, go_on: bool) -> None:
-        """The verdict on one evaluation."""
+        """Deliver the verdict on one evaluation."""
         async with self._changed:
             if generation == self._generation:
                 self._verdicts[step] = go_on
                 self._changed.notify_all()
 
     async def seconds_since_heartbeat(self) -> float:
-        """Seconds since a worker last showed progress on the job; 0 while no worker has it or it waits for a
-        verdict."""
+        """Seconds since the last heartbeat of the job; 0 while no worker has it or it waits for a verdict."""
         return time.monotonic() - self._last_sign if self._working else 0.0
 
     async def condemn(self) -> str | None:
-        """Order the group that holds the job to end; its incarnation."""
+        """Order the group that holds the job to end; returns its incarnation."""
         async with self._changed:
             if self._holder is not None:
                 self._condemned.add(self._holder)
@@ -106,9 +105,9 @@ class Mailbox:
     async def take(
         self, incarnation: str, rank: int, served: int, timeout_s: float = POLL_S
     ) -> HandOut | MailboxClosed | None:
-        """The next job after generation ``served`` for one rank; None to ask again.
+        """The next job after generation ``served`` for one rank; None to call again.
 
-        Rank 0 opens a hand-out; the other ranks of the same incarnation get what it got.
+        Rank 0 begins an assignment; the other ranks of the same incarnation get the same job.
         """
         async with self._changed:
             await self._wait(lambda: self._closed or self._is_open_to(incarnation, rank, served), timeout_s)
@@ -128,7 +127,7 @@ class Mailbox:
                 self._handed_out += 1
                 try:
                     attempts = open_store(self._job.directory).child("attempts")
-                    # In a thread: the box goes on answering meanwhile.
+                    # In a thread, so that the mailbox keeps answering meanwhile.
                     self._attempt = await asyncio.to_thread(attempts.claim_number)
                 except StorageError as error:
                     self._end(TrialFailed(reason=error.message, error="StorageError", is_fatal=True))
@@ -147,17 +146,17 @@ class Mailbox:
         return rank == 0 or self._holder == incarnation
 
     async def report(self, generation: int, report: EvaluationReport, timeout_s: float = POLL_S) -> bool | None:
-        """Deliver one evaluation and wait for its verdict; None to ask again. Delivered twice it is passed on once."""
+        """Deliver one evaluation and wait for its verdict; None to call again. Duplicates are passed on once."""
         async with self._changed:
             if generation != self._generation or self._finished or self._closed:
                 return False
             assert self._job is not None
             self._last_sign, step = time.monotonic(), report.step
             if step <= self._job.decided:
-                return True  # the journal has it from before; a resumed trial reports its history again
+                return True  # journaled already; a resumed trial reports its history again
             if step not in self._sent:
                 self._sent.add(step)
-                self._handed_out = 0  # it got further than ever before: whatever killed its workers is not the trial
+                self._handed_out = 0  # new progress: the trial did not kill its workers
                 self._events.append(report)
                 self._changed.notify_all()
             self._working = False
@@ -172,26 +171,26 @@ class Mailbox:
             return verdict
 
     async def finish(self, generation: int, end: TrialEnd) -> None:
-        """The job is over."""
+        """End the job."""
         async with self._changed:
             if generation == self._generation and not self._finished:
                 self._end(end)
 
     async def requeue(self, generation: int, incarnation: str) -> None:
-        """The group that holds the job ends for no fault of the job's, whose state was written: it is handed out again,
-        and this time does not count. Every rank may say so."""
+        """Assign the job again: its group was preempted after it saved the job's state. This attempt does not count as
+        a try. Every rank may call it."""
         async with self._changed:
             if generation == self._generation and self._holder == incarnation and not self._finished:
                 self._handed_out = max(0, self._handed_out - 1)
                 self._holder, self._working = None, False
 
     async def beat(self, generation: int) -> None:
-        """A sign of progress."""
+        """Heartbeat of a worker."""
         if generation == self._generation:
             self._last_sign = time.monotonic()
 
     async def is_condemned(self, incarnation: str) -> bool:
-        """Whether this incarnation of the group is to end at once."""
+        """Whether this incarnation of the group must end at once."""
         return incarnation in self._condemned
 
     def _end(self, end: TrialEnd) -> None:

@@ -1,4 +1,4 @@
-"""The mailbox as an actor runs it: it also tells what its worker group does."""
+"""The mailbox as a Ray actor, which also reports its worker group's state to Prometheus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STATES = ("busy", "waiting", "idle")
 
 
 class MailboxActor(Mailbox):
-    """Of three gauges one is 1: ``busy`` from when a worker takes a job, ``waiting`` before that, else ``idle``."""
+    """One of three gauges is 1: ``busy`` once a worker has taken the job, ``waiting`` before that, else ``idle``."""
 
     def __init__(self, run: str) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class MailboxActor(Mailbox):
 
     @property
     def state(self) -> str:
-        """What the group does: one of ``STATES``."""
+        """State of the group: one of ``STATES``."""
         if self._finished:
             return "idle"
         return "waiting" if self._holder is None or self._holder in self._condemned else "busy"

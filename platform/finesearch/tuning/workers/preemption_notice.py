@@ -1,4 +1,4 @@
-"""Whether machines under a worker group are about to be taken away: Ray's notice of a spot instance's end."""
+"""Preemption notice: whether Ray reports that machines of a worker group are about to be taken away."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 
 
 def notice() -> Callable[[], bool] | None:
-    """What a worker asks, together with all ranks of its group: it is a barrier. None where Ray does not watch."""
+    """A function that all ranks of a group call together (a barrier): preempted? None where Ray does not watch."""
     from ray.train import get_preemption_info
 
     if os.environ.get(WATCHER) == "0":

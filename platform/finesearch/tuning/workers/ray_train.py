@@ -1,9 +1,10 @@
-"""Ray Train's trainer of a worker group, held to what such a group needs.
+"""Ray Train's trainer for a warm worker group, without the processes that such a group does not need.
 
-``TorchTrainer`` imports torch in whatever process names it: in the trial actor, which computes nothing with it. Here
-the workers alone import it, when they join their process group. Ray Train's controller runs in the trial actor, not in
-a process of its own: neither is of use without the other. And no process is started to hand out shards of Ray Data
-sets, of which there are none, to watch the controller (see ``release``), or to ask for nodes (see ``wanted``).
+``TorchTrainer`` imports torch in every process that names it, so also in the trial actor, which does not use it. Here
+only the workers import it, when they join their process group. Ray Train's controller runs in the trial actor, not in
+a process of its own: neither is of use without the other. And no process is started to distribute Ray Data shards
+(there are none), to watch the controller (see ``placement_cleanup.py``), or to ask for nodes (see
+``node_requests.py``).
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ COLLECTIVE_TIMEOUT_S, LEAVING_TIMEOUT_S = 1800.0, 30.0
 
 
 class WarmTrainer(DataParallelTrainer):
-    """Runs a function on all workers of a group; see ``TorchProcessGroupConfig`` for what they have in common.
+    """Runs a function on all workers of a group; see ``TorchProcessGroupConfig`` for their process group.
 
-    is_over: whether the group has no more work; then no workers are started in the place of any that were lost.
+    is_over: whether the group has no more work; then lost workers are not replaced.
     """
 
     def __init__(self, *arguments: Any, is_over: Callable[[], bool], **settings: Any) -> None:
@@ -54,10 +55,10 @@ class WarmTrainer(DataParallelTrainer):
 
 
 class _AsManyAsPlanned(FixedScalingPolicy):
-    """Asks nobody for nodes: a placement group that waits says what is needed, and nothing stands once it is gone.
+    """Requests no nodes: a pending placement group is the request, and it ends with the group.
 
-    Ray Train's own waits for an actor that keeps such requests, once in the life of a cluster, and asks for every
-    group's devices again each 20 seconds, for 180 seconds.
+    Ray Train's own policy waits for an actor that keeps such requests, once in the life of a cluster, and requests
+    every group's devices again each 20 seconds, for 180 seconds.
     """
 
     def after_controller_start(self, train_run_context: Any) -> None:
@@ -68,7 +69,7 @@ class _AsManyAsPlanned(FixedScalingPolicy):
 
 
 class GroupOver(Exception):  # noqa: N818
-    """Nobody needs the workers that were about to start."""
+    """The group has no more work for the workers that were about to start."""
 
 
 class _NotWhenOver(WorkerGroupCallback):
@@ -76,7 +77,7 @@ class _NotWhenOver(WorkerGroupCallback):
         self._is_over = is_over
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
-        """Start nothing that would be ended at once.
+        """Start no workers that would be ended at once.
 
         Raises:
             GroupOver: there is no more work.
@@ -86,7 +87,7 @@ class _NotWhenOver(WorkerGroupCallback):
 
 
 class TorchProcessGroupConfig(BackendConfig):
-    """A process group of torch over the workers, where there are several; one that is alone needs no network.
+    """A torch process group over the workers, where there are several; a single worker needs no network.
 
     backend: ``nccl`` or ``gloo``.
     """
@@ -107,9 +108,9 @@ class TorchProcessGroupConfig(BackendConfig):
 
 
 class _ProcessGroupBackend(Backend):
-    """Runs in the controller; what it hands to ``execute`` runs in the workers."""
+    """Runs in the controller; functions that it passes to ``execute`` run in the workers."""
 
-    # Workers of a node see each other's GPUs, as NCCL wants it; each takes that of its local rank.
+    # Workers of a node see each other's GPUs, as NCCL requires; each uses the one of its local rank.
     share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
@@ -121,13 +122,13 @@ class _ProcessGroupBackend(Backend):
         try:
             ray.get(worker_group.execute_async(leave), timeout=LEAVING_TIMEOUT_S)
         except GetTimeoutError:
-            return  # a worker hangs; it is about to be ended
+            return  # a worker hangs and is about to be ended
 
 
 def join(backend: str, address: str, port: int) -> None:
-    """Tell this process who it is among its group's, the way torch's launchers do, and meet the others."""
+    """Set this process's rank variables as torch's launchers do, and join the process group."""
     context = get_context()
-    said = {
+    variables = {
         "MASTER_ADDR": address,
         "MASTER_PORT": port,
         "RANK": context.get_world_rank(),
@@ -136,9 +137,9 @@ def join(backend: str, address: str, port: int) -> None:
         "LOCAL_WORLD_SIZE": context.get_local_world_size(),
         "NODE_RANK": context.get_node_rank(),
     }
-    os.environ.update({name: str(value) for name, value in said.items()})
+    os.environ.update({name: str(value) for name, value in variables.items()})
     if backend == "nccl":
-        # A collective that times out ends the process, instead of going on with what it has.
+        # A collective that times out ends the process instead of continuing with wrong data.
         os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
     if context.get_world_size() > 1:
         import torch.distributed as dist
@@ -147,7 +148,7 @@ def join(backend: str, address: str, port: int) -> None:
 
 
 def leave() -> None:
-    """End this process's part in the group."""
+    """Leave the process group."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         import torch.distributed as dist
 

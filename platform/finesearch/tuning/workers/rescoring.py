@@ -1,4 +1,4 @@
-"""Scores checkpoints again before they are ranked: in processes that never saw the search."""
+"""Re-scores checkpoints before they are ranked, in processes that took no part in the search."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from finesearch.training.loop.score_checkpoint import CheckpointScorer
 class RescoredCheckpoint:
     """A reloaded checkpoint's metrics on validation and test; ``error`` says why there are none.
 
-    ``generation`` are settings that were chosen on validation, with which test is scored, ``chosen_validation`` the
-    metric with them; ``validation`` is with the plan's own.
+    ``generation``: settings chosen on validation, with which test is scored; ``chosen_validation``: the metric with
+    them; ``validation``: the metric with the plan's own.
     """
 
     validation: dict[str, float]
@@ -36,10 +36,10 @@ class RescoredCheckpoint:
 
 @dataclass(frozen=True)
 class RescoringSettings:
-    """How checkpoints are scored again: all but the checkpoints themselves; it travels to the processes.
+    """How checkpoints are scored again; sent to the scoring processes.
 
-    base, cache: as of ``evaluate_checkpoint``. choices: generation settings to choose from on validation, by the
-    task's metric, whose larger value is better if ``maximize``.
+    base, cache: as of ``CheckpointScorer``. choices: generation settings to choose from on validation, by the task's
+    metric, of which a larger value is better if ``maximize``.
     """
 
     task: TaskPlan
@@ -60,7 +60,7 @@ def rescore(
 ) -> list[RescoredCheckpoint]:
     """Load each checkpoint from disk and score it on both splits, validation first; test is read once for each.
 
-    Data, tokens and base model are read once for all of them, and each checkpoint once for all of its scores.
+    Data, tokens and base model are read once for all checkpoints, and each checkpoint once for all of its scores.
     """
     scorer = scorer or rescoring.scorer()
     rescored = []
@@ -80,7 +80,7 @@ def _rescored(scorer: CheckpointScorer, checkpoint: str, rescoring: RescoringSet
         test = loaded.score("test")
         return RescoredCheckpoint(validation.metrics, test.metrics, test.predictions, test.references)
 
-    # Optuna comes along: not into processes that have nothing to choose.
+    # Imports Optuna: only in processes that have settings to choose.
     from finesearch.tuning.samplers.generation_search import choose_generation
 
     def score(settings: GenerationPlan) -> float:
@@ -99,16 +99,16 @@ def _rescored(scorer: CheckpointScorer, checkpoint: str, rescoring: RescoringSet
 
 
 class StandbyScorer:
-    """A process that reads all but the checkpoints while the last trials still run.
+    """A scoring process that loads data and base model while the last trials still run.
 
-    It takes part in no trial, and holds no device: on a GPU there would be none for it.
+    It takes part in no trial, and reserves no device: on a GPU there would be none for it.
     """
 
     def __init__(self, rescoring: RescoringSettings) -> None:
         self._clerk: Any = ray.remote(_ScoringActor).options(num_cpus=0).remote(rescoring)
 
     def rescore(self, checkpoints: Sequence[str]) -> Any:
-        """A reference to what ``rescore`` gives."""
+        """A Ray reference to the result of ``rescore``."""
         return self._clerk.rescore.remote(list(checkpoints))
 
     def end(self) -> None:
@@ -116,11 +116,11 @@ class StandbyScorer:
 
 
 class _ScoringActor:
-    """What runs in the process of a ``StandbyScorer``."""
+    """The actor of a ``StandbyScorer``."""
 
     def __init__(self, rescoring: RescoringSettings) -> None:
         self._rescoring, self._scorer = rescoring, rescoring.scorer()
-        # What is wrong is told when it is asked.
+        # An error here is raised again by `rescore`.
         with contextlib.suppress(FinesearchError), self._scorer.working():
             self._scorer.prepare()
 
@@ -131,12 +131,12 @@ class _ScoringActor:
 def rescore_all(
     checkpoints: Sequence[str], rescoring: RescoringSettings, processes: int, standby: StandbyScorer | None = None
 ) -> list[RescoredCheckpoint]:
-    """Score checkpoints in processes that never saw the search, at most ``processes`` at once.
+    """Score checkpoints in processes that took no part in the search, at most ``processes`` at once.
 
-    standby: one of them, made before; it ends here.
+    standby: a process that was started before; it ends here.
 
     Importing takes longer than scoring, so each process takes a share; a share whose process dies is scored again one
-    by one, so that a checkpoint that kills its process takes no other along.
+    by one, so that a checkpoint that kills its process affects no other.
     """
     training = rescoring.training
     remote = ray.remote(

@@ -1,4 +1,4 @@
-"""The training floor as a warm worker sees it."""
+"""Runs a worker's jobs with the training package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finesearch.tuning.cluster.shared_storage_check import check_attempt_is_seen
 
 
 class TrainingJobRunner:
-    """Runs trials on a :class:`~finesearch.training.TrialRunner`, made lazily in the worker that uses it."""
+    """Runs trials on a ``TrialRunner`` (``training/loop/trial_runner.py``), made lazily in the worker that uses it."""
 
     def __init__(
         self,

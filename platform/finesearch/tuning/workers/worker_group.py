@@ -18,12 +18,12 @@ from finesearch.tuning.workers.ray_train import TorchProcessGroupConfig, WarmTra
 from finesearch.tuning.workers.worker_loop import JobRunner, WorkerLoopConfig, serve
 
 CONDEMNED_GRACE_S = 20.0
-CONTROLLER_FAILURES = 20  # a group that cannot start would be retried for ever
+CONTROLLER_FAILURES = 20  # retry limit: a group that cannot start would be retried for ever
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupSettings:
-    """How every group of a search is built."""
+    """Settings of all worker groups of a search."""
 
     make_runner: Callable[[], JobRunner]
     workers: int
@@ -36,7 +36,7 @@ class GroupSettings:
 
 
 class GroupLost(Exception):  # noqa: N818
-    """The group ended and will not come back; the trial actor that owns it has to be replaced."""
+    """The group ended and will not restart; the trial actor that owns it has to be replaced."""
 
 
 class WarmGroup:
@@ -44,8 +44,8 @@ class WarmGroup:
 
     def __init__(self, settings: GroupSettings, name: str) -> None:
         self._settings, self._name = settings, name
-        # max_concurrency: each rank may hold one question open, besides heartbeats and watchers.
-        # Beside this actor: Ray would place what asks for nothing on any node, and lose it with that.
+        # max_concurrency: each rank may have one blocking call, besides heartbeats and watchers.
+        # On this actor's node: Ray would place an actor without resources on any node, and lose it with that node.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox: Any = (
             ray.remote(MailboxActor)
@@ -87,7 +87,7 @@ class WarmGroup:
             self._failure = error
 
     def begin(self, job: Job) -> tuple[int, TrialEvent]:
-        """Give the group its next trial: the generation to go on with, and the first event.
+        """Give the group its next trial; returns its generation and first event.
 
         Raises:
             GroupLost: as :meth:`go_on`.
@@ -99,7 +99,7 @@ class WarmGroup:
         """The next event of the trial.
 
         Args:
-            allowed: step of the evaluation after which it goes on.
+            allowed: step of the evaluation after which it continues.
 
         Raises:
             GroupLost: the Ray Train run ended, or a hanging worker could not be ended from within.

@@ -1,11 +1,10 @@
-"""What a warm worker does: takes trial after trial from the mailbox and runs it on a runner that keeps what can be
-kept.
+"""The loop of a warm worker: takes trials from the mailbox, runs them, sends heartbeats, catches exceptions.
 
-Base weights, tokens, kernels and the process group stay loaded between trials. A failure that all ranks agree on (a
-loss
-that became NaN) leaves the worker fit for the next trial; any other failure ends the group on every rank, and Ray Train
-starts a new one: an exception on one rank alone would leave the others waiting in a collective, and would pair their
-next one with the wrong trial.
+``serve`` catches an exception of the worker, such as out of memory, and ends the trial as failed; after a preemption or
+a lost rank, another group retries the trial. Base weights, tokens, kernels and the process group stay loaded between
+trials. After a failure that all ranks agree on (a loss that became NaN), the worker takes the next trial; any other
+exception ends the group on every rank, and Ray Train starts a new one: an exception on one rank alone would leave the
+others waiting in a collective, and would pair their next one with the wrong trial.
 """
 
 from __future__ import annotations
@@ -53,22 +52,22 @@ class JobRunner(Protocol):
 
         Args:
             spec: what to train.
-            report: called on rank 0 with every evaluation but that which the trial ends with, which is judged with the
-                end; False stops the trial. It may be called from any thread.
-            beat: a sign of progress.
-            is_preempted: asked by all ranks together, seconds apart; True when machines are about to be taken away, so
-                that the trial writes what it goes on from elsewhere, and raises ``Preempted``. None: nobody can say.
+            report: called on rank 0 with every evaluation but the trial's last, which is judged with the end; False
+                stops the trial. It may be called from any thread.
+            beat: sends a heartbeat.
+            is_preempted: called by all ranks together, seconds apart; True when machines are about to be taken away:
+                the trial then saves its state and raises ``Preempted``. None: preemption is not watched.
 
         Returns:
-            What rank 0 returns reaches the driver; of its ``history`` only the last evaluation, which was not reported
-            unless the trial was ``stopped``.
+            The result; rank 0's reaches the driver. Of its ``history`` only the last evaluation is sent, which was not
+            reported unless the trial was ``stopped``.
         """
         ...
 
 
 @dataclass(frozen=True)
 class WorkerLoopConfig:
-    """What a group needs to serve: its mailbox, how to make the runner, and whether each trial gets new processes.
+    """A worker's mailbox, the factory of its runner, and whether each trial gets new processes.
 
     run: name of the search.
     """
@@ -85,7 +84,12 @@ class RecycleGroup(Exception):  # noqa: N818 - not an error: it asks Ray Train f
 
 
 def serve(config: dict[str, WorkerLoopConfig]) -> None:
-    """Ray Train's loop for each worker."""
+    """Run trials until the mailbox closes; Ray Train calls this in each worker.
+
+    Raises:
+        RecycleGroup: the group was preempted, or its workers have grown or must be new.
+        BaseException: the trial's, unless all ranks agree on it; reported as the trial's end, unless a rank is lost.
+    """
     loop_config = config["loop_config"]
     rank, incarnation = _rank(), _agree_on_incarnation()
     threading.Thread(target=_watch, args=(loop_config.mailbox, incarnation), daemon=True, name="watch").start()
@@ -109,9 +113,9 @@ def serve(config: dict[str, WorkerLoopConfig]) -> None:
                 raise Preempted(f"{loop_config.group}: taken away before the trial began")
             runner = runner or loop_config.make_runner()
             result = runner.run(job, session.report, session.beat, is_preempted)
-        except Preempted as aside:
+        except Preempted as preempted:
             ray.get(loop_config.mailbox.requeue.remote(served, incarnation))
-            raise RecycleGroup(f"{loop_config.group}: its trial goes on elsewhere") from aside
+            raise RecycleGroup(f"{loop_config.group}: its trial goes on elsewhere") from preempted
         except (TrialError, CheckpointError) as error:
             # Agreed on by all ranks, so the process group is in step and the worker stays.
             session.fail(redact(error.message), error, is_fatal=False)
@@ -132,7 +136,7 @@ def serve(config: dict[str, WorkerLoopConfig]) -> None:
 
 
 class _TrialSession:
-    """One trial's line to the mailbox."""
+    """Reports of one trial to the mailbox."""
 
     def __init__(self, loop_config: WorkerLoopConfig, generation: int, rank: int) -> None:
         self._mailbox, self._group, self._rank = loop_config.mailbox, loop_config.group, rank
@@ -161,7 +165,7 @@ class _TrialSession:
         self._finish(TrialCompleted(result=result, last=last, group=self._group, began=self._began))
 
     def fail(self, reason: str, error: BaseException, is_fatal: bool) -> None:
-        """Any rank may say so."""
+        """End the trial as failed; any rank may call it."""
         log.info("%s: %s", "fatal" if is_fatal else "failed", reason, exc_info=error)
         kind = type(error).__name__
         self._finish(TrialFailed(reason=reason, error=kind, is_fatal=is_fatal, group=self._group, began=self._began))
