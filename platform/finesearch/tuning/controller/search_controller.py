@@ -53,8 +53,8 @@ class SearchController:
         baselines: journal of the fixed recipes that are run for comparison.
         run: the run's store; checkpoints go below ``checkpoints/``.
         concurrent_trials: worker groups at once.
-        usage: clock and device-seconds, over all resumes.
-        fixed: recipes that are run beside the search, by the name of the baseline; each once.
+        usage: wall-clock and device seconds, over all resumes.
+        fixed: recipes that are run beside the search, by baseline name; each once.
         read_only: for a report alone: no trial is ended, and no checkpoint deleted.
     """
 
