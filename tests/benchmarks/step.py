@@ -180,7 +180,7 @@ def our_loop(context: Any, engine: Any, processes: Any, zero_stage: int) -> Call
     """The step as trials take it: ``OptimizerSteps`` itself, fed with the benchmark's batches."""
     from finesearch.plan import ORDINARY, TrainingPlan
     from finesearch.training.attempt import Attempt, TrialCallbacks
-    from finesearch.training.checkpoints.checkpoint_store import open_checkpoint_store
+    from finesearch.training.checkpointing.checkpoint_store import open_checkpoint_store
     from finesearch.training.metric_history import RankingMetric
     from finesearch.training.regularizers.active_regularizers import Regularizers
     from finesearch.training.steps.optimizer_steps import OptimizerSteps

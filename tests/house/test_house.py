@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -134,6 +135,16 @@ def test_no_two_classes_have_the_same_name() -> None:
             if isinstance(node, ast.ClassDef):
                 names.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
     assert {name: paths for name, paths in names.items() if len(paths) > 1} == {}
+
+
+def test_no_part_of_the_package_is_left_out_of_a_jobs_upload() -> None:
+    lines = (ROOT / ".rayignore").read_text(encoding="utf-8").splitlines()
+    # A pattern that begins with a slash names one folder of the project, any other a name wherever it lies.
+    names = [line.rpartition("/")[2] for line in lines if line and not line.startswith(("#", "/"))]
+    assert "checkpoints" in names
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(ROOT).parts
+        assert not [part for part in parts if any(fnmatch(part, name) for name in names)], path
 
 
 def test_every_file_is_named_in_no_helper_drawer() -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord, library_versions
+from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord, library_versions
 from finesearch.training.trial_types import Evaluation
 
 if TYPE_CHECKING:
     from finesearch.plan import Recipe, TrainingPlan
-    from finesearch.training.checkpoints.checkpoint_store import CheckpointStore
-    from finesearch.training.checkpoints.preemption_state import PreemptionCheck
+    from finesearch.training.checkpointing.checkpoint_store import CheckpointStore
+    from finesearch.training.checkpointing.preemption_state import PreemptionCheck
     from finesearch.training.metric_history import RankingMetric
     from finesearch.training.model.dimensions import ParameterCounts
     from finesearch.training.runtime.distributed import Processes

@@ -17,7 +17,7 @@ from finesearch.plan import ADAPTATIONS, parse_space
 from finesearch.training.adaptations.adapt import adapt
 from finesearch.training.adaptations.adapters import base_name, is_added, linear_layers, merge_adapter
 from finesearch.training.adaptations.space_check import check_recipe_space
-from finesearch.training.checkpoints.load_checkpoint import load_base, load_checkpoint_model
+from finesearch.training.checkpointing.load_checkpoint import load_base, load_checkpoint_model
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner

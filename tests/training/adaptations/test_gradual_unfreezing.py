@@ -11,7 +11,7 @@ from finesearch.plan import parse_space
 from finesearch.training.adaptations.adapt import adapt
 from finesearch.training.adaptations.gradual_unfreezing import steps_between
 from finesearch.training.adaptations.space_check import check_recipe_space
-from finesearch.training.checkpoints.checkpoint_layout import list_checkpoints
+from finesearch.training.checkpointing.checkpoint_layout import list_checkpoints
 from finesearch.training.model.model_facts import inspect_model
 from finesearch.training.trial_types import Evaluation
 from plain_reference import depth_in_bert, plain_training

@@ -12,7 +12,7 @@ import test_generation_trials as writers
 import test_span_tasks as spans
 import torch
 
-from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
+from finesearch.training.checkpointing.load_checkpoint import load_checkpoint_model
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from tiny_models import sentences

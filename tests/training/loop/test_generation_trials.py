@@ -15,7 +15,7 @@ from finesearch.errors import ModelError
 from finesearch.plan import DataPlan, GenerationPlan, TaskPlan, TrainingPlan, parse_space
 from finesearch.tasks import make_task
 from finesearch.training.adaptations.space_check import check_recipe_space
-from finesearch.training.checkpoints.checkpoint_record import read_record
+from finesearch.training.checkpointing.checkpoint_record import read_record
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner

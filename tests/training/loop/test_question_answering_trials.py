@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finesearch.plan import DataPlan, TaskPlan, TrainingPlan
-from finesearch.training.checkpoints.checkpoint_record import read_record
+from finesearch.training.checkpointing.checkpoint_record import read_record
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner

@@ -19,7 +19,7 @@ from finesearch.plan import ADAPTATIONS as BRANCHES
 from finesearch.plan import TASK_KINDS, DataPlan, GenerationPlan, Recipe, TaskPlan, TrainingPlan
 from finesearch.training.adaptations.adapt import ADAPTATIONS, attach
 from finesearch.training.adaptations.adapters import base_name, is_added
-from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
+from finesearch.training.checkpointing.load_checkpoint import load_checkpoint_model
 from finesearch.training.cost_model.cost_model import CostModel
 from finesearch.training.cost_model.workload import measure_workload
 from finesearch.training.loop.trial_runner import TrialRunner

@@ -18,7 +18,7 @@ import torch
 from finesearch.errors import CheckpointError, ModelError, TrialError
 from finesearch.plan import TrainingPlan
 from finesearch.tasks.prompting import Question
-from finesearch.training.checkpoints.checkpoint_record import read_record
+from finesearch.training.checkpointing.checkpoint_record import read_record
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.prompting.few_shot_examples import choose_examples

@@ -171,7 +171,7 @@ def without_clock(history: tuple[Evaluation, ...]) -> list[Evaluation]:
 def merged(checkpoint: str | None) -> dict[str, Any]:
     """Every tensor of a checkpoint's model, the base's included; adapted layers' have the names that they had there."""
     from finesearch.training.adaptations.adapters import base_name
-    from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
+    from finesearch.training.checkpointing.load_checkpoint import load_checkpoint_model
 
     assert checkpoint is not None
     model, _, _ = load_checkpoint_model(checkpoint)

@@ -14,15 +14,15 @@ pytestmark = pytest.mark.ray
 THEIRS = """
 import ray
 from ray.util import placement_group
-from finesearch.tuning import cluster
-cluster.connect()
+from finesearch.tuning.cluster import connect
+connect.connect()
 ray.get(placement_group([{"CPU": 1}], lifetime="detached", name="theirs").ready())
 """
 OURS = """
 import json, time
 import ray
 from ray.util import placement_group, placement_group_table
-from finesearch.tuning import cluster
+from finesearch.tuning.cluster import connect
 from finesearch.tuning.cluster.placement_cleanup import PlacementCleanup
 
 class Trial:
@@ -33,7 +33,7 @@ def held():
     table = placement_group_table().values()
     return sorted(group["name"] for group in table if group["state"] != "REMOVED")
 
-cluster.connect()
+connect.connect()
 told = {}
 with PlacementCleanup():
     trials = {name: ray.remote(num_cpus=0)(Trial).remote() for name in ("killed", "alive")}

@@ -35,9 +35,9 @@ def export_checkpoint(
     from finesearch.storage import checksummed_dirs
     from finesearch.tasks.generation.generation_task import apply_generation_settings
     from finesearch.training.adaptations.adapters import merge_adapter
-    from finesearch.training.checkpoints.checkpoint_layout import check_intact
-    from finesearch.training.checkpoints.checkpoint_record import read_record
-    from finesearch.training.checkpoints.load_checkpoint import load_base, load_checkpoint_model
+    from finesearch.training.checkpointing.checkpoint_layout import check_intact
+    from finesearch.training.checkpointing.checkpoint_record import read_record
+    from finesearch.training.checkpointing.load_checkpoint import load_base, load_checkpoint_model
     from finesearch.training.export.export_prompt import load_prompt_checkpoint, save_prompt_checkpoint
     from finesearch.training.export.peft_adapter import check_has_adapter, save_adapter
     from finesearch.training.export.peft_prompt import holds_prompt, save_prompt, save_relation_prompt

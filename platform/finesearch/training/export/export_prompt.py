@@ -13,7 +13,7 @@ from finesearch.plan.prompt_templates import placeholders
 from finesearch.tasks.encoding import bio_tags, sliding_windows
 from finesearch.tasks.generation import decoder_start
 from finesearch.tasks.prompting import candidate_spans, question
-from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
+from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
 from finesearch.training.export import exported_prompt_script, exported_qa_script
 from finesearch.training.prompting import scoring
 from finesearch.training.prompting.methods import load_prompt_model, max_input_tokens, uses_cls_pooling
@@ -94,7 +94,7 @@ def load_prompt_checkpoint(
     Raises:
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
-    from finesearch.training.checkpoints.load_checkpoint import base_folder, load_base
+    from finesearch.training.checkpointing.load_checkpoint import base_folder, load_base
     from finesearch.training.model.model_files import load_tokenizer
 
     method = read_prompt(folder).method
@@ -107,7 +107,7 @@ def save_prompt_checkpoint(
     model: PreTrainedModel, folder: Path, record: CheckpointRecord, base: str | Path | None, destination: Path
 ) -> None:
     """Write the model, ``prompt.json``, a script with what it needs and a README.md; the tokenizer comes after."""
-    from finesearch.training.checkpoints.load_checkpoint import base_folder
+    from finesearch.training.checkpointing.load_checkpoint import base_folder
 
     prompt = read_prompt(folder)
     model.save_pretrained(destination)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finesearch.errors import InputError
 from finesearch.training.adaptations import adapters, soft_prompts
 from finesearch.training.adaptations.adapt import ADAPTATIONS
-from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
+from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
 from finesearch.training.model.base_reference import BaseReference
 
 if TYPE_CHECKING:

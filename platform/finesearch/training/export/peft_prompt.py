@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
+    from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
 
 README = """# A trained prompt
 

@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from finesearch.training.checkpoints.async_save import AsyncSave
+from finesearch.training.checkpointing.async_save import AsyncSave
 from finesearch.training.runtime.heartbeat import heartbeat
 
 if TYPE_CHECKING:
     from finesearch.training.attempt import Attempt, Report
-    from finesearch.training.checkpoints.checkpoint_policy import CheckpointPolicy, SaveDecision
+    from finesearch.training.checkpointing.checkpoint_policy import CheckpointPolicy, SaveDecision
     from finesearch.training.trial_types import Evaluation
 
 

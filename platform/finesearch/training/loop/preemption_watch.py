@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from finesearch.training.checkpoints.preemption_state import PreemptionCheck
+    from finesearch.training.checkpointing.preemption_state import PreemptionCheck
     from finesearch.training.runtime.distributed import Processes
 
 PREEMPTION_CHECK_INTERVAL_S = 1.0

@@ -13,10 +13,10 @@ from finesearch.storage import checksummed_dirs
 from finesearch.storage.atomic_files import replace_synced
 from finesearch.training.adaptations.adapt import AdaptationResult, adapt
 from finesearch.training.attempt import Attempt, Report
-from finesearch.training.checkpoints import checkpoint_layout
-from finesearch.training.checkpoints.checkpoint_store import CheckpointStore
-from finesearch.training.checkpoints.checkpoint_writer import WEIGHTS, CheckpointWriter
-from finesearch.training.checkpoints.resume_point import ResumePoint, fetch_resume_point, find_resume_point
+from finesearch.training.checkpointing import checkpoint_layout
+from finesearch.training.checkpointing.checkpoint_store import CheckpointStore
+from finesearch.training.checkpointing.checkpoint_writer import WEIGHTS, CheckpointWriter
+from finesearch.training.checkpointing.resume_point import ResumePoint, fetch_resume_point, find_resume_point
 from finesearch.training.loop.training_loop import TrainingLoop
 from finesearch.training.metric_history import RankingMetric
 from finesearch.training.model.base_model import overlay

@@ -19,7 +19,7 @@ from finesearch.training.trial_types import ScoredPredictions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
+    from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
     from finesearch.training.runtime.distributed import Processes
     from finesearch.training.task_context import TaskContext
 
@@ -52,9 +52,9 @@ class CheckpointScorer:
             CheckpointError: see ``load_checkpoint_model``; or the classes of the data are not those of the checkpoint.
             DataError, ModelError: the data or the base model cannot be read.
         """
-        from finesearch.training.checkpoints.checkpoint_layout import check_intact
-        from finesearch.training.checkpoints.checkpoint_record import read_record
-        from finesearch.training.checkpoints.load_checkpoint import build_checkpoint_model, check_base
+        from finesearch.training.checkpointing.checkpoint_layout import check_intact
+        from finesearch.training.checkpointing.checkpoint_record import read_record
+        from finesearch.training.checkpointing.load_checkpoint import build_checkpoint_model, check_base
         from finesearch.training.prompting import trains
         from finesearch.training.runtime.precision import compute_in, move
 
@@ -81,7 +81,7 @@ class CheckpointScorer:
         """
         assert self.context.base_reference
         # Imports what builds a model.
-        import finesearch.training.checkpoints.load_checkpoint
+        import finesearch.training.checkpointing.load_checkpoint
         import finesearch.training.prompting.run_prompt_trial  # noqa: F401
 
     @cached_property

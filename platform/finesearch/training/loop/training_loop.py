@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import DivergedError
 from finesearch.training.attempt import Attempt
-from finesearch.training.checkpoints import checkpoint_layout
-from finesearch.training.checkpoints.async_save import AsyncSave
-from finesearch.training.checkpoints.checkpoint_policy import CheckpointPolicy, SaveDecision
-from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
-from finesearch.training.checkpoints.checkpoint_writer import WEIGHTS, CheckpointWriter
-from finesearch.training.checkpoints.preemption_state import read_preemption_state, write_preemption_state
+from finesearch.training.checkpointing import checkpoint_layout
+from finesearch.training.checkpointing.async_save import AsyncSave
+from finesearch.training.checkpointing.checkpoint_policy import CheckpointPolicy, SaveDecision
+from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
+from finesearch.training.checkpointing.checkpoint_writer import WEIGHTS, CheckpointWriter
+from finesearch.training.checkpointing.preemption_state import read_preemption_state, write_preemption_state
 from finesearch.training.loop.evaluation_reports import EvaluationReports
 from finesearch.training.loop.preemption_watch import PreemptionWatch
 from finesearch.training.model.dimensions import ParameterCounts

@@ -73,7 +73,7 @@ class TrialRunner:
         """
         # Imported here, because driver processes make runners only to send them away.
         from finesearch.training.attempt import Attempt, TrialCallbacks
-        from finesearch.training.checkpoints.checkpoint_store import open_checkpoint_store
+        from finesearch.training.checkpointing.checkpoint_store import open_checkpoint_store
         from finesearch.training.loop.run_attempt import run_attempt
         from finesearch.training.runtime.deepspeed_engine import freeze_gc, release_memory
         from finesearch.training.runtime.distributed import join_process_group

@@ -20,9 +20,9 @@ from finesearch.tasks.prompting import (
     Question,
     make_prompt_task,
 )
-from finesearch.training.checkpoints import checkpoint_layout
-from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
-from finesearch.training.checkpoints.checkpoint_writer import GENERATION
+from finesearch.training.checkpointing import checkpoint_layout
+from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
+from finesearch.training.checkpointing.checkpoint_writer import GENERATION
 from finesearch.training.model.dimensions import ParameterCounts
 from finesearch.training.prompting.few_shot_examples import choose_examples
 from finesearch.training.prompting.generate_replies import PromptedDialogue, generate_dialogue_split

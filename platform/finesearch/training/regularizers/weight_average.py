@@ -1,6 +1,6 @@
 """Averages of the weights along the way: scored and kept in place of the raw weights, which go on training.
 
-finesearch.training.checkpoints writes the averaged weights as the checkpoint and the raw ones into resume/, so that
+finesearch.training.checkpointing writes the averaged weights as the checkpoint and the raw ones into resume/, so that
 a resumed trial has both again.
 """
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finesearch.training.checkpoints.preemption_state import PreemptionState
+from finesearch.training.checkpointing.preemption_state import PreemptionState
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,9 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finesearch.storage import checksummed_dirs
-from finesearch.training.checkpoints.checkpoint_layout import PAUSED, RESUME, discarded_on_failure, refuse_if_superseded
-from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
-from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
+from finesearch.training.checkpointing.checkpoint_layout import (
+    PAUSED,
+    RESUME,
+    discarded_on_failure,
+    refuse_if_superseded,
+)
+from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
+from finesearch.training.checkpointing.checkpoint_writer import CheckpointWriter, Snapshot
 from finesearch.training.trial_types import FrozenRecord
 
 FILE = "pause.json"

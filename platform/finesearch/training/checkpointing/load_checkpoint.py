@@ -11,7 +11,7 @@ from finesearch.errors import CheckpointError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
+    from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
 
 
 def load_checkpoint_model(
@@ -28,8 +28,8 @@ def load_checkpoint_model(
             from.
         ModelError: the base cannot be found.
     """
-    from finesearch.training.checkpoints.checkpoint_layout import check_intact
-    from finesearch.training.checkpoints.checkpoint_record import read_record
+    from finesearch.training.checkpointing.checkpoint_layout import check_intact
+    from finesearch.training.checkpointing.checkpoint_record import read_record
     from finesearch.training.model.model_files import load_tokenizer
 
     folder = Path(folder)
@@ -45,7 +45,7 @@ def build_checkpoint_model(folder: Path, record: CheckpointRecord, home: Path) -
 
     from finesearch.tasks.task_registry import TASKS_BY_KIND
     from finesearch.training.adaptations.adapt import attach
-    from finesearch.training.checkpoints.checkpoint_writer import WEIGHTS
+    from finesearch.training.checkpointing.checkpoint_writer import WEIGHTS
     from finesearch.training.model.base_model import overlay
 
     assert record.kind in TASKS_BY_KIND, record.kind
@@ -69,7 +69,7 @@ def _read_base(folder: Path, record: CheckpointRecord, home: Path) -> PreTrained
     import torch
     from transformers import GenerationConfig
 
-    from finesearch.training.checkpoints.checkpoint_writer import GENERATION
+    from finesearch.training.checkpointing.checkpoint_writer import GENERATION
     from finesearch.training.model.model_config import auto_class, read_config
     from finesearch.training.model.model_files import quiet_transformers
 

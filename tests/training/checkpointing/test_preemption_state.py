@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from finesearch.errors import TrialError
-from finesearch.training.checkpoints.checkpoint_layout import drop_resume_state, list_checkpoints
+from finesearch.training.checkpointing.checkpoint_layout import drop_resume_state, list_checkpoints
 from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import Preempted, TrialResult, TrialSpec
 from pairs import seen_by_two

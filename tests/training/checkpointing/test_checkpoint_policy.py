@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from finesearch.errors import DivergedError
-from finesearch.training.checkpoints.checkpoint_layout import list_checkpoints
-from finesearch.training.checkpoints.checkpoint_policy import MIN_WRITE_S
+from finesearch.training.checkpointing.checkpoint_layout import list_checkpoints
+from finesearch.training.checkpointing.checkpoint_policy import MIN_WRITE_S
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.training_loop import TrainingLoop
 from finesearch.training.loop.trial_runner import TrialRunner

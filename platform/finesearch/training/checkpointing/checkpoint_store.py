@@ -22,7 +22,7 @@ from finesearch.storage.object_store import ObjectStore
 from finesearch.storage.open_store import open_store
 from finesearch.storage.scratch_dir import ScratchDir
 from finesearch.storage.store import LocalCopy
-from finesearch.training.checkpoints.checkpoint_layout import (
+from finesearch.training.checkpointing.checkpoint_layout import (
     QUARANTINED,
     RESULT,
     RESUME,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from finesearch.errors import CheckpointError
 from finesearch.storage import checksummed_dirs
-from finesearch.training.checkpoints import checkpoint_layout
-from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord, read_record
-from finesearch.training.checkpoints.checkpoint_store import CheckpointStore
-from finesearch.training.checkpoints.preemption_state import goes_further, newest_preemption_state
+from finesearch.training.checkpointing import checkpoint_layout
+from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord, read_record
+from finesearch.training.checkpointing.checkpoint_store import CheckpointStore
+from finesearch.training.checkpointing.preemption_state import goes_further, newest_preemption_state
 from finesearch.training.trial_types import TrialResult, TrialSpec
 
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from finesearch.training.checkpoints import checkpoint_layout
-from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
-from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
+from finesearch.training.checkpointing import checkpoint_layout
+from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
+from finesearch.training.checkpointing.checkpoint_writer import CheckpointWriter, Snapshot
 from finesearch.training.metric_history import RankingMetric
 from finesearch.training.trial_types import Evaluation
 

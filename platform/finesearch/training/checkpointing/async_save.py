@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-from finesearch.training.checkpoints.checkpoint_writer import CheckpointWriter, Snapshot
+from finesearch.training.checkpointing.checkpoint_writer import CheckpointWriter, Snapshot
 from finesearch.training.runtime.counters import CHECKPOINT_SECONDS, CHECKPOINTS, COUNTERS
 
 T = TypeVar("T")

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finesearch.training.checkpoints import checkpoint_layout, checkpoint_record
-from finesearch.training.checkpoints.checkpoint_layout import RESUME
-from finesearch.training.checkpoints.checkpoint_record import CheckpointRecord
-from finesearch.training.checkpoints.checkpoint_store import CheckpointStore
+from finesearch.training.checkpointing import checkpoint_layout, checkpoint_record
+from finesearch.training.checkpointing.checkpoint_layout import RESUME
+from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
+from finesearch.training.checkpointing.checkpoint_store import CheckpointStore
 from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.optimizer_state import optimizer_tensors, read_optimizer_state

@@ -6,13 +6,13 @@ import pytest
 from finesearch.errors import CheckpointError, DiskFullError, StorageError, TrialError
 from finesearch.storage.atomic_files import write_synced
 from finesearch.storage.checksummed_dirs import disk_full_as_error
-from finesearch.training.checkpoints.checkpoint_layout import (
+from finesearch.training.checkpointing.checkpoint_layout import (
     Checkpoint,
     drop_resume_state,
     intact_checkpoints,
     list_checkpoints,
 )
-from finesearch.training.checkpoints.load_checkpoint import load_checkpoint_model
+from finesearch.training.checkpointing.load_checkpoint import load_checkpoint_model
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
 from training_cases import equal, files_at_most, make_runner, merged, run, trial, without_clock
