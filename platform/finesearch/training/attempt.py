@@ -25,7 +25,7 @@ Report = Callable[[Evaluation], bool]
 
 @dataclass(frozen=True, eq=False)
 class TrialCallbacks:
-    """How a trial talks to its caller; see ``TrialRunner.run``.
+    """Callbacks of a trial; see ``TrialRunner.run``.
 
     report: called with each evaluation that training may continue after. report_last: called with the trial's last one.
     """

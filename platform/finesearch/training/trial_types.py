@@ -21,9 +21,9 @@ class TrialSpec(FrozenRecord):
     ``attempt`` counts how often this trial was assigned to a worker, from 1. It is the fencing token of checkpoints: an
     attempt never deletes what a later one wrote, and a superseded attempt stops at its next checkpoint.
 
-    ``bar``: the metric that the trial must reach to be ranked at all; weights below it are not written.
-    ``resume_pays``: state to go on from is written when training since the last of it took so many times what writing
-    it takes. A killed trial is trained again from there.
+    ``bar``: the metric that the trial must reach to be ranked at all; weights that do not reach it are not written.
+    ``resume_pays``: resume state is written when training since the last one took this many times as long as writing
+    it. A killed trial resumes from there.
     """
 
     number: int = Field(ge=0)
@@ -40,9 +40,9 @@ class Evaluation(FrozenRecord):
 
     ``step`` is the 1-based number of the evaluation, ``epoch`` the passes over the training split so far (0.5 is half
     of the first), ``train_loss`` the mean loss of the examples since the previous evaluation (None where nothing
-    trains; ``nan`` never passes: a trial that diverges raises instead), ``seconds`` and ``tokens`` what training has
-    cost so far, accumulated over resumes. ``seconds`` counts optimizer steps and evaluations, not loading and not
-    writing checkpoints. ``tokens`` counts the training tokens of all ranks, padding left out. ``trainable_parameters``
+    trains; never ``nan``: a trial that diverges raises instead), ``seconds`` and ``tokens`` the training cost so far,
+    accumulated over resumes. ``seconds`` counts optimizer steps and evaluations, not loading and not writing
+    checkpoints. ``tokens`` counts the training tokens of all ranks, without padding. ``trainable_parameters``
     is reported with every evaluation, since a pruned trial has no result. ``decision`` is what the task chose on
     validation (see ``Task.calibrate``); the checkpoint's later predictions use it.
     """
@@ -60,11 +60,10 @@ class Evaluation(FrozenRecord):
 class TrialResult(FrozenRecord):
     """The result of one call of ``TrialRunner.run``.
 
-    ``stopped`` says that the caller asked for the end (``report`` returned False); a trial that used up its epochs or
-    its early-stopping patience is not stopped. ``checkpoint`` is the folder of ``best``, None where it does
-    not come up to the spec's ``bar``, and of a stopped trial; ``checkpoint_bytes`` is the size of what can be loaded
-    from it (optimizer state not counted). ``notes`` are facts for the report's reader,
-    ``warnings`` what may be wrong.
+    ``stopped``: the caller stopped the trial (``report`` returned False); a trial that used up its epochs or its
+    early-stopping patience is not stopped. ``checkpoint`` is the folder of ``best``, None if that does not reach the
+    spec's ``bar`` or the trial was stopped; ``checkpoint_bytes`` is its loadable size (without optimizer state).
+    ``notes`` are facts for the report, ``warnings`` possible problems.
     """
 
     stopped: bool

@@ -42,7 +42,7 @@ def read_labels(column: pa.ChunkedArray, feature: Any, name: str, origin: Origin
 
     column: the label column of one split.
     feature: its ``datasets`` feature; a ``ClassLabel`` gives the names.
-    name: what the file calls the column.
+    name: the column's name in the file.
 
     Raises:
         DataError: a missing or empty label, floating-point numbers (also as text), or a type that names no class.

@@ -46,8 +46,8 @@ def tags_to_spans(tags: Sequence[str]) -> list[Span]:
     before = "O"
     for number, tag in enumerate(tags):
         if tag != "O":
-            goes_on = tag[0] == "I" and before != "O" and before[2:] == tag[2:]
-            if goes_on:
+            continues = tag[0] == "I" and before != "O" and before[2:] == tag[2:]
+            if continues:
                 spans[-1][1] = number + 1
             else:
                 spans.append([number, number + 1, tag[2:]])

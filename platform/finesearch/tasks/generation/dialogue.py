@@ -78,10 +78,10 @@ class Dialogue(GenerationTask):
         """
         notes = []
         for split in SPLITS:
-            going_on = check_rows(splits, split, self.plan.columns["messages"])
-            if going_on:
+            continued = check_rows(splits, split, self.plan.columns["messages"])
+            if continued:
                 notes.append(
-                    f"{going_on} of the {len(splits[split])} {split} conversations go on after the assistant's last "
+                    f"{continued} of the {len(splits[split])} {split} conversations go on after the assistant's last "
                     "turn: what follows it is left out."
                 )
         return TaskFacts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
@@ -186,8 +186,8 @@ class Dialogue(GenerationTask):
             reply = min(len(ids) - prompt, max(limit - prompt, limit // 2))
             kept = slice(prompt - (limit - reply), prompt + reply)
             ids, labels, prompt = ids[kept], labels[kept], limit - reply
-        asked = self._generation_prompt(talk, tokenizer)
-        return {"input_ids": ids, "labels": labels, "prompt": prompt, "prompt_ids": asked or ids[:prompt]}
+        prompt_ids = self._generation_prompt(talk, tokenizer)
+        return {"input_ids": ids, "labels": labels, "prompt": prompt, "prompt_ids": prompt_ids or ids[:prompt]}
 
     def _generation_prompt(self, talk: list[Turn], tokenizer: Any) -> list[int]:
         """Prompt ids for generating the last reply, without the oldest turns that do not fit."""

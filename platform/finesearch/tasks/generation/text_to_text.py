@@ -167,10 +167,10 @@ class TextToText(GenerationTask):
         # Some tokenizers append an end token to every text, but the answer follows this one.
         before, _ = special_token_affixes(tokenizer)
         ids = before + _pieces(tokenizer, prompt)["input_ids"]
-        room = self.plan.max_length
-        while len(ids) > room and source:
+        max_length = self.plan.max_length
+        while len(ids) > max_length and source:
             pieces = _pieces(tokenizer, source)
-            kept = len(pieces["input_ids"]) - (len(ids) - room)
+            kept = len(pieces["input_ids"]) - (len(ids) - max_length)
             source = source[: pieces["offset_mapping"][kept][0]] if kept > 0 else ""
             ids = before + _pieces(tokenizer, self._whole_prompt(source, shape))["input_ids"]
         return ids

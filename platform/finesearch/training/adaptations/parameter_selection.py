@@ -98,8 +98,8 @@ def near_names(pattern: str, names: list[str]) -> list[str]:
 
     def distance(name: str) -> float:
         parts = name.split(".")
-        likeness = sum(max(difflib.SequenceMatcher(None, word, part).ratio() for part in parts) for word in words)
+        similarity = sum(max(difflib.SequenceMatcher(None, word, part).ratio() for part in parts) for word in words)
         # Among equally similar names, the shortest.
-        return len(parts) / 100 - likeness
+        return len(parts) / 100 - similarity
 
     return sorted(names, key=distance)[:3]

@@ -67,11 +67,11 @@ class AsyncSave:
         Raises:
             DiskFullError, TrialError: see ``poll``.
         """
-        verdict = None
-        while verdict is None:
+        decision = None
+        while decision is None:
             self.wait_for_own_thread()
-            verdict = self.poll()
-        return verdict
+            decision = self.poll()
+        return decision
 
     def wait_for_own_thread(self) -> None:
         """Wait for this process's thread only."""

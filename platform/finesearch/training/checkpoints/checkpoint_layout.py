@@ -80,10 +80,10 @@ def intact_checkpoints(directory: Path) -> tuple[list[Checkpoint], list[str]]:
         warnings.append(
             f"Checkpoint {checkpoint.path.name} is damaged ({problem}); it was set aside as {quarantine.name}."
         )
-    set_aside = sorted(directory.glob(f"*{QUARANTINED}")) if directory.is_dir() else []
-    if set_aside and not found:
+    quarantined = sorted(directory.glob(f"*{QUARANTINED}")) if directory.is_dir() else []
+    if quarantined and not found:
         raise CheckpointError(
-            f"{directory}: every checkpoint of this trial is damaged: {' '.join(warnings) or set_aside[-1].name} "
+            f"{directory}: every checkpoint of this trial is damaged: {' '.join(warnings) or quarantined[-1].name} "
             f"The trial is not started again from nothing; delete the folder to train it anew."
         )
     return found, warnings

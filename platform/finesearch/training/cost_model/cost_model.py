@@ -162,8 +162,8 @@ class CostModel:
         load = self.workload
         shown = int(recipe.adaptation_parameters.get("examples") or 0)
         blocks, rows = load.dimensions.blocks, load.validation_rows
-        asked = tuple(reading.lengthened(PROMPT_TOKENS, rows) for reading in load.validation)
-        token_counts = tuple(reading.repeated(1 + shown, load.positions) for reading in asked)
+        prompted = tuple(reading.lengthened(PROMPT_TOKENS, rows) for reading in load.validation)
+        token_counts = tuple(reading.repeated(1 + shown, load.positions) for reading in prompted)
         work = self._passes(token_counts, 0, blocks, 1.0)
         if recipe.adaptation_parameters.get("selection") == "similar":
             work += self._passes(load.train, 0, blocks, 1.0)

@@ -50,22 +50,22 @@ def export_checkpoint(
         raise StorageError(f"{destination}: expected a folder that does not exist yet or is empty. Name another one.")
     check_intact(Path(folder))
     record = read_record(Path(folder))
-    asks = not trains(record.recipe.adaptation)
+    is_prompted = not trains(record.recipe.adaptation)
     if adapter:
         check_has_adapter(record)
     model, tokenizer = (
-        load_prompt_checkpoint(Path(folder), record, base) if asks else load_checkpoint_model(folder, base)[:2]
+        load_prompt_checkpoint(Path(folder), record, base) if is_prompted else load_checkpoint_model(folder, base)[:2]
     )
     if generation:
         apply_generation_settings(model.generation_config, generation)
-    if not (adapter or asks or holds_prompt(record)):
+    if not (adapter or is_prompted or holds_prompt(record)):
         merge_adapter(model)
     temporary = destination.with_name(f".tmp-{destination.name}")
     checksummed_dirs.remove_folder(temporary)
     try:
         with checksummed_dirs.disk_full_as_error(destination), quiet_transformers():
             temporary.mkdir(parents=True)
-            if asks:
+            if is_prompted:
                 save_prompt_checkpoint(model, Path(folder), record, base, temporary)
             elif holds_prompt(record):
                 is_relation = isinstance(model, RelationExtractionModel)

@@ -39,10 +39,10 @@ class EvaluationReports:
 
     def poll(self) -> bool:
         """False once the caller has asked to stop; True while it has not answered."""
-        verdict = None if self._save is None else self._save.poll()
-        if verdict is not None:
+        decision = None if self._save is None else self._save.poll()
+        if decision is not None:
             self._save = None
-        return verdict is not False
+        return decision is not False
 
     def wait(self) -> bool:
         """Wait for the caller's decision (False: stop); True if nothing is pending."""

@@ -50,8 +50,8 @@ def run_attempt(attempt: Attempt) -> TrialResult:
         resume_point = fetch_resume_point(found, attempt.store)
     if resume_point.result is not None:
         done = resume_point.result
-        goes_on = processes.run_on_rank_zero(lambda: _replay(done.history[:-1], report))
-        return _report_last(attempt, done) if goes_on else done.model_copy(update={"stopped": True})
+        continues = processes.run_on_rank_zero(lambda: _replay(done.history[:-1], report))
+        return _report_last(attempt, done) if continues else done.model_copy(update={"stopped": True})
     history = resume_point.record.history if resume_point.record else ()
     if history and not processes.run_on_rank_zero(lambda: _replay(history, report)):
         return _stopped_in_replay(resume_point, history, attempt.ranking_metric)

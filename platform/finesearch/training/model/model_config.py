@@ -18,7 +18,7 @@ def read_config(folder: Path, **settings: Any) -> PretrainedConfig:
     """The model's config with the task's settings applied.
 
     Raises:
-        ModelError: there is none, or the model asks for code of its own.
+        ModelError: there is none, or the model requires custom code.
     """
     with quiet_transformers():
         from transformers import AutoConfig

@@ -49,7 +49,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
     """Check that the task's model can be trained here, and return its facts.
 
     Raises:
-        ModelError: no such model, no weights, no tokenizer, code of its own asked for, no output layer for this kind of
+        ModelError: no such model, no weights, no tokenizer, custom code required, no output layer for this kind of
             task, or fewer positions than ``task.max_length``.
     """
     folder = model_folder(task.model, task.revision, base)

@@ -65,7 +65,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The folder's tokenizer; one without a padding token pads with its end token.
 
     Raises:
-        ModelError: there is none, it asks for code of its own, or it has neither token.
+        ModelError: there is none, it requires custom code, or it has neither token.
     """
     prepare_imports()
     from transformers import AutoTokenizer

@@ -108,7 +108,7 @@ def relation_class(config_class: type) -> Any:
     )
     prefix = parent.base_model_prefix
     takes_types = "token_type_ids" in inspect.signature(backbone.forward).parameters
-    poolless = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(backbone).parameters else {}
+    no_pooling = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(backbone).parameters else {}
     if not prefix:
         raise ValueError(f"{backbone.__name__} has no name inside of other models")
 
@@ -117,7 +117,7 @@ def relation_class(config_class: type) -> Any:
         if getattr(config, "is_encoder_decoder", False):
             raise ValueError(f"{backbone.__name__} has an encoder and a decoder")
         self.num_labels = config.num_labels
-        setattr(self, prefix, backbone(config, **poolless))
+        setattr(self, prefix, backbone(config, **no_pooling))
         _extend(self, config)
         self.dropout = nn.Dropout(_head_dropout(config))
         width: Any = config.get_text_config().hidden_size

@@ -118,13 +118,13 @@ class DiskPrefixStore(PrefixStore):
         # One process at a time checks for free space and reserves it.
         with file_lock(disk_entries.lock_path("room"), beat=part.beat):
             budget = disk_entries.disk_budget(self.disk_gib)
-            room = disk_entries.evict_entries(needed, budget, kept)
-            if room < MIN_CACHED_FRACTION * needed:
+            free_bytes = disk_entries.evict_entries(needed, budget, kept)
+            if free_bytes < MIN_CACHED_FRACTION * needed:
                 if part is parts[0]:
                     whole = sum(self._left_bytes(parts, depth) for depth in part.cache_depths)
                     self.problems.append(
                         f"prefix cache: {whole / 1e9:.2f} GB are needed, and training.prefix_cache_disk_gib leaves "
-                        f"{room / 1e9:.2f} GB of {budget / 1e9:.2f} GB."
+                        f"{free_bytes / 1e9:.2f} GB of {budget / 1e9:.2f} GB."
                     )
                 return
             # Depths that this trial still has to compute come before those that later ones may request.
@@ -138,9 +138,10 @@ class DiskPrefixStore(PrefixStore):
                     cache_depths.append(depth)
                     left -= size
             temporary = {
-                depth: disk_entries.reserve(part.key, depth, min(room, part.bytes(depth))) for depth in cache_depths
+                depth: disk_entries.reserve(part.key, depth, min(free_bytes, part.bytes(depth)))
+                for depth in cache_depths
             }
-        _write(part, temporary, share=room / needed)
+        _write(part, temporary, share=free_bytes / needed)
 
 
 def _write(part: CacheRequest, temporary: Mapping[int, Path], share: float) -> None:

@@ -175,13 +175,13 @@ def _delete(path: Path) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        doomed = path.with_name(f".gone-{path.name}-{os.getpid()}")
-        path.rename(doomed)
+        unlinked = path.with_name(f".gone-{path.name}-{os.getpid()}")
+        path.rename(unlinked)
     except OSError:
         return False
     finally:
         os.close(descriptor)
-    shutil.rmtree(doomed, ignore_errors=True)
+    shutil.rmtree(unlinked, ignore_errors=True)
     return True
 
 

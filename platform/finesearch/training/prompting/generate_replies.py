@@ -38,11 +38,11 @@ class PromptedDialogue:
         """Token rows of conversations after the shown ones, and the task with a length limit that fits both."""
         prompt, plan = self.prompt, self.spoken.task.plan
         assert plan.generation is not None
-        room = plan.max_length * (1 + (prompt.similar_shown or len(prompt.examples)))
+        total_length = plan.max_length * (1 + (prompt.similar_shown or len(prompt.examples)))
         if self.most_tokens is not None:
-            room = max(plan.max_length, min(room, self.most_tokens - plan.generation.max_new_tokens))
-        wide = DialoguePromptTask(make_task(plan.model_copy(update={"max_length": room})), self.spoken.facts)
-        questions = [question for asked in wide.questions(rows) for question in asked]
+            total_length = max(plan.max_length, min(total_length, self.most_tokens - plan.generation.max_new_tokens))
+        wide = DialoguePromptTask(make_task(plan.model_copy(update={"max_length": total_length})), self.spoken.facts)
+        questions = [question for group in wide.questions(rows) for question in group]
         shown = examples_for(prompt, questions)
         own = self.spoken.drop_oldest_turns(rows, self.base.tokenizer)
         return wide, InMemoryRows(wide.encode_with_examples(own, shown, self.base.tokenizer))

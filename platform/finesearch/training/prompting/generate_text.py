@@ -68,7 +68,7 @@ def generate_split(
 ) -> ScoredPredictions:
     """Generate the answers of a split, in its order, and score them with the task's metrics."""
     with heartbeat(beat):
-        questions = [question for asked in written.questions(context.splits.plain_rows(split)) for question in asked]
+        questions = [question for group in written.questions(context.splits.plain_rows(split)) for question in group]
         reworded = Reworded(context.tokens[split], generator.prompts(questions))
     scoring = ScoringOptions(extract_answer=generator.extract_answer)
     with stopping_after_answer(generator):

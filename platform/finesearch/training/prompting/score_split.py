@@ -27,7 +27,7 @@ def score_split(
     if isinstance(asking, ChoicePromptTask):
         predictions = _choices(prompted, asking, rows, run, beat)
     else:
-        questions = [question for asked in asking.questions(rows) for question in asked]
+        questions = [question for group in asking.questions(rows) for question in group]
         if isinstance(asking, PairPromptTask):
             predictions = asking.predictions(prompted.cosines(questions, run))
         else:
@@ -56,9 +56,9 @@ def shared_by(processes: Processes, beat: Callable[[], None]) -> RunBatches:
 def _choices(
     prompted: PromptedModel, choosing: ChoicePromptTask, rows: Rows, run: RunBatches, beat: Callable[[], None]
 ) -> list[Any]:
-    asked = choosing.questions(rows)
-    flat = [question for questions in asked for question in questions]
+    by_example = choosing.questions(rows)
+    flat = [question for questions in by_example for question in questions]
     chosen = prompted.scores(flat, run, beat).argmax(axis=1).tolist() if flat else []
-    ends = np.cumsum([len(questions) for questions in asked]).tolist()
+    ends = np.cumsum([len(questions) for questions in by_example]).tolist()
     starts = [0, *ends[:-1]]
     return choosing.predictions(rows, [chosen[start:end] for start, end in zip(starts, ends, strict=True)])

@@ -50,7 +50,7 @@ class Processes:
         return values
 
     def run_on_rank_zero(self, work: Callable[[], T]) -> T:
-        """What ``work`` returned on rank 0, in every process; when it raised there, every process raises."""
+        """Run ``work`` on rank 0 and return its result in every process; if it raised, every process raises."""
         if self.world_size == 1:
             return work()
         outcome: list[Any] = [None]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """How predictions become scores.
+    """Options of scoring predictions.
 
     decision: what was chosen for this model on validation, if anything. calibrate: choose it on this split, which must
     be validation. metric: the one needed; if it needs no text, none is generated, and metrics that need text are left

@@ -32,8 +32,8 @@ class Nearest:
         """Examples for each question, the most similar one last, next to the question."""
         found = []
         for start in range(0, len(questions), AT_ONCE):
-            asked = self._vectorizer.transform([_text(question) for question in questions[start : start + AT_ONCE]])
-            alike: NDArray[np.float64] = (asked @ self._known.T).toarray()
+            vectors = self._vectorizer.transform([_text(question) for question in questions[start : start + AT_ONCE]])
+            alike: NDArray[np.float64] = (vectors @ self._known.T).toarray()
             # Stable, so that ties are ordered the same on every platform.
             best = np.argsort(-alike, axis=1, kind="stable")[:, : self._shown]
             found += [[self._pool[int(place)] for place in row[::-1]] for row in best]

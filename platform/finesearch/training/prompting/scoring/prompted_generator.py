@@ -40,8 +40,8 @@ class PromptedGenerator:
         """
         near = examples_for(self.prompt, questions)
         most_new = getattr(self.model.generation_config, "max_new_tokens", None) or 0
-        room = 0 if self._is_encoder_decoder else max(self.prompt.answer_tokens, most_new)
-        return [self._ids(self.renderer.before(q, each, room)) for q, each in zip(questions, near, strict=True)]
+        reserved = 0 if self._is_encoder_decoder else max(self.prompt.answer_tokens, most_new)
+        return [self._ids(self.renderer.before(q, each, reserved)) for q, each in zip(questions, near, strict=True)]
 
     @cached_property
     def renderer(self) -> PromptRenderer:
