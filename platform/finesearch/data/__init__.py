@@ -1,4 +1,4 @@
-"""From files to batches: sources, splits, tokens kept in Arrow, length buckets."""
+"""Data: reading sources, train/validation/test splits, tokenized Arrow files, batches by length."""
 
 from finesearch.data.batches import evaluation_batches, shard, training_batches
 from finesearch.data.readers.builtin_docstrings import standard_library_docstrings

@@ -1,8 +1,8 @@
-"""Which rows go into which batch: rows of like length together, so that padding is almost never computed.
+"""Batches of rows of similar length (length bucketing), so that little padding is computed.
 
-Lengths are sorted inside windows of a shuffled order, not over the whole split: a batch stays a random draw among rows
-of its length, and every epoch draws others. A window is at most 50 batches and at most half of what there is, so
-that small data sets are not simply sorted.
+Lengths are sorted inside windows of a shuffled order, not over the whole split: a batch stays a random sample of rows
+of similar length, and differs in every epoch. A window is at most 50 batches and at most half of the split, so that
+small data sets are not simply sorted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MIN_WINDOWS = 2
 def training_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The batches of one epoch: every row once, the same for the same arguments.
 
-    lengths: (n,) tokens a row.
+    lengths: (n,) tokens per row.
     Returns ceil(n / batch_size) arrays of row numbers, int64 (batch_size,); the last may be shorter.
 
     >>> batches = training_batches(np.array([3, 9, 3, 9, 3]), batch_size=2, seed=0, epoch=0)
@@ -52,7 +52,7 @@ def evaluation_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]
 
 
 def shard(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:
-    """The rows of a batch that one worker takes; sizes differ by one at most, and may be 0 where the batch is short.
+    """One worker's rows of a batch; sizes differ by at most one, and may be 0 for a short batch.
 
     Every ``world_size``-th row, so that all workers get the same mix of lengths.
 

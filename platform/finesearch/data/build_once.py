@@ -1,8 +1,8 @@
-"""A folder that many processes want and one builds.
+"""File lock (``flock``): many processes need a folder, one builds it, and the others wait.
 
-The others wait on a file lock (``flock``). The kernel drops it with the process that holds it, so a builder that is
-killed blocks nobody: the next in line finds no finished folder and builds. A folder is finished when its name is there,
-since it is built under a temporary name, synced to disk and renamed.
+The kernel releases the lock when its process ends, so a killed builder blocks no other process: the next one finds no
+finished folder and builds it. A folder is finished once it exists, since it is built under a temporary name, fsynced
+and renamed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ POLL_S = 0.05
 
 
 def build_once(folder: Path, build: Callable[[Path], None], is_complete: Callable[[Path], bool]) -> bool:
-    """Make ``folder`` by ``build(temporary folder)`` unless it is there; True where this process built it.
+    """Make ``folder`` by ``build(temporary folder)`` unless it exists; True if this process built it.
 
-    is_complete: whether a folder that is there can be used; one that cannot is removed and built again.
+    is_complete: whether an existing folder can be used; if not, it is removed and built again.
 
     Raises:
         DiskFullError, StorageError: the folder cannot be written.
@@ -36,7 +36,7 @@ def build_once(folder: Path, build: Callable[[Path], None], is_complete: Callabl
     with storage_errors(lock), file_lock(lock):
         if is_complete(folder):
             return False
-        # Only the holder of the lock builds here: whatever temporary folder is left belongs to a builder that died.
+        # Only the holder of the lock builds here, so any remaining temporary folder belongs to a builder that died.
         for left_over in folder.parent.glob(f"{folder.name}.building-*"):
             shutil.rmtree(left_over, ignore_errors=True)
         temporary = folder.parent / f"{folder.name}.building-{os.getpid()}"
@@ -55,14 +55,14 @@ def build_once(folder: Path, build: Callable[[Path], None], is_complete: Callabl
 
 @contextmanager
 def file_lock(path: Path, waits: bool = True, beat: Callable[[], None] | None = None) -> Iterator[bool]:
-    """Hold the lock ``path``, which the kernel drops with the process; inside the block, whether this process has it.
+    """Hold the lock ``path``, which the kernel releases with the process; yields whether this process has it.
 
-    waits: False to go on at once where another has it. beat: called again and again while waiting.
+    waits: False to continue at once if another process has it. beat: heartbeat, called repeatedly while waiting.
 
     Raises:
         OSError: the file cannot be made.
     """
-    # Never removed: a process may be waiting on the very file.
+    # The file is never removed: a process may be waiting on it.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         if waits and beat is None:

@@ -1,4 +1,4 @@
-"""What rows hold, as hashes: of a whole split, and of each example."""
+"""Fingerprints (SHA-256) of the content of a whole split, and hashes of each example."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _CHUNK_ROWS = 10_000
 
 
 def fingerprint(table: pa.Table, class_names: Mapping[str, Sequence[str]] | None = None) -> str:
-    """SHA-256 (hex) over column names, values and row order; file format and Arrow's chunks make no difference.
+    """SHA-256 (hex) over column names, values and row order, independent of file format and Arrow's chunks.
 
-    class_names: column -> names, for columns that keep class numbers.
+    class_names: column -> names, for columns of class numbers.
 
     >>> import pyarrow as pa
     >>> whole = pa.table({"text": ["a", "b"]})
@@ -32,7 +32,7 @@ def fingerprint(table: pa.Table, class_names: Mapping[str, Sequence[str]] | None
 
 
 def example_hashes(table: pa.Table, columns: Sequence[str]) -> list[bytes]:
-    """One hash a row over the columns that say which example it is: equal hashes, same example.
+    """One hash per row over the columns that identify an example: equal hashes, same example.
 
     >>> import pyarrow as pa
     >>> a, b, c = example_hashes(pa.table({"text": ["x", "x", "y"], "label": [0, 1, 0]}), ["text"])

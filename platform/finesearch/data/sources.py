@@ -1,4 +1,4 @@
-"""From the plan's ``data`` to rows, one part for each split that its source has."""
+"""Loads the plan's ``data`` source (files, folder, hub or built-in): rows of each split that it has."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ BUILTIN_DATASETS = {"standard-library-docstrings": standard_library_docstrings}
 
 @dataclass(frozen=True)
 class LoadedSource:
-    """What was read: split -> rows, split -> where they are from, and notes. ``train`` is always there.
+    """A source as read: split -> rows, split -> origin, and notes. ``train`` always exists.
 
-    is_explicit: True where the plan itself named each split's files, so that none of them may be left out.
+    is_explicit: True if the plan named each split's files, so that none of them may be dropped.
     """
 
     tables: dict[str, pa.Table]
@@ -68,7 +68,7 @@ def _from_datasets(present: dict[str, datasets.Dataset], source: str, task: Task
         rows = present[name].select_columns(require_columns(present[name].column_names, task.columns, where))
         if not len(rows):
             raise DataError(f"{where}: the split is empty, expected at least one row.")
-        # The schema carries class names along as metadata.
+        # The schema's metadata contains the class names.
         table = rows.with_format("arrow")[:].replace_schema_metadata(rows.features.arrow_schema.metadata)
         tables[split], origins[split] = plain_table(table), Origin(((where, len(rows)),))
     return LoadedSource(tables, origins, is_explicit=False, notes=notes + unused)

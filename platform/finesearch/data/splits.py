@@ -1,4 +1,4 @@
-"""Train, validation and test for a plan: read, completed where one is missing, and looked over for shared rows."""
+"""Train, validation and test splits of a plan: reads them, creates missing ones from train, reports overlaps."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def load_splits(task: TaskPlan, base: Path, cache: Path | None = None) -> RawSplits:
     """The three splits of a plan's data, with the plan's columns.
 
-    base: folder that relative paths are relative to; cache: where the hub's converted files stay (None: nowhere).
+    base: folder that relative paths are relative to; cache: folder of the hub's converted files (None: none).
 
-    A split that the source lacks is cut out of train and a note says so, as it does of rows that two splits share.
+    A split that the source lacks is taken from train, with a note; notes also report rows that two splits share.
 
     Raises:
         DataError: anything missing, empty or unreadable; it says where, what was expected, what came and what to do.
@@ -48,7 +48,7 @@ def load_splits(task: TaskPlan, base: Path, cache: Path | None = None) -> RawSpl
 def _add_missing_splits(
     source: LoadedSource, identity: list[bytes], task: Task
 ) -> tuple[dict[str, pa.Table], dict[str, Origin], list[str]]:
-    """Every split, with those that the source lacks cut out of its train rows."""
+    """Every split; those that the source lacks are taken from its train rows."""
     plan = task.plan.data
     shares = {"validation": plan.validation_fraction, "test": plan.test_fraction}
     missing = {split: share for split, share in shares.items() if split not in source.tables}
@@ -77,7 +77,7 @@ def _add_missing_splits(
 def _limit_evaluation_rows(
     tables: dict[str, pa.Table], origins: dict[str, Origin], most: int | None, seed: int
 ) -> tuple[dict[str, pa.Table], dict[str, Origin], list[str]]:
-    """Validation and test with at most ``most`` rows, drawn by ``seed``, in their order."""
+    """Validation and test with at most ``most`` rows each, sampled by ``seed``, in their original order."""
     tables, origins, notes = dict(tables), dict(origins), []
     for split in ("validation", "test"):
         rows = len(tables[split])
@@ -115,7 +115,7 @@ def _is_unlabelled(column: pa.ChunkedArray) -> bool:
 
 
 def _overlap_notes(identity: dict[str, list[bytes]]) -> list[str]:
-    """A note for each pair of given splits that share examples: scores on shared rows say less than they seem to."""
+    """A note for each pair of given splits that share examples (data leakage)."""
     notes = []
     for seen, scored in (("train", "test"), ("train", "validation"), ("validation", "test")):
         if seen in identity and scored in identity:
@@ -131,7 +131,7 @@ def _overlap_notes(identity: dict[str, list[bytes]]) -> list[str]:
 def _dataset(table: pa.Table, content: str) -> datasets.Dataset:
     import datasets
 
-    # Given a fingerprint, datasets does not hash all rows once more.
+    # With a given fingerprint, datasets does not hash all rows again.
     return datasets.Dataset(table, fingerprint=content[:16])
 
 

@@ -1,9 +1,9 @@
-"""Tokenised once, used by every worker: splits to Arrow files under a key of everything that they depend on.
+"""Token cache: tokenizes splits once, into Arrow files that all workers map, keyed by everything they depend on.
 
     <cache>/tokens/<key>/train.arrow  validation.arrow  test.arrow  manifest.json
-    <cache>/tokens/<key>.lock         who builds; others wait (see ``single_flight``)
+    <cache>/tokens/<key>.lock         held by the process that builds (see ``build_once``)
 
-Nothing is removed here: a cache folder belongs to a run and goes with it.
+Nothing is removed here: a cache folder belongs to a run and is deleted with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from finesearch.storage.atomic_files import sync, write_synced
 from finesearch.tasks import SPLITS, RawSplits, Task, TaskFacts
 from finesearch.tasks.task import UnencodableRow
 
-# Raised whenever the files themselves change: their names, their types, their batches.
+# Increased whenever the files' format changes: names, types, record batches.
 _LAYOUT = 1
 _MANIFEST = "manifest.json"
 _CHUNK_ROWS = 4096
@@ -34,7 +34,7 @@ _CHUNK_ROWS = 4096
 class TokenizedSplits:
     """Train, validation and test as token rows.
 
-    built: True where this process made the files, False where it found them.
+    built: True if this process made the files, False if it found them.
     """
 
     train: TokenizedSplit
@@ -52,8 +52,8 @@ def tokenize(
 ) -> TokenizedSplits:
     """Token files of all three splits, built by the first process that needs them and mapped by all.
 
-    tokenizer_key: changes whenever the tokeniser would cut a text otherwise, e.g. a hash of its files.
-    cache: the run's cache folder; the files go below ``tokens`` in it.
+    tokenizer_key: changes whenever the tokenizer would split a text differently, e.g. a hash of its files.
+    cache: the run's cache folder; the files are below ``tokens`` in it.
 
     Raises:
         DiskFullError, StorageError: the cache cannot be written.
@@ -66,7 +66,7 @@ def tokenize(
 
 
 def token_key(splits: RawSplits, task: Task, facts: TaskFacts, tokenizer_key: str) -> str:
-    """SHA-256 over all that the token files depend on, the first 32 hex digits."""
+    """First 32 hex digits of the SHA-256 over all that the token files depend on."""
     depends_on = {
         "layout": _LAYOUT,
         "tokenizer": tokenizer_key,
@@ -92,7 +92,7 @@ def _build(splits: RawSplits, task: Task, facts: TaskFacts, tokenizer: Any, fold
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether every file is there in its full size. What cannot be read is not there: building says why."""
+    """Whether every file exists in its full size. Unreadable files count as missing; building them reports why."""
     try:
         sizes = json.loads((folder / _MANIFEST).read_bytes())["sizes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
@@ -101,7 +101,7 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: TaskFacts, tokenizer: Any) -> None:
-    """Encode a split and write it, a record batch at a time, so that memory does not grow with the data."""
+    """Encode a split and write it one record batch at a time, so that memory does not grow with the data."""
     import pyarrow as pa
 
     writer = None
@@ -119,7 +119,7 @@ def _write(path: Path, splits: RawSplits, split: str, task: Task, facts: TaskFac
 def encode_in_chunks(
     splits: RawSplits, split: str, task: Task, facts: TaskFacts, tokenizer: Any
 ) -> Iterator[dict[str, list[Any]]]:
-    """The token rows of a split, a part of it at a time.
+    """The token rows of a split, one part at a time.
 
     Raises:
         DataError: a row that the task cannot encode, by file and row.
@@ -134,7 +134,7 @@ def encode_in_chunks(
 
 
 def _narrow(kind: Any) -> Any:
-    """The type in half the bytes: token ids, positions and class numbers fit into 32 bits."""
+    """The 32-bit version of a 64-bit type: token ids, positions and class numbers fit into 32 bits."""
     import pyarrow as pa
 
     if pa.types.is_list(kind):

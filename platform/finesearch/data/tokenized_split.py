@@ -1,4 +1,4 @@
-"""The token rows of one split, mapped from its Arrow file: workers of a node share the pages, none holds a copy."""
+"""Tokenized split: token rows memory-mapped from an Arrow file, whose pages the workers of a node share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TokenizedSplit:
-    """Rows of one token file, read only. Columns are what the task's ``encode`` returned."""
+    """Rows of one token file, read-only. The columns are those of the task's ``encode``."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -54,14 +54,14 @@ class TokenizedSplit:
 
     @cached_property
     def widths(self) -> np.ndarray:
-        """Tokens of each row in each text that the model reads: int (n, 1), or (n, 2) with a decoder."""
+        """Tokens of each row in each input of the model: int (n, 1), or (n, 2) with a decoder."""
         decoder = self.list_column("decoder_input_ids")
         return np.stack([self.lengths, *([] if decoder is None else [decoder.lengths])], axis=1)
 
     def rows(self, indices: Iterable[int] | None = None) -> TokenBatch:
-        """Some rows, or all, in the order asked.
+        """The rows at ``indices`` in that order, or all rows.
 
-        Lists of numbers come as read-only arrays (t,) over the mapped file, everything else as plain Python values.
+        Lists of numbers are read-only arrays (t,) over the mapped file, all else plain Python values.
 
         Raises:
             IndexError: a row number that is negative or too large.
@@ -75,12 +75,12 @@ class TokenizedSplit:
         return TokenBatch(self, wanted)
 
     def list_column(self, name: str) -> ListColumn | None:
-        """A column of lists of numbers; None: it is another."""
+        """A column of lists of numbers; None for other columns."""
         column = self._column(name)
         return column if isinstance(column, ListColumn) else None
 
     def number_column(self, name: str) -> np.ndarray | None:
-        """A column of numbers (n,); None: it is another."""
+        """A column of numbers (n,); None for other columns."""
         column = self._column(name)
         return column if isinstance(column, np.ndarray) else None
 
@@ -105,7 +105,7 @@ class TokenizedSplit:
 
     @cached_property
     def _readers(self) -> list[dict[str, Any]]:
-        """For each record batch, column -> function from a row's number in the batch to its value."""
+        """For each record batch, column -> function from a row's index in the batch to its value."""
         names = self.column_names
         return [{name: _reader_of(batch.column(i)) for i, name in enumerate(names)} for batch in self._batches]
 
@@ -116,7 +116,7 @@ def _offsets(column: pa.ListArray) -> np.ndarray:
 
 
 def _column_of(mapped: pa.Buffer, parts: list[Any]) -> ListColumn | np.ndarray | None:
-    """A column as arrays, where it is one of numbers or of lists of numbers and nothing is missing."""
+    """A column of numbers or of lists of numbers, without nulls, as arrays; None for other columns."""
     import pyarrow as pa
 
     if not parts or any(part.null_count for part in parts):
@@ -134,7 +134,7 @@ def _reader_of(column: pa.Array) -> Any:
 
     kind = column.type
     if pa.types.is_list(kind) and _is_number(kind.value_type):
-        # `.values` ignores the offsets' start, which is what the offsets themselves index into.
+        # `.values` is the whole buffer that the offsets index into, regardless of a slice's start.
         offsets, values = _offsets(column), column.values.to_numpy(zero_copy_only=True)
         return lambda i: values[offsets[i] : offsets[i + 1]]
     if _is_number(kind) and not column.null_count:
@@ -150,7 +150,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 class TokenBatch(ColumnarRows, Sequence):  # type: ignore[type-arg]
-    """Some rows of a split, in the order asked: each a dictionary, made when it is looked at; columns as arrays."""
+    """Some rows of a split, in a given order: each a dictionary, created on access; columns are also arrays."""
 
     def __init__(self, split: TokenizedSplit, indices: np.ndarray) -> None:
         self._split = split
@@ -174,19 +174,19 @@ class TokenBatch(ColumnarRows, Sequence):  # type: ignore[type-arg]
         return (self._split.row(index) for index in self._indices.tolist())
 
     def flat_values(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """The lists of numbers of all rows, one behind the other, and the length of each; None for other columns."""
+        """The lists of numbers of all rows, concatenated, and the length of each; None for other columns."""
         column = self._split.list_column(name)
         return None if column is None else column.gather(self._indices)
 
     def numbers(self, name: str) -> np.ndarray | None:
-        """A number a row (B,); None for other columns."""
+        """One number per row (B,); None for other columns."""
         column = self._split.number_column(name)
         return None if column is None else column[self._indices]
 
 
 @dataclass(frozen=True, eq=False)
 class ListColumn:
-    """Lists of numbers anywhere in one array: row i is ``values[starts[i] : starts[i] + lengths[i]]``.
+    """Lists of numbers as slices of one array: row i is ``values[starts[i] : starts[i] + lengths[i]]``.
 
     >>> column = ListColumn(np.array([5, 6, 7, 8]), starts=np.array([0, 3]), lengths=np.array([2, 1]))
     >>> [part.tolist() for part in column.gather(np.array([1, 0]))]
@@ -198,7 +198,7 @@ class ListColumn:
     lengths: np.ndarray
 
     def gather(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The values of some rows, one row behind the other, and the length of each, int64 (B,)."""
+        """The concatenated values of some rows, and the length of each, int64 (B,)."""
         lengths = self.lengths[rows]
         ends = lengths.cumsum()
         places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(self.starts[rows] - ends + lengths, lengths)
@@ -206,14 +206,14 @@ class ListColumn:
 
 
 def list_column(mapped: pa.Buffer, parts: Sequence[pa.ListArray]) -> ListColumn:
-    """A column of lists of numbers over the whole mapped file, of which every part (a record batch's) is a piece."""
+    """A column of lists of numbers over the whole mapped file, whose parts are those of its record batches."""
     starts, lengths = [], []
     values = [part.values.to_numpy(zero_copy_only=True) for part in parts]
     kind = values[0].dtype
     for part, numbers in zip(parts, values, strict=True):
         offsets = part.offsets.to_numpy(zero_copy_only=True).astype(np.int64)
         ahead = numbers.__array_interface__["data"][0] - mapped.address
-        # An empty part may point anywhere.
+        # The offset of an empty part is arbitrary.
         assert not len(numbers) or (0 <= ahead < mapped.size and ahead % kind.itemsize == 0), ahead
         starts.append(offsets[:-1] + (ahead // kind.itemsize if len(numbers) else 0))
         lengths.append(np.diff(offsets))

@@ -1,8 +1,7 @@
-"""Validation and test cut out of train: repeatable, in the shares of the classes, no example on two sides of a cut.
+"""Train/test split: takes validation and test from train, reproducibly, stratified, duplicates in the same split.
 
 The order in which rows are taken comes from a hash of the seed and the example's content, not from a random generator:
-the same rows give the same cut on every machine and with every version of every library, in whatever order the file has
-them.
+the same rows give the same split on every machine and with every library version, in whatever order the file has them.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ import numpy as np
 def cut(
     example_hashes: Sequence[bytes], strata: Sequence[str] | None, fractions: Mapping[str, float], seed: int
 ) -> dict[str, np.ndarray]:
-    """Row numbers of each part, ascending, int64; ``train`` is what the fractions leave.
+    """Row numbers of each part, ascending, int64; ``train`` is the remainder.
 
-    example_hashes: (n,) equal where two rows are the same example; strata: (n,) the class of each row, None for no
+    example_hashes: (n,) equal if two rows are the same example; strata: (n,) the class of each row, None for no
     classes. fractions: part -> share of the n rows, in (0, 1).
 
-    Every class keeps at least one example in train. A part is empty where there are too few examples.
+    Every class keeps at least one example in train. A part is empty if there are too few examples.
 
     >>> parts = cut([bytes([i]) for i in range(10)], list("aaaaaabbbb"), {"test": 0.5}, seed=0)
     >>> {name: len(rows) for name, rows in parts.items()}
@@ -59,7 +58,7 @@ def _examples(example_hashes: Sequence[bytes], strata: Sequence[str] | None, see
 
 
 def _quotas(totals: Mapping[str, int], fraction: float) -> dict[str, int]:
-    """Rows to take from each class: their shares, rounded so that the sum is right (largest remainder)."""
+    """Rows to take from each class: its share, rounded so that the total is exact (largest remainder method)."""
     shares = {stratum: total * fraction for stratum, total in totals.items()}
     quotas = {stratum: floor(share) for stratum, share in shares.items()}
     missing = max(1, round(sum(totals.values()) * fraction)) - sum(quotas.values())
@@ -69,7 +68,7 @@ def _quotas(totals: Mapping[str, int], fraction: float) -> dict[str, int]:
 
 
 def _take(examples: list[list[int]], quota: int) -> tuple[list[int], list[list[int]]]:
-    """Rows of the first examples that fit into the quota, and the examples that stay; the last one always stays."""
+    """Rows of the first examples that fit into the quota, and the remaining examples; the last one always remains."""
     taken: list[int] = []
     kept: list[list[int]] = []
     for i, rows in enumerate(examples):

@@ -1,4 +1,4 @@
-"""How a task reads, encodes and scores: one file a task, one interface (``base``) for the floors above."""
+"""Tasks: how each one reads, encodes and scores its data, behind one interface (``task``) for the layers above."""
 
 from finesearch.tasks.raw_splits import SPLITS, Origin, RawSplits
 from finesearch.tasks.task import Task, TaskFacts

@@ -1,4 +1,4 @@
-"""How far two passes of a model over the same rows disagree: what R-Drop makes small."""
+"""Kullback-Leibler divergence between two forward passes over the same rows, which R-Drop minimises."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def symmetric_kl_divergence(one: Tensor, other: Tensor) -> Tensor:
     tensor([0.2079])
     """
     log_p, log_q = one.float().log_softmax(dim=-1), other.float().log_softmax(dim=-1)
-    # Both directions share their terms: the sum over classes of (p - q) (log p - log q).
+    # The two directions combine: the sum over classes of (p - q) (log p - log q).
     return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=-1) / 2

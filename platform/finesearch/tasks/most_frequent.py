@@ -1,4 +1,4 @@
-"""The answer that a baseline gives which only looked at how often each stands in train."""
+"""The majority baseline's answer: the most frequent one in train."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Answer = TypeVar("Answer", int, str, tuple[int, ...])
 
 
 def most_frequent(answers: Iterable[Answer]) -> Answer:
-    """The answer that stands most often, the least among equals.
+    """The most frequent answer, the smallest among equals.
 
     >>> most_frequent(["b", "a", "b", "c", "a"])
     'a'

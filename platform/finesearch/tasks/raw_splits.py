@@ -1,9 +1,9 @@
-"""The rows that a search learns from, before any task has looked at them.
+"""Raw rows of train, validation and test, before any task has validated them.
 
-    RawSplits                 train, validation and test as they were read
-    └── Origin (one a split)  which files the rows came from, so that an error can name file and row
+    RawSplits                   train, validation and test as they were read
+    └── Origin (one per split)  which files the rows came from, so that an error can name file and row
 
-They are filled by the data floor and read by the tasks, so they live with the lower of the two.
+The data layer creates them and the tasks read them, so they are defined in the lower of the two layers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Origin:
     """Where the rows of one split came from.
 
     parts: the files (or hub splits) in order, each with its number of rows.
-    row_indices: where the split was cut out of those parts, the row of the parts together for each row, int64 (n,).
+    row_indices: if the split is a subset of those parts, each row's index in the concatenated parts, int64 (n,).
 
     >>> print(Origin((("a.csv", 2), ("b.csv", 5))))
     a.csv + b.csv
@@ -58,8 +58,8 @@ class Origin:
 class RawSplits:
     """Train, validation and test rows as read, with the plan's columns and no others.
 
-    notes: what a reader of the report must know: splits that were cut, rows that two splits share, a floating revision.
-    fingerprints: split -> SHA-256 (hex) of its columns, values and order, whatever format the file has.
+    notes: for the report: splits taken from train, rows that two splits share, a revision that is not pinned.
+    fingerprints: split -> SHA-256 (hex) of its columns, values and order, independent of the file format.
     origins: split -> where its rows came from.
     """
 
@@ -78,7 +78,7 @@ class RawSplits:
         return self[split].with_format("arrow")[:]
 
     def plain_rows(self, split: str, start: int = 0, stop: int | None = None) -> dict[str, list[Any]]:
-        """Rows [start, stop) as column -> values, with class names where the file keeps class numbers (-1: None)."""
+        """Rows [start, stop) as column -> values, with class names for class numbers (-1: None)."""
         rows = self[split].with_format("arrow")[start : len(self[split]) if stop is None else stop]
         features = self[split].features
         return {name: _named(rows.column(name).to_pylist(), features[name]) for name in rows.column_names}

@@ -1,27 +1,27 @@
-"""What every task answers, so that the floors above never ask which task it is.
+"""The interface of every task; the layers above depend on it alone, never on a specific task.
 
 A task is a set of pure functions between these stages:
 
     rows as read ──read──▶ TaskFacts ──model_settings──▶ the model's config
-         ├──encode──▶ token rows ──collate──▶ batch ──model──▶ outputs ──loss──▶ one number to descend
+         ├──encode──▶ token rows ──collate──▶ batch ──model──▶ outputs ──loss──▶ a scalar to minimise
          │                │                                       └──predict──▶ a prediction for each token row
          │                │                                       ┌───────────────────────────────────┘
          │                │                                       └──combine──▶ … for each example ──decide──▶ final
          │                └──references──▶ a reference for each example ─────────────score────────────────┘
-         └──answers──▶ the same references, without a tokeniser
+         └──answers──▶ the same references, without a tokenizer
 
-**Token rows hold all that comes later.** ``encode`` puts whatever scoring needs beside the token ids (class number,
-gold spans, answer strings, the reference translation), since Arrow holds strings and lists as well as numbers. Workers
-map the token file and never read the raw rows again; ``references`` and ``combine`` get token rows only.
+**Token rows are complete.** ``encode`` stores whatever scoring needs beside the token ids (class index, gold spans,
+answer strings, the reference translation), since Arrow stores strings and lists as well as numbers. Workers map the
+token file and never read the raw rows again; ``references`` and ``combine`` get token rows only.
 
-**A token row is not always an example.** Classification makes one row an example. A long context in question answering
-makes several: ``encode``, which sees a part of the split at a time, then adds a column ``window`` that is 0 in an
-example's first row. ``predict`` answers for token rows, ``combine`` joins those answers, in the split's order, to one
-prediction an example. As long as nothing else is said, the two are the same.
+**A token row is not always an example.** Classification makes one row per example. A long context in question answering
+makes several: ``encode``, which gets a part of the split at a time, then adds a column ``window`` that is 0 in an
+example's first row. ``predict`` predicts for token rows, ``combine`` joins these predictions, in the split's order, to
+one per example. By default, the two are the same.
 
-**Predictions and references are whatever the metric takes**, JSON-able: a class number, a list of tags, ``{"id",
-"text"}``, a string. Only ``score`` looks inside. Tasks whose prediction is generated (translation, summaries, dialogue)
-are of the class ``GenerationTask``, which says more: how the model writes, and what of it the rows' encoding needs.
+**Predictions and references are whatever the metric takes**, JSON-serialisable: a class index, a list of tags, ``{"id",
+"text"}``, a string. Only ``score`` interprets them. Tasks whose predictions are generated (translation, summaries,
+dialogue) subclass ``GenerationTask``, which adds text generation and the model facts that encoding needs.
 
 **The loss composes over micro-batches.** ``loss`` is the mean over the batch's units and ``weight`` is the number of
 those units: examples for classification, target tokens for token-level tasks. The loss of the global batch is
@@ -29,15 +29,15 @@ therefore ``sum(weight_i * loss_i) / sum(weight_i)`` over every micro-batch i of
 plain mean of the ``loss_i`` is the same only while all weights are equal, and the last batch of an epoch breaks that.
 With weighted classes the mean is a weighted one, and ``weight`` the sum of the units' weights.
 
-How the tasks to come fit:
+How the tasks fit in:
 
-    token classification  labels (t,) a row, -100 on special and continuation pieces; predict gives lists of tags,
-                          combine spans; weight counts the real labels
-    relation extraction   encode marks the two spans with tokens of the task's own; from there on it is classification
-    question answering    several token rows an example; predict gives scored spans, combine the best one as text;
+    token classification  labels (t,) per row, -100 on special and continuation tokens; predict returns lists of tags,
+                          combine spans; weight counts the labels other than -100
+    relation extraction   encode marks the two spans with added special tokens; the rest is classification
+    question answering    several token rows per example; predict returns scored spans, combine the best one as text;
                           references are lists of strings
     translation, summary  labels are target ids and weight counts them; generated; references are strings
-    dialogue              a conversation a row, labels only on the assistant's turns; from there on as translation
+    dialogue              one conversation per row, labels only on the assistant's turns; the rest is as in translation
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 
 class ModelShape(BaseModel):
-    """What encoding has to know of a model that writes text; token ids. ``start_token_id`` is the decoder's first."""
+    """Model facts that encoding needs for text generation, such as token ids. ``start_token_id``: of the decoder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,20 +73,20 @@ class ModelShape(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class SufficientStatistics:
-    """A metric of a whole split by way of sums: ``counts`` (n, k) of each example, ``score`` of sums (r, k) to (r,)."""
+    """A metric computed from sums over examples: ``counts`` (n, k) per example, ``score`` maps sums (r, k) to (r,)."""
 
     counts: np.ndarray
     score: Callable[[np.ndarray], np.ndarray]
 
 
 class TaskFacts(BaseModel):
-    """What a task learned by reading its rows; frozen, JSON-able, kept in every checkpoint.
+    """Facts that a task learned from its rows; frozen, JSON-serialisable, stored in every checkpoint.
 
-    label_names: class number -> name, () for a task without classes.
-    special_tokens: tokens that the task adds to the tokeniser, whose embeddings are trained whatever is frozen.
+    label_names: class index -> name, () for a task without classes.
+    special_tokens: tokens that the task adds to the tokenizer; their embeddings always train.
     rows: split -> number of rows.
-    notes: what a reader of the report must know about the rows.
-    shape: the model's, for tasks whose rows are encoded by it.
+    notes: remarks about the rows for the report.
+    shape: the model's, for tasks whose encoding depends on it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,13 +100,13 @@ class TaskFacts(BaseModel):
 
     @property
     def label_settings(self) -> dict[str, Any]:
-        """The fields of a model's config that hold the classes: ``num_labels``, and the names both ways."""
+        """The config fields of the classes: ``num_labels``, ``id2label`` and ``label2id``."""
         numbers = {name: number for number, name in enumerate(self.label_names)}
         return {"num_labels": len(numbers), "id2label": dict(enumerate(self.label_names)), "label2id": numbers}
 
     @property
     def encoding(self) -> dict[str, Any]:
-        """The part that changes what ``encode`` returns; token files are keyed by it."""
+        """The facts that ``encode`` depends on; part of the token files' key."""
         shape = {} if self.shape is None else {"shape": self.shape.model_dump()}
         return {
             "kind": self.kind,
@@ -117,7 +117,7 @@ class TaskFacts(BaseModel):
 
 
 class UnencodableRow(Exception):  # noqa: N818 - its catcher knows the file and raises the DataError
-    """A row that cannot be encoded: its number among the rows given, counted from 0, what is wrong, what to do."""
+    """A row that cannot be encoded: its 0-based index among the given rows, what is wrong, what to do."""
 
     def __init__(self, row: int, what: str, advice: str) -> None:
         super().__init__(row, what, advice)
@@ -125,83 +125,83 @@ class UnencodableRow(Exception):  # noqa: N818 - its catcher knows the file and 
 
 
 class Task(ABC):
-    """How one kind of task reads, encodes, learns and scores. Stateless but for its plan."""
+    """How one kind of task reads, encodes, trains and scores. Stateless except for its plan."""
 
     kind: ClassVar[str]
     """The plan's ``task.kind``."""
     version: ClassVar[int]
-    """Raised whenever ``encode`` returns something else for the same rows; part of the token files' key."""
+    """Increased whenever ``encode`` changes its result for the same rows; part of the token files' key."""
     auto_class: ClassVar[str]
-    """Name of the class that builds the model with its output layer: in ``transformers``, or of ours (see training)."""
+    """Name of the class that builds the model with its head: in ``transformers``, or ours (see training)."""
     may_refuse_rows: ClassVar[bool] = False
-    """Whether ``encode`` can raise ``UnencodableRow``: then every row is encoded once before a search starts."""
+    """Whether ``encode`` can raise ``UnencodableRow``: if so, every row is encoded once before a search starts."""
 
     def __init__(self, plan: TaskPlan) -> None:
         self.plan = plan
 
     @classmethod
     def auto_class_of(cls, config: Any) -> str:
-        """``auto_class``, where it hangs on the model's config."""
+        """``auto_class``, if it depends on the model's config."""
         return cls.auto_class
 
     @property
     def encoding_options(self) -> dict[str, Any]:
-        """Options of the plan, beside ``max_length``, that change what ``encode`` returns."""
+        """Options of the plan, besides ``max_length``, that ``encode`` depends on."""
         return {}
 
     @property
     def evaluation_batch_size(self) -> int | None:
-        """Token rows that are scored at a time; None: the floor above decides."""
+        """Token rows per evaluation batch; None: the training layer decides."""
         return None
 
     def positions(self, is_encoder_decoder: bool) -> int:
-        """Tokens that the model must take at once."""
+        """Number of tokens in the task's longest model input."""
         return self.plan.max_length
 
     @property
     def stratify_column(self) -> str | None:
-        """The column whose shares every cut split keeps; None where no column says."""
+        """The column for stratified splits; None if there is none."""
         return None
 
     def strata(self, table: pa.Table) -> list[str] | None:
-        """The class of each row of train, unchecked: cuts keep the shares of these. By ``stratify_column``."""
+        """The stratum of each row of train, not validated, from ``stratify_column``: splits keep their proportions."""
         by = self.stratify_column
-        # As text: whatever type the column has, a cut can be made, and ``read`` says what is wrong with the type.
+        # As text, so that a column of any type can be split; ``read`` reports wrong types.
         return None if by is None else [str(value) for value in table.column(by).to_pylist()]
 
     @property
     @abstractmethod
     def identity_columns(self) -> tuple[str, ...]:
-        """Columns whose equal values make two rows the same example."""
+        """Columns that identify an example: rows with equal values are the same example."""
 
     @property
     def group_columns(self) -> tuple[str, ...]:
-        """Columns whose equal values keep rows on one side of a cut: those of the same example, at least."""
+        """Columns whose equal values keep rows in the same split: at least those of the same example."""
         return self.identity_columns
 
     @abstractmethod
     def read(self, splits: RawSplits) -> TaskFacts:
-        """Look at every row once.
+        """Validate every row once, and learn the facts.
 
         Raises:
-            DataError: a row that the task cannot learn from or score, named by file and row.
+            DataError: a row that the task cannot train on or score, by file and row.
         """
 
     @abstractmethod
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
-        """Fields of the model's config that the task fixes."""
+        """Fields of the model's config that the task sets."""
 
     @abstractmethod
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """Token rows of some rows (column -> values, class names for numbers): ``input_ids`` (t,) each, not padded.
 
         Raises:
-            UnencodableRow: only where ``may_refuse_rows`` says so.
+            UnencodableRow: only if ``may_refuse_rows``.
         """
 
     @abstractmethod
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
-        """The references of rows that were never tokenised, column -> values as for ``encode``: what baselines need."""
+        """References of rows without tokenizing them, column -> values as for ``encode``; used by baselines."""
 
     @abstractmethod
     def collate(
@@ -209,12 +209,12 @@ class Task(ABC):
     ) -> dict[str, Tensor]:
         """One batch from token rows: int64 (B, T) padded to the longest, plus what ``loss`` reads.
 
-        multiple: T is rounded up to one of it. On a CPU 1 is faster: nothing is gained by even widths, and texts of a
-        dozen tokens would be a fifth padding.
+        multiple: T is rounded up to a multiple of it. On a CPU, 1 is faster: even widths gain nothing, and texts of a
+        dozen tokens would be one fifth padding.
         """
 
     def model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What of a batch goes into the model's forward: all but the labels, whose loss is the task's own."""
+        """The batch's inputs of the model's forward: all but the labels, since the task computes the loss itself."""
         return {name: tensor for name, tensor in batch.items() if name != "labels"}
 
     @abstractmethod
@@ -223,21 +223,21 @@ class Task(ABC):
 
     @abstractmethod
     def weight(self, batch: Mapping[str, Tensor]) -> float:
-        """Weight of the units that ``loss`` is the mean over: their number if all count alike; see the note above."""
+        """Total weight of the units in ``loss``'s mean: their number if all weigh the same; see the note above."""
 
     def class_weights(self, labels: Sequence[Any], facts: TaskFacts) -> list[float] | None:
-        """What a unit of each class counts for, so that all classes weigh the same; None for a task without classes.
+        """Class weights that balance the classes; None for a task without classes.
 
         labels: the column ``labels`` of the training split's token rows. ``loss``, ``weight`` and ``divergence`` find
-        the weights as ``class_weights`` (C,) in a batch of a trial that wants them.
+        the weights as ``class_weights`` (C,) in the batch, if the trial uses them.
         """
         return None
 
     def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """How far the outputs of two passes over a batch disagree: mean over the units of ``loss``, a scalar.
+        """Divergence between the outputs of two passes over a batch (R-Drop): mean over ``loss``'s units, a scalar.
 
-        As it stands: the symmetric Kullback-Leibler divergence over the last axis of ``logits``; where labels stand at
-        every position, those of -100 count nothing.
+        Default: the symmetric Kullback-Leibler divergence over the last axis of ``logits``; with labels at every
+        position, those of -100 are ignored.
         """
         from finesearch.tasks.kl_divergence import symmetric_kl_divergence
 
@@ -245,59 +245,59 @@ class Task(ABC):
         if values.ndim == 1:
             return values.mean()
         is_labelled = labels != IGNORED
-        # Not the mean of torch, which is NaN where no position has a label.
+        # Not torch's mean, which is NaN if no position has a label.
         return values[is_labelled].sum() / is_labelled.sum().clamp(min=1)
 
     @abstractmethod
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
-        """One JSON-able prediction a token row of the batch."""
+        """One JSON-serialisable prediction per token row of the batch."""
 
     def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]], facts: TaskFacts) -> list[Any]:
-        """One prediction an example from one a token row, both in the split's order."""
+        """One prediction per example from one per token row, both in the split's order."""
         return list(predictions)
 
     def calibrate(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-        """What is chosen on validation, from combined predictions, and kept with the checkpoint: a threshold, say."""
+        """The decision chosen on validation from combined predictions, stored in the checkpoint: a threshold, say."""
         return {}
 
     def decide(self, predictions: Sequence[Any], decision: Mapping[str, float]) -> list[Any]:
-        """Final predictions from combined ones, by what was chosen on validation; never chosen anew on test."""
+        """Final predictions from combined ones, by the decision chosen on validation; never chosen on test."""
         return list(predictions)
 
     def perfect_predictions(self, references: Sequence[Any]) -> list[Any]:
-        """Predictions that are right everywhere."""
+        """Predictions that are all correct."""
         return list(references)
 
     @abstractmethod
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """One reference an example, from token rows in the split's order; equal to ``answers`` of their source."""
+        """One reference per example, from token rows in the split's order; equal to ``answers`` of the source rows."""
 
     @abstractmethod
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-        """Every metric of the kind, from one prediction and one reference an example."""
+        """All metrics of the task, from one prediction and one reference per example."""
 
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
-        """One metric of the kind alone: what is called a thousand times for an interval should compute no other."""
+        """A single metric of the task: bootstrap intervals call it a thousand times, without computing the others."""
         return lambda predictions, references: self.score(predictions, references)[name]
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
-        """One number an example whose mean is the metric; None where the metric is no mean over examples."""
+        """One number per example whose mean is the metric; None if the metric is not a mean over examples."""
         return None
 
     def statistics(
         self, name: str, predictions: Sequence[Any], references: Sequence[Any]
     ) -> SufficientStatistics | None:
-        """What makes a thousand resamples cheap where the metric is computed from sums over examples; else None."""
+        """Sufficient statistics for a fast bootstrap, if the metric is computed from sums over examples; else None."""
         return None
 
     def scale(self, name: str, value: float) -> float:
-        """How far one answer of one can move the metric, near ``value``: 1 for metrics from 0 to 1."""
+        """How far the only answer of one can change the metric, near ``value``: 1 for metrics from 0 to 1."""
         return 1.0
 
     def num_decisions(self, references: Sequence[Any]) -> int:
-        """How many answers the metrics count, at least 1: a single one may come out otherwise on other hardware."""
+        """Number of answers that the metrics count, at least 1: a single one may differ on other hardware."""
         return max(1, len(references))
 
     @abstractmethod
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:
-        """``n`` predictions of the baseline that only looked at how often each answer stands in train."""
+        """``n`` predictions of the majority baseline, which only knows the answers' frequencies in train."""

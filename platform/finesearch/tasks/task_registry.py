@@ -1,4 +1,4 @@
-"""From the plan's ``task.kind`` to the class that knows it."""
+"""Task registry: from the plan's ``task.kind`` to the task's class."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TASKS_BY_FORM: dict[tuple[str, str | None], type[Task]] = {
     (TextClassification.kind, "multi-label"): MultiLabelClassification,
     (TextClassification.kind, "regression"): TextRegression,
 }
-"""Classes of the forms beside a kind's default one."""
+"""Task classes for a kind's non-default forms."""
 
 
 def make_task(plan: TaskPlan) -> Task:

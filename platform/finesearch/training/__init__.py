@@ -1,1 +1,1 @@
-"""HOW one trial trains: torch, transformers and DeepSpeed; knows no Ray."""
+"""How one trial trains, on torch, transformers and DeepSpeed. This package never imports Ray."""

@@ -1,4 +1,4 @@
-"""One attempt at one trial as each of its ranks sees it: what is run, on what, and who is told."""
+"""One attempt at a trial as each rank sees it: its spec, its processes, its checkpoint store and its callbacks."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Report = Callable[[Evaluation], bool]
 
 @dataclass(frozen=True, eq=False)
 class TrialCallbacks:
-    """How a trial talks to its caller; see ``TrialRunner.run``.
+    """Callbacks of a trial; see ``TrialRunner.run``.
 
-    report: told of an evaluation that training may go on after. report_last: told of the one that the trial ends with.
+    report: called with each evaluation that training may continue after. report_last: called with the trial's last one.
     """
 
     report: Report
@@ -38,7 +38,7 @@ class TrialCallbacks:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Attempt:
-    """What an attempt is given and never changes. ``spec.directory`` is the folder of the ``store``."""
+    """The inputs of an attempt, never changed. ``spec.directory`` is the folder of the ``store``."""
 
     spec: TrialSpec
     training: TrainingPlan
@@ -71,7 +71,7 @@ class Attempt:
         zero_stage: int,
         precision: str,
     ) -> CheckpointRecord:
-        """What a checkpoint says of itself that holds the weights named ``trained``, after ``history``."""
+        """The record of a checkpoint that holds the weights named ``trained``, after ``history``."""
         return CheckpointRecord(
             base=self.context.base_reference,
             kind=self.context.task.kind,

@@ -1,4 +1,4 @@
-"""Rows of tokens to batches for a model, and what the model takes of a batch."""
+"""Batches for inference: which token rows are computed together, and which columns the model accepts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TokenRows(Protocol):
-    """What is evaluated: a ``TokenizedSplit``, or rows that were made otherwise."""
+    """Token rows to evaluate: a ``TokenizedSplit``, or rows from another source."""
 
     @property
     def lengths(self) -> np.ndarray: ...
@@ -36,7 +36,7 @@ def inference_batches(task: Task, tokens: TokenRows, processes: Processes) -> li
 
 
 def model_inputs(task: Task, base: PretrainedBase, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the model takes of a batch; tokenizers give some models more than they know (token types, say)."""
+    """The batch's columns that the model accepts; tokenizers return more for some models (token types, say)."""
     return {name: tensor for name, tensor in task.model_inputs(batch).items() if name in base.inputs}
 
 

@@ -1,4 +1,4 @@
-"""The evaluations of one trial so far: which is best, and whether patience has run out."""
+"""Best evaluation and early stopping: which evaluation of a trial ranks first, and whether patience has run out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from finesearch.training.trial_types import Evaluation
 
 @dataclass(frozen=True)
 class RankingMetric:
-    """Which metric counts, and whether more (``max``) or less (``min``) of it is better."""
+    """The metric that trials are ranked by, and whether higher (``max``) or lower (``min``) is better."""
 
     metric: str
     goal: str
 
     def value(self, evaluation: Evaluation) -> float:
-        """The metric that counts.
+        """The ranking metric of an evaluation.
 
         Raises:
             TrialError: the task does not have it.
@@ -39,7 +39,7 @@ class RankingMetric:
         return max(history, key=lambda evaluation: (sign * self.value(evaluation), -evaluation.step), default=None)
 
     def is_out_of_patience(self, history: tuple[Evaluation, ...], patience: int | None) -> bool:
-        """Whether the last ``patience`` evaluations brought nothing better.
+        """Whether the last ``patience`` evaluations brought no improvement.
 
         >>> from finesearch.training.metric_history import RankingMetric
         >>> from finesearch.training.trial_types import Evaluation

@@ -1,4 +1,4 @@
-"""Models that are asked and not trained, loaded once a process."""
+"""Untrained models that are prompted (zero-shot, few-shot), loaded once per process."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PromptModels:
-    """Such models with their tokenizers, by method and precision; they stay until a trial trains."""
+    """Prompted models with their tokenizers, by method and precision; they stay loaded until a trial trains."""
 
     loaded: dict[tuple[str, str], LoadedModel] = field(default_factory=dict)
 
     def get(self, method: str, precision: str, device: torch.device, load: Callable[[], LoadedModel]) -> LoadedModel:
-        """The model that a method asks, on the device and in the precision; from ``load`` when it is first needed."""
+        """The model that a method prompts, on the device and in the precision; ``load`` is called on first use."""
         key = (method, precision)
         if key not in self.loaded:
             model, tokenizer = load()
@@ -32,5 +32,5 @@ class PromptModels:
         return self.loaded[key]
 
     def clear(self) -> None:
-        """Give their memory back."""
+        """Release the models and their memory."""
         self.loaded.clear()

@@ -1,4 +1,4 @@
-"""What every trial of one task needs and none changes: rows as tokens, the base model, names. Loaded once a process."""
+"""Read-only inputs shared by all trials of a task: tokenized splits, base model, names. Loaded once per process."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TaskContext:
-    """Read-only after loading, but for the two that keep things for later trials: ``prompt_models`` and
-    ``prefix_session``.
+    """Read-only after loading, except for two caches that later trials reuse: ``prompt_models`` and ``prefix_session``.
 
-    cache_depths: numbers of frozen bottom blocks that the space can ask for, the most useful first.
+    cache_depths: numbers of frozen bottom blocks that the search space can request, the most useful first.
     """
 
     plan: TaskPlan
@@ -52,7 +51,7 @@ class TaskContext:
 
     @cached_property
     def base_reference(self) -> BaseReference:
-        """The base model as checkpoints name it; hashing the weights happens here, once."""
+        """The base model as checkpoints name it, with the SHA-256 of its weights; the hash is computed here, once."""
         return BaseReference(
             model=self.plan.model,
             revision=self.plan.revision,
@@ -61,7 +60,7 @@ class TaskContext:
         )
 
     def with_generation(self, generation: GenerationPlan) -> TaskContext:
-        """The same with other generation settings, for tasks whose model writes text; nothing is read again.
+        """A copy with other generation settings, for tasks whose model generates text; nothing is read again.
 
         Raises:
             ModelError: the model has too few positions for such long texts.
@@ -77,7 +76,7 @@ class TaskContext:
 
 
 def load_task_context(plan: TaskPlan, base: Path, cache: Path, cache_depths: tuple[int, ...] = ()) -> TaskContext:
-    """Read data and model of a plan; the tokens are found in ``cache`` or built there.
+    """Read data and model of a plan; tokenized splits are found in ``cache`` or built there.
 
     Raises:
         DataError, ModelError, DiskFullError: see the functions called.
@@ -90,7 +89,7 @@ def load_task_context(plan: TaskPlan, base: Path, cache: Path, cache_depths: tup
         facts, _ = add_model_facts(task, facts, folder)
     model = load_base_model(folder, task, facts)
     tokens = tokenize(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)
-    # The metrics' library is imported by its first use: not on the first trial's clock.
+    # The metrics library is imported on first use. Use it here, so that the first trial's time excludes the import.
     references = task.references(tokens.validation.rows())
     task.score(task.perfect_predictions(references), references)
     return TaskContext(

@@ -1,4 +1,4 @@
-"""What goes into one trial and what comes out of it, as frozen data that crosses processes as JSON."""
+"""Spec, evaluations and result of a trial: frozen types that cross processes as JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class FrozenRecord(BaseModel):
 class TrialSpec(FrozenRecord):
     """One trial to run: everything that a warm worker needs beyond its runner.
 
-    ``attempt`` counts the hand-outs of this trial from 1. It fences checkpoints: an attempt never deletes what a later
-    one wrote, and a superseded attempt stops at its next checkpoint.
+    ``attempt`` counts how often this trial was assigned to a worker, from 1. It is the fencing token of checkpoints: an
+    attempt never deletes what a later one wrote, and a superseded attempt stops at its next checkpoint.
 
-    ``bar``: what the metric must come up to for the trial to be ranked at all; weights that do not are not written.
-    ``resume_pays``: state to go on from is written when training since the last of it took so many times what writing
-    it takes. A killed trial is trained again from there.
+    ``bar``: the metric that the trial must reach to be ranked at all; weights that do not reach it are not written.
+    ``resume_pays``: resume state is written when training since the last one took this many times as long as writing
+    it. A killed trial resumes from there.
     """
 
     number: int = Field(ge=0)
@@ -36,15 +36,15 @@ class TrialSpec(FrozenRecord):
 
 
 class Evaluation(FrozenRecord):
-    """The model's quality at one point of its training.
+    """Metrics and cost of a trial at one point of its training.
 
     ``step`` is the 1-based number of the evaluation, ``epoch`` the passes over the training split so far (0.5 is half
     of the first), ``train_loss`` the mean loss of the examples since the previous evaluation (None where nothing
-    trains; ``nan`` never passes: a trial that diverges raises instead), ``seconds`` and ``tokens`` what training has
-    cost so far, accumulated over resumes. ``seconds`` counts optimizer steps and evaluations, not loading and not
-    writing checkpoints. ``tokens`` counts the training tokens of all ranks, padding left out. ``trainable_parameters``
-    is told with every evaluation, since a trial that is pruned comes to no result. ``decision`` is what the task chose
-    on validation (see ``Task.calibrate``): the checkpoint predicts by it ever after.
+    trains; never ``nan``: a trial that diverges raises instead), ``seconds`` and ``tokens`` the training cost so far,
+    accumulated over resumes. ``seconds`` counts optimizer steps and evaluations, not loading and not writing
+    checkpoints. ``tokens`` counts the training tokens of all ranks, without padding. ``trainable_parameters``
+    is reported with every evaluation, since a pruned trial has no result. ``decision`` is what the task chose on
+    validation (see ``Task.calibrate``); the checkpoint's later predictions use it.
     """
 
     step: int = Field(ge=1)
@@ -58,13 +58,12 @@ class Evaluation(FrozenRecord):
 
 
 class TrialResult(FrozenRecord):
-    """What one call of ``TrialRunner.run`` came to.
+    """The result of one call of ``TrialRunner.run``.
 
-    ``stopped`` says that the caller asked for the end (``report`` returned False); a trial that used up its epochs or
-    its early-stopping patience is not stopped. ``checkpoint`` is the folder of ``best``, None where it does
-    not come up to the spec's ``bar``, and of a stopped trial; ``checkpoint_bytes`` is the size of what can be loaded
-    from it (optimizer state not counted). ``notes`` are facts for the report's reader,
-    ``warnings`` what may be wrong.
+    ``stopped``: the caller stopped the trial (``report`` returned False); a trial that used up its epochs or its
+    early-stopping patience is not stopped. ``checkpoint`` is the folder of ``best``, None if that does not reach the
+    spec's ``bar`` or the trial was stopped; ``checkpoint_bytes`` is its loadable size (without optimizer state).
+    ``notes`` are facts for the report, ``warnings`` possible problems.
     """
 
     stopped: bool
@@ -81,8 +80,7 @@ class TrialResult(FrozenRecord):
 
 
 class ScoredPredictions(FrozenRecord):
-    """A checkpoint scored on one split: every metric of the task, what they were computed from, and by what
-    decision."""
+    """A checkpoint scored on one split: every metric of the task, the predictions behind them, and the decision."""
 
     metrics: dict[str, float]
     predictions: list[Any]
@@ -90,5 +88,5 @@ class ScoredPredictions(FrozenRecord):
     decision: dict[str, float] = {}
 
 
-class Preempted(Exception):  # noqa: N818 - not an error: it ends an attempt that goes on elsewhere
-    """The trial's state was written, and this attempt at it ends here; raised on every rank."""
+class Preempted(Exception):  # noqa: N818 - not an error: it ends an attempt that resumes elsewhere
+    """Preemption: the trial's state was written, and this attempt ends here; raised on every rank."""

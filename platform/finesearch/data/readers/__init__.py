@@ -1,1 +1,1 @@
-"""One reader for each source and file format, from a path or a hub id to rows."""
+"""Readers, one per source and file format: CSV, JSON, Parquet, Arrow, saved datasets, Hugging Face hub."""

@@ -1,4 +1,4 @@
-"""Parquet, and Arrow in both of its forms: the file format and the stream."""
+"""Reads Parquet files, and Arrow files (file format and stream format)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_arrow(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
     """The plan's columns of an Arrow file or stream, mapped into memory rather than read.
 
     Raises:
-        DataError: neither of the two, or a missing column.
+        DataError: neither an Arrow file nor a stream, or a missing column.
     """
     import pyarrow as pa
 

@@ -1,14 +1,14 @@
-"""A data set that every Python brings along: sentences of the standard library's documentation, by module.
+"""Built-in data set, available with every Python: docstrings of the standard library, labelled by module.
 
-The task: from the first sentence of a documentation string, tell which module it documents. What was decided:
+The task: predict the module from the first sentence of a docstring. Design decisions:
 
-- Sources are parsed, never imported: nothing runs, and modules of other platforms can be read.
-- Modules are listed, not found, so that distributions that leave parts out (tkinter, idlelib, tests) give the same
-  rows.
-- The name of every listed module is masked in every text (as "…"), its own and the others': a name would give the label
-  away, and a mask that stood only for the own name would as well.
-- A text that two modules share is left out under both; within a module it counts once. So no text stands in two splits.
-- Large modules are capped at a common height, the lowest with which ``ROWS`` rows are reached.
+- Sources are parsed, never imported: no code runs, and modules of other platforms can be read.
+- The modules are a fixed list, so that distributions without some parts (tkinter, idlelib, tests) give the same rows.
+- The names of all listed modules are masked in every text (as "…"): a module's own name would reveal the label, and so
+  would a mask used only for its own name.
+- A text that occurs in two modules is excluded from both; duplicates within a module are removed. So no text is in two
+  splits.
+- Large modules are capped at a common size, the lowest with which ``ROWS`` rows are reached.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from finesearch.errors import DataError
 
-# Label -> the file or folder of the standard library, for those that are written in Python under another name.
+# Label -> the file or folder in the standard library, for modules implemented under another name.
 MODULES = {
     "asyncio": "asyncio", "decimal": "_pydecimal.py", "email": "email", "http": "http", "importlib": "importlib",
     "inspect": "inspect.py", "ipaddress": "ipaddress.py", "logging": "logging", "mailbox": "mailbox.py",
@@ -44,8 +44,8 @@ _KEY = re.compile(r"[\W_]+")
 def standard_library_docstrings(stdlib: Path | None = None, rows: int = ROWS) -> dict[str, list[str]]:
     """Columns ``text`` and ``label`` (the module), about 1,600 rows of at least 12 modules, the same on every call.
 
-    stdlib: the folder of the standard library; that of the running interpreter by default. rows: as few as reach it
-    with large modules capped alike; all that there are where they do not.
+    stdlib: the standard library's folder; default: that of the running interpreter. rows: minimum number of rows, with
+    the lowest common cap on large modules; if there are fewer, all are used.
 
     Raises:
         DataError: this Python has no readable sources, or too few.
@@ -66,7 +66,7 @@ def standard_library_docstrings(stdlib: Path | None = None, rows: int = ROWS) ->
 
 
 def first_sentence(docstring: str) -> str:
-    """The first sentence on one line, module names masked, without a closing stop; empty where there is none.
+    """The first sentence on one line, module names masked, without a final full stop; empty if there is none.
 
     >>> first_sentence("Parse a header\\n    of email.  Return it.\\n\\n    More.")
     'Parse a header of …'
@@ -79,7 +79,7 @@ def first_sentence(docstring: str) -> str:
 
 
 def _texts(stdlib: Path, name: str) -> list[str]:
-    """Sentences of usable length of one module, each once, in the order of files and lines."""
+    """A module's sentences of usable length, without duplicates, in the order of files and lines."""
     texts: dict[str, str] = {}
     for path in _sources(stdlib, name):
         tree = ast.parse(path.read_bytes())
@@ -92,7 +92,7 @@ def _texts(stdlib: Path, name: str) -> list[str]:
 
 
 def _sources(stdlib: Path, name: str) -> Iterator[Path]:
-    """The module's source files: a package in one version of Python is a single file in another."""
+    """The module's source files: it may be a package in one version of Python and a single file in another."""
     single, package = stdlib / f"{name.removesuffix('.py')}.py", stdlib / name.removesuffix(".py")
     if single.is_file():
         yield single
@@ -107,7 +107,7 @@ def _without_shared(by_module: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _cap(sizes: list[int], rows: int) -> int:
-    """The lowest cap a class with which ``rows`` rows are reached, or the largest class where they are not.
+    """The lowest cap per class with which ``rows`` rows are reached, else the size of the largest class.
 
     >>> _cap([10, 4, 1], rows=9)
     4
@@ -116,7 +116,7 @@ def _cap(sizes: list[int], rows: int) -> int:
 
 
 def _key(text: str) -> str:
-    """What two texts share that differ in case, spaces or punctuation only."""
+    """A key that is equal for texts that differ only in case, spaces or punctuation."""
     return _KEY.sub(" ", text.casefold()).strip()
 
 

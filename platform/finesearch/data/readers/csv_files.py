@@ -1,7 +1,7 @@
 """CSV and TSV: every cell a string, an unquoted empty cell a missing value, a quoted one an empty string.
 
-Two passes. The first, by the standard library in strict mode, only looks: it alone knows the line of a quote that is
-never closed or of a row with a cell too many. The second, by Arrow, reads. The first costs about half a second a
+Two passes. The first, by the standard library in strict mode, only validates: unlike Arrow, it reports the line of an
+unclosed quote or of a row with too many cells. The second, by Arrow, reads. The first takes about half a second per
 million rows.
 """
 
@@ -41,7 +41,7 @@ def read_csv(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
         quoted_strings_can_be_null=False,
     )
     parse = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    # A row must fit into a block; the largest cell of a text corpus is far below it.
+    # A row must fit into a block; cells of text corpora are far smaller.
     read = arrow_csv.ReadOptions(block_size=_BLOCK_BYTES)
     try:
         return arrow_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
@@ -50,7 +50,7 @@ def read_csv(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
 
 
 def _checked_header(path: Path, name: str, delimiter: str) -> list[str]:
-    """The header, once every row is known to be well formed."""
+    """The header, after checking that every row is well formed."""
     limit = csv.field_size_limit(_BLOCK_BYTES)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

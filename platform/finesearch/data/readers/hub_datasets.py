@@ -1,7 +1,7 @@
-"""A data set from the Hugging Face hub: data files only, in formats that hold no code.
+"""Reads data sets from the Hugging Face hub: data files only, in formats that cannot contain code.
 
-Downloaded files go to the hub's own cache (``HF_HOME``, shared with models); what ``datasets`` makes of them goes below
-ours.
+Downloaded files go to the hub's cache (``HF_HOME``, shared with models); files converted by ``datasets`` go to our
+cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from finesearch.errors import DataError
 if TYPE_CHECKING:
     import datasets
 
-# Builders that read plain tables. Others unpickle, run scripts of the data set, query databases or decode media.
+# Builders that read plain tables. Others unpickle, run the data set's scripts, query databases or decode media.
 SAFE_BUILDERS = ("arrow", "csv", "json", "parquet", "text")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -28,10 +28,10 @@ def read_hub(
 ) -> tuple[dict[str, datasets.Dataset], list[str]]:
     """Split name as on the hub -> rows, and notes for the report.
 
-    cache: where the converted Arrow files stay; None keeps the rows in memory and leaves no file.
+    cache: folder of the converted Arrow files; None keeps the rows in memory and writes no file.
 
     Raises:
-        DataError: no such data set, configuration or revision; not reachable; a format that could hold code.
+        DataError: no such data set, configuration or revision; not reachable; a format that could contain code.
     """
     import datasets
     from datasets.exceptions import DatasetNotFoundError
@@ -63,7 +63,7 @@ def read_hub(
 
 
 def _revision_notes(hub: str, revision: str | None, commit: str | None) -> list[str]:
-    """A note where the rows could be others tomorrow.
+    """A note if the revision is not pinned, so that the rows may change.
 
     >>> _revision_notes("a/b", "v1.0", None)
     []
@@ -77,7 +77,7 @@ def _revision_notes(hub: str, revision: str | None, commit: str | None) -> list[
 
 
 def _refuse_ambiguous_id(hub: str, where: str) -> None:
-    """``datasets`` would take a folder here or one of its own readers for the data set of that name."""
+    """Refuse ids for which ``datasets`` would load a local folder or one of its own readers instead."""
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     if not _HUB_ID.fullmatch(hub) or hub in _PACKAGED_DATASETS_MODULES:
@@ -99,7 +99,7 @@ def _refuse_unsafe(builder: datasets.DatasetBuilder, where: str) -> None:
 
 
 def _refuse_other_revision(builder: datasets.DatasetBuilder, revision: str | None, where: str) -> None:
-    # Without a connection, datasets takes whatever revision its cache has.
+    # Offline, datasets uses any revision in its cache.
     found = builder.hash or ""
     if revision and revision != found and _COMMIT.fullmatch(revision) and _COMMIT.fullmatch(found):
         raise DataError(f"{where}: the cache holds revision {found}, the plan asks for {revision}.\n  Connect once.")

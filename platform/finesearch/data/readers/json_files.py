@@ -1,4 +1,4 @@
-"""JSON Lines (one object a line) and JSON (one list of objects)."""
+"""Reads JSON Lines (one object per line) and JSON (one list of objects)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHAPE = 'expected one object a row, such as {"text": "...", "label": "..."}'
 
 
 def read_jsonl(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
-    """The plan's columns of a JSON Lines file; a key that a row lacks is a missing value there.
+    """The plan's columns of a JSON Lines file; a key that a row lacks is a null value.
 
     Raises:
         DataError: a line that is not a JSON object, a missing column, a column of several types.
@@ -27,7 +27,7 @@ def read_jsonl(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
 
 
 def read_json(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
-    """The plan's columns of a file that holds one list of objects, or JSON Lines under the wrong suffix.
+    """The plan's columns of a file with one list of objects, or with JSON Lines under the wrong suffix.
 
     Raises:
         DataError: as ``read_jsonl``.

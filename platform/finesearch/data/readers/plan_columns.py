@@ -1,4 +1,4 @@
-"""The plan's columns out of a table: those and no others, in types that ``datasets`` takes."""
+"""Selects the plan's columns from a table, in types that ``datasets`` accepts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def require_columns(present: Sequence[str], columns: Mapping[str, str], name: str) -> list[str]:
-    """The columns to read, without repeats, once all of them are known to be there.
+    """The columns to read, without duplicates, after checking that all of them exist.
 
-    present: what the file has; columns: role -> column, as in the plan; name: the file, for the message.
+    present: the file's columns; columns: role -> column, as in the plan; name: the file, for the message.
 
     Raises:
-        DataError: a column is missing, or stands twice in the header.
+        DataError: a column is missing, or occurs twice in the header.
     """
     for role, column in columns.items():
         if column not in present:
@@ -34,7 +34,7 @@ def require_columns(present: Sequence[str], columns: Mapping[str, str], name: st
 
 
 def plain_table(table: pa.Table) -> pa.Table:
-    """The same rows with dictionary-encoded columns (categories of pandas) and large strings as plain ones."""
+    """The same rows with dictionary-encoded columns (pandas categories) and large strings converted to plain ones."""
     import pyarrow as pa
 
     for i, field in enumerate(table.schema):
@@ -47,7 +47,7 @@ def plain_table(table: pa.Table) -> pa.Table:
 
 
 def as_array(values: Sequence[Any], column: str, name: str) -> pa.Array:
-    """Python values of one column as an Arrow array; whole numbers and fractions mix, other types do not.
+    """Python values of one column as an Arrow array; integers and floats may be mixed, other types may not.
 
     Raises:
         DataError: two rows have values of different types.
@@ -68,10 +68,10 @@ def as_array(values: Sequence[Any], column: str, name: str) -> pa.Array:
 
 
 def concat_tables(tables: Iterable[pa.Table], names: Sequence[str]) -> pa.Table:
-    """The rows of several files of one split under each other.
+    """The concatenated rows of several files of one split.
 
     Raises:
-        DataError: a column has another type in one file than in the first.
+        DataError: a column's type differs from that in the first file.
     """
     import pyarrow as pa
 
@@ -93,7 +93,7 @@ def _kind(value: Any) -> str:
 
 
 def _delimiter_hint(present: Sequence[str]) -> str:
-    """A header that came out as one column usually has another delimiter.
+    """A hint at another delimiter, if the header has only one column.
 
     >>> _delimiter_hint(["text;label"])
     " Only one column: is the delimiter ';'? Expected commas, or tabs in a .tsv file."

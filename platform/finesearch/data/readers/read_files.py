@@ -1,4 +1,4 @@
-"""One split from one or more files, whatever their format."""
+"""Reads one split from one or more files of any supported format."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ SUFFIXES = {
 def read_files(
     paths: Sequence[str], base: Path, columns: Mapping[str, str], file_format: str, split: str
 ) -> tuple[pa.Table, Origin]:
-    """The rows of a split's files under each other, and where they came from.
+    """The concatenated rows of a split's files, and their origin.
 
-    paths: as the plan has them, relative to ``base`` or absolute; file_format: ``auto`` goes by the suffix.
+    paths: as in the plan, relative to ``base`` or absolute; file_format: ``auto`` uses the suffix.
 
     Raises:
-        DataError: a file that is missing, of an unknown format, without rows, or that its reader refuses.
+        DataError: a file that is missing, of an unknown format, without rows, or rejected by its reader.
     """
     tables = []
     for name in paths:

@@ -1,4 +1,4 @@
-"""Splits from a folder that ``datasets`` wrote with ``save_to_disk``, and the names that people give to splits."""
+"""Reads folders written by ``datasets``' ``save_to_disk``, and maps common split names to ours."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val", "d
 
 
 def read_folder(folder: str, base: Path) -> dict[str, datasets.Dataset]:
-    """Split name as in the folder -> rows, mapped from the folder's Arrow files; one lone data set is ``train``.
+    """Split name as in the folder -> rows, mapped from the folder's Arrow files; a single data set is ``train``.
 
     Raises:
-        DataError: there is no such folder, or it is not a data set.
+        DataError: the folder does not exist, or is not a data set.
     """
     import datasets
 
@@ -27,7 +27,7 @@ def read_folder(folder: str, base: Path) -> dict[str, datasets.Dataset]:
     if not path.is_dir():
         raise DataError(f"{folder}: no such folder (`data.folder`, looked for at {path}).")
     for state in sorted(path.glob("*/state.json")):
-        # datasets can save a split without rows, but fails to load it with an error that says nothing.
+        # datasets can save a split without rows, but fails to load it, with an unclear error.
         if not json.loads(state.read_bytes()).get("_data_files"):
             raise DataError(
                 f"{folder}, split {state.parent.name!r}: the split is empty, expected at least one row.\n"
@@ -44,7 +44,7 @@ def read_folder(folder: str, base: Path) -> dict[str, datasets.Dataset]:
 
 
 def named_splits(present: Mapping[str, datasets.Dataset], source: str) -> tuple[dict[str, str], list[str]]:
-    """Our split -> the source's name for it, and a note where splits stay unused.
+    """Our split -> the source's name for it, and a note about unused splits.
 
     Raises:
         DataError: there is no train split.

@@ -1,1 +1,1 @@
-"""Tasks with one answer for a text: classes, numbers, relations."""
+"""Tasks with one answer per text: classification, multi-label classification, regression, relation extraction."""

@@ -1,4 +1,4 @@
-"""Weights against class imbalance."""
+"""Class weights against class imbalance."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 def balanced_weights(labels: Sequence[int], classes: int) -> list[float]:
     """``n / (k * n_c)`` for each class c, of the k classes that occur: inverse frequencies whose mean over rows is 1.
 
-    The heuristic of King and Zeng, Logistic Regression in Rare Events Data, 2001, as scikit-learn's
-    ``class_weight="balanced"`` has it. A declared class without a row counts 1: no row will ever use it.
+    The heuristic of King and Zeng, Logistic Regression in Rare Events Data, 2001, as in scikit-learn's
+    ``class_weight="balanced"``. A declared class without rows gets 1, which is never used.
 
     >>> balanced_weights([0, 0, 0, 1], classes=3)
     [0.6666666666666666, 2.0, 1.0]

@@ -1,7 +1,7 @@
-"""Metrics of classification, as scikit-learn defines them, from the counts of each pair of classes.
+"""Classification metrics (accuracy, F1, MCC) as defined by scikit-learn, computed from a confusion matrix.
 
-scikit-learn takes milliseconds a metric, most of it to look at its arguments: longer than a short trial takes to
-evaluate, and a thousand times for a bootstrap. A test holds both together.
+scikit-learn takes milliseconds per metric, mostly to validate arguments: longer than the evaluation of a short trial,
+and a bootstrap needs a thousand of them. A test compares both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import sqrt
 import numpy as np
 
 ConfusionMatrix = np.ndarray
-"""How many examples there are of each (reference, prediction), (c, c), over the classes that occur on either side."""
+"""Number of examples of each (reference, prediction), (c, c), over the classes that occur in either."""
 
 
 def confusion_matrix(predictions: Sequence[int], references: Sequence[int]) -> ConfusionMatrix:
@@ -37,17 +37,17 @@ def accuracy(predictions: Sequence[int], references: Sequence[int]) -> float:
 
 
 def macro_f1(predictions: Sequence[int], references: Sequence[int]) -> float:
-    """Mean F1 over the classes that occur in either sequence (n,); a class that is never predicted counts 0."""
+    """Mean F1 over the classes that occur in either sequence (n,); it is 0 for a class that is never predicted."""
     return _macro_f1(confusion_matrix(predictions, references))
 
 
 def micro_f1(predictions: Sequence[int], references: Sequence[int]) -> float:
-    """F1 of all decisions together; with one class an example it is the accuracy."""
+    """F1 over all decisions together; with one class per example, it equals the accuracy."""
     return _accuracy(confusion_matrix(predictions, references))
 
 
 def mcc(predictions: Sequence[int], references: Sequence[int]) -> float:
-    """Matthews' correlation coefficient of class numbers (n,), 0 where one side has a single class (Gorodkin, 2004)."""
+    """Matthews' correlation coefficient of class indices (n,), 0 if either has a single class (Gorodkin, 2004)."""
     return _mcc(confusion_matrix(predictions, references))
 
 

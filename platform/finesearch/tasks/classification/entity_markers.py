@@ -1,4 +1,4 @@
-"""Entity markers around the head and the tail of a relation, and the part of a long text that they stand in.
+"""Entity markers around the head and the tail of a relation, and the window of a long text that contains them.
 
     [E1] Ada [/E1] was born in [E2] London [/E2] .        [E1:PER] Ada [/E1:PER] was born in …
 
@@ -23,12 +23,12 @@ def opening_marker(entity: str, kind: str | None = None) -> str:
 
 
 def closing_marker(entity: str, kind: str | None = None) -> str:
-    """The marker behind an entity."""
+    """The marker after an entity."""
     return f"[/{entity}]" if kind is None else f"[/{entity}:{kind}]"
 
 
 def marker_names(head_types: Sequence[str] | None, tail_types: Sequence[str] | None) -> tuple[str, ...]:
-    """Every marker, for entities of some types; None for entities without.
+    """All markers for the given entity types; None: entities without types.
 
     >>> marker_names(None, ["PER"])
     ('[E1]', '[/E1]', '[E2:PER]', '[/E2:PER]')
@@ -44,14 +44,14 @@ def marker_names(head_types: Sequence[str] | None, tail_types: Sequence[str] | N
 def insert_markers(
     text: str, head: tuple[int, int], tail: tuple[int, int], head_type: str | None = None, tail_type: str | None = None
 ) -> str:
-    """The text with markers at [start, end) of head and tail in characters, set off by single spaces.
+    """The text with markers at [start, end) of head and tail in characters, separated by single spaces.
 
     >>> insert_markers("Ada's London", head=(6, 12), tail=(0, 3))
     "[E2] Ada [/E2] 's [E1] London [/E1]"
     >>> insert_markers("New York", head=(0, 8), tail=(0, 3))
     '[E1] [E2] New [/E2] York [/E1]'
     """
-    # At one place, what closes comes first; of two entities the longer one is outside.
+    # At the same position, closing markers come first; the longer of two entities is outside.
     marks = []
     for entity, (start, end), kind in ((HEAD, head, head_type), (TAIL, tail, tail_type)):
         marks.append((start, 1, start - end, opening_marker(entity, kind)))
@@ -64,7 +64,7 @@ def insert_markers(
 
 
 def window_around(first: int, last: int, pieces: int, capacity: int) -> tuple[int, int] | None:
-    """[start, end) of ``capacity`` pieces with all of first … last in it and as much on either side; None: no room.
+    """[start, end) of ``capacity`` tokens that contain first … last in their middle; None: they do not fit.
 
     What one side does not need, the other gets.
 

@@ -1,4 +1,4 @@
-"""From a label column of any sensible type to class names, with an error that names file and row for every other."""
+"""Reads label columns of strings, integers, booleans or ClassLabel as class names; errors name file and row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_labels(column: pa.ChunkedArray, feature: Any, name: str, origin: Origin
 
     column: the label column of one split.
     feature: its ``datasets`` feature; a ``ClassLabel`` gives the names.
-    name: what the file calls the column.
+    name: the column's name in the file.
 
     Raises:
         DataError: a missing or empty label, floating-point numbers (also as text), or a type that names no class.
@@ -78,10 +78,10 @@ def read_labels(column: pa.ChunkedArray, feature: Any, name: str, origin: Origin
 
 
 def refuse_unknown(labels: pa.ChunkedArray, known: tuple[str, ...], name: str, origin: Origin, split: str) -> None:
-    """Stop at a label of validation or test that train never shows.
+    """Check that train has every label of validation or test.
 
     Raises:
-        DataError: naming the label, how many rows have it, and the first of them.
+        DataError: naming the missing label, how many rows have it, and the first of them.
     """
     import pyarrow.compute as pc
 

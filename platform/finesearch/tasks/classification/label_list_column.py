@@ -1,4 +1,4 @@
-"""From a column of lists to the class names of every row, with an error that names file and row otherwise."""
+"""Reads columns of label lists as class names (multi-label); errors name file and row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_label_lists(column: pa.ChunkedArray, feature: Any, name: str, origin: O
     feature: the column's ``datasets`` feature; a list of ``ClassLabel`` gives the names.
 
     Raises:
-        DataError: no lists, a row without a list or with an empty one, an entry that names no class or stands twice.
+        DataError: not lists, a row without a list or with an empty one, an entry that names no class or is repeated.
     """
     import pyarrow as pa
 
@@ -52,10 +52,10 @@ def read_label_lists(column: pa.ChunkedArray, feature: Any, name: str, origin: O
 
 
 def refuse_unknown_names(lists: list[list[str]], known: tuple[str, ...], name: str, origin: Origin, split: str) -> None:
-    """Stop at a name of validation or test that train never shows.
+    """Check that train has every name of validation or test.
 
     Raises:
-        DataError: naming the first of them and its row.
+        DataError: naming the first missing one and its row.
     """
     for row, names in enumerate(lists):
         for one in names:

@@ -1,4 +1,4 @@
-"""Multi-label classification: any number of classes for a text, each decided for itself."""
+"""Multi-label classification: any number of classes per text, decided independently."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class MultiLabelClassification(TextClassification):
         return [[int(i in right) for i in range(len(facts.label_names))] for right in self.answers(rows, facts)]
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
-        """Binary cross-entropy, mean over examples and classes, in float32; ``label_smoothing`` does nothing."""
+        """Binary cross-entropy, mean over examples and classes, in float32; ``label_smoothing`` has no effect."""
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         logits, weights = outputs.logits.float(), batch.get("class_weights")
@@ -79,12 +79,12 @@ class MultiLabelClassification(TextClassification):
         return int(batch["labels"].shape[0])
 
     def class_weights(self, labels: Sequence[Any], facts: TaskFacts) -> list[float]:
-        """For each class, examples without it over examples with it: what a "yes" counts for; 1 if it has none."""
+        """Weight of a positive label per class: examples without it over examples with it; 1 if there are none."""
         with_it = np.sum(np.asarray(labels), axis=0)
         return [float((len(labels) - count) / count) if count else 1.0 for count in with_it]
 
     def divergence(self, one: Any, other: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """Symmetric Kullback-Leibler divergence of each class's yes or no, mean over examples and classes."""
+        """Symmetric Kullback-Leibler divergence of the binary predictions, mean over examples and classes."""
         p, q = one.logits.float(), other.logits.float()
         mean: Tensor = ((p.sigmoid() - q.sigmoid()) * (p - q)).mean()
         return mean / 2
@@ -108,5 +108,5 @@ class MultiLabelClassification(TextClassification):
         return [float(given == true) for given, true in zip(predictions, references, strict=True)]
 
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:
-        """The set of classes that stands most often in ``references``, the lowest among equals, ``n`` times."""
+        """The most frequent set of classes in ``references``, the lowest among equals, ``n`` times."""
         return [list(most_frequent(tuple(right) for right in references))] * n

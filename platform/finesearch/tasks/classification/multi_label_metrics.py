@@ -8,7 +8,7 @@ Labels = Sequence[Sequence[int]]
 
 
 def micro_f1(predictions: Labels, references: Labels) -> float:
-    """F1 of all decisions together.
+    """F1 over all decisions together.
 
     >>> micro_f1([[0], [0, 1]], [[0], [1]])
     0.8
@@ -17,7 +17,7 @@ def micro_f1(predictions: Labels, references: Labels) -> float:
 
 
 def macro_f1(predictions: Labels, references: Labels) -> float:
-    """Mean F1 over the classes that occur in either sequence; one that is never predicted counts 0.
+    """Mean F1 over the classes that occur in either sequence; it is 0 for a class that is never predicted.
 
     >>> round(macro_f1([[0], [0, 1]], [[0], [1]]), 3)
     0.833
@@ -26,7 +26,7 @@ def macro_f1(predictions: Labels, references: Labels) -> float:
 
 
 def subset_accuracy(predictions: Labels, references: Labels) -> float:
-    """Share of examples whose whole set of classes is right.
+    """Share of examples whose whole set of classes is correct.
 
     >>> subset_accuracy([[0], [0, 1]], [[0], [1]])
     0.5
@@ -48,6 +48,6 @@ def _f1(predictions: Labels, references: Labels, average: str) -> float:
     binarizer = MultiLabelBinarizer(classes=classes)
     true, given = binarizer.fit_transform(references), binarizer.transform(predictions)
     if len(classes) == 1:
-        # A single column is read as one yes or no an example.
+        # scikit-learn reads a single column as binary labels.
         return float(f1_score(true[:, 0], given[:, 0], average="binary", zero_division=0))
     return float(f1_score(true, given, average=average, zero_division=0))

@@ -24,7 +24,7 @@ class TextRegression(TextClassification):
 
     @property
     def stratify_column(self) -> str | None:
-        """None: numbers have no shares."""
+        """None: numbers cannot be stratified."""
         return None
 
     def read(self, splits: RawSplits) -> TaskFacts:
@@ -56,7 +56,7 @@ class TextRegression(TextClassification):
         return [float(np.float32(parse_number(value))) for value in rows[self.plan.columns["label"]]]
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
-        """Mean squared error over the batch's examples, in float32; ``label_smoothing`` does nothing."""
+        """Mean squared error over the batch's examples, in float32; ``label_smoothing`` has no effect."""
         from torch.nn.functional import mse_loss
 
         return mse_loss(outputs.logits.float().squeeze(-1), batch["labels"])

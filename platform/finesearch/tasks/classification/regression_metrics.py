@@ -1,4 +1,4 @@
-"""Columns of numbers, and how well one list of numbers follows another."""
+"""Regression: reads columns of numbers, and computes correlations (Pearson, Spearman)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def parse_number(value: Any) -> float:
-    """One cell as a number, NaN where it is none; CSV files hold numbers as text.
+    """One cell as a number, NaN if it is none; CSV files store numbers as text.
 
     >>> parse_number("2.5"), parse_number(3), parse_number("high")
     (2.5, 3.0, nan)
@@ -30,7 +30,7 @@ def read_numbers(column: pa.ChunkedArray, name: str, origin: Origin) -> list[flo
     """The number of every row.
 
     Raises:
-        DataError: a row without a number, with text that is none, with NaN or an infinite one.
+        DataError: a row that is null, not a number, NaN or infinite.
     """
     numbers = []
     for row, value in enumerate(column.to_pylist()):
@@ -46,7 +46,7 @@ def read_numbers(column: pa.ChunkedArray, name: str, origin: Origin) -> list[flo
 
 
 def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:
-    """Pearson's correlation of two lists (n,); 0 where one side is constant, which follows nothing.
+    """Pearson's correlation of two lists (n,); 0 if either is constant.
 
     >>> round(pearson([1.0, 2.0, 4.0], [2.0, 4.0, 8.0]), 6), pearson([1.0, 1.0], [1.0, 2.0])
     (1.0, 0.0)
@@ -57,7 +57,7 @@ def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:
 
 
 def spearman(predictions: Sequence[float], references: Sequence[float]) -> float:
-    """Spearman's correlation of ranks of two lists (n,); 0 where one side is constant.
+    """Spearman's rank correlation of two lists (n,); 0 if either is constant.
 
     >>> round(spearman([1.0, 2.0, 9.0], [1.0, 4.0, 5.0]), 6)
     1.0

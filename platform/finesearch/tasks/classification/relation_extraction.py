@@ -33,10 +33,10 @@ NO_RELATION = "no_relation"
 
 
 class RelationExtraction(SingleLabel):
-    """Columns: ``tokens`` or ``text``, ``head`` and ``tail`` as [start, end) in them, ``relation``; types if wanted.
+    """Columns: ``tokens`` or ``text``, ``head`` and ``tail`` as [start, end) in them, ``relation``; optionally types.
 
     Predictions and references are names of relations. Token row: ``input_ids`` (t,) with the markers, ``markers`` (2,)
-    the places of the two that open, ``labels`` the relation's number, ``relation`` its name.
+    the positions of the two opening markers, ``labels`` the relation's index, ``relation`` its name.
     """
 
     kind: ClassVar[str] = "relation-extraction"
@@ -54,7 +54,7 @@ class RelationExtraction(SingleLabel):
 
     @property
     def no_relation(self) -> str:
-        """The relation that is left out of F1; no relation need have this name."""
+        """The relation that F1 ignores; the data need not contain it."""
         return self.plan.no_relation or NO_RELATION
 
     @property
@@ -91,14 +91,14 @@ class RelationExtraction(SingleLabel):
         return TaskFacts(kind=self.kind, label_names=relations, special_tokens=markers, rows=rows, notes=tuple(notes))
 
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
-        """``num_labels`` and the relations both ways."""
+        """``num_labels``, and the mappings between relations and indices."""
         return facts.label_settings
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
-        """See the class; a text longer than ``max_length`` is cut to what stands around its markers.
+        """See the class; a text longer than ``max_length`` is truncated to a window around its markers.
 
         Raises:
-            UnencodableRow: the markers and all between them are longer than that.
+            UnencodableRow: the markers and the text between them are longer than that.
         """
         before, behind = special_token_affixes(tokenizer)
         capacity = self.plan.max_length - len(before) - len(behind)
@@ -141,7 +141,7 @@ class RelationExtraction(SingleLabel):
         import torch
 
         batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
-        # Where padding stands on the left, the markers stand as much further right.
+        # Padding on the left shifts the markers to the right.
         shift = batch["attention_mask"].argmax(dim=1, keepdim=True)
         batch["marker_positions"] = torch.from_numpy(table(rows, "markers")) + shift
         if "labels" in rows[0]:
@@ -166,7 +166,7 @@ class RelationExtraction(SingleLabel):
         return [float(given == true) for given, true in zip(predictions, references, strict=True)]
 
     def num_decisions(self, references: Sequence[str]) -> int:
-        """Half the number of pairs with a relation: one predicted otherwise moves micro-F1 by up to 2 / pairs."""
+        """Half the number of pairs with a relation: one differing prediction changes micro-F1 by up to 2 / pairs."""
         return max(1, sum(name != self.no_relation for name in references) // 2)
 
     def majority(self, references: Sequence[str], n: int) -> list[str]:
@@ -198,7 +198,7 @@ class RelationExtraction(SingleLabel):
         return [label_name(value) for value in rows[self.plan.columns[role]]]
 
     def _names(self, splits: RawSplits, column: str) -> tuple[str, ...]:
-        """The names in a column of train, once those of the other splits are known to be among them."""
+        """The names in a column of train, after checking that the other splits have no others."""
         labels = {
             split: read_labels(
                 splits.table(split).column(column), splits[split].features[column], column, splits.origins[split]
@@ -232,7 +232,7 @@ class RelationExtraction(SingleLabel):
 
 
 def _characters(tokens: Sequence[str], span: Sequence[int]) -> tuple[int, int]:
-    """[start, end) in the tokens joined by spaces, of a span that counts tokens.
+    """Converts a span in tokens to [start, end) in characters of the tokens joined by spaces.
 
     >>> _characters(["in", "New", "York"], (1, 3))
     (3, 11)

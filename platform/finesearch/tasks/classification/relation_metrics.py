@@ -1,4 +1,4 @@
-"""Metrics of relations, by scikit-learn: the relation that means none counts for accuracy and not for F1."""
+"""Metrics of relation extraction, by scikit-learn: the no-relation label counts for accuracy and not for F1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Names = Sequence[str]
 
 
 def micro_f1(predictions: Names, references: Names, none: str) -> float:
-    """F1 over all pairs together, as TACRED's scorer counts it (Zhang et al., 2017): ``none`` is no find.
+    """F1 over all pairs together, as in TACRED's scorer (Zhang et al., 2017): ``none`` is the negative class.
 
     >>> micro_f1(["born", "none", "none", "born"], ["born", "died", "none", "none"], "none")
     0.5
@@ -17,7 +17,7 @@ def micro_f1(predictions: Names, references: Names, none: str) -> float:
 
 
 def macro_f1(predictions: Names, references: Names, none: str) -> float:
-    """Mean F1 over the relations but ``none`` that occur on either side."""
+    """Mean F1 over the relations, except ``none``, that occur in either list."""
     return _f1(predictions, references, none, "macro")
 
 
@@ -39,7 +39,7 @@ def _f1(predictions: Names, references: Names, none: str, average: str) -> float
     from sklearn.metrics import f1_score
 
     labels = sorted({*predictions, *references} - {none})
-    # Nothing was found, and nothing was there.
+    # No relation was predicted, and there was none.
     if not labels:
         return 0.0
     return float(f1_score(references, predictions, labels=labels, average=average, zero_division=0))

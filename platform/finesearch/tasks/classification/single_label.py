@@ -1,4 +1,4 @@
-"""What all tasks share whose every example belongs to exactly one class, scored by one row of logits."""
+"""Base of single-label classification tasks: each example has exactly one class and one row of logits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class SingleLabel(Task):
-    """Outputs have ``logits`` (B, C), batches ``labels`` int64 (B,) and, where wanted, ``class_weights`` (C,)."""
+    """Outputs have ``logits`` (B, C), batches ``labels`` int64 (B,) and, optionally, ``class_weights`` (C,)."""
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy, (weighted) mean over the batch's examples, in float32 whatever the model computes in."""
+        """Cross-entropy, (weighted) mean over the batch's examples, always in float32."""
         from torch.nn.functional import cross_entropy
 
         weights = batch.get("class_weights")
@@ -41,6 +41,6 @@ class SingleLabel(Task):
         return (values * weights).sum() / weights.sum()
 
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
-        """The number of the likeliest class of each example."""
+        """The index of each example's most likely class."""
         classes: list[int] = outputs.logits.argmax(dim=-1).tolist()
         return classes

@@ -1,4 +1,4 @@
-"""Text classification: one class for a sentence or for a pair of sentences."""
+"""Text classification: one class for a text or a pair of texts (sentence pairs)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
-# From this many rows on, more classes than half of the rows means that some other column was given as the label.
+# From this many rows on, more classes than half of the rows means that the plan's label column is the wrong one.
 SUSPICIOUS_ROWS = 50
 
 
@@ -33,7 +33,7 @@ class TextClassification(SingleLabel):
     version: ClassVar[int] = 1
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     label_type: ClassVar[type] = np.int64
-    """Of the tensor ``labels`` in a batch."""
+    """Type of the tensor ``labels`` in a batch."""
 
     @property
     def stratify_column(self) -> str | None:
@@ -59,14 +59,14 @@ class TextClassification(SingleLabel):
         self._refuse_odd_classes(shown, len(splits.train), splits.origins["train"])
         for split in ("validation", "test"):
             refuse_unknown(labels[split], shown, label, splits.origins[split], split)
-        # A declared ClassLabel keeps its numbering, and its classes without a row, so that ids agree with the source.
+        # A declared ClassLabel keeps its numbering and its unused classes, so that ids agree with the source.
         declared = getattr(splits.train.features[label], "names", None)
         names = tuple(declared) if declared else shown
         rows = {split: len(splits[split]) for split in SPLITS}
         return TaskFacts(kind=self.kind, label_names=names, rows=rows, notes=tuple(notes))
 
     def _read_texts(self, splits: RawSplits) -> list[str]:
-        """Look at every text; what a reader of the report must know about them."""
+        """Validate every text; returns notes for the report."""
         notes: list[str] = []
         for split in SPLITS:
             table, origin = splits.table(split), splits.origins[split]
@@ -77,11 +77,11 @@ class TextClassification(SingleLabel):
         return notes
 
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
-        """``num_labels``, the names both ways, and the loss that ``transformers`` would pick by itself."""
+        """``num_labels``, ``id2label``, ``label2id``, and the loss that ``transformers`` would choose itself."""
         return {**facts.label_settings, "problem_type": "single_label_classification"}
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
-        """``input_ids`` and, where the tokeniser has them, ``token_type_ids``: (t,) each, t <= max_length; ``labels``.
+        """``input_ids`` and, if the tokenizer has them, ``token_type_ids``: (t,) each, t <= max_length; ``labels``.
 
         Rows without a label column, as in prediction, get no ``labels``.
         """
@@ -93,7 +93,7 @@ class TextClassification(SingleLabel):
         return encoded
 
     def _targets(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
-        """What token rows hold as ``labels``."""
+        """The values of ``labels`` in token rows."""
         return self.answers(rows, facts)
 
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
@@ -126,7 +126,7 @@ class TextClassification(SingleLabel):
         return [float(given == true) for given, true in zip(predictions, references, strict=True)]
 
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:
-        """The class that stands most often in ``references``, the lowest number among equals, ``n`` times."""
+        """The most frequent class in ``references``, the lowest index among equals, ``n`` times."""
         return [most_frequent(references)] * n
 
     def _refuse_odd_classes(self, names: tuple[str, ...], rows: int, origin: Origin) -> None:

@@ -1,1 +1,1 @@
-"""Columns and tokens that several tasks share: texts, lists, windows, padding, BIO tags."""
+"""Shared encoding code: text and list columns, text pairs, sliding windows, padding, BIO tags."""

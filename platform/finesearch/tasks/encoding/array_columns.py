@@ -1,4 +1,4 @@
-"""Columns of some token rows as arrays, taken at once where the rows can give them so, and row by row where not."""
+"""Columns of token rows as arrays: in one piece if the rows are columnar, else row by row."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 
 class ColumnarRows(ABC):
-    """Rows that know their columns as arrays."""
+    """Rows whose columns are available as arrays."""
 
     @abstractmethod
     def flat_values(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """See ``flat_values``; None: the column is none of lists of numbers."""
+        """See ``flat_values``; None: the column does not hold lists of numbers."""
 
     @abstractmethod
     def numbers(self, name: str) -> np.ndarray | None:
-        """A number a row (B,); None: the column is none of numbers."""
+        """One number per row (B,); None: the column does not hold numbers."""
 
 
 def flat_values(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The lists of numbers of all rows, one behind the other (sum of t,), and the length of each, int64 (B,).
+    """The lists of numbers of all rows, concatenated (sum of t,), and the length of each, int64 (B,).
 
     >>> values, lengths = flat_values([{"labels": [7, 8]}, {"labels": [9]}], "labels")
     >>> values.tolist(), lengths.tolist()
@@ -37,7 +37,7 @@ def flat_values(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarra
 
 
 def table(rows: Sequence[Mapping[str, Any]], name: str, dtype: type = np.int64) -> np.ndarray:
-    """A number of each row (B,), or as many numbers of each row (B, k); an array of its own.
+    """One number per row (B,), or equally many numbers per row (B, k); a new array.
 
     >>> table([{"part": [1, 4]}, {"part": [2, 3]}], "part").tolist()
     [[1, 4], [2, 3]]

@@ -1,6 +1,6 @@
-"""Spans of a text, and the tags and words by which a model reads and writes them.
+"""BIO tags: conversion between labelled spans of a text and tags of its words.
 
-A span is a list ``[start, end, label]``, end exclusive, counted in tokens or in characters: what JSON can hold.
+A span is a list ``[start, end, label]``, end exclusive, counted in tokens or in characters: JSON-serialisable.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 Span = list[int | str]
 
-# Scripts without spaces between words are cut into single characters; everything else into words and marks.
+# Scripts without spaces between words are split into single characters; all others into words and punctuation.
 _CHARACTERS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_CHARACTERS}]|[^\W{_CHARACTERS}]+|[^\w\s]")
 
@@ -25,7 +25,7 @@ def bio_tag_names(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def is_bio_tag(text: object) -> bool:
-    """Whether it is ``O``, ``B-x`` or ``I-x`` with some label x.
+    """Whether ``text`` is ``O``, ``B-x`` or ``I-x`` with some label x.
 
     >>> [is_bio_tag(text) for text in ("O", "B-LOC", "I-a b", "LOC", "E-LOC", "B-", 3)]
     [True, True, True, False, False, False, False]
@@ -34,10 +34,10 @@ def is_bio_tag(text: object) -> bool:
 
 
 def tags_to_spans(tags: Sequence[str]) -> list[Span]:
-    """The entities that ``conlleval`` (Tjong Kim Sang and Buchholz, 2000) sees in some tags, in their order.
+    """The entities in a tag sequence, in order, as ``conlleval`` (Tjong Kim Sang and Buchholz, 2000) reads them.
 
-    An entity begins with ``B-x``, and with ``I-x`` where the tag before is ``O`` or has another label; it ends before
-    the next tag that begins one, or ``O``.
+    An entity starts at ``B-x``, and at ``I-x`` if the tag before is ``O`` or has another label; it ends before the next
+    ``O`` or start of an entity.
 
     >>> tags_to_spans(["B-PER", "I-PER", "B-PER", "O", "I-LOC", "I-PER"])
     [[0, 2, 'PER'], [2, 3, 'PER'], [4, 5, 'LOC'], [5, 6, 'PER']]
@@ -46,8 +46,8 @@ def tags_to_spans(tags: Sequence[str]) -> list[Span]:
     before = "O"
     for number, tag in enumerate(tags):
         if tag != "O":
-            goes_on = tag[0] == "I" and before != "O" and before[2:] == tag[2:]
-            if goes_on:
+            continues = tag[0] == "I" and before != "O" and before[2:] == tag[2:]
+            if continues:
                 spans[-1][1] = number + 1
             else:
                 spans.append([number, number + 1, tag[2:]])
@@ -56,7 +56,7 @@ def tags_to_spans(tags: Sequence[str]) -> list[Span]:
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """[start, end) of each word or mark of a text, the units that are tagged where a text is not split beforehand.
+    """[start, end) of each word or punctuation mark of a text: the tagged units of texts that are not pre-split.
 
     >>> text = "Dr. Wu (北京) isn't in."
     >>> [text[start:end] for start, end in word_spans(text)]
@@ -66,10 +66,9 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 
 def spans_to_tags(words: Sequence[tuple[int, int]], spans: Sequence[Span]) -> tuple[list[str], int]:
-    """The tag of each word, and how many spans do not begin and end where words do.
+    """The tag of each word, and how many spans do not start and end at word boundaries.
 
-    words and spans are in order and do not overlap. A word belongs to the span that it shares a character with, the
-    first one where there are two.
+    words and spans are in order and do not overlap. A word belongs to the first span that it shares a character with.
 
     >>> spans_to_tags([(0, 2), (3, 7), (8, 9)], [[0, 6, "LOC"]])
     (['B-LOC', 'I-LOC', 'O'], 1)

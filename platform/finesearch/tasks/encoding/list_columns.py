@@ -1,4 +1,4 @@
-"""Columns that hold lists or objects a row: their types, and errors that name file and row."""
+"""Validates columns of lists or objects; errors name file and row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def require_lists(column: pa.ChunkedArray, name: str, origin: Origin, expected: 
     expected: the lists in words, ``lists of strings``.
 
     Raises:
-        DataError: the column holds something else, or a row holds nothing.
+        DataError: the column has another type, or a row is null.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -46,7 +46,7 @@ def read_span(value: Any, origin: Origin, row: int, name: str, limit: int, unit:
     """[start, end) of one span that lies inside a text of ``limit`` units (``tokens`` or ``characters``).
 
     Raises:
-        DataError: it is no pair of whole numbers, holds nothing, or ends outside the text.
+        DataError: it is not a pair of integers, is empty, or ends outside the text.
     """
     if not (isinstance(value, (list, tuple)) and len(value) == 2 and all(_is_whole(edge) for edge in value)):
         raise_row_error(origin, row, name, f"holds the span {value!r}", "Expected [start, end): two whole numbers.")

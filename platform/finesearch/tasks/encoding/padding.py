@@ -1,4 +1,4 @@
-"""Rows of different lengths to one block, in numpy, with a single hand-over to torch."""
+"""Padding: collates rows of different lengths into one numpy block, converted to torch once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORED = -100
-"""The label of positions that no loss counts."""
-# Matrix kernels of GPUs work on multiples of 8: rounding up to one costs them nothing.
+"""The label of positions that the loss ignores."""
+# GPU matrix kernels work on multiples of 8, so rounding up to one costs nothing.
 PAD_TO_MULTIPLE_OF = 8
 
 
 def padded_width(longest: int, limit: int, multiple: int = PAD_TO_MULTIPLE_OF) -> int:
-    """``longest`` rounded up to the multiple, but not above ``limit``: the model may have no positions beyond it.
+    """``longest`` rounded up to the multiple, but at most ``limit``: the model may have no positions beyond it.
 
     >>> padded_width(19, limit=128), padded_width(99, limit=100), padded_width(64, limit=64)
     (24, 100, 64)
@@ -29,10 +29,10 @@ def padded_width(longest: int, limit: int, multiple: int = PAD_TO_MULTIPLE_OF) -
 
 
 def pad_token_id(tokenizer: Any) -> int:
-    """The id that fills a row up; tokenisers of decoders often have no padding token, their end token serves as well.
+    """The padding id; decoders' tokenizers often have no padding token, so their end token is used.
 
     Raises:
-        ModelError: the tokeniser has neither.
+        ModelError: the tokenizer has neither.
     """
     for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token_id is not None:
@@ -54,9 +54,9 @@ def pad_rows(
     """``input_ids``, ``attention_mask`` and, where the rows have them, ``token_type_ids``: int64 (B, T) each.
 
     rows: token rows; each column an int sequence (t,), t >= 1.
-    limit: the plan's max_length; multiple: see ``padded_width``. side: of the padding, where not the tokenizer's own.
+    limit: the plan's max_length; multiple: see ``padded_width``. side: padding side, if not the tokenizer's.
 
-    The three are slices of one block, so that one allocation and one ``torch.from_numpy`` serve a batch.
+    The three are slices of one block, so that a batch needs one allocation and one ``torch.from_numpy``.
     """
     import torch
 
@@ -80,7 +80,7 @@ def pad_rows(
 
 
 def pad_labels(rows: Sequence[Mapping[str, Any]], name: str, attention_mask: Tensor, fill: int) -> Tensor:
-    """Column ``name``, a number a token, int64 (B, T), where the mask has tokens; ``fill`` where it has padding."""
+    """Column ``name``, one number per token, as int64 (B, T); ``fill`` where the mask has padding."""
     import torch
 
     padded = torch.full(attention_mask.shape, fill, dtype=torch.int64)
@@ -91,7 +91,7 @@ def pad_labels(rows: Sequence[Mapping[str, Any]], name: str, attention_mask: Ten
 def pad_lists(
     rows: Sequence[Mapping[str, Any]], name: str, fill: int, limit: int, multiple: int = PAD_TO_MULTIPLE_OF
 ) -> Tensor:
-    """Column ``name``, a list of numbers a row, to int64 (B, T), ``fill`` behind each; T as ``padded_width`` says."""
+    """Column ``name``, a list of numbers per row, as int64 (B, T), right-padded with ``fill``; T: ``padded_width``."""
     import torch
 
     values, lengths = flat_values(rows, name)

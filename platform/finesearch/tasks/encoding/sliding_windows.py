@@ -1,4 +1,4 @@
-"""Long texts as overlapping windows of word pieces, each piece answered for by the window that sees most around it."""
+"""Sliding windows over long texts; each token is predicted in the window with the most context around it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from finesearch.errors import ModelError
 
 
 def special_token_affixes(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The ids that the tokeniser puts before and behind a single text.
+    """The ids that the tokenizer puts before and after a single text.
 
     Raises:
-        ModelError: the tokeniser does not say which word each piece comes from.
+        ModelError: the tokenizer cannot map tokens to words.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
@@ -26,11 +26,11 @@ def special_token_affixes(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def split_into_windows(word_starts: Sequence[int], pieces: int, capacity: int, overlap: int) -> list[tuple[int, int]]:
-    """[start, end) of windows over ``pieces`` word pieces that cover all of them.
+    """[start, end) of windows over ``pieces`` tokens that cover all of them.
 
-    word_starts: the first piece of each word, ascending. capacity: pieces that a window holds, at least 1. overlap:
-    pieces that two neighbours share at least, as far as words allow: a window begins and ends between two words, unless
-    a single word fills it.
+    word_starts: the first token of each word, ascending. capacity: tokens per window, at least 1. overlap: minimum
+    number of tokens that two neighbours share, as far as words allow: a window starts and ends between two words,
+    unless a single word fills it.
 
     >>> split_into_windows([0, 1, 2, 4, 5, 6, 7], pieces=8, capacity=4, overlap=2)
     [(0, 4), (2, 6), (4, 8)]
@@ -52,9 +52,9 @@ def split_into_windows(word_starts: Sequence[int], pieces: int, capacity: int, o
 
 
 def max_context_windows(windows: Sequence[tuple[int, int]], positions: Sequence[int], pieces: int) -> list[int]:
-    """For each piece in ``positions``, the window in which it has most context on its poorer side.
+    """For each token in ``positions``, the window that maximises its context on the shorter side.
 
-    positions: ascending. The edges of the text itself take nothing away; among equals the earlier window answers.
+    positions: ascending. The text's own edges do not limit the context; among equals, the earlier window is taken.
 
     >>> max_context_windows([(0, 4), (2, 6), (4, 8)], positions=[0, 2, 3, 4, 7], pieces=8)
     [0, 0, 1, 1, 2]

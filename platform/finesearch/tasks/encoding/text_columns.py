@@ -1,4 +1,4 @@
-"""Text columns: strings in every row, with an error that names file and row otherwise."""
+"""Validates text columns: every row must be a string; errors name file and row."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def read_texts(column: pa.ChunkedArray, name: str, origin: Origin) -> pa.ChunkedArray:
-    """The column itself, once every row of it is known to hold a string.
+    """The column itself, after checking that every row is a string.
 
     Raises:
-        DataError: the column is not text, or a row has none.
+        DataError: the column is not text, or a row is null.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

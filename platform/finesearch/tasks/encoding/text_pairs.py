@@ -1,4 +1,4 @@
-"""How a tokeniser puts two texts into one input: what stands before, between and behind them, and their types."""
+"""Layout of text pairs: the special tokens before, between and after two texts, and their token types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 class TextPairLayout:
     """Ids around and between two texts; ``types`` are the token types of the five parts, None without any.
 
-    null: the place of the token that stands for "no answer", counted from the start, or from the end where negative.
+    null: the index of the "no answer" token, from the end if negative.
     """
 
     before: list[int]
@@ -35,7 +35,7 @@ class TextPairLayout:
 
 
 def text_pair_layout(tokenizer: Any) -> TextPairLayout:
-    """Learned from one pair.
+    """The layout, inferred from one encoded pair.
 
     Raises:
         ModelError: see ``special_token_affixes``.

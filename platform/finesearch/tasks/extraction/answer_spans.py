@@ -1,4 +1,4 @@
-"""Spans of tokens that answer: where a true answer stands, and which ones a model finds best."""
+"""Answer spans in tokens: the position of a true answer, and a model's best spans."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 TOP_LOGITS = 20
-"""So many of the likeliest starts and ends are tried in each window, as SQuAD's reference models do."""
+"""Number of most likely starts and ends considered in each window, as in SQuAD's reference models."""
 N_BEST = 5
-"""Best answers that a prediction holds."""
+"""Number of best answers in a prediction."""
 
 
 def trim_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Offsets without the space that some tokenisers count into a piece.
+    """Offsets without the space that some tokenizers include in a token.
 
     >>> trim_offsets("a b", [(0, 1), (1, 3)])
     [(0, 1), (2, 3)]
@@ -28,14 +28,14 @@ def trim_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[in
 
 
 def span_in_window(text: str, start: int, starts: Sequence[int], ends: Sequence[int]) -> tuple[int, int] | None:
-    """First and last token of an answer in a window, None where the window has not all of it.
+    """First and last token of an answer in a window, None if the window does not contain all of it.
 
-    text, start: the answer and where it begins, in characters. starts, ends: those of the window's tokens.
+    text, start: the answer and its start in characters. starts, ends: those of the window's tokens.
 
     >>> span_in_window(" Rhine", 3, [0, 4, 10], [3, 9, 12])
     (1, 1)
     """
-    # White space at the ends of an answer belongs to no piece.
+    # White space around an answer belongs to no token.
     first = start + len(text) - len(text.lstrip())
     last = start + len(text.rstrip())
     inside = [at for at in range(len(starts)) if ends[at] > first and starts[at] < last]

@@ -1,9 +1,9 @@
-"""The rows of named entities, whichever of the two ways they are written in: checked, then as texts, words and spans.
+"""Rows of named entity recognition, in either of two formats: validates them, and reads texts, words and spans.
 
     tokens, tags     a list of tokens and a list of BIO tags          spans count tokens
     text, spans      a text and a list of {start, end, label}         spans count characters
 
-Whichever it is, a span is [start, end) and a label.
+In both formats, a span is [start, end) and a label.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Rows = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class WordSpans:
-    """One text and [start, end) of its words in characters; ``units`` is the same in what its spans count."""
+    """One text and [start, end) of its words in characters; ``units``: the same in the unit of its spans."""
 
     text: str
     words: list[tuple[int, int]]
@@ -33,7 +33,7 @@ class WordSpans:
 
 
 def word_spans_of_rows(rows: Rows, columns: Mapping[str, str]) -> list[WordSpans]:
-    """The words of some rows; tokens that were split beforehand are joined by spaces."""
+    """The words of some rows; pre-split tokens are joined by spaces."""
     if "text" in columns:
         return [WordSpans(text, found := word_spans(text), found) for text in rows[columns["text"]]]
     return [_joined(tokens) for tokens in rows[columns["tokens"]]]
@@ -71,10 +71,10 @@ def check_rows(splits: RawSplits, split: str, columns: Mapping[str, str]) -> lis
 
 
 def refuse_unknown_labels(spans: Sequence[Sequence[Span]], known: Sequence[str], origin: Origin, split: str) -> None:
-    """Stop at a label of validation or test that train never shows.
+    """Check that train has every label of validation or test.
 
     Raises:
-        DataError: naming the label and the first row that has it.
+        DataError: naming the missing label and the first row that has it.
     """
     for row, found in enumerate(spans):
         for _, _, label in found:

@@ -1,4 +1,4 @@
-"""Extractive question answering: the part of a context that answers a question, or that none does."""
+"""Extractive question answering: the span of a context that answers a question, or no answer."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from finesearch.tasks.task import Task, TaskFacts, UnencodableRow
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A window with less of the context than this would be all overlap.
+# A window with fewer context tokens than this would be all overlap.
 MIN_CONTEXT_TOKENS = 8
 NULL_THRESHOLD = "null_threshold"
 
 
 class QuestionAnswering(Task):
-    """Columns ``context``, ``question`` and ``answers`` of SQuAD; without any answer a question is unanswerable.
+    """Columns ``context``, ``question`` and ``answers`` of SQuAD; a question without answers is unanswerable.
 
-    A context longer than ``max_length`` becomes several token rows, of which two neighbours share ``stride`` tokens. Of
-    several true answers the first is learned. A prediction is ``{"text", "null_margin", "n_best"}``: the best answer,
-    how much better "no answer" scores (a difference of logits), and the best answers with their scores. A reference is
-    the list of true answers.
+    A context longer than ``max_length`` becomes several token rows; neighbours share ``stride`` tokens. Of several true
+    answers, the first is trained on. A prediction is ``{"text", "null_margin", "n_best"}``: the best answer, how much
+    better "no answer" scores (a difference of logits), and the best answers with their scores. A reference is the list
+    of true answers.
 
-    Token row: ``input_ids`` [``token_type_ids``] (t,), ``labels`` (2,) first and last token of the answer, the null
-    token's place twice where the window has none, ``part`` (3,) null token, first token of the context, tokens of it,
-    ``starts`` ``ends`` (c,) of those in characters, ``window``, and in an example's first row ``context`` and
-    ``reference``.
+    Token row: ``input_ids`` [``token_type_ids``] (t,), ``labels`` (2,) first and last token of the answer, or twice the
+    null token's position if the window has none, ``part`` (3,) null token, first context token, number of context
+    tokens, ``starts`` ``ends`` (c,) of the latter in characters, ``window``, and in an example's first row ``context``
+    and ``reference``.
     """
 
     kind: ClassVar[str] = "question-answering"
@@ -56,7 +56,7 @@ class QuestionAnswering(Task):
 
     @property
     def group_columns(self) -> tuple[str, ...]:
-        # Not the question: two about one context are not independent.
+        # Not the question: two questions about the same context are not independent.
         return (self.plan.columns["context"],)
 
     @property
@@ -65,7 +65,7 @@ class QuestionAnswering(Task):
 
     @property
     def stride(self) -> int:
-        """Tokens of a context that two windows share: a third of ``max_length`` where the plan does not say."""
+        """Context tokens that two windows share; default: a third of ``max_length``."""
         return self.plan.max_length // 3 if self.plan.stride is None else self.plan.stride
 
     def read(self, splits: RawSplits) -> TaskFacts:
@@ -85,14 +85,14 @@ class QuestionAnswering(Task):
         return TaskFacts(kind=self.kind, rows=rows, notes=tuple(notes))
 
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
-        """A start and an end."""
+        """``num_labels``: logits for start and end."""
         return {"num_labels": 2}
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """See the class; rows without answers, as in prediction, get no ``labels`` and no ``reference``.
 
         Raises:
-            UnencodableRow: a question that leaves no room for its context.
+            UnencodableRow: a question that leaves no tokens for its context.
         """
         columns, frame = self.plan.columns, text_pair_layout(tokenizer)
         questions = tokenizer(
@@ -126,7 +126,7 @@ class QuestionAnswering(Task):
         return encoded
 
     def _capacity(self, row: int, frame: TextPairLayout, question: int, context: int) -> int:
-        """Tokens of the context that stand in one window beside a question of so many tokens.
+        """Context tokens that fit into one window beside a question of ``question`` tokens.
 
         Raises:
             UnencodableRow: there are too few.
@@ -151,7 +151,7 @@ class QuestionAnswering(Task):
         import torch
 
         batch = pad_rows(rows, tokenizer, limit=self.plan.max_length, multiple=multiple)
-        # Where padding stands on the left, every place is as much further right.
+        # Padding on the left shifts every position to the right.
         shift = batch["attention_mask"].argmax(dim=1, keepdim=True)
         for name in ("part", "labels"):
             if name in rows[0]:
@@ -166,7 +166,7 @@ class QuestionAnswering(Task):
         """Mean of the cross-entropies of start and end, mean over the batch's token rows, in float32."""
         from torch.nn.functional import cross_entropy
 
-        # Places of padding take no part, neither as answers nor in the smoothing.
+        # Padding is excluded, both from the answers and from label smoothing.
         padding = batch["attention_mask"] == 0
         losses = []
         for logits, target in zip((outputs.start_logits, outputs.end_logits), batch["labels"].T, strict=True):
@@ -187,7 +187,7 @@ class QuestionAnswering(Task):
         """Symmetric Kullback-Leibler divergence of starts and of ends, mean over both and the batch's token rows."""
         padding = batch["attention_mask"] == 0
         pairs = ((one.start_logits, other.start_logits), (one.end_logits, other.end_logits))
-        # Not -inf: times the likelihood 0 of such a place it would be NaN.
+        # Not -inf: multiplied by the probability 0 of such a position, it would be NaN.
         parts = [
             symmetric_kl_divergence(*(logits.float().masked_fill(padding, -1e4) for logits in pair)).mean()
             for pair in pairs
@@ -207,7 +207,7 @@ class QuestionAnswering(Task):
     def combine(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], facts: TaskFacts
     ) -> list[dict[str, Any]]:
-        """The best answers over all windows; "no answer" scores what its least sure window says."""
+        """The best answers over all windows; the score of "no answer" is the minimum over the windows."""
         found: list[dict[str, Any]] = []
         for predicted, row in zip(predictions, rows, strict=True):
             if row["window"] == 0:
@@ -216,7 +216,7 @@ class QuestionAnswering(Task):
             example["null"] = min(example["null"], predicted["null"])
             for score, first, last in predicted["spans"]:
                 text = example["context"][int(row["starts"][first]) : int(row["ends"][last])]
-                if text:  # a piece may be white space alone
+                if text:  # a token may be only white space
                     example["best"][text] = max(score, example["best"].get(text, score))
         return [n_best_prediction(example["null"], example["best"]) for example in found]
 
@@ -226,9 +226,9 @@ class QuestionAnswering(Task):
     def calibrate(
         self, predictions: Sequence[Mapping[str, Any]], references: Sequence[Sequence[str]]
     ) -> dict[str, float]:
-        """``null_threshold``: the margin above which no answer is given, the best for the plan's metric.
+        """``null_threshold``: the margin above which no answer is given, optimised for the plan's metric.
 
-        Empty where every question has an answer: then one is always given.
+        Empty if every question has an answer: then an answer is always given.
         """
         if all(references):
             return {}
@@ -240,7 +240,7 @@ class QuestionAnswering(Task):
         return {NULL_THRESHOLD: null_threshold(margins, answered, unanswered)}
 
     def decide(self, predictions: Sequence[Any], decision: Mapping[str, float]) -> list[dict[str, Any]]:
-        """No answer (an empty text) where "no answer" is better by more than the threshold."""
+        """Replace an answer by an empty text where "no answer" is better by more than the threshold."""
         threshold = decision.get(NULL_THRESHOLD, float("inf"))
         return [{**given, "text": ""} if given["null_margin"] > threshold else dict(given) for given in predictions]
 
@@ -257,7 +257,7 @@ class QuestionAnswering(Task):
         return [{"text": next(iter(true), ""), "null_margin": 0.0, "n_best": []} for true in references]
 
     def majority(self, references: Sequence[Any], n: int) -> list[dict[str, Any]]:
-        """No answer to any question: no answer of one context fits another."""
+        """No answer to any question, since an answer from one context does not fit another."""
         return [{"text": "", "null_margin": 0.0, "n_best": []} for _ in range(n)]
 
 
@@ -275,7 +275,7 @@ def _token_row(
 
 
 def _span(row: Mapping[str, Any], texts: Sequence[str], starts: Sequence[int]) -> list[int]:
-    """First and last token of the first true answer, where the window has all of it; else the null token, twice."""
+    """First and last token of the first true answer if the window contains all of it; else the null token, twice."""
     null, first, size = row["part"]
     if texts and size:
         place = span_in_window(texts[0], starts[0], row["starts"], row["ends"])

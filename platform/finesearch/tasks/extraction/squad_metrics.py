@@ -1,9 +1,8 @@
-"""Exact match and F1 of answers, as SQuAD's own scorer computes them (Rajpurkar et al., 2016 and 2018), from 0 to 1.
+"""Exact match and F1 of answers, as SQuAD's official scorer computes them (Rajpurkar et al., 2016 and 2018), 0 to 1.
 
-No library that is maintained and small offers them (transformers dropped its copy with version 5), so the scorer's
-rules stand here, each with an example: an answer is compared in small letters, without punctuation, articles and spare
-spaces; of several true answers the one that fits best counts; a question without an answer is right only if none is
-given.
+No small, maintained library has them (transformers dropped its copy in version 5), so the scorer's rules are
+implemented here, each with an example: answers are compared in lower case, without punctuation, articles and extra
+spaces; of several true answers, the best match counts; for an unanswerable question, only an empty answer is correct.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _PUNCTUATION = frozenset(string.punctuation)
 
 
 def normalize_answer(answer: str) -> str:
-    """The answer as it is compared.
+    """The answer as it is compared: lower case, without punctuation, articles and extra spaces.
 
     >>> normalize_answer("The  U.S. Army's"), normalize_answer("an"), normalize_answer("co-operate, THEN")
     ('us armys', '', 'cooperate then')
@@ -29,7 +28,7 @@ def normalize_answer(answer: str) -> str:
 
 
 def exact_match(given: str, true: str) -> float:
-    """1 where both are compared equal.
+    """1 if both are equal after normalisation, else 0.
 
     >>> exact_match("The Rhine.", "Rhine"), exact_match("", "Rhine")
     (1.0, 0.0)
@@ -38,7 +37,7 @@ def exact_match(given: str, true: str) -> float:
 
 
 def f1(given: str, true: str) -> float:
-    """F1 of the words that both share, each as often as it stands in both; an empty answer fits an empty one alone.
+    """F1 of the shared words, with multiplicity; an empty answer matches only an empty one.
 
     >>> f1("the river Rhine", "Rhine river valley"), f1("", ""), f1("Rhine", "")
     (0.8, 1.0, 0.0)
@@ -57,9 +56,9 @@ METRICS: dict[str, Callable[[str, str], float]] = {"exact_match": exact_match, "
 
 
 def max_over_answers(name: str, given: str, answers: Sequence[str]) -> float:
-    """The metric against the true answer that fits best; without any true answer, against none.
+    """The metric against the best-matching true answer; without true answers, against an empty one.
 
-    An answer that is compared as nothing (``"the"``) is no answer, as in the scorer.
+    A true answer that is empty after normalisation (``"the"``) is ignored, as in the official scorer.
 
     >>> max_over_answers("exact_match", "Rhine", ["the Main", "the Rhine"]), max_over_answers("f1", "", [])
     (1.0, 1.0)
@@ -69,11 +68,11 @@ def max_over_answers(name: str, given: str, answers: Sequence[str]) -> float:
 
 
 def null_threshold(margins: Sequence[float], answered: Sequence[float], unanswered: Sequence[float]) -> float:
-    """The margin above which no answer is given, such that the sum of scores is the highest; the lowest such place.
+    """The margin above which no answer is given: maximises the sum of scores, the lowest such threshold.
 
-    margins: how much better "no answer" scores than the answer, one a question. answered: the metric of each question's
-    answer; unanswered: the metric of giving none. It is the scorer's ``find_best_thresh`` in the middle between two
-    margins, so that rounding does not move a question over it.
+    margins: how much better "no answer" scores than the answer, one per question. answered: the metric of each
+    question's answer; unanswered: the metric of giving none. Like the scorer's ``find_best_thresh``, but midway between
+    two margins, so that rounding does not move a question across it.
 
     >>> null_threshold([-3.0, 1.0, 5.0], answered=[1.0, 1.0, 0.0], unanswered=[0.0, 0.0, 1.0])
     3.0
@@ -85,7 +84,7 @@ def null_threshold(margins: Sequence[float], answered: Sequence[float], unanswer
         total += answered[i] - unanswered[i]
         is_last = place + 1 == len(order)
         following = margins[i] + 2.0 if is_last else margins[order[place + 1]]
-        # Questions of equal margin fall on one side together.
+        # Questions of equal margin are on the same side.
         if total > best and following > margins[i]:
             best, threshold = total, (margins[i] + following) / 2
     return threshold
@@ -100,5 +99,5 @@ def mean_score(name: str, predictions: Sequence[Mapping[str, Any]], references: 
 def question_scores(
     name: str, predictions: Sequence[Mapping[str, Any]], references: Sequence[Sequence[str]]
 ) -> list[float]:
-    """One metric of each question."""
+    """One metric for each question."""
     return [max_over_answers(name, given["text"], true) for given, true in zip(predictions, references, strict=True)]

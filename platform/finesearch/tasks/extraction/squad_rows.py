@@ -1,4 +1,4 @@
-"""The rows of question answering in SQuAD's columns: contexts, questions, and answers with where they stand."""
+"""Rows of question answering in SQuAD's columns: validates contexts, questions, and answers with their positions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHAPE = (
 
 
 def parse_answers(value: Any) -> tuple[list[str], list[int]]:
-    """Texts of the true answers and where they begin, in characters; both empty where there is none.
+    """Texts of the true answers and their starts in characters; both empty if there is none.
 
     >>> parse_answers({"text": ["Rhine"], "answer_start": [4]}), parse_answers([{"text": "Rhine", "answer_start": 4}])
     ((['Rhine'], [4]), (['Rhine'], [4]))
@@ -53,7 +53,7 @@ def check_rows(splits: RawSplits, split: str, columns: Mapping[str, str]) -> tup
 
 
 def refuse_unanswered(origin: Origin, answered: int, column: str) -> None:
-    """Stop where train has nothing to learn from.
+    """Check that train has something to learn from.
 
     Raises:
         DataError: no row of train has an answer.

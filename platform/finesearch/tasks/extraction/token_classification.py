@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class TokenClassification(Task):
     """Columns: ``tokens`` and ``tags``, or ``text`` and ``spans``. Predictions and references are lists of spans.
 
-    The first piece of each word carries its tag. A text longer than ``max_length`` becomes several token rows; each
-    word is learned and predicted in one of them alone, the one in which it has most context.
+    The first token of each word carries its tag. A text longer than ``max_length`` becomes several token rows; each
+    word is trained and predicted in only one of them, the one in which it has most context.
 
-    Token row: ``input_ids`` (t,), ``owned`` (t,) 1 where a word is answered for, ``labels`` (t,) its tag's number or
+    Token row: ``input_ids`` (t,), ``owned`` (t,) 1 at the words predicted in this row, ``labels`` (t,) tag index or
     -100, ``units`` ``starts`` ``ends`` (w,) of the owned words, ``window`` 0 for an example's first row, ``reference``
     the true spans as JSON, in the first row.
     """
@@ -42,7 +42,7 @@ class TokenClassification(Task):
         return self.plan.columns.get("tags") or self.plan.columns.get("spans")
 
     def strata(self, table: pa.Table) -> list[str] | None:
-        """Each row's rarest tag (or span label), so that a cut leaves every one of them in train."""
+        """Each row's rarest tag (or span label), so that train keeps all of them when splits are taken from it."""
         values = [_labels(value) for value in table.column(self.stratify_column).to_pylist()]
         rows_with = Counter(label for labels in values for label in labels)
         return [min(labels, key=lambda label: (rows_with[label], label), default="") for labels in values]
@@ -52,10 +52,10 @@ class TokenClassification(Task):
         return (self.plan.columns.get("text") or self.plan.columns["tokens"],)
 
     def read(self, splits: RawSplits) -> TaskFacts:
-        """Check every row; the tags are those of the entities that train has.
+        """Check every row; the tags are those of the entities in train.
 
         Raises:
-            DataError: see ``check_rows``; an entity that train lacks, or no entity in train at all.
+            DataError: see ``check_rows``; an entity label that train lacks, or no entity in train.
         """
         columns = self.plan.columns
         spans = {split: check_rows(splits, split, columns) for split in SPLITS}
@@ -81,7 +81,7 @@ class TokenClassification(Task):
         return TaskFacts(kind=self.kind, label_names=bio_tag_names(labels), rows=rows, notes=tuple(notes))
 
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
-        """``num_labels`` and the tags both ways."""
+        """``num_labels``, and the mappings between tags and indices."""
         return facts.label_settings
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
@@ -123,7 +123,7 @@ class TokenClassification(Task):
         from torch.nn.functional import cross_entropy
 
         logits, labels = outputs.logits.float().flatten(0, 1), batch["labels"].flatten()
-        # Not the mean of torch, which is NaN where nothing is tagged.
+        # Not torch's mean, which is NaN without tagged words.
         total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing)
         return total / max(1, self.weight(batch))
 
@@ -132,14 +132,14 @@ class TokenClassification(Task):
         return int((batch["labels"] != IGNORED).sum())
 
     def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[list[int]]:
-        """The likeliest tag of each owned word of each token row."""
+        """The most likely tag of each owned word of each token row."""
         classes = outputs.logits.argmax(dim=-1)
         return [row[owned].tolist() for row, owned in zip(classes, batch["owned"].bool(), strict=True)]
 
     def combine(
         self, predictions: Sequence[list[int]], rows: Sequence[Mapping[str, Any]], facts: TaskFacts
     ) -> list[list[Span]]:
-        """The spans of each example, as ``conlleval`` reads its tags; a word without a piece of its own is ``O``."""
+        """The spans of each example, as ``conlleval`` reads its tags; a word without its own token is ``O``."""
         found: list[dict[int, tuple[str, int, int]]] = []
         for classes, row in zip(predictions, rows, strict=True):
             if row["window"] == 0:
@@ -160,16 +160,16 @@ class TokenClassification(Task):
         return METRICS[name]
 
     def num_decisions(self, references: Sequence[Any]) -> int:
-        """Half the number of entities: one that is predicted otherwise moves F1 by up to 2 / entities."""
+        """Half the number of entities: one differing prediction changes F1 by up to 2 / entities."""
         return max(1, sum(map(len, references)) // 2)
 
     def majority(self, references: Sequence[Any], n: int) -> list[list[Span]]:
-        """No entity anywhere: ``O`` is the tag that most words have."""
+        """No entities: ``O`` is the most frequent tag."""
         return [[] for _ in range(n)]
 
 
 def _spans(words: Mapping[int, tuple[str, int, int]]) -> list[Span]:
-    """From unit -> (tag, start, end) to spans; a unit that is missing counts as ``O``."""
+    """Spans from unit -> (tag, start, end); a missing unit counts as ``O``."""
     last = max(words, default=-1)
     tags = [words[unit][0] if unit in words else "O" for unit in range(last + 1)]
     return [[words[int(s)][1], words[int(e) - 1][2], label] for s, e, label in tags_to_spans(tags)]
@@ -182,7 +182,7 @@ def _labelled(owned: Sequence[int], numbers: Sequence[int]) -> list[int]:
 
 
 def _labels(value: Any) -> set[str]:
-    """What a row's list of tags or spans speaks of, whatever it holds: it has not been checked yet."""
+    """Labels in a row's list of tags or spans, which has not been validated yet."""
     if not isinstance(value, list):
         return {str(value)}
     return {str(item.get("label") if isinstance(item, dict) else item) for item in value}

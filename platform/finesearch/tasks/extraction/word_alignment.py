@@ -1,4 +1,4 @@
-"""From words to token rows: which piece is a word's first, and which window answers for it."""
+"""Aligns words with tokens: the first token of each word, and the window in which the word is predicted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finesearch.tasks.extraction.entity_rows import WordSpans
 def encode_windows(
     examples: Sequence[WordSpans], tokenizer: Any, max_length: int
 ) -> tuple[dict[str, list[Any]], list[int]]:
-    """The token rows of some texts (see ``TokenClassification``), and the example that each of them is of."""
+    """The token rows of some texts (see ``TokenClassification``), and the example that each belongs to."""
     before, behind = special_token_affixes(tokenizer)
     capacity = max(1, max_length - len(before) - len(behind))
     texts = [example.text for example in examples]
@@ -46,10 +46,9 @@ def encode_windows(
 
 
 def words_by_first_piece(example: WordSpans, offsets: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    """Piece -> the words that it is the first of, as (first, last): more than one where a piece spans several.
+    """Token -> the words whose first token it is, as (first, last): more than one if a token spans several words.
 
-    offsets: [start, end) in characters of each piece. A word that no piece begins in, and none goes on into, is left
-    out.
+    offsets: [start, end) in characters of each token. A word that no token starts in or extends into is left out.
 
     >>> words_by_first_piece(WordSpans("isn't", [(0, 3), (3, 4), (4, 5)], []), [(0, 2), (2, 3), (3, 5)])
     {0: (0, 0), 2: (1, 2)}
@@ -57,7 +56,7 @@ def words_by_first_piece(example: WordSpans, offsets: Sequence[tuple[int, int]])
     found: dict[int, tuple[int, int]] = {}
     word, words = 0, example.words
     for piece, (start, end) in enumerate(offsets):
-        # Some tokenisers count the space before a word as part of its first piece.
+        # Some tokenizers include the space before a word in its first token.
         while start < end and example.text[start].isspace():
             start += 1
         while word < len(words) and words[word][1] <= start:
@@ -68,7 +67,7 @@ def words_by_first_piece(example: WordSpans, offsets: Sequence[tuple[int, int]])
         while last + 1 < len(words) and words[last + 1][0] < end:
             last += 1
         done = next(reversed(found.values()))[1] if found else -1
-        # A piece that goes on with a word is the first one of those words only that it reaches into.
+        # A token that continues a word is the first token only of the further words that it extends into.
         if last > done:
             found[piece] = (max(word, done + 1), last)
         word = last

@@ -1,4 +1,4 @@
-"""Conversations as a model's chat template writes them, and which characters of the text the assistant has said."""
+"""Chat templates: renders conversations as text, and locates the assistant's turns in it by character offsets."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ PLAIN_TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-"""For models that have no template: the role before each turn, the end token behind the assistant's."""
+"""Template for models without one: the role before each turn, the end token after the assistant's."""
 
 
 class UnsupportedChatTemplate(Exception):  # noqa: N818 - its catcher knows the row and the model
-    """A conversation that the template refuses, or renders so that the assistant's part cannot be told; says why."""
+    """A conversation that the template rejects, or in which the assistant's turns cannot be located; says why."""
 
 
 @dataclass(frozen=True)
 class RenderedConversation:
-    """A conversation as text. said: [start, end) in characters of each turn of the assistant, its end token included.
+    """A conversation as text. said: [start, end) in characters of each assistant turn, including its end token.
 
-    opens: where the last of them begins, and so where generation does.
+    opens: start of the last one, where generation begins.
     """
 
     text: str
@@ -37,13 +37,14 @@ class RenderedConversation:
 
 
 def render_conversation(turns: Sequence[Turn], tokenizer: Any, template: str | None) -> RenderedConversation:
-    """The conversation with the places of what the assistant said.
+    """The rendered conversation with the offsets of the assistant's turns.
 
-    A turn of the assistant is what the text grows by between the prompt for it and the conversation with it.
+    A turn's text is the difference between the rendered conversation with it and the generation prompt before it.
     template: Jinja text; None: the tokenizer's own.
 
     Raises:
-        UnsupportedChatTemplate: the template refuses these turns, or writes earlier turns otherwise once others follow.
+        UnsupportedChatTemplate: the template rejects these turns, or renders earlier turns differently once others
+            follow.
     """
     text = apply_chat_template(turns, tokenizer, template)
     said = []
@@ -54,23 +55,23 @@ def render_conversation(turns: Sequence[Turn], tokenizer: Any, template: str | N
         if number:
             before = apply_chat_template(turns[:number], tokenizer, template, prompt=True)
         else:
-            # No template renders a conversation without turns.
+            # Templates fail on conversations without turns.
             before = behind[: max(0, behind.rfind(turn["content"]))]
         if not (behind.startswith(before) and text.startswith(behind.rstrip())):
             raise UnsupportedChatTemplate(
                 "the chat template writes earlier turns otherwise once others follow, so that what the assistant said "
                 "cannot be told from the rest"
             )
-        # Line breaks behind an end token are the template's.
+        # Line breaks after an end token belong to the template.
         said.append((len(before), len(behind.rstrip())))
     return RenderedConversation(text, tuple(said))
 
 
 def apply_chat_template(turns: Sequence[Turn], tokenizer: Any, template: str | None, prompt: bool = False) -> str:
-    """The text of some turns; ``prompt`` opens the assistant's next one.
+    """The text of some turns; ``prompt`` adds the generation prompt.
 
     Raises:
-        UnsupportedChatTemplate: the template refuses them.
+        UnsupportedChatTemplate: the template rejects them.
     """
     from jinja2 import TemplateError
 

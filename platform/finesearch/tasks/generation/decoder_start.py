@@ -1,4 +1,4 @@
-"""Where an encoder-decoder's answers begin. Exports take this file along: it needs Python alone."""
+"""Decoder start token of encoder-decoders. Exports include a copy of this file, so it needs only Python."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def decoder_start_token(config: Any, tokenizer: Any) -> int:
-    """The token with which an encoder-decoder's answers begin, where its config does not say: a text's first one."""
+    """The config's decoder start token; if it has none, the first token of a tokenized text."""
     starts = (
         getattr(config, "decoder_start_token_id", None),
         getattr(config, "bos_token_id", None),

@@ -1,4 +1,4 @@
-"""Dialogue: the assistant's turns of conversations, as the model's chat template writes them."""
+"""Dialogue: trains on the assistant's turns of conversations, rendered by the model's chat template."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 TOKENIZER_TEMPLATE = "auto"
 PERPLEXITY = "perplexity"
-# Conversations that are looked at when it is counted what is cut.
+# Sample of conversations for counting truncations.
 COUNT_CHUNK_ROWS = 1024
 
 
 class Dialogue(GenerationTask):
     """Column: ``messages``, lists of {role, content}. References are the assistant's last turns.
 
-    Every turn of the assistant is learned, and counts in the perplexity; an encoder-decoder learns the last one. The
-    last one is what is generated and compared. A prediction is ``{"text", "nll", "tokens"}``: the reply, or None where
-    none was asked for, and the summed loss of the true turns with the number of their tokens.
+    Every turn of the assistant is trained on, and counts in the perplexity; an encoder-decoder trains on the last one.
+    The last one is generated and compared. A prediction is ``{"text", "nll", "tokens"}``: the reply (None if no text
+    was needed), and the summed loss of the true turns with the number of their tokens.
 
-    A conversation longer than ``max_length`` loses its oldest turns; a last exchange that alone is longer loses the end
-    of the reply and the beginning of what stands before it, half of the room each. What a reply is generated from is
-    cut by itself, whatever the true reply is: token row ``prompt_ids``, beside those of ``generated``.
+    A conversation longer than ``max_length`` loses its oldest turns; if the last exchange alone is longer, the reply is
+    truncated at its end and the text before it at its start, to half of the tokens each. The prompt for generation is
+    truncated independently of the true reply: token row ``prompt_ids``, besides those of ``generation_task``.
     """
 
     kind: ClassVar[str] = "dialogue"
@@ -62,7 +62,7 @@ class Dialogue(GenerationTask):
 
     @property
     def template(self) -> str | None:
-        """Jinja text; None: the tokenizer's own."""
+        """The Jinja chat template; None: the tokenizer's own."""
         wanted = self.plan.chat_template
         return {TOKENIZER_TEMPLATE: None, "plain": PLAIN_TEMPLATE}.get(str(wanted), wanted)
 
@@ -78,20 +78,19 @@ class Dialogue(GenerationTask):
         """
         notes = []
         for split in SPLITS:
-            going_on = check_rows(splits, split, self.plan.columns["messages"])
-            if going_on:
+            continued = check_rows(splits, split, self.plan.columns["messages"])
+            if continued:
                 notes.append(
-                    f"{going_on} of the {len(splits[split])} {split} conversations go on after the assistant's last "
+                    f"{continued} of the {len(splits[split])} {split} conversations go on after the assistant's last "
                     "turn: what follows it is left out."
                 )
         return TaskFacts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
 
     def add_model_shape(self, facts: TaskFacts, config: Any, tokenizer: Any) -> TaskFacts:
-        """See the base.
+        """See the base class.
 
         Raises:
-            ModelError: also a model without a chat template where the plan gives none, or a template that does not
-                work.
+            ModelError: as there; or neither model nor plan has a chat template, or the template fails.
         """
         facts = super().add_model_shape(facts, config, tokenizer)
         if self.template is None and not tokenizer.chat_template:
@@ -106,7 +105,7 @@ class Dialogue(GenerationTask):
         return facts
 
     def prepare_tokenizer(self, tokenizer: Any) -> None:
-        """The chat template that the model was trained with."""
+        """Set the chat template that the model is trained with."""
         if self.template is not None:
             tokenizer.chat_template = self.template
 
@@ -131,7 +130,7 @@ class Dialogue(GenerationTask):
         return tuple(notes)
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
-        """See ``generated``; every row has a reply that is compared.
+        """See ``generation_task``; every row has a reply to compare.
 
         Raises:
             UnencodableRow: the chat template refuses a conversation.
@@ -152,10 +151,10 @@ class Dialogue(GenerationTask):
         return encoded
 
     def drop_oldest_turns(self, talk: list[Turn], tokenizer: Any) -> list[Turn]:
-        """The conversation without the oldest turns that ``max_length`` leaves no room for.
+        """The conversation without the oldest turns that exceed ``max_length``.
 
         Raises:
-            UnsupportedChatTemplate: the template refuses it.
+            UnsupportedChatTemplate: the template rejects it.
         """
         while (fewer := drop_oldest_exchange(talk)) is not None:
             text = apply_chat_template(talk, tokenizer, self.template).rstrip()
@@ -166,7 +165,7 @@ class Dialogue(GenerationTask):
         return talk
 
     def _causal_row(self, talk: list[Turn], tokenizer: Any, facts: TaskFacts) -> dict[str, Any]:
-        """A causal model's row: the conversation in one, with the assistant's tokens as labels."""
+        """A causal model's row: the whole conversation, with the assistant's tokens as labels."""
         rendered = render_conversation(self.drop_oldest_turns(talk, tokenizer), tokenizer, self.template)
         tokens = tokenizer(
             rendered.text[: rendered.said[-1][1]],
@@ -187,11 +186,11 @@ class Dialogue(GenerationTask):
             reply = min(len(ids) - prompt, max(limit - prompt, limit // 2))
             kept = slice(prompt - (limit - reply), prompt + reply)
             ids, labels, prompt = ids[kept], labels[kept], limit - reply
-        asked = self._generation_prompt(talk, tokenizer)
-        return {"input_ids": ids, "labels": labels, "prompt": prompt, "prompt_ids": asked or ids[:prompt]}
+        prompt_ids = self._generation_prompt(talk, tokenizer)
+        return {"input_ids": ids, "labels": labels, "prompt": prompt, "prompt_ids": prompt_ids or ids[:prompt]}
 
     def _generation_prompt(self, talk: list[Turn], tokenizer: Any) -> list[int]:
-        """What the last reply is generated from, without the oldest turns that there is no room for."""
+        """Prompt ids for generating the last reply, without the oldest turns that do not fit."""
         turns = talk[:-1]
         while turns:
             text = apply_chat_template(turns, tokenizer, self.template, prompt=True)
@@ -211,7 +210,7 @@ class Dialogue(GenerationTask):
         return super().collate_prompts(whole, tokenizer, multiple)
 
     def _encoder_decoder_row(self, talk: list[Turn], tokenizer: Any, facts: TaskFacts) -> dict[str, Any]:
-        """An encoder-decoder's row: all that stands before the last reply, and the reply."""
+        """An encoder-decoder's row: everything before the last reply as input, the reply as target."""
         shape = facts.shape
         assert shape is not None
         while True:
@@ -245,7 +244,7 @@ class Dialogue(GenerationTask):
         return [{"text": text, "nll": nll, "tokens": n} for text, (nll, n) in zip(replies, read, strict=True)]
 
     def score(self, predictions: Sequence[Mapping[str, Any]], references: Sequence[str]) -> dict[str, float]:
-        """Every metric; those that compare replies only where there are replies."""
+        """Every metric; those that compare replies only if there are generated replies."""
         names = [PERPLEXITY] if predictions[0]["text"] is None else [PERPLEXITY, "rougeL", "bleu"]
         return {name: self.metric(name)(predictions, references) for name in names}
 
@@ -278,7 +277,7 @@ class Dialogue(GenerationTask):
         return [{"text": text, "nll": 0.0, "tokens": 1} for text in references]
 
     def majority(self, references: Sequence[str], n: int) -> list[dict[str, Any]]:
-        """The commonest reply, the first in the alphabet among equals; it has no perplexity."""
+        """The most common reply, alphabetically first among equals; it has no perplexity."""
         return [{"text": most_frequent(references), "nll": math.nan, "tokens": 1}] * n
 
 
@@ -291,12 +290,12 @@ _PROBE: list[Turn] = [
 
 
 def _perplexity(predictions: Sequence[Mapping[str, Any]]) -> float:
-    """The exponential of the mean loss of a token, over all of the split."""
+    """The exponential of the mean loss per token over the split."""
     tokens = sum(given["tokens"] for given in predictions)
     if not tokens:
         return math.nan
     mean = math.fsum(given["nll"] for given in predictions) / tokens
-    # Beyond it the exponential is no float.
+    # Beyond this, the exponential overflows.
     return math.inf if mean > 700 else math.exp(mean)
 
 

@@ -1,4 +1,4 @@
-"""The rows of dialogue: lists of turns with a role and a content, checked and as a model learns from them."""
+"""Rows of dialogue: validates lists of turns with role and content, and prepares them for training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROLES = (SYSTEM, "user", ASSISTANT)
 
 
 def check_rows(splits: RawSplits, split: str, column: str) -> int:
-    """How many conversations of a split go on after the assistant's last turn.
+    """How many conversations of a split continue after the assistant's last turn.
 
     Raises:
         DataError: a turn without a known role or a text, a system turn that is not the first, a conversation without
@@ -31,7 +31,7 @@ def check_rows(splits: RawSplits, split: str, column: str) -> int:
 
 
 def conversation(turns: Sequence[Mapping[str, Any]], system: str | None) -> list[Turn]:
-    """The turns up to the assistant's last one, with the plan's system prompt where the conversation has none.
+    """The turns up to the assistant's last one, with the plan's system prompt if the conversation has none.
 
     >>> conversation([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}], "Be brief.")[0]
     {'role': 'system', 'content': 'Be brief.'}
@@ -45,7 +45,7 @@ def conversation(turns: Sequence[Mapping[str, Any]], system: str | None) -> list
 
 
 def drop_oldest_exchange(turns: Sequence[Turn]) -> list[Turn] | None:
-    """The conversation without its oldest exchange, up to the user's next turn; None where there is no other.
+    """The conversation without its oldest exchange, up to the user's next turn; None if there is no other exchange.
 
     >>> talk = [{"role": role, "content": content} for role, content in zip(["user", "assistant"] * 2, "abcd")]
     >>> [turn["content"] for turn in drop_oldest_exchange(talk)], drop_oldest_exchange(drop_oldest_exchange(talk))

@@ -1,7 +1,7 @@
-"""What tasks share whose answer is text that the model writes: batches for both model shapes, the loss, generation.
+"""Base of text generation tasks: batches for causal models and encoder-decoders, the loss, generation.
 
-    encoder-decoder   input_ids is the source, labels the target, decoder_input_ids the target one step earlier
-    causal            input_ids is prompt and target in one, labels the target's tokens where they stand, -100 before
+    encoder-decoder   input_ids is the source, labels the target, decoder_input_ids the target shifted right
+    causal            input_ids is prompt and target, labels the target's tokens at their positions, -100 before
 
 Token row: ``input_ids`` (t,), ``labels`` (u,) or (t,), ``reference`` the answer as text; ``decoder_input_ids`` (u,) of
 an encoder-decoder, ``prompt`` the number of tokens before the answer of a causal model.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from finesearch.tasks.raw_splits import RawSplits
 
-# What a folder's generation_config.json may say; all else is the plan's.
+# Fields taken from a folder's generation_config.json; all others come from the plan.
 MODEL_TOKEN_SETTINGS = (
     "bos_token_id",
     "decoder_start_token_id",
@@ -41,18 +41,18 @@ class GenerationTask(Task):
     """Predictions and references are strings.
 
     Rows can be encoded only once the model is known: ``add_model_shape`` adds its shape to the facts before that.
-    ``generate`` writes texts for a batch of ``collate_prompts``, and ``join`` makes predictions of them and of what
-    ``predict`` read from one forward pass over the references.
+    ``generate`` generates texts for a batch of ``collate_prompts``, and ``join`` combines them with the results of
+    ``predict``, from a forward pass over the references, into predictions.
     """
 
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
 
     @classmethod
     def auto_class_of(cls, config: Any) -> str:
-        """By the model's shape.
+        """The class for causal models or encoder-decoders.
 
         Raises:
-            ModelError: a masked model, which sees the words that it is to predict.
+            ModelError: a masked language model, which would see the words that it has to predict.
         """
         from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -79,7 +79,7 @@ class GenerationTask(Task):
         """The facts with the model's shape.
 
         Raises:
-            ModelError: the tokenizer has no end token, which generation stops at.
+            ModelError: the tokenizer has no end token, at which generation stops.
         """
         text = config.get_text_config()
         ends = (tokenizer.eos_token_id, tokenizer.sep_token_id, _first(getattr(text, "eos_token_id", None)))
@@ -96,11 +96,11 @@ class GenerationTask(Task):
         return facts.model_copy(update={"shape": shape})
 
     def prepare_tokenizer(self, tokenizer: Any) -> None:
-        """Give the tokenizer, in place, what must travel with every checkpoint."""
+        """Add to the tokenizer, in place, what every checkpoint must contain (a chat template, say)."""
 
     @abstractmethod
     def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
-        """What is cut off, counted: for the report's reader."""
+        """Notes for the report: how many texts are truncated."""
 
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         if facts.shape is None or facts.shape.start_token_id is None:
@@ -108,7 +108,7 @@ class GenerationTask(Task):
         return {"decoder_start_token_id": facts.shape.start_token_id}
 
     def generation_config(self, own: Any, tokenizer: Any, facts: TaskFacts) -> Any:
-        """The plan's settings with the model's own special tokens; nothing else of ``own`` counts."""
+        """The plan's settings with the model's special tokens; nothing else of ``own`` is used."""
         from transformers import GenerationConfig
 
         assert facts.shape is not None
@@ -130,7 +130,7 @@ class GenerationTask(Task):
     ) -> dict[str, Tensor]:
         """``input_ids``, ``attention_mask`` int64 (B, T); ``labels`` (B, T) or, with ``decoder_input_ids``, (B, U)."""
         limit = self.positions(is_encoder_decoder="decoder_input_ids" in rows[0])
-        # Models count positions from the left unless told otherwise, so padding goes to the right while they learn.
+        # Models number positions from the left by default, so batches for training are padded on the right.
         batch = pad_rows(rows, tokenizer, limit=limit, multiple=multiple, side="right")
         batch.pop("token_type_ids", None)
         if "decoder_input_ids" in rows[0]:
@@ -143,14 +143,14 @@ class GenerationTask(Task):
     def collate_prompts(
         self, rows: Sequence[Mapping[str, Any]], tokenizer: Any, multiple: int = PAD_TO_MULTIPLE_OF
     ) -> dict[str, Tensor]:
-        """``input_ids``, ``attention_mask`` (B, T) of what stands before the answer; padded left if causal."""
+        """``input_ids``, ``attention_mask`` (B, T) of the text before the answer; padded left if causal."""
         causal = "prompt" in rows[0]
         taken = [{"input_ids": row["input_ids"][: row["prompt"]] if causal else row["input_ids"]} for row in rows]
         side = "left" if causal else "right"
         return pad_rows(taken, tokenizer, limit=self.plan.max_length, multiple=multiple, side=side)
 
     def model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
-        # Keys and values of past tokens are for generation: a training step would only hold them.
+        # The key-value cache is for generation; in a training step it would only take memory.
         return {**super().model_inputs(batch), "use_cache": False}
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
@@ -159,13 +159,13 @@ class GenerationTask(Task):
 
         logits, labels = _aligned(outputs, batch)
         wanted = labels != IGNORED
-        # Prompts make most of a batch: only the logits that count are copied to float32.
+        # Most positions of a batch are prompts: only the logits of labelled positions are copied to float32.
         total = cross_entropy(logits[wanted].float(), labels[wanted], reduction="sum", label_smoothing=label_smoothing)
         return total / max(1, self.weight(batch))
 
     def weight(self, batch: Mapping[str, Tensor]) -> int:
         """Number of target tokens."""
-        # No token before it predicts the first one of a causal model.
+        # In a causal model, no token precedes the first one to predict it.
         labels = batch["labels"] if "decoder_input_ids" in batch else batch["labels"][:, 1:]
         return int((labels != IGNORED).sum())
 
@@ -190,11 +190,11 @@ class GenerationTask(Task):
         return found
 
     def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any) -> list[str]:
-        """The text that ``model`` writes for each row of ``collate_prompts``, by its ``generation_config``."""
+        """The text that ``model`` generates for each row of ``collate_prompts``, by its ``generation_config``."""
         from torch import distributed
 
         split = any(hasattr(parameter, "ds_id") for parameter in model.parameters())
-        # Under ZeRO-3 every rank must go on until the last has ended: each step gathers parameters from all.
+        # Under ZeRO-3 every rank must continue until the last one ends: each step gathers parameters from all.
         synced = split and distributed.is_initialized() and distributed.get_world_size() > 1
         written = model.generate(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], synced_gpus=synced
@@ -204,11 +204,11 @@ class GenerationTask(Task):
         return [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
     def needs_generation(self, name: str) -> bool:
-        """Whether a metric looks at generated text: for others none is generated while a trial trains."""
+        """Whether a metric needs generated text; for other metrics, none is generated during training."""
         return True
 
     def join(self, texts: Sequence[str] | None, read: Sequence[Any]) -> list[Any]:
-        """Predictions from generated texts and what ``predict`` gave for the same rows; None: no text was needed."""
+        """Predictions from generated texts (None: not needed) and the results of ``predict`` for the same rows."""
         assert texts is not None
         return list(texts)
 
@@ -216,12 +216,12 @@ class GenerationTask(Task):
         return [str(row["reference"]) for row in rows]
 
     def majority(self, references: Sequence[str], n: int) -> list[Any]:
-        """The answer that stands most often in ``references``, the first in the alphabet among equals."""
+        """The most frequent answer in ``references``, alphabetically first among equals."""
         return [most_frequent(references)] * n
 
 
 def apply_generation_settings(config: Any, settings: Mapping[str, Any]) -> None:
-    """Lay settings of ``task.generation`` over a ``GenerationConfig``, in place; those not given stay as they are."""
+    """Override fields of a ``GenerationConfig`` by settings of ``task.generation``, in place; others stay unchanged."""
     names = {"beams": "num_beams", "max_new_tokens": "max_new_tokens", "no_repeat_ngram_size": "no_repeat_ngram_size"}
     for name in names.keys() & settings.keys():
         setattr(config, names[name], settings[name])
@@ -231,12 +231,12 @@ def apply_generation_settings(config: Any, settings: Mapping[str, Any]) -> None:
         config.temperature, config.top_k = (settings["temperature"], 0) if draws else (None, None)
     if "length_penalty" in settings or "beams" in settings:
         penalty = settings.get("length_penalty", config.length_penalty)
-        # Generation warns of a penalty where there are no beams.
+        # Generation warns of a length penalty without beam search.
         config.length_penalty = penalty if (config.num_beams or 1) > 1 else None
 
 
 def _aligned(outputs: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits and the labels that they are to predict; a causal model's stand one token later."""
+    """Logits and the labels that they predict; a causal model's labels are shifted by one token."""
     logits, labels = outputs.logits, batch["labels"]
     return (logits, labels) if "decoder_input_ids" in batch else (logits[:, :-1], labels[:, 1:])
 

@@ -1,7 +1,6 @@
 """ROUGE (Lin, 2004): shared words, word pairs and longest common subsequences, by rouge-score, as F-measures.
 
-rouge-score counts runs of the letters a-z and digits as words and nothing else: ``non_latin_share`` says how much of a
-text it passes over.
+rouge-score treats only runs of a-z and digits as words: ``non_latin_share`` is the share of letters that it ignores.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def rouge_f_measures(
 
 
 def non_latin_share(texts: Iterable[str]) -> float:
-    """Share of the letters that are none of a-z, whichever their case.
+    """Share of the letters that are not a-z, regardless of case.
 
     >>> non_latin_share(["Ab", "жз"])
     0.5

@@ -1,4 +1,4 @@
-"""Summarization: a text to a short one that says what matters."""
+"""Summarization of a text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finesearch.tasks.generation.text_to_text import TextToText
 from finesearch.tasks.raw_splits import RawSplits
 from finesearch.tasks.task import TaskFacts
 
-# From here on ROUGE passes over so much of a text that its reader must know.
+# Share of letters that ROUGE ignores, from which on the report has a note.
 MAX_NON_LATIN_SHARE = 0.05
 
 
@@ -24,7 +24,7 @@ class Summarization(TextToText):
     target_role: ClassVar[str] = "summary"
 
     def read(self, splits: RawSplits) -> TaskFacts:
-        """See the base; and whether ROUGE can read the summaries' script."""
+        """See the base class; also checks whether ROUGE supports the summaries' script."""
         facts = super().read(splits)
         share = non_latin_share(splits.table("test").column(self.target_column).to_pylist())
         if share < MAX_NON_LATIN_SHARE:

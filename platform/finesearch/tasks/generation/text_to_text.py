@@ -1,4 +1,4 @@
-"""From a text to a text: the rows of tasks that have a source and a target, for both model shapes."""
+"""Text-to-text tasks: encoding rows with a source and a target, for causal models and encoder-decoders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from finesearch.tasks.raw_splits import Origin
 
-# Rows that are tokenised at a time to count what is cut.
+# Rows tokenized at a time when truncations are counted.
 COUNT_CHUNK_ROWS = 4096
 
 
@@ -68,10 +68,10 @@ class TextToText(GenerationTask):
         return TaskFacts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS})
 
     def add_model_shape(self, facts: TaskFacts, config: Any, tokenizer: Any) -> TaskFacts:
-        """See the base.
+        """See the base class.
 
         Raises:
-            ModelError: also a language that the tokenizer does not know, or a prompt that leaves no room for a source.
+            ModelError: as there; or the tokenizer lacks a language, or the prompt leaves no tokens for a source.
         """
         facts = super().add_model_shape(facts, config, tokenizer)
         shape = facts.shape
@@ -114,7 +114,7 @@ class TextToText(GenerationTask):
                 part = splits.plain_rows(split, start, min(start + COUNT_CHUNK_ROWS, rows))
                 prompts = [self._whole_prompt(text, facts.shape) for text in part[self.source_column]]
                 cut[0] += sum(n > self.plan.max_length for n in _lengths(tokenizer, prompts))
-                # The end token takes one.
+                # One token is the end token.
                 targets = _lengths(tokenizer, part[self.target_column], special=False)
                 cut[1] += sum(n >= self._target_length for n in targets)
             for count, role, key, limit in (
@@ -129,7 +129,7 @@ class TextToText(GenerationTask):
         return tuple(notes)
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
-        """See ``generated``; rows without a target column, as in prediction, get no ``labels`` and no ``reference``."""
+        """See ``generation_task``; rows without targets, as in prediction, get no ``labels`` and no ``reference``."""
         shape = facts.shape
         assert shape is not None, "add_model_shape comes before encode"
         if self.plan.source_language is not None:
@@ -159,24 +159,24 @@ class TextToText(GenerationTask):
         return f"{self.plan.prefix or ''}{source}{separator}"
 
     def _prompt_ids(self, tokenizer: Any, source: str, shape: ModelShape) -> list[int]:
-        """At most ``max_length`` tokens; a source that is too long loses its end, never the separator behind it."""
+        """At most ``max_length`` tokens; a source that is too long is truncated, but never the separator after it."""
         prompt = self._whole_prompt(source, shape)
         if shape.is_encoder_decoder:
             ids: list[int] = tokenizer(prompt, truncation=True, max_length=self.plan.max_length)["input_ids"]
             return ids
-        # Some tokenisers end every text with an end token; the answer comes behind this one.
+        # Some tokenizers append an end token to every text, but the answer follows this one.
         before, _ = special_token_affixes(tokenizer)
         ids = before + _pieces(tokenizer, prompt)["input_ids"]
-        room = self.plan.max_length
-        while len(ids) > room and source:
+        max_length = self.plan.max_length
+        while len(ids) > max_length and source:
             pieces = _pieces(tokenizer, source)
-            kept = len(pieces["input_ids"]) - (len(ids) - room)
+            kept = len(pieces["input_ids"]) - (len(ids) - max_length)
             source = source[: pieces["offset_mapping"][kept][0]] if kept > 0 else ""
             ids = before + _pieces(tokenizer, self._whole_prompt(source, shape))["input_ids"]
         return ids
 
     def _target_ids(self, tokenizer: Any, target: str, shape: ModelShape) -> list[int]:
-        """At most ``max_target_length`` tokens, the end token among them."""
+        """At most ``max_target_length`` tokens, including the end token."""
         limit, end = self._target_length, shape.end_token_id
         if not shape.is_encoder_decoder:
             pieces = tokenizer(target, add_special_tokens=False, truncation=True, max_length=limit - 1)
@@ -185,7 +185,7 @@ class TextToText(GenerationTask):
             tokenizer.tgt_lang = self.plan.target_language
         ids = list(tokenizer(text_target=target, truncation=True, max_length=limit)["input_ids"])
         if ids and ids[0] == shape.start_token_id:
-            # The decoder is started with it: it need not be learned as well.
+            # It is the decoder's start token, so it need not be learned as well.
             ids = ids[1:]
         if shape.language_token_id is not None and shape.language_token_id not in ids:
             ids = [shape.language_token_id, *ids]
@@ -195,7 +195,7 @@ class TextToText(GenerationTask):
 
 
 def language_token(tokenizer: Any, language: str, key: str) -> int:
-    """The id of a language's token, which may be written ``__de__`` for ``de``.
+    """The id of a language's token; it may be spelled ``__de__`` for ``de``.
 
     Raises:
         ModelError: the tokenizer has none.
@@ -216,7 +216,7 @@ def _pieces(tokenizer: Any, text: str) -> Any:
 
 
 def _lengths(tokenizer: Any, texts: Sequence[str], special: bool = True) -> list[int]:
-    # verbose: a text that is too long is what is being counted, and no reason for a warning.
+    # verbose=False: texts that are too long are counted here, so the tokenizer need not warn of them.
     found = tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)
     return [len(ids) for ids in found["input_ids"]]
 

@@ -1,4 +1,4 @@
-"""Translation: a text in one language to the same text in another."""
+"""Translation of a text from one language to another."""
 
 from __future__ import annotations
 

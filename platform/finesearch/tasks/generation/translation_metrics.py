@@ -1,6 +1,6 @@
 """BLEU (Papineni et al., 2002) and chrF (Popović, 2015) of whole corpora, by sacrebleu, from 0 to 100.
 
-Both are computed from sums over sentences of a few counts, so that a bootstrap needs the counts of each sentence once.
+Both are computed from a few counts summed over sentences, so a bootstrap computes each sentence's counts only once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def corpus_score(name: str, predictions: Sequence[str], references: Sequence[str
 
 
 def sentence_counts(name: str, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """What the score is computed from, int64 (n, k): its sums over the sentences of a corpus decide."""
+    """Counts of each sentence, int64 (n, k); a corpus's score is computed from their sums."""
     counts = _metric(name)._extract_corpus_statistics(list(predictions), [list(references)])
     return np.array(counts, dtype=np.int64)
 

@@ -1,18 +1,18 @@
-"""What a task says when a model is to be asked and not trained: zero_shot and few_shot.
+"""Each task's prompts for zero-shot and few-shot trials, in which a model is prompted and not trained.
 
-question            one question that a model is asked
-prompt_task         what a task must say to have its questions asked
-label_prompts       text classification: one question a text
-relation_prompts    relation extraction: one question a pair of entities
-entity_prompts      named entities: one question a word
-pair_prompts        regression of pairs of texts: how alike they are
-generation_prompts  translation, summaries: the prompt behind which the model writes
+question            one question to a model
+prompt_task         the interface: a task's templates, questions and predictions
+label_prompts       text classification: one question per text
+relation_prompts    relation extraction: one question per pair of entities
+entity_prompts      named entities: one question per word
+pair_prompts        regression of pairs of texts: cosine similarity
+generation_prompts  translation, summaries: the prompt after which the model generates
 dialogue_prompts    dialogue: the conversation itself is the prompt
-question_prompts    question answering: words of the context, out of ``candidate_spans``
+question_prompts    question answering: words of the context, from ``candidate_spans``
+candidate_spans     spans of a context that may answer a question
 
-A task of another kind adds a file with a subclass of ``ChoicePromptTask`` or ``GenerationPromptTask`` and an entry
-below. How questions are put to a model, and how its answers are scored, is the training floor's business
-(``finesearch.training.prompting``).
+A new kind of task adds a file with a subclass of ``ChoicePromptTask`` or ``GenerationPromptTask`` and an entry below.
+The training layer (``finesearch.training.prompting``) prompts the models and scores their answers.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def supports_prompting(task: Task) -> bool:
 
 
 def prompt_task_class(task: Task) -> type[PromptTask] | None:
-    """The class that asks for a task; None where none does."""
+    """The prompt class of a task; None if it has none."""
     return PROMPT_TASKS.get(type(task))
 
 
 def make_prompt_task(task: Task, facts: TaskFacts) -> PromptTask | None:
-    """How the task asks; None where its answers cannot be found without training.
+    """The task's prompts; None if its answers cannot be found without training.
 
     Raises:
         DataError: see ``ChoicePromptTask``.

@@ -1,4 +1,4 @@
-"""Which parts of a context may answer a question. Exports take this file along: it needs Python alone."""
+"""Candidate answer spans of a context. Exports include a copy of this file, so it needs only Python."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from finesearch.tasks.encoding.bio_tags import word_spans
 
 MAX_ANSWER_WORDS = 6
-"""Words of an answer at most: nine in ten of SQuAD's are no longer (Rajpurkar et al., 2016)."""
+"""Maximum words of an answer: nine in ten of SQuAD's are not longer (Rajpurkar et al., 2016)."""
 _SENTENCE = re.compile(r"[^.!?]*(?:[.!?](?=\S)[^.!?]*)*[.!?]*\s*")
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """[start, end) of each sentence, by its marks.
+    """[start, end) of each sentence, by punctuation.
 
     >>> text = "It rose 3.5 m. Then it fell! Why"
     >>> [text[start:end] for start, end in sentence_spans(text)]
@@ -28,8 +28,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 
 def candidate_spans(sentence: str, question: str) -> list[tuple[int, int]]:
-    """[start, end) of what may answer: up to ``MAX_ANSWER_WORDS`` words in a row that the question does not have
-    itself.
+    """[start, end) of candidate answers: up to ``MAX_ANSWER_WORDS`` consecutive words, none of them in the question.
 
     >>> sentence = "Ada wrote it in London."
     >>> [sentence[start:end] for start, end in candidate_spans(sentence, "Where did Ada write it?")]

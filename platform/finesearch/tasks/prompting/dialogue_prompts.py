@@ -1,4 +1,4 @@
-"""Dialogue by asking: the untouched model goes on with a conversation, behind others where they are shown."""
+"""Prompts for dialogue: an untrained model continues a conversation, after few-shot conversations if there are any."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from finesearch.tasks.prompting.question import Question
 
 
 class DialoguePromptTask(PromptTask):
-    """One question a conversation. A template has nothing to say: the model's chat template does."""
+    """One question per conversation. It has no template of its own: the model's chat template renders it."""
 
     methods: ClassVar[tuple[str, ...]] = ("generation",)
     task: Dialogue
@@ -24,7 +24,7 @@ class DialoguePromptTask(PromptTask):
         return ""
 
     def questions(self, rows: Rows) -> list[list[Question]]:
-        """What the user says is what conversations are compared by; ``written`` is all of a conversation, as JSON."""
+        """Conversations are compared by the user's turns; ``written`` is the whole conversation as JSON."""
         found = []
         for turns in rows[self.task.plan.columns["messages"]]:
             talk = conversation(turns, None)
@@ -33,7 +33,7 @@ class DialoguePromptTask(PromptTask):
         return found
 
     def drop_oldest_turns(self, rows: Rows, tokenizer: Any) -> dict[str, list[Any]]:
-        """The rows with what ``Task.encode`` keeps of each conversation, so that the same turns count."""
+        """The rows with the turns that ``Task.encode`` keeps of each conversation, so that the same are scored."""
         column = self.task.plan.columns["messages"]
         return {
             column: [
@@ -44,10 +44,10 @@ class DialoguePromptTask(PromptTask):
     def encode_with_examples(
         self, rows: Rows, shown: Sequence[Sequence[Question]], tokenizer: Any
     ) -> dict[str, list[Any]]:
-        """Token rows of ``drop_oldest_turns`` conversations with the shown ones before each; of what does not fit the
-        oldest go.
+        """Token rows of conversations from ``drop_oldest_turns``, each after the shown ones; if they do not fit, the
+        oldest turns are dropped.
 
-        Of the labels those alone stay that the conversation itself has, so that its loss is that of the same turns.
+        Only the conversation's own labels stay, so that the loss is over the same turns.
         """
         column = self.task.plan.columns["messages"]
         talks: list[list[Turn]] = list(rows[column])
@@ -71,7 +71,7 @@ def _joined(talk: Sequence[Turn], earlier: Sequence[Turn]) -> list[Mapping[str, 
 
 
 def _last_runs(labels: Sequence[int], number: int) -> list[int]:
-    """The labels of the last ``number`` runs of them alone.
+    """Only the labels in the last ``number`` runs of labels.
 
     >>> _last_runs([-100, 1, -100, 2, 3, -100, 4], 2)
     [-100, -100, -100, 2, 3, -100, 4]

@@ -1,4 +1,4 @@
-"""Named entities by asking, word by word: what is this?"""
+"""Prompts for named entities, word by word: what is this?"""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ OUTSIDE_TAG = "O"
 
 
 class EntityPromptTask(ChoicePromptTask):
-    """One question a word; neighbours of one label are one entity. Placeholders: ``{text}``, ``{word}``, ``{label}``…
+    """One question per word; adjacent words of one label form an entity. Placeholders: ``{text}``, ``{word}``, …
 
-    The first candidate is that a word belongs to no entity; ``task.verbalizers`` may name it as ``O``.
+    The first candidate means that a word belongs to no entity; ``task.verbalizers`` may word it under ``O``.
     """
 
     templates: ClassVar[Mapping[str, str]] = {

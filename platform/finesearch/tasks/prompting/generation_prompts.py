@@ -1,4 +1,4 @@
-"""Tasks whose answer the model writes: the prompt that stands before it."""
+"""Prompts for tasks whose answer the model generates: translation, summarization."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from finesearch.tasks.task import Task, TaskFacts
 
 
 class GenerationPromptTask(PromptTask):
-    """A task with one question a token row, whose answer the model writes where ``answer`` stands in the template.
+    """A task with one question per token row, whose answer the model generates at the placeholder ``answer``.
 
-    A task of another kind that generates text subclasses this; its token rows are those of ``generation_task.py``.
+    Other tasks that generate text subclass this; their token rows are those of ``generation_task.py``.
     """
 
     methods: ClassVar[tuple[str, ...]] = ("generation",)
 
     @property
     def answer(self) -> str:
-        """The placeholder that stands for the answer, at the end of every template."""
+        """The answer's placeholder, at the end of every template."""
         return TASK_KINDS[self.task.kind].asked
 
     @property
     @abstractmethod
     def answer_tokens(self) -> int:
-        """Tokens of the longest answer that training would read."""
+        """Maximum tokens of an answer, as in training."""
 
 
 class TextToTextPromptTask(GenerationPromptTask):
     """Translation and summaries. Placeholders: the roles of source and target; the latter is the answer.
 
-    The own template is the plan's prefix and separator: what training puts before a target. An encoder-decoder is
-    trained without a separator, so that it stands only where examples are shown, between a source and its target.
+    The default template is the plan's prefix and separator, as before a target in training. An encoder-decoder is
+    trained without a separator, so it is used only with examples, between a source and its target.
     """
 
     task: TextToText

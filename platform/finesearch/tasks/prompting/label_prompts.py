@@ -1,4 +1,4 @@
-"""Text classification by asking: which label has this text?"""
+"""Prompts for text classification: which label does this text have?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from finesearch.tasks.prompting.question import Question
 
 
 class LabelPromptTask(ChoicePromptTask):
-    """One question a text, or a pair of texts. Placeholders: ``{text}``, ``{text_pair}``, ``{labels}``, ``{label}``."""
+    """One question per text or pair of texts. Placeholders: ``{text}``, ``{text_pair}``, ``{labels}``, ``{label}``."""
 
     templates: ClassVar[Mapping[str, str]] = {
         "likelihood": "Choose the label of the text: {labels}.\n\nText: {text}\nLabel: {label}",
@@ -44,9 +44,9 @@ class LabelPromptTask(ChoicePromptTask):
 
 
 class MultiLabelPromptTask(LabelPromptTask):
-    """Texts that may have several labels: the likeliest one alone is predicted.
+    """Texts that may have several labels: only the most likely one is predicted.
 
-    Of examples with several labels the first is shown.
+    Few-shot examples with several labels are shown with their first one.
     """
 
     def predictions(self, rows: Rows, chosen: Sequence[Sequence[int]]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Pairs of texts with a number, by asking: how alike are the two?"""
+"""Prompts for regression of text pairs: how similar are the two?"""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TEXT_ROLES = ("text", "text_pair")
 
 
 class PairPromptTask(PromptTask):
-    """The cosine of the two texts' embeddings stands for the number (Reimers and Gurevych, Sentence-BERT, 2019).
+    """Predicts the cosine of the two texts' embeddings (Reimers and Gurevych, Sentence-BERT, 2019).
 
-    Its scale is not the number's: correlations are what the task scores.
+    Its scale differs from the target's, but the task scores correlations.
     """
 
     methods: ClassVar[tuple[str, ...]] = ("similarity",)
@@ -39,5 +39,5 @@ class PairPromptTask(PromptTask):
         ]
 
     def predictions(self, cosines: Sequence[float]) -> list[float]:
-        """What ``Task.score`` takes, from the cosine of each example."""
+        """Predictions for ``Task.score``, from the cosine of each example."""
         return [float(np.float32(cosine)) for cosine in cosines]

@@ -1,4 +1,4 @@
-"""Questions that a model is asked instead of being trained, and what a task must say to have them asked."""
+"""The interface of a task's prompts: templates, questions to a model, and predictions from its answers."""
 
 from __future__ import annotations
 
@@ -15,45 +15,44 @@ Rows = Mapping[str, Sequence[Any]]
 
 
 class PromptTask(ABC):
-    """A task that a model is asked to do. ``candidates`` are the possible answers, () where they are written."""
+    """Prompts of one task. ``candidates`` are the possible answers, () if they are generated."""
 
     candidates: tuple[str, ...] = ()
     methods: ClassVar[tuple[str, ...]] = ("likelihood", "cloze", "similarity")
-    """The ways in which it can be asked."""
+    """The supported prompting methods."""
     shows_examples: ClassVar[bool] = True
-    """Whether a prompt may show examples, and be the plan's own."""
+    """Whether a prompt may have few-shot examples, and a template from the plan."""
     needs: ClassVar[str] = ""
-    """What ``supports`` wants of a plan, in words."""
+    """What ``supports`` requires of a plan, in words."""
 
     def __init__(self, task: Task, facts: TaskFacts) -> None:
         self.task, self.facts = task, facts
 
     @classmethod
     def supports(cls, task: Task) -> bool:
-        """Whether a task can be asked as its plan has it."""
+        """Whether a task with this plan can be prompted."""
         return True
 
     @abstractmethod
     def template(self, method: str, shows_examples: bool = False) -> str:
-        """The task's own template for a method, with and without examples before a question."""
+        """The task's default template for a method, with or without few-shot examples."""
 
     @abstractmethod
     def questions(self, rows: Rows) -> list[list[Question]]:
-        """The questions of each example; with answers where the rows have them. ``rows`` as for ``Task.encode``."""
+        """The questions of each example, with answers if the rows have them. ``rows`` as for ``Task.encode``."""
 
 
 class ChoicePromptTask(PromptTask):
-    """A task whose every question has the same candidate answers.
+    """A task in which all questions have the same candidate answers.
 
     Raises:
-        DataError: ``task.verbalizers`` speaks of a label that the data has not, or calls two labels the same.
+        DataError: ``task.verbalizers`` names a label that is not in the data, or words two labels the same.
     """
 
     templates: ClassVar[Mapping[str, str]]
-    """The task's own template for each method, with ``{label}`` where the answer stands.
+    """The task's default template for each method, with ``{label}`` at the answer.
 
-    For similarity the line with ``{label}`` describes a label, and the other lines are the text that is compared with
-    it.
+    For similarity, the line with ``{label}`` describes a label, and the other lines are the text to compare with it.
     """
 
     def __init__(self, task: Task, facts: TaskFacts) -> None:
@@ -65,12 +64,12 @@ class ChoicePromptTask(PromptTask):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The candidates by the names that the data has for them."""
+        """The candidates' names in the data."""
         return self.facts.label_names
 
     @abstractmethod
     def predictions(self, rows: Rows, chosen: Sequence[Sequence[int]]) -> list[Any]:
-        """What ``Task.score`` takes, from the numbers of the candidates that were chosen for each example."""
+        """Predictions for ``Task.score``, from the indices of the candidates chosen for each example."""
 
     def _apply_verbalizers(self, labels: Sequence[str]) -> tuple[str, ...]:
         given = self.task.plan.verbalizers or {}
@@ -93,7 +92,7 @@ class ChoicePromptTask(PromptTask):
 
 
 def readable_label(label: str) -> str:
-    """A label's name as one would say it.
+    """A label's name as readable words.
 
     >>> readable_label("date_of-birth"), readable_label("_")
     ('date of birth', '_')

@@ -1,4 +1,4 @@
-"""A question that a model is asked. Exports take this file along: it needs Python alone."""
+"""A question to a model. Exports include a copy of this file, so it needs only Python."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Question:
     """One question about one example.
 
-    fields: what stands for the placeholders of a template. answer: the number of the right candidate, where it is
-    known. written: the right answer itself, where it is known and no candidates are. span: [start, end) in characters
-    of the part of ``text`` that is asked about; None: all of it.
+    fields: texts for the placeholders of a template. answer: the index of the correct candidate, if known. written: the
+    correct answer as text, if known and there are no candidates. span: [start, end) in characters of the part of
+    ``text`` that the question is about; None: all of it.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

@@ -1,4 +1,4 @@
-"""Question answering by asking an encoder: which words of the context mean what the question does?"""
+"""Prompts for question answering: an encoder finds the words of the context most similar to the question."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finesearch.tasks.prompting.question import Question
 
 
 class ExtractivePromptTask(PromptTask):
-    """One question a row, whose answer is a part of its context. By similarity, which takes no examples."""
+    """One question per row, whose answer is a part of its context. By similarity, which takes no examples."""
 
     methods: ClassVar[tuple[str, ...]] = ("similarity",)
     shows_examples: ClassVar[bool] = False
@@ -32,5 +32,5 @@ class ExtractivePromptTask(PromptTask):
         return found
 
     def predictions(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """What ``Task.score`` takes: an answer is always given."""
+        """Predictions for ``Task.score``: an answer is always given."""
         return [{"text": text, "null_margin": 0.0, "n_best": []} for text in texts]

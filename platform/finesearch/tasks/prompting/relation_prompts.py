@@ -1,4 +1,4 @@
-"""Relation extraction by asking: how are these two related?"""
+"""Prompts for relation extraction: how are these two entities related?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from finesearch.tasks.prompting.question import Question
 
 
 class RelationPromptTask(ChoicePromptTask):
-    """One question a row. Placeholders: ``{text}``, ``{head}``, ``{tail}``, ``{labels}``, ``{label}``."""
+    """One question per row. Placeholders: ``{text}``, ``{head}``, ``{tail}``, ``{labels}``, ``{label}``."""
 
     templates: ClassVar[Mapping[str, str]] = {
         "likelihood": (

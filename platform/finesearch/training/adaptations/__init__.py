@@ -1,1 +1,1 @@
-"""Ways to adapt a model: freezing, adapters, soft prompts, gradual unfreezing. ``adapt`` lists and applies them."""
+"""Adaptations: freezing, adapters (LoRA, IA3), soft prompts, gradual unfreezing; ``adapt`` lists and applies them."""

@@ -1,7 +1,7 @@
-"""Adapts a model: which of its parameters are trained, and what is added to it.
+"""Applies an adaptation to a model: adds parameters (LoRA, prompts) and freezes those that do not train.
 
-Parameters that the base model did not have, the new output layer above all, are trained under every adaptation: frozen
-at random they would only do harm.
+Parameters that the base model did not have, above all the new output layer, train under every adaptation: frozen at
+random values they would only do harm.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ _KINDS: tuple[type[Adaptation], ...] = (
     LoRA, IA3, PromptTuning, PTuning, PrefixTuning,
 )  # fmt: skip
 ADAPTATIONS: dict[str, Adaptation] = {kind.name: kind() for kind in _KINDS}
-"""Every adaptation that trains, by the name that plans use. ``finesearch.plan`` holds the same names with their
-searchable parameters; a test keeps the two in step."""
+"""Every adaptation that trains, by its name in plans. ``finesearch.plan`` has the same names with their searchable
+parameters; a test compares the two."""
 
 
 @dataclass(frozen=True, eq=False)
 class AdaptationResult:
-    """What came of adapting a model beside the model itself. ``frozen_dropout``: what runs without dropout from start
-    to end."""
+    """Result of adapting a model, besides the model itself. ``frozen_dropout``: modules that never use dropout."""
 
     frozen_dropout: FrozenDropout = FrozenDropout()
     unfreezing: UnfreezingSchedule | None = None
@@ -54,13 +53,13 @@ def adapt(
     steps: int = 1,
     seed: int = 0,
 ) -> AdaptationResult:
-    """Add in place what the adaptation adds, drawn from ``seed``, and freeze all that it does not train.
+    """Add the adaptation's parameters in place, initialised from ``seed``, and freeze all that it does not train.
 
     fresh: names of the parameters that the base model did not have. steps: optimizer steps of the whole trial. Parts
-    in which nothing trains stay in eval mode (no dropout), whatever ``model.train()`` is called with later.
+    in which nothing trains stay in eval mode (no dropout), even after ``model.train()``.
 
     Raises:
-        ModelError: the model cannot be adapted so.
+        ModelError: the model does not support the adaptation.
     """
     adaptation, context = ADAPTATIONS[name], AdaptationContext(structure, fresh, steps)
     attach(model, name, parameters, fresh, seed)
@@ -84,10 +83,10 @@ def adapt(
 def attach(
     model: PreTrainedModel, name: str, parameters: Mapping[str, Any], fresh: Collection[str], seed: int = 0
 ) -> None:
-    """Add in place what the adaptation adds: of a model with the base's parameters, one with the checkpoint's.
+    """Add the adaptation's parameters in place: turns a model with the base's parameters into the checkpoint's.
 
     Raises:
-        ModelError: the model cannot be adapted so.
+        ModelError: the model does not support the adaptation.
     """
     import torch
 

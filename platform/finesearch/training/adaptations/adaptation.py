@@ -20,7 +20,7 @@ Parameters = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class AdaptationContext:
-    """What an adaptation works with beside the model and its own parameters.
+    """An adaptation's inputs besides the model and its own parameters.
 
     fresh: names of the parameters that the base model did not have. steps: optimizer steps of the whole trial.
     """
@@ -35,14 +35,14 @@ class Adaptation(ABC):
 
     name: ClassVar[str] = ""
     trains: ClassVar[bool] = True
-    """Whether anything trains at all."""
+    """Whether any parameter trains."""
     changes_input: ClassVar[bool] = False
-    """Whether frozen layers get something that trains, so that their outputs change as well."""
+    """Whether frozen layers get a trained input, so that their outputs change as well."""
     checked: ClassVar[tuple[str, ...]] = ()
-    """Parameters on whose values it depends whether a model can be adapted so."""
+    """Parameters whose values ``check`` depends on."""
 
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:  # noqa: B027 - most models suit
-        """Look whether the model can be adapted so; ``model`` may be a skeleton without weights.
+        """Check that the model supports the adaptation; ``model`` may be a skeleton without weights.
 
         Raises:
             ModelError: the model does not have what the adaptation needs; says what would work.
@@ -51,7 +51,7 @@ class Adaptation(ABC):
     def check_positions(  # noqa: B027 - most add no tokens
         self, model: PreTrainedModel, parameters: Parameters, positions: int
     ) -> None:
-        """Look whether what is added leaves the task the ``positions`` that it takes of the model.
+        """Check that the added tokens leave enough positions for the task, which needs ``positions`` of them.
 
         Raises:
             ModelError: it does not; says what would fit.
@@ -60,25 +60,25 @@ class Adaptation(ABC):
     def attach(  # noqa: B027 - most adaptations add nothing
         self, model: PreTrainedModel, parameters: Parameters, fresh: Collection[str]
     ) -> None:
-        """Add in place what the adaptation adds to a checked model; ``fresh`` as in ``AdaptationContext``."""
+        """Add the adaptation's parameters in place to a checked model; ``fresh`` as in ``AdaptationContext``."""
 
     @abstractmethod
     def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
-        """Names of the parameters of a checked model that are trained, beside those that the base did not have."""
+        """Names of the trained parameters of a checked model, besides those that the base did not have."""
 
     def unfreezing(
         self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext
     ) -> UnfreezingSchedule | None:
-        """What holds back a part of what is trained until its time; None where everything trains from the start."""
+        """The schedule of gradual unfreezing; None if everything trains from the start."""
         return None
 
     def notes(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> tuple[str, ...]:
-        """What the reader of the report should know about the outcome."""
+        """Notes for the report about the adapted model."""
         return ()
 
 
 def check_layers(adaptation: str, layers: int, model: PreTrainedModel) -> None:
-    """Whether ``layers`` of the model's blocks can be told apart.
+    """Check that the model has at least ``layers`` separate blocks.
 
     Raises:
         ModelError: the model has fewer, or its layers share one block.

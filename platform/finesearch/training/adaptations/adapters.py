@@ -1,7 +1,7 @@
-"""Adapters inside the layers, by peft: the base weights stay frozen, small matrices or vectors beside them train.
+"""Adapters by peft (LoRA, DoRA, rsLoRA, IA3) and their target modules: base weights stay frozen, small matrices train.
 
-The layers to adapt are named in full before peft sees them, so that heads of the same name (RoBERTa's ``dense``) are
-left alone, as are layers that the base model did not have: those train as a whole.
+Target modules are passed to peft by full name, so that heads of the same name (RoBERTa's ``dense``) are left alone, as
+are layers that the base model did not have: those train as a whole.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
 
-# What peft's layers call the parameters that they add, and a model its prompt.
+# Names of the parameters that peft's layers add, and of a model's prompt.
 ADDED = ("lora_", "ia3_", PROMPT_ENCODER)
-# Keys, values and the inner activations of (IA)³, where peft has no table: all layers, and those whose input is scaled.
-# ModernBERT computes queries with keys and values in one, as GPT-2 does.
+# (IA)³ target modules (keys, values, inner activations) that peft does not list: all, and those with scaled input.
+# ModernBERT computes queries, keys and values in one layer, like GPT-2.
 PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "distilbert": (("k_lin", "v_lin", "ffn.lin2"), ("ffn.lin2",)),
     "modernbert": (("attn.Wqkv", "mlp.Wo"), ("mlp.Wo",)),
@@ -35,7 +35,7 @@ class Adapter(Adaptation):
 
     @abstractmethod
     def config(self, model: PreTrainedModel, parameters: Parameters, fresh: Collection[str]) -> PeftConfig:
-        """What peft is told; its targets are full names of modules."""
+        """The peft config; its target modules are full names."""
 
     def attach(self, model: PreTrainedModel, parameters: Parameters, fresh: Collection[str]) -> None:
         from peft import inject_adapter_in_model
@@ -84,7 +84,7 @@ class LoRA(Adapter):
         )
 
     def targets(self, model: PreTrainedModel, wanted: Sequence[str]) -> list[str]:
-        """Full names. ``auto``: what peft adapts in this kind of model; where it does not say, all linear layers."""
+        """Full names of the target modules. ``auto``: peft's default for the architecture, else all linear layers."""
         layers = linear_layers(model)
         if wanted == ["auto"]:
             from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as MAPPING
@@ -95,7 +95,7 @@ class LoRA(Adapter):
 
 
 class IA3(Adapter):
-    """Keys, values and the feed-forward's inner activations are multiplied with trained vectors.
+    """Keys, values and the feed-forward's inner activations are multiplied by trained vectors.
 
     Liu et al., Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning, 2022.
     """
@@ -121,7 +121,7 @@ class IA3(Adapter):
         )
 
     def places(self, model: PreTrainedModel) -> tuple[list[str], list[str]]:
-        """Full names of the layers, and of those among them whose input is multiplied instead of their output."""
+        """Full names of the target modules, and of those whose input is multiplied instead of their output."""
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as INNER
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as ALL
 
@@ -154,12 +154,12 @@ def ending_in(endings: Iterable[str], names: Iterable[str]) -> list[str]:
 
 
 def owns(module: str, parameters: Collection[str]) -> bool:
-    """Whether one of the parameters stands in the module; those of its adapters do not count."""
+    """Whether one of the parameters is in the module; those of its adapters do not count."""
     return any(name.startswith(f"{module}.") and not is_added(name) for name in parameters)
 
 
 def stores_transposed(model: PreTrainedModel, targets: Sequence[str]) -> bool:
-    """Whether the targets are GPT-2's layers, which keep their weights the other way round."""
+    """Whether the targets are GPT-2's layers, which store their weights transposed."""
     from transformers.pytorch_utils import Conv1D
 
     return any(isinstance(model.get_submodule(name), Conv1D) for name in targets)
@@ -180,7 +180,7 @@ def base_name(parameter: str) -> str:
 
 
 def merge_adapter(model: PreTrainedModel) -> None:
-    """Put the adapters into the weights that they adapt, in place; nothing of peft is left in the model."""
+    """Merge the adapters into the base weights, in place; nothing of peft is left in the model."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):

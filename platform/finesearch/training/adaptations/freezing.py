@@ -1,4 +1,4 @@
-"""Adaptations that freeze whole modules: everything, or all but the top, trains."""
+"""Adaptations that freeze whole modules: full fine-tuning, frozen bottom layers, top layers only, head only."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FreezeBottom(Adaptation):
 
 
 class TrainTop(Adaptation):
-    """The highest ``layers`` blocks are trained with all that stands above them; with 0 layers, the latter alone."""
+    """The top ``layers`` blocks and everything above them are trained; with 0 layers, only the latter."""
 
     name = "train_top"
     checked = ("layers",)
@@ -86,6 +86,6 @@ class HeadOnly(Adaptation):
 
 
 def all_but(model: PreTrainedModel, modules: Collection[str]) -> list[str]:
-    """Names of all parameters that stand in none of the modules."""
+    """Names of all parameters outside the modules."""
     prefixes = tuple(f"{module}." for module in modules)
     return [name for name, _ in model.named_parameters() if not name.startswith(prefixes)]

@@ -1,6 +1,6 @@
-"""Parts of a model in which nothing trains run without dropout, whatever ``model.train()`` is called with.
+"""Frozen parts of a model run without dropout, even after ``model.train()``.
 
-A part is what freezing can tell apart: everything before the first block, each block, and what runs between two blocks.
+A part is a unit of freezing: everything before the first block, each block, and the modules between two blocks.
 Under ``norms_only`` something trains in every part, and dropout stays on everywhere.
 """
 
@@ -25,9 +25,9 @@ class FrozenDropout:
 
 
 def find_frozen_dropout(model: PreTrainedModel, structure: ModuleStructure, trained: Collection[str]) -> FrozenDropout:
-    """The modules that run without dropout when the parameters named ``trained`` are trained, and no others."""
-    # A container such as BART's encoder drops out the (frozen) embeddings in its own forward: its dropout is frozen
-    # with theirs.
+    """The modules that run without dropout when only the parameters named ``trained`` train."""
+    # A container such as BART's encoder applies dropout to the (frozen) embeddings in its own forward, so its dropout
+    # is frozen with them.
     if structure.backbone and not _any_below((structure.backbone,), trained):
         return FrozenDropout((structure.backbone,), structure.containers)
     subtrees: list[str] = []
@@ -50,7 +50,7 @@ def _parts(model: PreTrainedModel, structure: ModuleStructure) -> Iterator[tuple
         if any(True for name in between for _ in model.get_submodule(name).parameters()):
             yield between, between
         else:
-            # Without parameters of its own it belongs to the block above it, or to the whole.
+            # Without own parameters, it belongs to the block above it, or to the whole model.
             yield between, structure.blocks[stage : stage + 1] or (structure.backbone,)
 
 
@@ -60,7 +60,7 @@ def _any_below(modules: Collection[str], trained: Collection[str]) -> bool:
 
 
 def apply_frozen_dropout(model: PreTrainedModel, frozen_dropout: Callable[[], FrozenDropout]) -> None:
-    """Make ``model.train()`` leave in eval mode what ``frozen_dropout()`` then says."""
+    """Make ``model.train()`` leave the modules of ``frozen_dropout()`` in eval mode."""
     train = model.train
 
     def train_all_but_quiet(mode: bool = True) -> PreTrainedModel:
@@ -72,6 +72,6 @@ def apply_frozen_dropout(model: PreTrainedModel, frozen_dropout: Callable[[], Fr
             model.get_submodule(name).training = False
         return model
 
-    # On the instance: the class name ends up in the checkpoint's config and must stay what it is.
+    # Patched on the instance: the class name is written into the checkpoint's config and must stay the same.
     model.train = train_all_but_quiet  # type: ignore[method-assign]
     model.train(model.training)

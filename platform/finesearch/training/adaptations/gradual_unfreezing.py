@@ -1,8 +1,8 @@
-"""Gradual unfreezing: training starts with the head, and layer after layer joins from the top.
+"""Gradual unfreezing: training starts with the head, and layers are unfrozen one by one from the top.
 
-What joins later is in the optimizer from the start, so that every ZeRO stage and every checkpoint knows it. Until its
-time a hook makes its gradients 0 (the clipped norm is that of the rest) and its learning rate is 0; when it joins, what
-the optimizer remembers of it is forgotten. From then on it trains as if it had just been given to the optimizer.
+All layers are in the optimizer from the start, so that every ZeRO stage and every checkpoint includes them. While a
+layer is frozen, a hook sets its gradients to 0 (excluding them from the clipped norm), and its learning rate is 0. When
+it is unfrozen, its optimizer state is cleared, so that it trains as if it had just been added to the optimizer.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from finesearch.training.adaptations.unfreezing_schedule import UnfreezingSchedu
 class GradualUnfreezing(Adaptation):
     """The head is trained from the start, one more layer from the top after each ``every_steps`` optimizer steps.
 
-    Without ``every_steps`` it is after each share ``every_fraction`` of all steps, rounded up. The embeddings come
-    last; what would join after the last step is frozen. Howard and Ruder, Universal Language Model Fine-tuning for
+    Without ``every_steps``, the interval is the fraction ``every_fraction`` of all steps, rounded up. The embeddings
+    come last; layers due after the last step stay frozen. Howard and Ruder, Universal Language Model Fine-tuning for
     Text Classification, 2018.
     """
 
@@ -57,7 +57,7 @@ class GradualUnfreezing(Adaptation):
 
 
 def steps_between(parameters: Parameters, steps: int) -> int:
-    """Optimizer steps after which one more layer joins.
+    """Optimizer steps between unfreezing two layers.
 
     >>> steps_between({"every_steps": None, "every_fraction": 0.1}, 45)
     5

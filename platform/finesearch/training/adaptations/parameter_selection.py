@@ -1,4 +1,4 @@
-"""Adaptations that train some parameters of every layer: norms, biases, or what regular expressions name."""
+"""Adaptations that train some parameters of every layer: norms, biases (BitFit), or those matching a pattern."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class BiasesOnly(Adaptation):
 
 
 class Pattern(Adaptation):
-    """The parameters are trained in whose names one of the regular expressions ``patterns`` is found."""
+    """Parameters are trained if one of the regular expressions ``patterns`` matches anywhere in their name."""
 
     name = "pattern"
     checked = ("patterns",)
@@ -71,7 +71,7 @@ class Pattern(Adaptation):
 
 
 def norm_parameters(model: PreTrainedModel) -> set[str]:
-    """Names of the backbone's parameters that a norm owns, whatever the architecture calls its class."""
+    """Names of the backbone's parameters owned by a normalisation layer, whatever its class is called."""
     prefix = backbone_prefix(model)
     return {
         f"{name}.{own}"
@@ -88,7 +88,7 @@ def bias_parameters(model: PreTrainedModel) -> set[str]:
 
 
 def near_names(pattern: str, names: list[str]) -> list[str]:
-    """Up to three of ``names`` that look most like what ``pattern`` looks for.
+    """Up to three of ``names`` that are most similar to ``pattern``.
 
     >>> near_names(r"encodr\\.layers\\.1\\.", ["bert.embeddings.weight", "bert.encoder.layer.1.query.weight"])
     ['bert.encoder.layer.1.query.weight', 'bert.embeddings.weight']
@@ -98,8 +98,8 @@ def near_names(pattern: str, names: list[str]) -> list[str]:
 
     def distance(name: str) -> float:
         parts = name.split(".")
-        likeness = sum(max(difflib.SequenceMatcher(None, word, part).ratio() for part in parts) for word in words)
-        # Of names that are as near, the shortest.
-        return len(parts) / 100 - likeness
+        similarity = sum(max(difflib.SequenceMatcher(None, word, part).ratio() for part in parts) for word in words)
+        # Among equally similar names, the shortest.
+        return len(parts) / 100 - similarity
 
     return sorted(names, key=distance)[:3]

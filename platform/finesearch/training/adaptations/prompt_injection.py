@@ -1,4 +1,4 @@
-"""Where a trained prompt enters a model: around the forward of the module that reads the text.
+"""Injects a trained soft prompt or prefix into a model, by wrapping the forward of the module that reads the text.
 
     site                   what is wrapped               what the module sees
     an encoder classifies  the whole model               prompt before the embeddings; a head that pools the first
@@ -8,8 +8,8 @@
                                                          cut off, so that labels and positions stay the text's own
     prefix                 the backbone                  keys and values before every layer's own, by the cache
 
-A wrapped forward and no hook: DeepSpeed's ZeRO-3 has to see the call of the module before those of what is in it.
-While a text is written, what came before lies in the cache, so that later steps only learn that the cache is longer.
+The forward is wrapped, not hooked: DeepSpeed's ZeRO-3 must see a module's call before the calls of its submodules.
+During generation the prompt is already in the key-value cache, so later steps only account for its length.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Named = dict[str, Any]
 
 
 def prepend_to_inputs(model: PreTrainedModel) -> None:
-    """Have the model's ``prompt_encoder`` put its embeddings before those of every text, in place."""
+    """Prepend the embeddings of the model's ``prompt_encoder`` to those of every text, in place."""
     if model.config.is_encoder_decoder:
         encoder: Any = model.get_encoder()
         _wrap(encoder, lambda named: _embeddings_before(model, encoder, named))
@@ -50,12 +50,12 @@ def prepend_to_inputs(model: PreTrainedModel) -> None:
 
 
 def prepend_to_keys(model: PreTrainedModel) -> None:
-    """Have the model's ``prompt_encoder`` put its keys and values before those of every layer, in place."""
+    """Prepend the keys and values of the model's ``prompt_encoder`` to those of every layer, in place."""
     _wrap(model.base_model, lambda named: _keys_before(model, named))
 
 
 def encode_prompt(model: PreTrainedModel) -> Tensor:
-    """What the prompt encoder makes of its N tokens: (N, width)."""
+    """The prompt encoder's output for its N tokens: (N, width)."""
     encoder: Any = model.get_submodule(PROMPT_ENCODER)
     tokens = torch.arange(_count(model), device=encoder.embedding.weight.device)
     prompt: Tensor = encoder(tokens[None])[0]
@@ -65,9 +65,9 @@ def encode_prompt(model: PreTrainedModel) -> Tensor:
 def _wrap(
     module: nn.Module, before: Callable[[Named], Named], after: Callable[[Any], Any] = lambda outputs: outputs
 ) -> None:
-    """Give the module a forward whose arguments go through ``before``, and whose outputs through ``after``.
+    """Wrap the module's forward: arguments go through ``before``, outputs through ``after``.
 
-    ``after`` is left out where the arguments came without a text: the prompt is in the cache already.
+    ``after`` is skipped when the arguments contain no text: the prompt is in the cache already.
     """
     plain = module.forward
     names = list(inspect.signature(plain).parameters)
@@ -83,13 +83,13 @@ def _wrap(
 
 
 def _embeddings_before(model: PreTrainedModel, module: Any, named: Named) -> Named:
-    """Arguments with the prompt (N, d) before the embeddings (B, T, d), and all that goes with it longer by N."""
+    """Arguments with the prompt (N, d) before the embeddings (B, T, d), and masks and the like extended by N."""
     count = _count(model)
     ids, embedded = named.pop("input_ids", None), named.get("inputs_embeds")
     text: Any = embedded if ids is None else ids
     batch, length = text.shape[:2]
     mask, positions = named.get("attention_mask"), named.get("position_ids")
-    # Around an encoder-decoder the mask was made longer already.
+    # In an encoder-decoder, the mask was already extended.
     if mask is not None and (mask.shape[1] == length or _is_filled(named)):
         named["attention_mask"] = _ones_before(mask, count)
     if positions is not None:
@@ -109,7 +109,7 @@ def _embeddings_before(model: PreTrainedModel, module: Any, named: Named) -> Nam
 
 
 def _keys_before(model: PreTrainedModel, named: Named) -> Named:
-    """Arguments with a cache that holds the prompt's keys and values, and a mask and positions that count them."""
+    """Arguments with a cache that holds the prompt's keys and values, and with mask and positions that include them."""
     from transformers import DynamicCache, EncoderDecoderCache
 
     count, seq2seq = _count(model), model.config.is_encoder_decoder
@@ -129,7 +129,7 @@ def _keys_before(model: PreTrainedModel, named: Named) -> Named:
     states = states[:, None].expand(-1, batch, -1, -1, -1)
     for layer in range(len(states) // 2):
         layers.update(states[2 * layer], states[2 * layer + 1], layer)
-    # Not the empty one that generation brings: for a T5 with more decoder than encoder layers it is too short.
+    # Not the empty cache from generation: for a T5 with more decoder than encoder layers it is too short.
     cache = EncoderDecoderCache(layers, DynamicCache(config=cache_config(model))) if seq2seq else layers
     return {**named, "past_key_values": cache}
 
@@ -159,16 +159,16 @@ def _count(model: PreTrainedModel) -> int:
 
 
 PROMPT_ENCODER = "prompt_encoder"
-"""What the module that holds a prompt is called in its model."""
+"""Name of the module that holds a model's prompt."""
 
 
 def cache_config(model: PreTrainedModel) -> Any:
-    """The config of what keeps keys and values: the decoder's own, where there is an encoder too."""
+    """The config of the module that caches keys and values: the decoder's, if there is an encoder too."""
     whole: Any = model
     return whole.get_decoder().config if model.config.is_encoder_decoder else model.config
 
 
 def has_encoder_classifier(model: PreTrainedModel) -> bool:
-    """Whether the head classifies a text by an encoder's states; decoders take the last token of the text."""
+    """Whether the head classifies a text by an encoder's states; decoders use the text's last token."""
     names = inspect.signature(model.forward).parameters
     return type(model).__name__.endswith("ForSequenceClassification") and "past_key_values" not in names

@@ -1,7 +1,7 @@
-"""Trained prompts, by peft's modules: virtual tokens before the text, or keys and values before every layer.
+"""Soft prompts by peft: prompt tuning and P-tuning (virtual tokens), prefix tuning (keys and values of every layer).
 
-The model itself stays frozen to the last bit; what trains is the prompt, and the output layer of a task. A prompt
-cannot be merged into weights: it is exported as what peft loads.
+The model itself stays frozen, bit by bit; the prompt and the task's output layer train. A prompt cannot be merged into
+weights: it is exported in peft's format.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 from finesearch.training.adaptations.prompt_injection import PROMPT_ENCODER, cache_config
 
-# What finds no place for keys and values that peft's prefixes have: latent attention, and layers of several widths.
+# Model types that do not accept peft's prefixes: latent attention, or layers of several widths.
 UNEVEN = ("kv_lora_rank", "global_head_dim", "per_layer_config")
 
 
 class Prompt(Adaptation):
-    """A prompt of ``virtual_tokens`` that no text spells out."""
+    """A soft prompt of ``virtual_tokens``, which correspond to no text."""
 
     changes_input = True
     checked = ("virtual_tokens",)
 
     @abstractmethod
     def config(self, model: PreTrainedModel, parameters: Parameters) -> PromptLearningConfig:
-        """What peft is told."""
+        """The peft config."""
 
     @abstractmethod
     def module(self, model: PreTrainedModel, parameters: Parameters) -> nn.Module:
-        """What makes the prompt of the numbers of its tokens: peft's, with fresh weights."""
+        """peft's prompt encoder with new weights: maps virtual token ids to the prompt."""
 
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
         if model.config.is_encoder_decoder and not model.can_generate():
@@ -64,7 +64,7 @@ class Prompt(Adaptation):
 
 
 class EmbeddingPrompt(Prompt):
-    """Embeddings before those of the text."""
+    """A prompt of embeddings before those of the text."""
 
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
         super().check(model, parameters)
@@ -83,10 +83,10 @@ class EmbeddingPrompt(Prompt):
 
 
 class PromptTuning(EmbeddingPrompt):
-    """The prompt's embeddings themselves train.
+    """The prompt's embeddings are trained directly.
 
     Lester, Al-Rfou and Constant, The Power of Scale for Parameter-Efficient Prompt Tuning, 2021. ``init``: ``random``
-    numbers, rows drawn from the ``vocabulary``, or the rows of given words, repeated or cut to fit.
+    numbers, rows drawn from the ``vocabulary``, or the rows of given words, repeated or truncated to fit.
     """
 
     name = "prompt_tuning"
@@ -111,7 +111,7 @@ class PromptTuning(EmbeddingPrompt):
 
 
 class PTuning(EmbeddingPrompt):
-    """The prompt's embeddings come from a small network that trains with them.
+    """The prompt's embeddings are computed by a small network, trained with them.
 
     Liu et al., GPT Understands, Too, 2021. ``encoder``: ``mlp`` or ``lstm``, ``hidden_size`` wide (null: as the
     embeddings).
@@ -136,10 +136,10 @@ class PTuning(EmbeddingPrompt):
 
 
 class PrefixTuning(Prompt):
-    """Keys and values before those of every layer train; in an encoder-decoder, of the decoder's self-attention.
+    """Trains keys and values before those of every layer; in an encoder-decoder, of the decoder's self-attention.
 
-    Li and Liang, Prefix-Tuning: Optimizing Continuous Prompts for Generation, 2021. With ``projection`` they come
-    from a network ``hidden_size`` wide (null: as the keys of a layer), which trains with its input.
+    Li and Liang, Prefix-Tuning: Optimizing Continuous Prompts for Generation, 2021. With ``projection`` they are
+    computed by a network ``hidden_size`` wide (null: as the keys of a layer), which trains with its input.
     """
 
     name = "prefix_tuning"
@@ -184,7 +184,7 @@ class PrefixTuning(Prompt):
 
 
 def cache_shape(model: PreTrainedModel) -> tuple[int, int, int]:
-    """Layers, heads and width of a head of the keys that the model keeps; the decoder's, where there are both."""
+    """Layers, heads and head width of the model's key-value cache; the decoder's, in an encoder-decoder."""
     from transformers import DynamicCache
 
     whole = cache_config(model)
@@ -195,7 +195,7 @@ def cache_shape(model: PreTrainedModel) -> tuple[int, int, int]:
 
 
 def word_ids(model: PreTrainedModel, words: str, count: int) -> list[int]:
-    """The tokens of some words, over and over until there are ``count``."""
+    """Token ids of ``words``, repeated until there are ``count``."""
     from finesearch.training.model.model_files import load_tokenizer
 
     ids: list[int] = load_tokenizer(Path(str(model.name_or_path)))(words, add_special_tokens=False)["input_ids"]
@@ -203,7 +203,7 @@ def word_ids(model: PreTrainedModel, words: str, count: int) -> list[int]:
 
 
 def _shape(model: PreTrainedModel, parameters: Parameters) -> dict[str, Any]:
-    """The fields of peft's config that say how large a prompt before the text is."""
+    """The fields of peft's config for the prompt's size."""
     table: Any = model.get_input_embeddings()
     config: Any = model.config.get_text_config(decoder=True)
     return {
@@ -211,6 +211,6 @@ def _shape(model: PreTrainedModel, parameters: Parameters) -> dict[str, Any]:
         "token_dim": table.embedding_dim,
         "num_layers": config.num_hidden_layers,
         "num_attention_heads": config.num_attention_heads,
-        # In an encoder-decoder too: peft would make tokens for the decoder that it never shows to it.
+        # 1 for an encoder-decoder, too: peft would create tokens for the decoder that it never uses.
         "num_transformer_submodules": 1,
     }

@@ -1,4 +1,4 @@
-"""Whether the adaptations and regularizers of a search space fit a model, before anything runs."""
+"""Checks, before anything runs, that a model supports the adaptations and regularizers of a search space."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
     """Check every recipe that the space can give against the model.
 
     Raises:
-        ModelError: some recipe adapts it in a way that it cannot take (more layers than there are, say), or drops
-            layers that share one block.
+        ModelError: the model does not support some recipe (more layers than there are, say), or a recipe drops layers
+            that share one block.
     """
     folder = Path(facts.folder)
     skeleton = build_skeleton(read_config(folder), facts.kind, folder)

@@ -1,4 +1,4 @@
-"""Which layers train at which step, where they join one after another."""
+"""The schedule of gradual unfreezing: which layers train at which step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class UnfreezingSchedule:
-    """How far a model is unfrozen; ``begin_step`` moves it on. Made before the engine, which it acts on later."""
+    """How far a model is unfrozen; ``begin_step`` advances it. Created before the engine, which it acts on later."""
 
     def __init__(
         self, model: PreTrainedModel, structure: ModuleStructure, depths: Mapping[str, int], every_steps: int
@@ -33,14 +33,14 @@ class UnfreezingSchedule:
         apply_frozen_dropout(model, self.frozen_dropout)
 
     def begin_step(self, step: int, engine: DeepSpeedEngine) -> None:
-        """Make ready for optimizer step ``step`` (0-based), once the learning rates of all groups are set."""
-        # Imported here, because the driver looks at adaptations without torch.
+        """Prepare optimizer step ``step`` (0-based), after the learning rates of all groups are set."""
+        # Imported here, because the driver inspects adaptations without torch.
         from finesearch.training.runtime.optimizer_state import reset_optimizer_state
 
         deepest = step // self.every_steps
         if deepest != self.deepest:
             self.deepest = deepest
-            # Dropout is on in what has joined.
+            # Unfrozen layers use dropout.
             self.model.train(self.model.training)
         if step == deepest * self.every_steps:
             reset_optimizer_state(engine, lambda group: group["depth"] == deepest > 0)
@@ -49,7 +49,7 @@ class UnfreezingSchedule:
                 group["lr"] = 0.0
 
     def frozen_dropout(self) -> FrozenDropout:
-        """What runs without dropout now."""
+        """The modules that currently run without dropout."""
         if self.deepest not in self._quiet:
             trained = {name for name, depth in self.depths.items() if depth <= self.deepest}
             trained &= {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}

@@ -1,1 +1,1 @@
-"""Checkpoints of a trial: written, kept, resumed from, loaded."""
+"""Checkpoints of a trial: writing, retention, verification, resume after a failure or preemption, loading."""

@@ -1,11 +1,11 @@
-"""An evaluation on its way: its checkpoints to the disk, then its report to the caller, while training goes on.
+"""Asynchronous checkpointing: writes an evaluation's checkpoints, then reports it, while training continues.
 
     every rank's thread    writes its part of each checkpoint
-    all ranks              see that everyone's parts are there (``poll``, ``wait``: on the training threads)
-    rank 0's thread        completes the folders one after another, tidies up, reports, and waits for the verdict
-    all ranks              see the verdict (``poll``, ``wait``)
+    all ranks              agree that all parts are written (``poll``, ``wait``: on the training threads)
+    rank 0's thread        completes the folders one by one, deletes old ones, reports, and waits for the decision
+    all ranks              learn the decision (``poll``, ``wait``)
 
-Threads talk to no other process, so that what they do cannot get between the collectives of training.
+The threads do not communicate with other processes, so they cannot interfere with the collectives of training.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 
 class AsyncSave:
-    """One evaluation under way; every rank makes one, and calls ``poll`` and ``wait`` together with the others.
+    """One evaluation being saved; every rank makes one, and calls ``poll`` and ``wait`` together with the others.
 
-    snapshots: what is written, in this order; none where nothing is. report: called on rank 0 once they are durable;
-    False asks for the end of the trial.
+    snapshots: written in this order; may be empty. report: called on rank 0 once they are durable; False stops the
+    trial.
 
     Raises:
         DiskFullError, TrialError: a folder cannot be made; on every rank.
@@ -41,7 +41,7 @@ class AsyncSave:
         self._parts_are_there = False
 
     def poll(self) -> bool | None:
-        """The verdict, or None while it is not there.
+        """The caller's decision (False: stop), or None while it is pending.
 
         Raises:
             DiskFullError, TrialError: a checkpoint could not be written; the same on every rank.
@@ -62,19 +62,19 @@ class AsyncSave:
         return processes.run_on_rank_zero(lambda: self._end.result())  # type: ignore[union-attr]
 
     def wait(self) -> bool:
-        """The verdict, once it is there.
+        """Wait for the caller's decision (False: stop).
 
         Raises:
             DiskFullError, TrialError: see ``poll``.
         """
-        verdict = None
-        while verdict is None:
+        decision = None
+        while decision is None:
             self.wait_for_own_thread()
-            verdict = self.poll()
-        return verdict
+            decision = self.poll()
+        return decision
 
     def wait_for_own_thread(self) -> None:
-        """Wait for this process's thread, and for nobody else."""
+        """Wait for this process's thread only."""
         (self._parts if self._end is None else self._end).exception()
 
     def _write_parts(self) -> None:
@@ -94,13 +94,13 @@ class AsyncSave:
 
 
 def in_background(work: Callable[[], T]) -> Future[T]:
-    """Do something in a thread of its own, which does not keep the process from ending."""
+    """Run ``work`` in a daemon thread, which does not keep the process from exiting."""
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # met by whoever asks for the result
+        except BaseException as error:  # re-raised by Future.result
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True, name="checkpoint").start()

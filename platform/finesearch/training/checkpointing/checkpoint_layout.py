@@ -1,16 +1,16 @@
-"""The checkpoint folders of one trial: which there are, which can be trusted, and which are kept.
+"""Layout of a trial's checkpoint folders: listing, verifying against checksums (manifests), quarantine, deletion.
 
     <trial>/step-0003-a1/    evaluation 3, written by attempt 1
-        model.safetensors  config.json  tokenizer…  finesearch.json  manifest.json     what can be loaded
-        resume/            optimizer-rank0.safetensors …  manifest.json                what training goes on from
+        model.safetensors  config.json  tokenizer…  finesearch.json  manifest.json     the loadable model
+        resume/            optimizer-rank0.safetensors …  manifest.json                the state to resume from
                            raw.safetensors   the weights themselves, where model.safetensors holds averaged ones
     <trial>/paused-000123-a1/    see preemption_state.py
     <trial>/result.json      once the trial has used up its epochs or its patience
     <trial>/step-0002-a1.quarantined    did not match its manifest
 
-``checkpoint_policy.py`` says which evaluations are written. While a trial runs the best that was written and the newest
-to go on from are kept, and an earlier one when they are the same, so that damage to the newest does not cost the trial.
-When it is done the best alone stays, without ``resume``; not even that where the trial cannot be ranked.
+``checkpoint_policy.py`` decides which evaluations are written. While a trial runs, the best one written and the newest
+resumable one are kept; if they are the same, also an earlier one, so that damage to the newest does not lose the trial.
+When the trial is done, only the best stays, without ``resume``; none stays if the trial cannot be ranked.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Checkpoint:
         return (self.path / RESUME).is_dir()
 
     def damage(self) -> str | None:
-        """What is wrong with it, by its manifests; None when nothing is."""
+        """Description of the damage according to the manifests; None if intact."""
         problem = checksummed_dirs.damage(self.path)
         if problem is None and self.can_resume:
             problem = checksummed_dirs.damage(self.path / RESUME)
@@ -65,10 +65,10 @@ def list_checkpoints(directory: Path) -> list[Checkpoint]:
 def intact_checkpoints(directory: Path) -> tuple[list[Checkpoint], list[str]]:
     """The checkpoints that match their manifests, oldest first, and a warning for each that does not.
 
-    A damaged one is renamed ``*.quarantined`` and not looked at again.
+    A damaged one is renamed ``*.quarantined`` and ignored from then on.
 
     Raises:
-        CheckpointError: there are checkpoints (or were, before they were quarantined), and not one is intact.
+        CheckpointError: there are checkpoints (or were, before they were quarantined), and none is intact.
     """
     found, warnings = [], []
     for checkpoint in list_checkpoints(directory):
@@ -80,10 +80,10 @@ def intact_checkpoints(directory: Path) -> tuple[list[Checkpoint], list[str]]:
         warnings.append(
             f"Checkpoint {checkpoint.path.name} is damaged ({problem}); it was set aside as {quarantine.name}."
         )
-    set_aside = sorted(directory.glob(f"*{QUARANTINED}")) if directory.is_dir() else []
-    if set_aside and not found:
+    quarantined = sorted(directory.glob(f"*{QUARANTINED}")) if directory.is_dir() else []
+    if quarantined and not found:
         raise CheckpointError(
-            f"{directory}: every checkpoint of this trial is damaged: {' '.join(warnings) or set_aside[-1].name} "
+            f"{directory}: every checkpoint of this trial is damaged: {' '.join(warnings) or quarantined[-1].name} "
             f"The trial is not started again from nothing; delete the folder to train it anew."
         )
     return found, warnings
@@ -104,12 +104,12 @@ def check_intact(folder: Path) -> None:
 
 
 def temporary_folder(directory: Path, step: int, attempt: int) -> Path:
-    """Where a checkpoint is written before it is complete; the same name on every rank."""
+    """The folder in which a checkpoint is written; the same name on every rank."""
     return directory / f".tmp-step-{step:04d}-a{attempt}"
 
 
 def complete_folder(directory: Path, step: int, attempt: int) -> Path:
-    """Where a checkpoint is once it is complete; the same name on every rank."""
+    """The folder of a complete checkpoint; the same name on every rank."""
     return directory / f"step-{step:04d}-a{attempt}"
 
 
@@ -127,16 +127,16 @@ def begin(directory: Path, step: int, attempt: int, with_resume: bool) -> Path:
 
 
 def refuse_if_superseded(directory: Path, attempt: int) -> None:
-    """See that no later attempt at this trial has written here.
+    """Fencing: check that no later attempt at this trial has written here.
 
     Raises:
-        TrialError: one has, so this one has been given up.
+        TrialError: one has, so this attempt is superseded.
     """
     refuse_later_attempts(directory, attempts_by_name(path.name for path in directory.glob("*")).values(), attempt)
 
 
 def refuse_later_attempts(where: Path | str, attempts: Iterable[int], attempt: int) -> None:
-    """See that none of ``attempts``, which have written to ``where``, is later than ``attempt``.
+    """Check that none of ``attempts``, which have written to ``where``, is later than ``attempt``.
 
     Raises:
         TrialError: one is.
@@ -150,7 +150,7 @@ def refuse_later_attempts(where: Path | str, attempts: Iterable[int], attempt: i
 
 
 def attempts_by_name(names: Iterable[str]) -> dict[str, int]:
-    """Those of ``names`` that are of checkpoints and of states between evaluations, with the attempt of each.
+    """Those of ``names`` that are checkpoints or preemption states, with the attempt of each.
 
     >>> attempts_by_name(["step-0003-a1", "paused-000123-a2", "result.json"])
     {'step-0003-a1': 1, 'paused-000123-a2': 2}
@@ -162,15 +162,15 @@ def attempts_by_name(names: Iterable[str]) -> dict[str, int]:
 def complete(
     temporary: Path, step: int, attempt: int, elsewhere: Mapping[str, Mapping[str, int | str]] | None = None
 ) -> Checkpoint:
-    """Write the manifests, flush everything, and give the folder its name. From here on it counts.
+    """Write the manifests, fsync everything, and rename the folder: from then on it is a checkpoint.
 
-    elsewhere: see ``write_manifest``, of the state to go on from.
+    elsewhere: see ``write_manifest``; for the resume state.
     """
     if (temporary / RESUME).is_dir():
         checksummed_dirs.write_manifest(temporary / RESUME, elsewhere)
     checksummed_dirs.write_manifest(temporary)
     path = complete_folder(temporary.parent, step, attempt)
-    # The same attempt wrote the same step before only when it was restarted in between: what is there is equal.
+    # The same attempt writes the same step twice only if it was restarted in between: the existing one is equal.
     checksummed_dirs.remove_folder(path)
     checksummed_dirs.rename_synced(temporary, path)
     return Checkpoint(step, attempt, path)
@@ -178,7 +178,7 @@ def complete(
 
 @contextmanager
 def discarded_on_failure(temporary: Path) -> Iterator[None]:
-    """Leave no half-written folder behind, and name the folder when the disk is full."""
+    """Delete a half-written folder on failure, and name the folder in the error when the disk is full."""
     try:
         with checksummed_dirs.disk_full_as_error(temporary.parent):
             yield
@@ -188,7 +188,7 @@ def discarded_on_failure(temporary: Path) -> Iterator[None]:
 
 
 def remove_all_but(directory: Path, kept: set[Path], attempt: int) -> None:
-    """Delete the checkpoints and leftovers of this attempt and earlier ones that are not among ``kept``."""
+    """Delete checkpoints and temporary folders of this attempt and earlier ones, except those in ``kept``."""
     for checkpoint in list_checkpoints(directory):
         if checkpoint.path not in kept and checkpoint.attempt <= attempt:
             checksummed_dirs.remove_folder(checkpoint.path)
@@ -197,7 +197,7 @@ def remove_all_but(directory: Path, kept: set[Path], attempt: int) -> None:
 
 
 def remove_preemption_states(directory: Path, attempt: int, kept: Collection[Path] = ()) -> None:
-    """Delete the states between evaluations of this attempt and earlier ones that are not among ``kept``."""
+    """Delete preemption states of this attempt and earlier ones, except those in ``kept``."""
     for path in directory.iterdir() if directory.is_dir() else ():
         match = PAUSED.fullmatch(path.name)
         if match and int(match[2]) <= attempt and path not in kept:
@@ -205,7 +205,7 @@ def remove_preemption_states(directory: Path, attempt: int, kept: Collection[Pat
 
 
 def remove_leftovers(directory: Path, attempt: int) -> None:
-    """Delete what interrupted writes of this attempt and earlier ones have left."""
+    """Delete temporary folders of interrupted writes of this attempt and earlier ones."""
     for path in directory.iterdir() if directory.is_dir() else ():
         match = TEMPORARY.fullmatch(path.name)
         if match and int(match[1]) <= attempt:
@@ -213,7 +213,7 @@ def remove_leftovers(directory: Path, attempt: int) -> None:
 
 
 def drop_resume_state(directory: Path) -> None:
-    """Delete the optimizer state of every checkpoint of a trial: they can still be loaded, but not trained on.
+    """Delete the optimizer state of every checkpoint of a trial: they can still be loaded, but not resumed.
 
     For trials that will never be resumed, such as pruned ones.
     """

@@ -1,15 +1,14 @@
-"""Which evaluations of a running trial are kept on disk: those that can be ranked, and those to go on from.
+"""Checkpoint policy: which evaluations of a running trial are written to disk, to be ranked or to be resumed from.
 
-Two things are worth a checkpoint, and neither at every evaluation:
+Two things are checkpointed, and neither at every evaluation:
 
-weights       of the best evaluation, where it comes up to the ``bar``: what the metric must reach for the trial to be
-              ranked at all. They are held in memory and written when the trial is over, or with the next checkpoint
-              that training may go on from; a trial that is stopped has written none.
-resume state  when training since the last of it took ``pays`` times what writing takes (``MIN_WRITE_S`` at least). A
-killed
-              trial loses at most that, and what it did until its next evaluation was written.
+weights       of the best evaluation, if it reaches the ``bar``: what the metric must reach for the trial to be ranked
+              at all. They are held in memory and written when the trial is over, or with the next resumable
+              checkpoint; a stopped trial has written none.
+resume state  when training since the last one took ``pays`` times as long as writing (at least ``MIN_WRITE_S``). A
+              killed trial loses at most that, plus the time until its next evaluation was written.
 
-Every rank holds one of these and calls it together with the others; rank 0 decides by its clock and its memory.
+Every rank has a policy and calls it together with the others; rank 0 decides by its clock and its memory.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BYTES_PER_WEIGHT, BYTES_PER_WEIGHT_WITH_MOMENTS = 4, 12
-"""A weight in fp32; and with two moments."""
+"""Bytes of an fp32 weight; and with two moments."""
 
 ASSUMED_BYTES_PER_S = 100e6
-"""How fast checkpoints are written, before it is measured."""
+"""Assumed write speed of checkpoints, until it is measured."""
 
 MIN_WRITE_S = 0.25
-"""What writing is assumed to need at least, so that training of some seconds is not interrupted for small files."""
+"""Minimum assumed write time, so that training of a few seconds is not interrupted for small files."""
 
 FREE_MEMORY_DIVISOR = 8
-"""What is copied stays in memory beside training while it takes at most one in so many of the bytes that are free."""
+"""A snapshot is held in memory during training if it takes at most this fraction (1 in 8) of the free memory."""
 
 
 @dataclass(frozen=True)
 class SaveDecision:
-    """What is written after an evaluation, in this order; ``at_once``: before training goes on."""
+    """What is written after an evaluation, in this order; ``at_once``: before training continues."""
 
     snapshots: tuple[Snapshot, ...] = ()
     at_once: bool = False
@@ -57,8 +56,8 @@ class SaveDecision:
 
 @dataclass(eq=False)
 class CheckpointPolicy:
-    """trained: parameters that train. kept: checkpoints by evaluation number. resume_write_s: what a checkpoint to go
-    on from took on rank 0, where one has been written."""
+    """trained: number of trained parameters. kept: checkpoints by evaluation number. resume_write_s: how long the last
+    resumable checkpoint took to write on rank 0, if there is one."""
 
     writer: CheckpointWriter
     ranking_metric: RankingMetric
@@ -73,28 +72,28 @@ class CheckpointPolicy:
     _resumable_at_s: float = field(default=0.0, init=False)
 
     def resume_from(self, evaluation: Evaluation, kept: Mapping[int, Path]) -> None:
-        """Take up where the checkpoint of ``evaluation`` left off; ``kept`` are the intact ones."""
+        """Resume from the checkpoint of ``evaluation``; ``kept`` are the intact ones."""
         self.kept = dict(kept)
         self._resumable, self._resumable_at_s = {evaluation.step}, evaluation.seconds
 
     def resume_from_preemption(
         self, folder: Path, seconds: float, resumable: int | None, kept: Mapping[int, Path]
     ) -> None:
-        """Take up after ``seconds`` of training, at a state between evaluations; it is wanted until there is a newer
-        one. ``resumable`` is the newest evaluation before it that training may go on from as well."""
+        """Resume from a preemption state after ``seconds`` of training; it is kept until there is a newer state.
+        ``resumable`` is the newest evaluation before it that can be resumed from as well."""
         self.kept = dict(kept)
         self._paused, self._resumable_at_s = folder, seconds
         self._resumable = set() if resumable is None else {resumable}
 
     def take_held_snapshot(self) -> Snapshot | None:
-        """The weights of the best evaluation where they are still in memory; they count as written from here on."""
+        """The weights of the best evaluation if they are still in memory; they count as written from here on."""
         held, self._held = self._held, None
         if held is not None:
             self.kept[held.step] = self.writer.path(held.step)
         return held
 
     def best(self, history: tuple[Evaluation, ...]) -> Evaluation | None:
-        """The best evaluation whose weights are there, or which cannot be ranked with or without them."""
+        """The best evaluation whose weights are saved, or which cannot be ranked with or without them."""
         there = {*self.kept, self._held.step if self._held else 0}
         return self.ranking_metric.best(
             tuple(each for each in history if each.step in there or not self._reaches_bar(each))
@@ -107,9 +106,9 @@ class CheckpointPolicy:
         record: Callable[[], CheckpointRecord],
         raw: Mapping[str, Tensor] | None,
     ) -> SaveDecision:
-        """What is to be written after the newest evaluation, whose weights are in the model.
+        """What to write after the newest evaluation, whose weights are in the model.
 
-        raw: the weights that training goes on from, where they are not those in the model.
+        raw: the weights that training continues from, if they are not those in the model.
         """
         newest, best = history[-1], self.best(history)
         is_wanted = self._reaches_bar(newest) and (best is None or self.ranking_metric.best((best, newest)) is newest)
@@ -138,8 +137,8 @@ class CheckpointPolicy:
         return SaveDecision(tuple(chosen), at_once)
 
     def folders_to_keep(self, history: tuple[Evaluation, ...]) -> set[Path]:
-        """The folders that are still wanted: of the best, of the newest that training may go on from, and of an earlier
-        one where they are the same, so that damage to the newest does not cost the trial."""
+        """The folders to keep: the best, the newest resumable one, and an earlier one if these two are the same, so
+        that damage to the newest does not lose the trial."""
         best, newest = self.best(history), max(self._resumable, default=0)
         steps = {newest, best.step if best else newest}
         if len(steps) == 1:
@@ -154,7 +153,7 @@ class CheckpointPolicy:
         self.writer.store.remove_all_but(wanted, self.writer.attempt)
 
     def _reaches_bar(self, evaluation: Evaluation) -> bool:
-        """Whether the trial would be ranked by this. It may equal the bar, since ties go to fewer parameters."""
+        """Whether this would rank the trial. Equal to the bar is enough, since ties go to fewer parameters."""
         if self.bar is None:
             return True
         value = self.ranking_metric.value(evaluation)
@@ -166,6 +165,6 @@ class CheckpointPolicy:
         return newest.seconds - self._resumable_at_s >= self.pays * max(takes, MIN_WRITE_S)
 
     def _fits(self, bytes_a_weight: int) -> bool:
-        """Whether there is room for a copy of so much while training goes on."""
+        """Whether a copy of this size fits into free memory during training."""
         wanted = self.trained * bytes_a_weight * FREE_MEMORY_DIVISOR
         return self.writer.processes.run_on_rank_zero(lambda: wanted <= psutil.virtual_memory().available)

@@ -1,4 +1,4 @@
-"""``finesearch.json``: what a checkpoint was trained from, how, and how well it did."""
+"""``finesearch.json``: a checkpoint's base model, recipe, seed, evaluations and library versions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FILE = "finesearch.json"
 
 
 class CheckpointRecord(FrozenRecord):
-    """Complete enough to load the checkpoint, to go on training from it, and to report it.
+    """All that is needed to load the checkpoint, to resume training from it, and to report it.
 
-    ``history`` ends with the evaluation that this checkpoint is of. ``trained`` names the tensors in
+    ``history`` ends with this checkpoint's evaluation. ``trained`` names the tensors in
     ``model.safetensors``; all others are the base's.
     """
 
@@ -73,7 +73,7 @@ def read_record(folder: Path) -> CheckpointRecord:
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Versions of everything whose change could change the numbers."""
+    """Versions of all libraries that could change the results."""
     from importlib.metadata import version
 
     import finesearch

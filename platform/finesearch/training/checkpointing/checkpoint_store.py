@@ -1,12 +1,12 @@
-"""Where the checkpoints of one trial are kept: a folder, or an object store that this process copies to and from.
+"""Checkpoint store of one trial: a folder, or an object store (S3, GCS) that this process uploads to and fetches from.
 
-A trial always works on a folder. Where that folder is storage itself, a store has nothing to do. Where storage is an
-object store, the folder is scratch of this process alone, gone with the attempt, and these are the differences:
+A trial always works on a folder. If that folder is the storage itself, the store has nothing to do. With an object
+store, the folder is scratch space of this process, deleted with the attempt, and these are the differences:
 
-complete      a checkpoint counts once its ``manifest.json`` is there, which is written last; there is no rename
-several ranks each sends its own part, with a list of sizes and hashes; rank 0 joins them in the manifest
-going on      what is complete is fetched before anything is looked for
-set aside     what was found damaged is moved to ``*.quarantined`` in the store, too
+complete      a checkpoint is complete once its ``manifest.json`` exists, which is written last; there is no rename
+ranks         each rank uploads its own part, with a list of sizes and checksums; rank 0 joins them in the manifest
+resume        complete checkpoints are fetched first
+quarantine    damaged checkpoints are moved to ``*.quarantined`` in the store, too
 """
 
 from __future__ import annotations
@@ -35,51 +35,51 @@ LAST = (f"{RESUME}/{MANIFEST}", MANIFEST)
 
 
 class CheckpointStore:
-    """A trial's folder that is storage itself; also what every other kind has to offer."""
+    """A trial's folder as the storage itself; also the interface of every other store."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def fetch(self) -> None:
-        """Bring what was kept into the folder."""
+        """Fetch the trial's saved state into the folder."""
 
     def fetch_checkpoint(self, name: str) -> None:
-        """Bring one checkpoint into the folder."""
+        """Fetch one checkpoint into the folder."""
 
     def quarantine_damaged(self) -> None:
-        """Keep apart what was found damaged in the folder since :meth:`fetch`."""
+        """Quarantine in the store the checkpoints that were found damaged in the folder since :meth:`fetch`."""
 
     def refuse_if_superseded(self, attempt: int) -> None:
-        """See that no later attempt has kept anything.
+        """Fencing: check that no later attempt has saved anything.
 
         Raises:
             TrialError: one has.
         """
 
     def begin(self, name: str) -> None:
-        """Make room for a checkpoint of this name; on rank 0, before any rank writes."""
+        """Prepare for a checkpoint of this name; on rank 0, before any rank writes."""
 
     def begin_part(self, folder: Path) -> None:
-        """Make room for what a rank other than the first writes of a checkpoint."""
+        """Prepare the folder for the part of a checkpoint that a rank other than 0 writes."""
 
     def send_part(self, folder: Path, name: str, rank: int) -> None:
-        """Keep what a rank other than the first has written of checkpoint ``name``."""
+        """Save the part of checkpoint ``name`` that a rank other than 0 has written."""
 
     def parts(self, name: str) -> dict[str, dict[str, int | str]]:
-        """Sizes and hashes of what other ranks have kept of the state to go on from."""
+        """Sizes and checksums of the other ranks' parts of the resume state."""
         return {}
 
     def save_checkpoint(self, checkpoint: Path) -> None:
-        """Keep a complete checkpoint; when this returns it is durable."""
+        """Save a complete checkpoint; it is durable when this returns."""
 
     def remove_all_but(self, kept: set[Path], attempt: int) -> None:
-        """Forget the checkpoints of this attempt and earlier ones that are not among ``kept``."""
+        """Delete the checkpoints of this attempt and earlier ones, except those in ``kept``."""
 
     def finish(self, result: bytes, checkpoint: Path | None, attempt: int) -> None:
-        """Keep a trial's result and the one checkpoint that is left of it, without the state to go on from."""
+        """Save a trial's result and its one remaining checkpoint, without the resume state."""
 
     def address(self, checkpoint: str) -> str:
-        """What others find a checkpoint of the folder by."""
+        """The path or URI by which other processes find a checkpoint."""
         return checkpoint
 
 
@@ -87,7 +87,7 @@ class ObjectCheckpointStore(CheckpointStore):
     """A trial's "folder" in an object store.
 
     Raises:
-        StorageError: from every method, when the store refuses or does not answer.
+        StorageError: from every method, when a request is refused or gets no answer.
     """
 
     def __init__(self, store: ObjectStore, folder: Path) -> None:
@@ -102,7 +102,7 @@ class ObjectCheckpointStore(CheckpointStore):
         wanted = [name for name in names if name == RESULT or name.partition("/")[0] in whole]
         self._store.download(self.folder, wanted)
         self._sent = {name.partition("/")[0] for name in wanted if name != RESULT}
-        # Their names alone say that there was something.
+        # Empty folders: their names record that checkpoints existed.
         self._damaged = {top for top in (name.partition("/")[0] for name in names) if top.endswith(QUARANTINED)}
         for name in self._damaged:
             (self.folder / name).mkdir(exist_ok=True)
@@ -163,11 +163,11 @@ class ObjectCheckpointStore(CheckpointStore):
         return self._store.child(Path(checkpoint).name).uri
 
     def _kept(self, names: dict[str, float]) -> dict[str, int]:
-        """The complete checkpoints and states between evaluations among what is there, with the attempt of each."""
+        """The complete checkpoints and preemption states among ``names``, with the attempt of each."""
         return attempts_by_name(name.removesuffix(f"/{MANIFEST}") for name in names)
 
     def _remove(self, name: str) -> None:
-        # Without its manifest it does not count, whatever else is still there.
+        # Without its manifest it is not a checkpoint, whatever other files remain.
         self._store.child(name).delete_file(MANIFEST)
         self._store.child(name).delete()
         self._sent.discard(name)
@@ -175,7 +175,7 @@ class ObjectCheckpointStore(CheckpointStore):
 
 @contextmanager
 def open_checkpoint_store(directory: str) -> Iterator[CheckpointStore]:
-    """The store of a trial whose checkpoints belong to ``directory``, a folder or a URI."""
+    """The checkpoint store for ``directory``, a folder or a URI."""
     store = open_store(directory)
     if not isinstance(store, ObjectStore):
         yield CheckpointStore(store.local_copy().folder)

@@ -1,5 +1,5 @@
-"""Copies and writes the checkpoints of one running trial: weights from rank 0, optimizer state from all who have a part
-of it."""
+"""Takes snapshots of a running trial and writes its checkpoints: weights from rank 0, optimizer state from all ranks
+that hold a part."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class CheckpointWriter:
         raw: Mapping[str, Tensor] | None = None,
         copy_moments: bool = True,
     ) -> Snapshot:
-        """Copy what the checkpoint of evaluation ``step`` will hold. ``record`` is called on rank 0.
+        """Copy the content of the checkpoint of evaluation ``step``. ``record`` is called on rank 0.
 
-        raw: the weights that training goes on from, where they are not those in the model; never changed later.
-        copy_moments: without it the snapshot must be written before training goes on.
+        raw: the weights that training continues from, if they are not those in the model; never changed later.
+        copy_moments: without it, the snapshot must be written before training continues.
         """
         weights = trained_tensors(self.model, self.processes)
         files: dict[str, bytes] = {}
@@ -64,7 +64,7 @@ class CheckpointWriter:
         return Snapshot(step, weights, files, self._resume_state(raw, copy_moments) if with_resume else None)
 
     def begin(self, snapshot: Snapshot) -> None:
-        """Make the folder that the parts go into.
+        """Make the folder for the parts.
 
         Raises:
             DiskFullError, TrialError: see ``checkpoint_layout.begin``; on every rank.
@@ -82,7 +82,7 @@ class CheckpointWriter:
             self.write_into(temporary, self.path(snapshot.step).name, snapshot)
 
     def write_into(self, folder: Path, name: str, snapshot: Snapshot) -> None:
-        """Write this process's part of ``name`` into a folder that is there, with its ``resume`` where there is resume
+        """Write this process's part of ``name`` into an existing folder, with ``resume`` inside if there is resume
         state."""
         from safetensors.torch import save_file
 
@@ -99,7 +99,7 @@ class CheckpointWriter:
             self.store.send_part(folder, name, self.processes.rank)
 
     def complete(self, snapshot: Snapshot) -> None:
-        """Flush what all have written and give the folder its name: when this returns, the checkpoint is durable.
+        """Fsync what all ranks have written and rename the folder: when this returns, the checkpoint is durable.
 
         Raises:
             DiskFullError: the folder is gone.
@@ -111,11 +111,11 @@ class CheckpointWriter:
             self.store.save_checkpoint(checkpoint.path)
 
     def path(self, step: int) -> Path:
-        """Folder of the checkpoint that this attempt writes of evaluation ``step``."""
+        """Folder of this attempt's checkpoint of evaluation ``step``."""
         return checkpoint_layout.complete_folder(self.directory, step, self.attempt)
 
     def read_optimizer_state(self, checkpoint: Path) -> None:
-        """Give the optimizer the state that a verified checkpoint holds."""
+        """Load the optimizer state of a verified checkpoint."""
         read_optimizer_state(self.engine, checkpoint / RESUME / self._state_file)
 
     @property
@@ -128,12 +128,12 @@ class CheckpointWriter:
 
     @property
     def _state_file(self) -> str:
-        # Without partitions every rank has the whole state, and rank 0's file serves all.
+        # Without partitions every rank has the whole state, so all ranks read rank 0's file.
         return f"optimizer-rank{self.processes.rank if self._is_partitioned else 0}.safetensors"
 
     @cached_property
     def _config_files(self) -> dict[str, bytes]:
-        """The config, and how text is generated, as ``save_pretrained`` writes them, by file name."""
+        """The config and generation config as ``save_pretrained`` writes them, by file name."""
         self.model.config.architectures = [type(self.model).__name__]
         with tempfile.TemporaryDirectory() as folder:
             self.model.config.save_pretrained(folder)
@@ -167,7 +167,7 @@ def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, T
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        # One at a time, so that no rank ever holds the whole model for it.
+        # One parameter at a time, so that no rank has to hold the whole model.
         with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
             if processes.is_rank_zero:
                 tensors[name] = parameter.detach().to("cpu", copy=True).contiguous()
@@ -178,8 +178,8 @@ def trained_tensors(model: PreTrainedModel, processes: Processes) -> dict[str, T
 class Snapshot:
     """One process's part of the checkpoint of evaluation ``step``; tensors are on the CPU.
 
-    weights: what was trained, on rank 0. files: all else that is needed to load it, by name, on rank 0. resume: files
-    of tensors that training goes on from, by name; None on every rank where it is not to go on from here.
+    weights: trained tensors, on rank 0. files: the other files needed to load it, by name, on rank 0. resume: files of
+    tensors to resume from, by name; None on every rank if this checkpoint is not resumable.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""A checkpoint as a model again: the base's tensors with the trained ones over them."""
+"""Loads a checkpoint as a model: the base's tensors, overwritten by the trained ones; verifies checksums first."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ if TYPE_CHECKING:
 def load_checkpoint_model(
     folder: str | Path, base: str | Path | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, CheckpointRecord]:
-    """The whole model in eval mode, its tokenizer, and the record of how it came about.
+    """The whole model in eval mode, its tokenizer, and the checkpoint's record.
 
-    Adapters stand in it as they were trained, not merged, so that it predicts what it did to the last bit.
+    Adapters are not merged, so that predictions are bit-identical to those during training.
 
-    base: the base model's folder, where it is no longer where the record says (on another machine, for example).
+    base: the base model's folder, if it is no longer where the record says (on another machine, for example).
 
     Raises:
-        CheckpointError: the checkpoint does not match its manifest, or the base is not the one that it was trained
-            from.
+        CheckpointError: the checkpoint does not match its manifest, or was trained from another base model.
         ModelError: the base cannot be found.
     """
     from finesearch.training.checkpointing.checkpoint_layout import check_intact
@@ -40,7 +39,7 @@ def load_checkpoint_model(
 
 
 def build_checkpoint_model(folder: Path, record: CheckpointRecord, home: Path) -> PreTrainedModel:
-    """The model in eval mode, of a checkpoint that has been verified; ``home`` holds the base it was trained from."""
+    """The model of a verified checkpoint, in eval mode; ``home`` holds the base model it was trained from."""
     from safetensors.torch import load_file
 
     from finesearch.tasks.task_registry import TASKS_BY_KIND
@@ -57,7 +56,7 @@ def build_checkpoint_model(folder: Path, record: CheckpointRecord, home: Path) -
 
 
 def load_base(folder: Path, record: CheckpointRecord, base: str | Path | None = None) -> PreTrainedModel:
-    """The base model with the head of a checkpoint's config: what was trained is not in it yet.
+    """The base model with the head of a checkpoint's config, without the trained tensors.
 
     Raises:
         CheckpointError, ModelError: see ``load_checkpoint_model``.
@@ -84,10 +83,10 @@ def _read_base(folder: Path, record: CheckpointRecord, home: Path) -> PreTrained
 
 
 def check_base(record: CheckpointRecord, home: Path, folder: Path, sha256: str | None = None) -> None:
-    """Whether the base model in ``home`` is the one that a checkpoint belongs to; ``sha256`` is its, where known.
+    """Check that a checkpoint was trained from the base model in ``home``; ``sha256``: hash of the latter, if known.
 
     Raises:
-        CheckpointError: it is another one.
+        CheckpointError: it was trained from another one.
     """
     from finesearch.training.model.model_files import weights_sha256
 
@@ -100,7 +99,7 @@ def check_base(record: CheckpointRecord, home: Path, folder: Path, sha256: str |
 
 
 def base_folder(record: CheckpointRecord, base: str | Path | None, folder: Path) -> Path:
-    """Where the base model of a checkpoint is; ``base`` where it is no longer where the record says.
+    """The base model's folder of a checkpoint; ``base`` overrides the record.
 
     Raises:
         CheckpointError, ModelError: see ``load_checkpoint_model``.

@@ -1,8 +1,8 @@
-"""State of a trial between two evaluations, written when its processes are about to be taken away.
+"""Preemption state: a trial's state between two evaluations, written when its processes are about to be preempted.
 
     <trial>/paused-000123-a1/    after 123 optimizer steps, by attempt 1: a checkpoint's files, resume/ and pause.json
 
-It is no evaluation's checkpoint: nothing ranks it, and it is gone once the trial has a newer one to go on from.
+It belongs to no evaluation, is never ranked, and is deleted once the trial has a newer state to resume from.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from finesearch.training.trial_types import FrozenRecord
 FILE = "pause.json"
 
 PreemptionCheck = Callable[[], bool]
-"""Asked by all ranks together, some seconds apart: True when processes of the trial are about to be taken away."""
+"""Called by all ranks together, seconds apart: True when processes of the trial are about to be preempted."""
 
 
 class PreemptionState(FrozenRecord):
-    """Where a trial was. ``step`` optimizer steps are done, in ``seconds`` of training; the loss counts from the last
-    evaluation, over all ranks."""
+    """A trial's progress: ``step`` optimizer steps in ``seconds`` of training; the loss since the last evaluation, over
+    all ranks."""
 
     step: int
     loss_sum: float
@@ -75,7 +75,7 @@ def write_preemption_state(writer: CheckpointWriter, snapshot: Snapshot, pause: 
 
 
 def newest_preemption_state(directory: Path) -> Path | None:
-    """The folder of the newest state that is intact."""
+    """The folder of the newest intact state."""
     found = sorted((match, path) for path, match in _numbered(directory))
     intact = [
         path for _, path in found if not checksummed_dirs.damage(path) and not checksummed_dirs.damage(path / RESUME)
@@ -84,12 +84,12 @@ def newest_preemption_state(directory: Path) -> Path | None:
 
 
 def read_preemption_state(folder: Path) -> PreemptionState:
-    """What a folder of :func:`newest_preemption_state` says."""
+    """The state in a folder of :func:`newest_preemption_state`."""
     return PreemptionState.model_validate_json((folder / FILE).read_bytes())
 
 
 def goes_further(pause: CheckpointRecord, step: int) -> bool:
-    """Whether a paused state is beyond evaluation ``step``, of which there is a checkpoint to go on from."""
+    """Whether a preemption state is beyond evaluation ``step``, the newest that has a resumable checkpoint."""
     return len(pause.history) >= step
 
 

@@ -1,4 +1,4 @@
-"""What earlier attempts at a trial have left, and what of it there is to go on from."""
+"""Resume: finds what earlier attempts at a trial have left, and the checkpoint or preemption state to resume from."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from finesearch.training.trial_types import TrialResult, TrialSpec
 class ResumePoint:
     """What earlier attempts at a trial have left: the same on every rank.
 
-    ``result`` is there once the trial had ended. ``record`` is that of the checkpoint to go on from, or of
-    ``paused``, where that goes further; ``kept`` are the intact checkpoints by evaluation number.
+    ``result`` is set if the trial had ended. ``record`` is that of the checkpoint to resume from, or of ``paused``, if
+    that is newer; ``kept`` are the intact checkpoints by evaluation number.
     """
 
     result: TrialResult | None = None
@@ -30,13 +30,13 @@ class ResumePoint:
 
     @property
     def folder(self) -> Path:
-        """What there is to go on from."""
+        """The folder to resume from."""
         assert self.record is not None
         return self.paused or self.kept[self.record.evaluation.step]
 
 
 def find_resume_point(spec: TrialSpec, store: CheckpointStore) -> ResumePoint:
-    """Look through the trial's folder. Damaged checkpoints are set aside; leftovers of interrupted writes are deleted.
+    """Search the trial's folder. Damaged checkpoints are quarantined; leftovers of interrupted writes are deleted.
 
     Raises:
         CheckpointError: every checkpoint is damaged, or they belong to another trial.
@@ -77,7 +77,7 @@ def find_resume_point(spec: TrialSpec, store: CheckpointStore) -> ResumePoint:
 
 
 def fetch_resume_point(resume_point: ResumePoint, store: CheckpointStore) -> ResumePoint:
-    """What rank 0 found, in this process's folder, with the checkpoint to go on from."""
+    """The resume point that rank 0 found, with the checkpoint fetched into this process's folder."""
     kept = {step: store.folder / path.name for step, path in resume_point.kept.items()}
     paused = None if resume_point.paused is None else store.folder / resume_point.paused.name
     here = replace(resume_point, kept=kept, paused=paused)
@@ -87,6 +87,6 @@ def fetch_resume_point(resume_point: ResumePoint, store: CheckpointStore) -> Res
 
 
 def _at_home(result: TrialResult, directory: Path) -> TrialResult:
-    """The result with its checkpoint where the trial's folder is now."""
+    """The result with its checkpoint's path adapted to the trial's current folder."""
     assert result.checkpoint is not None
     return result.model_copy(update={"checkpoint": str(directory / Path(result.checkpoint).name)})

@@ -1,1 +1,1 @@
-"""What a recipe costs in seconds, estimated before it runs."""
+"""Cost model: estimates a recipe's run time in seconds, before it runs."""

@@ -1,8 +1,8 @@
-"""What a recipe costs, reckoned before it runs: operations, weights that are updated, calls.
+"""Cost model: estimates a recipe's run time from operations, weight updates and calls, before it runs.
 
-A block costs 1 forward. It costs 2 backward where its matrices train, 1 where only a gradient flows through it (LoRA,
-norms, biases, prompts), and nothing below the lowest layer in which something trains. Outputs of a frozen bottom that
-are kept (``cached``) cost nothing any more.
+A block costs 1 forward. Its backward costs 2 if its matrices train, 1 if only a gradient flows through it (LoRA, norms,
+biases, prompts), and nothing below the lowest trained layer. Cached outputs of frozen bottom layers (``cached``) cost
+nothing.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from finesearch.training.cost_model.workload import TokenCounts, Workload
 from finesearch.training.steps.lr_schedule import evaluation_steps
 
 THROUGH_ONLY = frozenset({"lora", "ia3", "norms_only", "biases_only", "prompt_tuning", "p_tuning", "prefix_tuning"})
-"""Adaptations under which a gradient flows through every block and no matrix of them trains."""
-PROMPT_TOKENS = 12  # of a template's own words
-ANSWER_TOKENS = 2  # of a candidate that an asked model scores
+"""Adaptations under which a gradient flows through every block, but no block's matrices train."""
+PROMPT_TOKENS = 12  # in a template's own words
+ANSWER_TOKENS = 2  # in a candidate that a prompted model scores
 
 
 @dataclass(frozen=True)
 class MachineSpeed:
-    """What a worker does in a second.
+    """Speed of one worker.
 
-    ``operations_per_s``: additions and multiplications of a transformer's blocks. ``updates_per_s``: weights that an
-    optimizer steps. ``call_s``: what a block costs beside its operations. ``step_s``: an optimizer step's overhead.
+    ``operations_per_s``: additions and multiplications of a transformer's blocks. ``updates_per_s``: weights updated by
+    an optimizer. ``call_s``: a block's overhead besides its operations. ``step_s``: an optimizer step's overhead.
     """
 
     operations_per_s: float = 1e11
@@ -36,12 +36,12 @@ class MachineSpeed:
 
 
 NOMINAL = MachineSpeed()
-"""Of no machine in particular: where only what costs more than what matters."""
+"""Speed of no particular machine, for uses where only relative cost matters."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What is to be done: ``calls`` counts runs of a block over a batch, ``updates`` weights times steps."""
+    """Amount of work: ``calls`` counts runs of a block over a batch, ``updates`` weights times steps."""
 
     operations: float = 0.0
     updates: float = 0.0
@@ -69,7 +69,7 @@ class Cost:
 
 
 def uses_prefix_cache(training: TrainingPlan) -> bool:
-    """Whether outputs of a frozen bottom are kept."""
+    """Whether outputs of frozen bottom layers are cached."""
     return training.prefix_cache != "off"
 
 
@@ -82,25 +82,25 @@ class CostModel:
     machine: MachineSpeed = NOMINAL
 
     def seconds(self, recipe: Recipe, cached: bool = False) -> float:
-        """Seconds of a whole trial, all evaluations included and none stopped early.
+        """Seconds of a whole trial with all its evaluations, without early stopping.
 
-        cached: the outputs of the frozen bottom layers are there already.
+        cached: the outputs of the frozen bottom layers are cached already.
         """
         return self.cost(recipe, cached).seconds(self.machine) / self.training.workers_per_trial
 
     def prefix_build_seconds(self, cut: int) -> float:
-        """Seconds of computing the lowest ``cut`` blocks once for train and validation."""
+        """Seconds to compute the lowest ``cut`` blocks once for train and validation."""
         load, batch = self.workload, self.workload.evaluation_batch_size
         passes = self._passes(load.train, 0, cut, 1.0) + self._passes(load.validation, 0, cut, 1.0)
         return replace(passes, calls=cut * ceil(load.rows / batch)).seconds(self.machine)
 
     def cut(self, recipe: Recipe) -> int:
-        """How many bottom blocks the recipe leaves as they are; see :func:`num_frozen_blocks`."""
+        """How many bottom blocks the recipe leaves frozen; see :func:`num_frozen_blocks`."""
         blocks = self.workload.num_layers
         return num_frozen_blocks(recipe.adaptation, recipe.adaptation_parameters, blocks)
 
     def cost(self, recipe: Recipe, cached: bool = False) -> Cost:
-        """What a whole trial does, over all of its workers."""
+        """Work of a whole trial, over all its workers."""
         if not ADAPTATIONS[recipe.adaptation].trains:
             return self._asking(recipe)
         steps_per_epoch = ceil(self.workload.train_rows / recipe.batch_size)
@@ -114,7 +114,7 @@ class CostModel:
         )
 
     def trained_parameters(self, recipe: Recipe) -> float:
-        """Parameters that a recipe trains, roughly where that hangs on names or targets."""
+        """Number of parameters that a recipe trains; approximate where it depends on names or target modules."""
         sizes, load = self.workload.dimensions, self.workload
         if recipe.adaptation in THROUGH_ONLY:
             rank = int(recipe.adaptation_parameters.get("rank", 2))
@@ -147,7 +147,7 @@ class CostModel:
         return work + self._generation(token_counts, batches)
 
     def _generation(self, token_counts: tuple[TokenCounts, ...], batches: int) -> Cost:
-        """Prefilling what stands before the answers, then writing them token by token in the last stack."""
+        """Prefill of the prompts, then decoding token by token in the last stack."""
         load = self.workload
         if not load.new_tokens:
             return Cost()
@@ -158,12 +158,12 @@ class CostModel:
         return first + Cost(operations=2.0 * weights * written, calls=batches * load.new_tokens * last.blocks)
 
     def _asking(self, recipe: Recipe) -> Cost:
-        """One evaluation behind a prompt; each shown example is about as long as a row."""
+        """One evaluation of a prompted model; each shown example is about as long as a row."""
         load = self.workload
         shown = int(recipe.adaptation_parameters.get("examples") or 0)
         blocks, rows = load.dimensions.blocks, load.validation_rows
-        asked = tuple(reading.lengthened(PROMPT_TOKENS, rows) for reading in load.validation)
-        token_counts = tuple(reading.repeated(1 + shown, load.positions) for reading in asked)
+        prompted = tuple(reading.lengthened(PROMPT_TOKENS, rows) for reading in load.validation)
+        token_counts = tuple(reading.repeated(1 + shown, load.positions) for reading in prompted)
         work = self._passes(token_counts, 0, blocks, 1.0)
         if recipe.adaptation_parameters.get("selection") == "similar":
             work += self._passes(load.train, 0, blocks, 1.0)
@@ -193,6 +193,6 @@ def _with_prompt(token_counts: tuple[TokenCounts, ...], rows: int, recipe: Recip
 
 
 def _updates_a_step(recipe: Recipe) -> float:
-    """Passes over the trained weights in one step, in those of AdamW."""
+    """Passes over the trained weights in one step, relative to AdamW's."""
     beside = (recipe.l2sp, recipe.mixout, recipe.ema_decay, recipe.swa_start)
     return 1.0 + 0.5 * sum(bool(value) for value in beside)

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices: what an estimate goes by before any trial has run."""
+"""Benchmark of this machine's matrix multiplication, the basis of cost estimates before any trial has run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 TOKENS = 512  # rows of the matrix that stands for a batch
 MEASURED_S = 0.25
 EFFICIENCY = {"bf16": 0.5, "fp32": 0.7}
-"""Share of the rate of bare products that a transformer's training reached, by precision: what lies between them is
-not counted, and weighs more where products are fast. Measured with MiniLM on two cores."""
+"""Share of the pure matrix-product rate that a transformer's training reached, by precision: other operations are not
+counted, and weigh more where products are fast. Measured with MiniLM on two cores."""
 
 
 def benchmark_machine(training: TrainingPlan, hidden_size: int) -> tuple[MachineSpeed, str]:
-    """This machine as one worker of the plan would find it, and what was measured, in words; takes about 0.3 s."""
+    """Speed of this machine for one worker of the plan, and a description of the measurement; takes about 0.3 s."""
     import torch
 
     from finesearch.training.runtime.precision import choose_precision
@@ -35,7 +35,7 @@ def benchmark_machine(training: TrainingPlan, hidden_size: int) -> tuple[Machine
 
 
 def _matrix_rate(device: object, kind: object, hidden_size: int) -> float:
-    """Operations a second of products (TOKENS, h) x (h, 4h), the median of what fits into ``MEASURED_S``."""
+    """Operations per second of products (TOKENS, h) x (h, 4h), the median of those run in ``MEASURED_S``."""
     import torch
 
     rows = torch.randn(TOKENS, hidden_size, device=device, dtype=kind)  # type: ignore[call-overload]

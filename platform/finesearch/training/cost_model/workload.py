@@ -1,4 +1,4 @@
-"""What a task's data ask of a model: rows and tokens, taken from a sample that is encoded as training encodes it."""
+"""Workload of a task's data: rows and tokens, estimated from a sample that is encoded as in training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from finesearch.training.model.model_facts import ModelFacts
 
 PARTS, ROWS_A_PART = 8, 32
-"""Of each split so many stretches of so many rows are encoded."""
+"""Sample of each split: this many stretches of this many rows are encoded."""
 
 
 class TokenCounts(FrozenRecord):
@@ -44,12 +44,12 @@ class TokenCounts(FrozenRecord):
 
 
 class Workload(FrozenRecord):
-    """What every trial of one plan has to get through.
+    """The data that every trial of one plan processes.
 
-    ``num_layers``: blocks that can be frozen from the bottom. ``train``, ``validation``: a reading for each stack of
-    ``dimensions``. Rows are token rows. ``new_tokens``: tokens that are written for a row of validation in an
-    evaluation (0: none), by ``beams`` beams. ``candidates``: answers that an asked model chooses from. ``positions``:
-    tokens that the model takes at once.
+    ``num_layers``: blocks that can be frozen from the bottom. ``train``, ``validation``: token counts for each stack of
+    ``dimensions``. Rows are token rows. ``new_tokens``: tokens generated for a row of validation in an evaluation
+    (0: none), with ``beams`` beams. ``candidates``: answers that a prompted model chooses from. ``positions``: the
+    model's input limit in tokens.
     """
 
     dimensions: Dimensions
@@ -81,7 +81,7 @@ class Workload(FrozenRecord):
 
 
 def measure_workload(task: Task, splits: RawSplits, facts: TaskFacts, model: ModelFacts) -> Workload:
-    """The workload of a plan whose data and model were found to fit."""
+    """The workload of a plan whose data and model have been validated."""
     from finesearch.training.model.added_tokens import task_tokenizer
 
     tokenizer, _ = task_tokenizer(Path(model.folder), facts)
@@ -109,14 +109,14 @@ def measure_workload(task: Task, splits: RawSplits, facts: TaskFacts, model: Mod
 
 
 def _rows_a_pass(rows: int, reading: TokenCounts) -> int:
-    """About as many as an evaluation takes at once, which goes by tokens."""
+    """Approximate rows per evaluation batch, which is limited by tokens."""
     return num_rows_within(ceil(reading.tokens / max(1, rows)), EVALUATION_TOKENS_PER_PASS["cpu"])
 
 
 def _read(
     task: Task, splits: RawSplits, facts: TaskFacts, tokenizer: object, split: str, stacks: int
 ) -> tuple[int, tuple[TokenCounts, ...]]:
-    """Token rows of a split, and how each of ``stacks`` stacks reads it, from a sample."""
+    """Token rows of a split, and its token counts in each of ``stacks`` stacks, estimated from a sample."""
     rows = len(splits[split])
     lengths: list[list[int]] = [[] for _ in range(stacks)]
     seen = 0

@@ -1,1 +1,1 @@
-"""A checkpoint as a folder that plain transformers or peft loads."""
+"""Export: a checkpoint as a folder that transformers or peft loads without finesearch."""

@@ -1,4 +1,4 @@
-"""A checkpoint as a folder that needs no finesearch: ``AutoModel….from_pretrained`` or peft, and ``AutoTokenizer``."""
+"""Exports a checkpoint to a folder that ``AutoModel….from_pretrained`` or peft loads without finesearch."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def export_checkpoint(
     """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
 
     Where transformers has no class for the head (relation extraction), a README.md beside them shows how to use it. A
-    prompt cannot be merged: what is written is what peft loads, and the README.md says how. Of a checkpoint that asks
-    and has trained nothing, it is the model, what it is asked, and a script that asks it.
+    soft prompt cannot be merged: it is written in peft's format, and the README.md says how to load it. For a prompting
+    trial, which trained nothing, the export holds the model, the prompt, and a script that prompts the model.
 
-    base: see ``load_checkpoint_model``. adapter: write what was added to the base model and trained, for peft, instead
-    of the merged model. generation: settings of ``task.generation`` that replace those that the trial was scored with.
-    The destination is there whole or not at all.
+    base: see ``load_checkpoint_model``. adapter: write only what was added to the base model and trained, for peft,
+    instead of the merged model. generation: settings of ``task.generation`` that replace those that the trial was
+    scored with. The destination is written atomically.
 
     Raises:
-        InputError: an adapter is asked for, and the checkpoint has none.
+        InputError: an adapter is requested, and the checkpoint has none.
         StorageError: the destination exists already and is not an empty folder.
-        DiskFullError: no space is left there.
+        DiskFullError: the disk is full.
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
     from finesearch.storage import checksummed_dirs
@@ -50,22 +50,22 @@ def export_checkpoint(
         raise StorageError(f"{destination}: expected a folder that does not exist yet or is empty. Name another one.")
     check_intact(Path(folder))
     record = read_record(Path(folder))
-    asks = not trains(record.recipe.adaptation)
+    is_prompted = not trains(record.recipe.adaptation)
     if adapter:
         check_has_adapter(record)
     model, tokenizer = (
-        load_prompt_checkpoint(Path(folder), record, base) if asks else load_checkpoint_model(folder, base)[:2]
+        load_prompt_checkpoint(Path(folder), record, base) if is_prompted else load_checkpoint_model(folder, base)[:2]
     )
     if generation:
         apply_generation_settings(model.generation_config, generation)
-    if not (adapter or asks or holds_prompt(record)):
+    if not (adapter or is_prompted or holds_prompt(record)):
         merge_adapter(model)
     temporary = destination.with_name(f".tmp-{destination.name}")
     checksummed_dirs.remove_folder(temporary)
     try:
         with checksummed_dirs.disk_full_as_error(destination), quiet_transformers():
             temporary.mkdir(parents=True)
-            if asks:
+            if is_prompted:
                 save_prompt_checkpoint(model, Path(folder), record, base, temporary)
             elif holds_prompt(record):
                 is_relation = isinstance(model, RelationExtractionModel)

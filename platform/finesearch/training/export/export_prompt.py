@@ -1,4 +1,4 @@
-"""A checkpoint that asks as a folder that answers with plain transformers: the model, the prompt and a script."""
+"""Exports a prompting trial's checkpoint: model, prompt, and a script that needs only torch and transformers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NEEDED_BY_SCORING = (errors, prompt_templates, bio_tags, sliding_windows, decoder_start, candidate_spans, question)
-"""What the files of ``scoring`` import beside one another; an export takes them along."""
+"""Modules that the files of ``scoring`` import besides one another; an export includes copies of them."""
 README = """# A model and what it is asked
 
 Written by finesearch ({adaptation}, by {method}). Nothing was trained: the weights are those of {model}.
@@ -89,7 +89,9 @@ for word in re.finditer(r"\\S+", text):
 def load_prompt_checkpoint(
     folder: Path, record: CheckpointRecord, base: str | Path | None
 ) -> tuple[PreTrainedModel, Any]:
-    """The model that a checkpoint asks, and its tokenizer; the folder has been verified. base: its folder, if moved.
+    """The model that a checkpoint prompts, and its tokenizer; the checkpoint has been verified.
+
+    base: the base model's folder, if it was moved.
 
     Raises:
         CheckpointError, ModelError: see ``load_checkpoint_model``.
@@ -132,7 +134,7 @@ def save_prompt_checkpoint(
 
 
 def _code(model: PreTrainedModel, prompt: PromptSpec, kind: str, fields: str, destination: Path) -> str:
-    """What README.md shows; the script that it needs, if any, is put beside it."""
+    """The code shown in README.md; the script that it needs, if any, is written beside it."""
     _write_scoring(destination / "scoring")
     if kind == "dialogue":
         is_pair = bool(model.config.is_encoder_decoder)
@@ -155,7 +157,7 @@ def _write_scoring(folder: Path) -> None:
 
 
 def _write_without_us(source: ModuleType | Path, destination: Path) -> None:
-    """Write a file of ours that imports what it needs from the folder ``scoring``."""
+    """Copy one of our files, with its imports changed to the folder ``scoring``."""
     path = source if isinstance(source, Path) else _file(source)
     text = path.read_text(encoding="utf-8")
     text = re.sub(r"from finesearch\.(?:\w+\.)*(\w+) import", r"from scoring.\1 import", text)

@@ -1,4 +1,4 @@
-"""A trained adapter as a folder that peft loads onto the base model."""
+"""Exports a trained adapter (LoRA, IA3) as a folder that peft loads onto the base model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def check_has_adapter(record: CheckpointRecord) -> None:
-    """Whether a checkpoint holds an adapter.
+    """Check that a checkpoint holds an adapter.
 
     Raises:
-        InputError: its recipe changed the weights themselves, or nothing.
+        InputError: its recipe trained the base's weights, or nothing.
     """
     kinds, own = (adapters.Adapter, soft_prompts.Prompt), ADAPTATIONS.get(record.recipe.adaptation)
     if not isinstance(own, kinds):
@@ -34,8 +34,8 @@ def check_has_adapter(record: CheckpointRecord) -> None:
 def save_adapter(model: PreTrainedModel, plain: PreTrainedModel, record: CheckpointRecord, folder: Path) -> None:
     """Write ``adapter_config.json`` and the adapter's weights, with the modules that were trained as a whole.
 
-    model: the checkpoint's, as ``load_checkpoint_model`` gives it. plain: the base model with the same head, which is
-    adapted here by peft itself, so that the files are as peft writes them.
+    model: the checkpoint's, from ``load_checkpoint_model``. plain: the base model with the same head; peft adapts it
+    here, so that peft itself writes the files.
     """
     from peft import get_peft_model
 
@@ -58,6 +58,6 @@ def save_adapter(model: PreTrainedModel, plain: PreTrainedModel, record: Checkpo
 
 
 def address(base: BaseReference) -> tuple[str, str | None]:
-    """Where peft finds the base model: by its name if it came from the hub, else in its folder."""
+    """Where peft finds the base model: its hub id and revision if it came from the hub, else its folder."""
     came_from_hub = Path(base.folder).parent.name == "snapshots"
     return (base.model, base.revision) if came_from_hub else (base.folder, None)

@@ -1,4 +1,4 @@
-"""A trained prompt as a folder that peft loads: the prompt, what else was trained, and how to use it."""
+"""Exports a trained soft prompt as a folder that peft loads: the prompt, other trained weights, and a README.md."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PROMPTED = (
     'last_hidden_state[0, -tokens["input_ids"].shape[1] :]\n    ids = ',
 )
 
-# By the end of the class's name; what generates is told by its shape.
+# By the suffix of the class's name; generative models are recognised by their structure.
 TASK_TYPES = {
     "SequenceClassification": "SEQ_CLS",
     "TokenClassification": "TOKEN_CLS",
@@ -49,14 +49,14 @@ TASK_TYPES = {
 
 
 def holds_prompt(record: CheckpointRecord) -> bool:
-    """Whether a checkpoint holds a prompt, which cannot be merged."""
+    """Whether a checkpoint holds a soft prompt, which cannot be merged."""
     return isinstance(ADAPTATIONS[record.recipe.adaptation], soft_prompts.Prompt)
 
 
 def save_prompt(model: PreTrainedModel, plain: PreTrainedModel, record: CheckpointRecord, folder: Path) -> None:
     """Write the prompt for peft's class of the task, with the modules that were trained as a whole, and a README.md.
 
-    model: the checkpoint's, as ``load_checkpoint_model`` gives it. plain: the base model with the same head.
+    model: the checkpoint's, from ``load_checkpoint_model``. plain: the base model with the same head.
     """
     from finesearch.tasks.task_registry import TASKS_BY_KIND
 
@@ -78,7 +78,7 @@ def save_prompt(model: PreTrainedModel, plain: PreTrainedModel, record: Checkpoi
 
 
 def save_relation_prompt(model: Any, plain: Any, record: CheckpointRecord, folder: Path) -> None:
-    """The same for a relation model: the whole of it with its markers, and its encoder's prompt in ``prompt/``."""
+    """Write a relation model: the whole model with its markers, and its encoder's prompt in ``prompt/``."""
     from finesearch.training.model.base_model import overlay
     from finesearch.training.model.relation_model import LOADER
 
@@ -96,7 +96,7 @@ def save_relation_prompt(model: Any, plain: Any, record: CheckpointRecord, folde
 
 
 def task_type(model: PreTrainedModel) -> str:
-    """What peft calls the task of a model of this class."""
+    """peft's task type for a model of this class."""
     if model.config.is_encoder_decoder:
         return "SEQ_2_SEQ_LM"
     name = type(model).__name__
@@ -114,7 +114,7 @@ def _save(model: PreTrainedModel, reader: PreTrainedModel, record: CheckpointRec
     prompt: dict[str, Tensor] = dict(model.get_submodule(PROMPT_ENCODER).named_parameters())
     if kind == "SEQ_2_SEQ_LM" and isinstance(adaptation, soft_prompts.PrefixTuning):
         prompt = spread_for_decoder(model, config)
-    # The markers of a relation model stand in its table by now, and its classifier beside the encoder.
+    # A relation model's markers are merged into its table by now, and its classifier is outside the encoder.
     whole = [] if kind == "FEATURE_EXTRACTION" else [name for name in record.trained if not _is_prompts(name)]
     owners = {name: owner(name, reader) for name in whole}
     config.modules_to_save = sorted(set(owners.values())) or None
@@ -131,11 +131,11 @@ def _save(model: PreTrainedModel, reader: PreTrainedModel, record: CheckpointRec
 
 
 def spread_for_decoder(model: PreTrainedModel, config: Any) -> dict[str, Tensor]:
-    """A prefix (N, layers * 2 * width) as peft reads one for a decoder, and ``config`` made to fit it.
+    """A prefix (N, layers * 2 * width) in the layout that peft reads for a decoder; changes ``config`` to fit it.
 
-    Of each layer peft 0.21 takes four pieces, keys and values of self- and of cross-attention, out of a prefix that
-    holds two; layers half the depth apart would share theirs. With places for the latter, which it throws away, each
-    layer finds its own.
+    For each layer, peft 0.21 reads four slices (keys and values of self- and cross-attention) from a prefix that holds
+    two, so that layers half the depth apart would share theirs. With padding for cross-attention, which peft discards,
+    each layer gets its own.
     """
     import torch
 
@@ -149,7 +149,7 @@ def spread_for_decoder(model: PreTrainedModel, config: Any) -> dict[str, Tensor]
 
 
 def owner(parameter: str, model: PreTrainedModel) -> str:
-    """The module that is kept whole for a parameter: the head that it stands in, or its own inside the backbone."""
+    """The module that is saved whole for a parameter: the head that contains it, or its own module in the backbone."""
     is_inside = parameter.startswith(backbone_prefix(model))
     return parameter.rpartition(".")[0] if is_inside else parameter.partition(".")[0]
 

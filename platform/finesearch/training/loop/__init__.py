@@ -1,1 +1,1 @@
-"""One trial from its first step to its result, and checkpoints scored again."""
+"""Runs one trial from its first step to its result, and rescores checkpoints."""

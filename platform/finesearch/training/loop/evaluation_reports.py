@@ -1,4 +1,4 @@
-"""The newest evaluation on its way to the disk and to the caller, and what the caller says to it."""
+"""Saves and reports the newest evaluation in the background, and receives the caller's decision: continue or stop."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class EvaluationReports:
-    """One evaluation is on its way at a time. Ranks call all but ``wait_for_own_thread`` together."""
+    """At most one evaluation is pending. Ranks call all methods but ``wait_for_own_thread`` together."""
 
     attempt: Attempt
     policy: CheckpointPolicy
     _save: AsyncSave | None = field(default=None, init=False)
 
     def send(self, history: tuple[Evaluation, ...], chosen: SaveDecision, report: Report) -> None:
-        """Set the newest evaluation on its way, once the one before it has arrived."""
+        """Start saving and reporting the newest evaluation, once the previous one is done."""
         newest, began = history[-1], time.perf_counter()
         wanted = self.policy.folders_to_keep(history) if chosen.snapshots else None
 
@@ -38,14 +38,14 @@ class EvaluationReports:
         self._save = AsyncSave(self.policy.writer, chosen.snapshots, tidy_and_report)
 
     def poll(self) -> bool:
-        """False once the caller is known to ask for the end; True while it has not answered."""
-        verdict = None if self._save is None else self._save.poll()
-        if verdict is not None:
+        """False once the caller has asked to stop; True while it has not answered."""
+        decision = None if self._save is None else self._save.poll()
+        if decision is not None:
             self._save = None
-        return verdict is not False
+        return decision is not False
 
     def wait(self) -> bool:
-        """What the caller said, once it has; True where nothing is on its way."""
+        """Wait for the caller's decision (False: stop); True if nothing is pending."""
         if self._save is None:
             return True
         sent, self._save = self._save, None
@@ -53,6 +53,6 @@ class EvaluationReports:
             return sent.wait()
 
     def wait_for_own_thread(self) -> None:
-        """Wait for what this process writes, and for nobody else."""
+        """Wait for this process's own writes only."""
         if self._save is not None:
             self._save.wait_for_own_thread()

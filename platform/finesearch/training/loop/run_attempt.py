@@ -1,4 +1,4 @@
-"""Sets up one attempt at a trial, resumes it where there is something to resume, and takes everything down again."""
+"""Runs one attempt at a trial: setup, resume from a checkpoint if there is one, training, result, teardown."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def run_attempt(attempt: Attempt) -> TrialResult:
         resume_point = fetch_resume_point(found, attempt.store)
     if resume_point.result is not None:
         done = resume_point.result
-        goes_on = processes.run_on_rank_zero(lambda: _replay(done.history[:-1], report))
-        return _report_last(attempt, done) if goes_on else done.model_copy(update={"stopped": True})
+        continues = processes.run_on_rank_zero(lambda: _replay(done.history[:-1], report))
+        return _report_last(attempt, done) if continues else done.model_copy(update={"stopped": True})
     history = resume_point.record.history if resume_point.record else ()
     if history and not processes.run_on_rank_zero(lambda: _replay(history, report)):
         return _stopped_in_replay(resume_point, history, attempt.ranking_metric)
@@ -63,9 +63,9 @@ def run_attempt(attempt: Attempt) -> TrialResult:
 
 
 def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
-    """Train, from where there is something to resume; the last evaluation of a trial that is over is not reported."""
+    """Train, from the resume point if there is one; the last evaluation of a finished trial is not reported here."""
     context, training, processes, recipe = attempt.context, attempt.training, attempt.processes, attempt.recipe
-    # What was only asked must not take the memory that training needs.
+    # Prompted models must not occupy the memory that training needs.
     context.prompt_models.clear()
     with heartbeat(attempt.callbacks.beat):
         model, adapted, warnings = build_model(attempt, resume_point)
@@ -114,7 +114,7 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
 
 
 def _report_last(attempt: Attempt, result: TrialResult) -> TrialResult:
-    """Report the evaluation that a trial ends with, once its result is written down."""
+    """Report the trial's last evaluation, after its result was written."""
     stopped = not attempt.processes.run_on_rank_zero(lambda: attempt.callbacks.report_last(result.history[-1]))
     return result.model_copy(update={"stopped": stopped})
 
@@ -122,12 +122,12 @@ def _report_last(attempt: Attempt, result: TrialResult) -> TrialResult:
 def build_model(
     attempt: Attempt, resume_point: ResumePoint
 ) -> tuple[PreTrainedModel, AdaptationResult, tuple[str, ...]]:
-    """The trial's model, adapted, with the weights of the checkpoint to go on from if there is one; and warnings."""
+    """The trial's adapted model, with the weights of the checkpoint to resume from, if there is one; and warnings."""
     from safetensors.torch import load_file
 
     context, recipe, seed = attempt.context, attempt.recipe, attempt.spec.seed
     base = context.base
-    # ZeRO 3 cuts up every parameter, frozen ones too.
+    # ZeRO 3 partitions every parameter, frozen ones too.
     model, warnings = base.build(recipe, seed, shares=attempt.training.zero_stage < 3)
     name, settings = recipe.adaptation, recipe.adaptation_parameters
     adapted = adapt(model, base.structure, name, settings, base.fresh, steps=attempt.steps, seed=seed)
@@ -149,10 +149,10 @@ def build_model(
 
 
 def depths_of(attempt: Attempt, model: PreTrainedModel, adapted: AdaptationResult) -> Mapping[str, int] | None:
-    """Depth of each parameter, where the recipe asks for it.
+    """Layer depth of each parameter, if the recipe needs it.
 
     Raises:
-        ModelError: it does, and the model's layers share one block.
+        ModelError: the recipe needs it, and the model's layers share one block.
     """
     if adapted.unfreezing is not None:
         return adapted.unfreezing.depths
@@ -163,7 +163,7 @@ def depths_of(attempt: Attempt, model: PreTrainedModel, adapted: AdaptationResul
 
 
 def _class_weights(attempt: Attempt) -> tuple[Tensor | None, tuple[str, ...]]:
-    """The weights (C,) of the classes where the recipe wants them balanced; and warnings."""
+    """Class weights (C,), if the recipe balances the classes; and warnings."""
     if attempt.recipe.class_weights == "none":
         return None, ()
     import torch
@@ -199,7 +199,7 @@ def _stopped_in_replay(
 
 def _result(run: TrainingLoop, warnings: tuple[str, ...], notes: tuple[str, ...], stopped: bool) -> TrialResult:
     best = run.best
-    # Whoever stops a trial owns its folder from then on, and may have deleted it already.
+    # The process that stops a trial owns its folder from then on, and may already have deleted it.
     checkpoint = run.checkpoint_policy.kept.get(best.step) if best and not stopped else None
     size = run.attempt.processes.run_on_rank_zero(
         lambda: checksummed_dirs.listed_bytes(checkpoint) if checkpoint else 0
@@ -220,7 +220,7 @@ def _result(run: TrainingLoop, warnings: tuple[str, ...], notes: tuple[str, ...]
 
 
 def _finish(store: CheckpointStore, result: TrialResult, attempt: int) -> None:
-    """Write down the result, and keep only what can still be wanted of a trial that is over."""
+    """Write the result, and delete what a finished trial no longer needs."""
     directory = store.folder
     checkpoint = Path(result.checkpoint) if result.checkpoint else None
     store.finish(result.model_dump_json(indent=1).encode(), checkpoint, attempt)

@@ -1,4 +1,4 @@
-"""Scores checkpoints that are reloaded from disk, one after another: what they share is read once a process."""
+"""Rescores checkpoints reloaded from disk, one after another; data and base model are read once per process."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def evaluate_checkpoint(
 
 @dataclass(frozen=True, eq=False)
 class CheckpointScorer:
-    """Data, tokens and base model of one task, read when the first checkpoint needs them and kept for the next.
+    """Data, tokens and base model of one task, read for the first checkpoint and reused for the next ones.
 
-    Checkpoints may lie in an object store; each is copied here for as long as it is the newest.
+    Checkpoints may be in an object store; only the newest one is kept as a local copy.
 
     base: folder that relative paths of ``task`` are relative to. cache: folder for tokens.
     """
@@ -46,7 +46,7 @@ class CheckpointScorer:
     cache: str | Path
 
     def load(self, folder: str | Path) -> LoadedCheckpoint:
-        """Read a checkpoint from disk and build its model, in the precision in which it was trained.
+        """Read a checkpoint from disk and build its model, in the precision of its training.
 
         Raises:
             CheckpointError: see ``load_checkpoint_model``; or the classes of the data are not those of the checkpoint.
@@ -74,7 +74,7 @@ class CheckpointScorer:
             return LoadedCheckpoint(self, files, record, model)
 
     def prepare(self) -> None:
-        """Read what is read once, now.
+        """Read the shared data and models now.
 
         Raises:
             DataError, ModelError: it cannot be read.
@@ -86,21 +86,21 @@ class CheckpointScorer:
 
     @cached_property
     def context(self) -> TaskContext:
-        """What is read once."""
+        """The shared task context, read once."""
         from finesearch.training.task_context import load_task_context
 
         return load_task_context(self.task, Path(self.base), Path(self.cache))
 
     @cached_property
     def processes(self) -> Processes:
-        """This process alone, on the device that the plan gives a worker."""
+        """A process group of this process alone, on the device of the plan's workers."""
         from finesearch.training.runtime.distributed import Processes, choose_device
 
         return Processes(rank=0, world_size=1, device=choose_device(self.training.gpus_per_worker))
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """A worker's threads, random numbers and libraries, for as long as the block runs."""
+        """Inside the block, threads, random state and libraries are set up as in a worker."""
         from finesearch.training.runtime.deepspeed_engine import prepare_imports
         from finesearch.training.runtime.seeding import isolated_rng_state
 
@@ -121,7 +121,7 @@ class LoadedCheckpoint:
     def score(self, split: str, generation: GenerationPlan | None = None) -> ScoredPredictions:
         """Score it on ``train``, ``validation`` or ``test``.
 
-        generation: how text is written, where not as the plan says.
+        generation: settings of text generation that replace the plan's.
 
         Raises:
             DivergedError: the model's outputs are not finite.
@@ -138,7 +138,7 @@ class LoadedCheckpoint:
             if self.model is None:
                 return rescore_prompt(self.files.folder, self.record, context, split, processes)
             if context.base.generation is not None:
-                # The plan's of now: it may be asked how the same weights do otherwise.
+                # The current plan's settings, so that the same weights can be scored with other ones.
                 self.model.generation_config = context.base.generation
             scoring = ScoringOptions(decision=self.record.evaluation.decision)
             return evaluate(self.model, context.task, context.base, context.tokens[split], processes, scoring=scoring)

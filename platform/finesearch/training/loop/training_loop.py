@@ -1,4 +1,4 @@
-"""One attempt at one trial, from its newest checkpoint to its end."""
+"""The training loop of one attempt: optimizer steps, evaluations, checkpoints, early stopping, preemption."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
     from finesearch.training.regularizers.active_regularizers import Regularizers
 
-# A loss is looked at every so many steps: looking waits for the GPU, and for all ranks.
+# The loss is checked every so many steps, because the check waits for the GPU and for all ranks.
 LOSS_CHECK_INTERVAL_STEPS = 10
 
 
 @dataclass(eq=False, kw_only=True)
 class TrainingLoop:
-    """The steps of one attempt. Every rank holds one, and they go in step.
+    """The steps of one attempt. Every rank has a loop, and all run in lockstep.
 
     cached_outputs: of frozen blocks, for validation.
     """
@@ -86,7 +86,7 @@ class TrainingLoop:
 
     @property
     def is_over(self) -> bool:
-        """Whether epochs or patience are used up."""
+        """Whether the epochs or the early-stopping patience are used up."""
         patience = self.attempt.recipe.early_stopping_patience
         return len(self.history) >= len(self.evaluation_steps) or self.attempt.ranking_metric.is_out_of_patience(
             self.history, patience
@@ -94,18 +94,18 @@ class TrainingLoop:
 
     @property
     def best(self) -> Evaluation | None:
-        """The best evaluation whose checkpoint is there, or that can have none: see ``CheckpointPolicy``."""
+        """The best evaluation that has a checkpoint, or that can have none: see ``CheckpointPolicy``."""
         return self.checkpoint_policy.best(self.history)
 
     def resume_from(self, history: tuple[Evaluation, ...], kept: dict[int, Path]) -> None:
-        """Take up where a checkpoint left off; ``kept`` are the intact checkpoints by evaluation number."""
+        """Resume from a checkpoint; ``kept`` are the intact checkpoints by evaluation number."""
         self.history, self._steps_done = history, self.evaluation_steps[len(history) - 1]
         self.checkpoint_policy.resume_from(history[-1], kept)
         self.progress.resume_from(history[-1])
         self._read_training_state(kept[history[-1].step])
 
     def resume_from_preemption(self, history: tuple[Evaluation, ...], kept: dict[int, Path], folder: Path) -> None:
-        """Take up at a state between evaluations, as :meth:`resume_from` does at one."""
+        """Resume from a preemption state between evaluations; otherwise as :meth:`resume_from`."""
         pause = read_preemption_state(folder)
         self.history, self._steps_done = history, pause.step
         resumable = max(
@@ -116,22 +116,21 @@ class TrainingLoop:
         self._read_training_state(folder)
 
     def _read_training_state(self, folder: Path) -> None:
-        """What training goes on from beside the weights in the model."""
+        """Read the resume state: optimizer state and, if weights are averaged, the raw weights."""
         self.writer.read_optimizer_state(folder)
         if (folder / checkpoint_layout.RESUME / RAW).is_file():
             self.regularizers.resume_from(folder / WEIGHTS)
 
     def train(self) -> bool:
-        """Train until the trial is over (True) or ``report`` asks for the end (False).
+        """Train until the trial is over (True) or ``report`` stops it (False).
 
-        ``report`` is called from a thread of rank 0, and training goes on meanwhile: what a trial did after an
-        evaluation that ended it comes to nothing. The evaluation that ends the trial is left for the caller to report,
-        who writes down the result first.
+        ``report`` is called from a thread of rank 0 while training continues: steps after an evaluation that ended the
+        trial are discarded. The caller reports the evaluation that ends the trial, after writing the result.
 
         Raises:
             DivergedError: the loss or the metric is NaN or infinite; on every rank.
             DiskFullError, TrialError: a checkpoint could not be written; on every rank.
-            Preempted: processes are about to be taken away, and the state was written; on every rank.
+            Preempted: processes are about to be preempted, and the state was written; on every rank.
         """
         try:
             return self._train()
@@ -163,15 +162,15 @@ class TrainingLoop:
                 return False
             if over:
                 return True
-            # Copying, and whatever had to be waited for, is not training.
+            # Copying and waiting do not count as training time.
             self.progress.start_clock()
         raise AssertionError("the last optimizer step is always followed by an evaluation")
 
     def _evaluate(self, step: int) -> SaveDecision:
-        """Add the evaluation after a step to the history; what is to be written of it."""
+        """Evaluate after a step and add it to the history; returns what to write."""
         train_loss = self._mean_loss(step)
         self.progress.clear_loss()
-        # Where weights are averaged, the average is what is scored and kept.
+        # If weights are averaged, the average is scored and saved.
         with self.regularizers.averaged():
             scored = self._score(step)
             self.progress.stop_clock()
@@ -190,7 +189,7 @@ class TrainingLoop:
             return self.checkpoint_policy.decide(self.history, self.is_over, self._record, raw)
 
     def _goes_on_after(self, step: int) -> bool:
-        """Look after the loss and the last evaluation's verdict, at steps at which all ranks can agree cheaply."""
+        """Check the loss and the caller's decision on the last evaluation, at steps where ranks can agree cheaply."""
         is_checked = (step + 1) % LOSS_CHECK_INTERVAL_STEPS == 0
         if (is_checked or self.attempt.processes.world_size == 1) and not self.reports.poll():
             return False
@@ -198,17 +197,17 @@ class TrainingLoop:
             try:
                 self._mean_loss(step)
             except DivergedError:
-                # It may have been stopped before.
+                # The trial may have been stopped before.
                 if not self.reports.wait():
                     return False
                 raise
         return True
 
     def _preempt(self, step: int) -> bool:
-        """Write what the next attempt goes on from after ``step`` optimizer steps; False where the trial was stopped.
+        """Write the preemption state after ``step`` optimizer steps; False if the trial was stopped.
 
         Raises:
-            Preempted: it is written.
+            Preempted: the state is written.
         """
         self.progress.stop_clock()
         if not self.reports.wait():

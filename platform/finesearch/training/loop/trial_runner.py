@@ -1,4 +1,4 @@
-"""One worker's runner: what stays loaded between trials, and the trials that run on it one after another."""
+"""A warm worker's trial runner: keeps data and base model loaded, and runs trials one after another."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 class TrialRunner:
     """Runs trial after trial of one task in one process; made of plain, picklable arguments.
 
-    Data, tokens, tokenizer and base weights are read when the first trial needs them, and once. A trial leaves nothing
-    behind that the next one could notice: neither random numbers nor modules nor memory.
+    Data, tokens, tokenizer and base weights are read once, for the first trial. Trials do not affect one another:
+    random state, modules and memory are restored after each.
 
     base: folder that relative paths of ``task`` are relative to. cache: folder for tokens, shared by a node's workers.
-    metric, goal (``max`` or ``min``): what "best" means. cache_depths: numbers of frozen bottom layers that trials may
-    ask for.
+    metric, goal (``max`` or ``min``): the ranking of evaluations. cache_depths: numbers of frozen bottom layers that
+    trials may request of the prefix cache.
     """
 
     def __init__(
@@ -55,23 +55,22 @@ class TrialRunner:
         is_preemption_pending: Callable[[], bool] | None = None,
         report_last: Callable[[Evaluation], bool] | None = None,
     ) -> TrialResult:
-        """Train one trial, or what is left of it, and return what came of it.
+        """Train one trial, or resume it, and return its result.
 
-        Every rank of the trial's process group calls this with an equal ``spec``; a lone process needs no group. On
-        rank 0 ``report`` is called with each evaluation, once its checkpoint is durable where one is written, and
-        returns False to stop the trial; it may be called from another thread, while training goes on. Evaluations of
-        earlier attempts are reported again first. ``beat`` is called after each optimizer step, and
-        each second while something else is done, some of it on another thread. Once ``is_preemption_pending``,
-        which all ranks ask together, says that processes are about to be taken away, the trial's state is written.
-        The evaluation that a trial ends with goes to ``report_last``, where there is one: no training waits for an
-        answer to it.
+        Every rank of the trial's process group calls this with an equal ``spec``; a single process needs no group. On
+        rank 0 ``report`` is called with each evaluation, after its checkpoint is durable if one is written, and returns
+        False to stop the trial; it may be called from another thread, while training continues. Evaluations of earlier
+        attempts are reported again first. ``beat`` is the heartbeat: called after each optimizer step, and each second
+        during other work, partly from another thread. All ranks call ``is_preemption_pending`` together; once it
+        returns True, the trial's state is written. A trial's last evaluation goes to ``report_last``, if given: no
+        training waits for its answer.
 
         Raises:
-            Preempted: it was, and another attempt goes on from there.
+            Preempted: the trial was preempted, and another attempt can resume it.
             DivergedError, DiskFullError, CheckpointError, TrialError: agreed on, so raised by every rank.
             PlacementError, DataError, ModelError: the plan cannot be carried out here.
         """
-        # Imported here, because driver processes make runners only to send them away.
+        # Imported here, because driver processes create runners only to send them to workers.
         from finesearch.training.attempt import Attempt, TrialCallbacks
         from finesearch.training.checkpointing.checkpoint_store import open_checkpoint_store
         from finesearch.training.loop.run_attempt import run_attempt

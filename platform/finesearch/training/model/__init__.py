@@ -1,1 +1,1 @@
-"""The base model: where it is found, how it is built, and what its parts are."""
+"""The base model: finding it, loading it, and locating its embeddings, blocks and head."""

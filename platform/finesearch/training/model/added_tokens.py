@@ -1,7 +1,7 @@
-"""Tokens that a task adds to the base model's vocabulary: in the tokenizer, and as rows of embeddings of their own.
+"""Special tokens that a task adds to the vocabulary: in the tokenizer, and as separate trainable embedding rows.
 
-The new rows stand beside the base's table, not in it: frozen with the table, they would keep their random values for
-good, and trained with it they would make a frozen table look trained. As a parameter of their own that the base did not
+The new rows are a parameter beside the base's table, not part of it: frozen with the table, they would keep their
+random values, and trained with it, they would make a frozen table look trained. As a parameter that the base did not
 have, they are drawn for each trial, trained under every adaptation and stored in every checkpoint.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ExtendedEmbedding(nn.Embedding):
-    """A table of embeddings, and ``count`` rows of their own for the ids from ``start`` on."""
+    """An embedding table, and a separate parameter of ``count`` rows for the ids from ``start`` on."""
 
     def __init__(self, table: nn.Embedding, start: int, count: int) -> None:
         rows, width = table.weight.shape
@@ -41,7 +41,7 @@ class ExtendedEmbedding(nn.Embedding):
         return torch.where(is_added[..., None], self.added(number.masked_fill(~is_added, 0)), known)
 
     def merged(self) -> nn.Embedding:
-        """One ordinary table with the rows in their places."""
+        """One ordinary embedding table that includes the added rows."""
         rows, width = self.weight.shape
         behind = self.start + self.added.num_embeddings
         table = torch.zeros(max(rows, behind), width, dtype=self.weight.dtype)
@@ -51,7 +51,7 @@ class ExtendedEmbedding(nn.Embedding):
 
 
 def task_tokenizer(folder: Path, facts: TaskFacts) -> tuple[PreTrainedTokenizerBase, dict[str, int]]:
-    """The folder's tokenizer with the task's tokens in it, and the config's fields that say which ids are new.
+    """The folder's tokenizer with the task's tokens added, and the config fields that record the new ids.
 
     Raises:
         ModelError: see ``load_tokenizer``.
@@ -64,22 +64,22 @@ def task_tokenizer(folder: Path, facts: TaskFacts) -> tuple[PreTrainedTokenizerB
 
 
 def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> list[int]:
-    """Add special tokens and return the ids of the new ones, which follow on each other.
+    """Add special tokens and return the ids of the new ones, which are consecutive.
 
-    Those that the tokenizer knows, because the base model was trained with them, stay what they are.
+    Tokens that the tokenizer already has, because the base model was trained with them, stay unchanged.
 
     Raises:
-        ModelError: its numbering has a hole, into which new tokens would not fit.
+        ModelError: the tokenizer's ids have a gap, which the new ids would collide with.
     """
     from transformers import AddedToken
 
     known = tokenizer.get_vocab()
     new = [token for token in tokens if token not in known]
-    # The space before a marker is part of it: it would be a piece of its own in a byte-level vocabulary.
+    # The space before a marker is part of it: in a byte-level vocabulary it would be a separate token.
     tokenizer.add_tokens([AddedToken(t, lstrip=True, normalized=False, special=True) for t in new], special_tokens=True)
     ids: list[int] = tokenizer.convert_tokens_to_ids(new)
     if set(ids) & set(known.values()):
-        # Its numbering has a hole, and new tokens are numbered by how many there are.
+        # The ids have a gap, and new tokens are numbered by the vocabulary's size.
         raise ModelError(
             f"task.model: the tokenizer of {tokenizer.name_or_path} numbers {len(known)} tokens up to"
             f" {max(known.values())}, so that tokens cannot be added to it, as the task must. Choose another model."

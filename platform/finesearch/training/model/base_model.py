@@ -1,4 +1,4 @@
-"""The base model, read from disk once a process; every trial gets a fresh copy of it, built from memory."""
+"""The base model, read from disk once per process; every trial gets a fresh copy, built from memory."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ LARGEST_FRESH_SHARE = 0.5
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PretrainedBase:
-    """Weights and shape of the base model with the task's head on it.
+    """Weights and config of the base model with the task's head.
 
-    tensors: every tensor that the folder had, by its name in the model; fp32, on the CPU, never changed.
-    fresh: names of the parameters that the folder did not have (the head, as a rule): drawn anew for every trial.
-    facts: what the task learned from its rows; the head was made for them.
-    generation: how the model writes text, for tasks whose predictions are generated.
+    tensors: every tensor in the folder, by its name in the model; fp32, on the CPU, never changed.
+    fresh: names of the parameters that the folder did not have (usually the head): initialised anew for every trial.
+    facts: what the task learned from its rows, such as the labels; the head was built for them.
+    generation: settings of text generation, for tasks whose predictions are generated.
     """
 
     folder: Path
@@ -55,8 +55,7 @@ class PretrainedBase:
     def build(self, recipe: Recipe, seed: int, shares: bool = False) -> tuple[PreTrainedModel, tuple[str, ...]]:
         """A model with the base's weights, the recipe's dropout and a head drawn from ``seed``; and warnings.
 
-        shares: its parameters are the base's own memory, until :meth:`unshare_trained` gives those that train one of
-        their own.
+        shares: its parameters use the base's memory, until :meth:`unshare_trained` copies those that train.
         """
         with quiet_transformers():
             from transformers.initialization import no_init_weights
@@ -65,7 +64,7 @@ class PretrainedBase:
             warnings = set_config_dropout(config, recipe)
             with no_init_weights():
                 model = auto_class(self.kind, config).from_config(config, trust_remote_code=False, dtype=torch.float32)
-        # Without initialisation transformers leaves out tying as well.
+        # Without initialisation transformers also skips tying the weights.
         model.tie_weights()
         if shares:
             share(model, self.tensors)
@@ -77,7 +76,7 @@ class PretrainedBase:
         return model, warnings + set_head_dropout(model, recipe, self.head_dropouts)
 
     def unshare_trained(self, model: PreTrainedModel) -> None:
-        """Copy what trains of a model that shares the base's memory; what is frozen nobody writes to."""
+        """Copy the trainable parameters of a model that shares the base's memory; nothing writes to frozen ones."""
         own = {tensor.data_ptr() for tensor in self.tensors.values()}
         for parameter in model.parameters():
             if parameter.requires_grad and parameter.data_ptr() in own:
@@ -98,7 +97,7 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBas
         # Decoders find each example's last token by it.
         config.get_text_config().pad_token_id = tokenizer.pad_token_id
     weight_files(folder)
-    # Says what is wrong with an architecture before its weights are read.
+    # Reports an unsupported architecture before its weights are read.
     positions = task.positions(config.is_encoder_decoder)
     check_max_length(build_skeleton(config, task.kind, folder), positions)
     model, fresh = _read_weights(folder, config, task.kind)
@@ -130,7 +129,7 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBas
 
 
 def short_example(tokenizer: Any, inputs: Collection[str], is_encoder_decoder: bool) -> dict[str, torch.Tensor]:
-    """What the model takes for a text of one letter; ``inputs`` are the arguments that it knows."""
+    """The model's inputs for a text of one letter; ``inputs`` are the arguments that it accepts."""
     example = {name: value for name, value in tokenizer("a", return_tensors="pt").items() if name in inputs}
     if is_encoder_decoder and "decoder_input_ids" in inputs:
         example["decoder_input_ids"] = example["input_ids"]
@@ -155,9 +154,9 @@ def share(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def draw_fresh(model: PreTrainedModel, fresh: frozenset[str], seed: int) -> None:
-    """Draw the parameters named ``fresh`` as the architecture initialises them, from ``seed``; touch no others."""
+    """Initialise only the parameters named ``fresh``, from ``seed``, as the architecture does."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        # The mark by which transformers knows what it must not initialise again.
+        # transformers does not initialise tensors with this flag again.
         tensor._is_hf_initialized = name not in fresh  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "head"))
@@ -172,7 +171,7 @@ def _read_weights(folder: Path, config: PretrainedConfig, kind: str) -> tuple[Pr
                 config=config,
                 dtype=torch.float32,
                 trust_remote_code=False,
-                # A head of another task has other labels: it is replaced.
+                # A head of another task has other labels, so it is replaced.
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )

@@ -1,4 +1,4 @@
-"""Which base model a checkpoint was trained from."""
+"""Which base model a checkpoint was trained from: name, folder and SHA-256 of the weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from finesearch.training.trial_types import FrozenRecord
 
 
 class BaseReference(FrozenRecord):
-    """Which base model the tensors belong onto: as the plan names it, where it was found, and what identifies it."""
+    """The base model of a checkpoint: as the plan names it, where it was found, and the hash that identifies it."""
 
     model: str
     revision: str | None

@@ -1,4 +1,4 @@
-"""How large a model's parts are that cost something: its blocks, its embeddings, its output layer."""
+"""Sizes of the model's parts that cost compute: blocks, embeddings, output layer; and parameter counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class StackDimensions(FrozenRecord):
-    """Blocks that the same tokens run through; ``weights`` are the numbers in the matrices of one block."""
+    """A stack of blocks over the same tokens; ``weights`` counts the entries of one block's matrices."""
 
     blocks: int
     weights: int
@@ -22,8 +22,8 @@ class StackDimensions(FrozenRecord):
 class Dimensions(FrozenRecord):
     """Sizes of one model.
 
-    ``stacks``: an encoder's before a decoder's. ``embedding_weights`` are looked up and not multiplied;
-    ``output_weights`` are those of a language model's output layer, which every token is multiplied with (0: none).
+    ``stacks``: the encoder's before the decoder's. ``embedding_weights`` are looked up and not multiplied;
+    ``output_weights`` count a language model's output layer, which multiplies every token (0: none).
     """
 
     stacks: tuple[StackDimensions, ...] = ()
@@ -37,14 +37,14 @@ class Dimensions(FrozenRecord):
 
 
 class ParameterCounts(FrozenRecord):
-    """Numbers of a model's parameters: those that train, and all."""
+    """A model's parameter counts: trainable, and all."""
 
     trainable: int
     total: int
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """The counts of a model that ZeRO-3 has not cut up."""
+    """The counts of a model that ZeRO-3 has not partitioned."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return ParameterCounts(
         trainable=sum(size for size, trained in sizes if trained), total=sum(size for size, _ in sizes)
@@ -52,7 +52,7 @@ def count_parameters(model: nn.Module) -> ParameterCounts:
 
 
 def dimensions_of(model: PreTrainedModel) -> Dimensions:
-    """Sizes of a model, whose weights need not be there (meta device)."""
+    """Sizes of a model; its weights may be on the meta device."""
     from torch import nn
 
     tables = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
@@ -64,7 +64,7 @@ def dimensions_of(model: PreTrainedModel) -> Dimensions:
         stacks = tuple(
             StackDimensions(blocks=len(blocks), weights=_matrices(blocks) // len(blocks)) for blocks in lists.values()
         )
-    else:  # one block runs as often as there are layers
+    else:  # one block is run once per layer
         once = _matrices(model.base_model) - sum(table.numel() for table in tables.values())
         stacks = (StackDimensions(blocks=int(getattr(config, "num_hidden_layers", 1)), weights=once),)
     return Dimensions(
@@ -81,14 +81,14 @@ def _matrices(module: object) -> int:
 
 
 def max_positions(model: PreTrainedModel) -> int | None:
-    """Positions in the model's table, the shortest where there are several; None without one (rotary positions)."""
+    """Length of the model's position table, the shortest if there are several; None without one (rotary positions)."""
     from torch import nn
 
     found = []
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
         if isinstance(module, nn.Embedding) and ("position" in last or last == "wpe"):
-            # RoBERTa and its kin count positions from behind the padding token, BART's tables are two longer.
+            # RoBERTa-like models number positions from after the padding id; BART's tables are two longer.
             positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
             found.append(min(positions, getattr(model.config, "max_position_embeddings", None) or positions))
     return min(found, default=None)

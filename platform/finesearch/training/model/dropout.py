@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from finesearch.plan import Recipe
 
-# What the architectures of transformers call them.
+# Config fields of dropout, as the architectures of transformers call them.
 HIDDEN_FIELDS = (
     "hidden_dropout_prob",
     "hidden_dropout",
@@ -34,7 +34,7 @@ HEAD_FIELDS = ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dro
 
 
 def set_config_dropout(config: PretrainedConfig, recipe: Recipe) -> tuple[str, ...]:
-    """Set hidden and attention dropout in the config; what has no effect is said in the warnings returned."""
+    """Set hidden and attention dropout in the config; returns a warning for each setting without effect."""
     warnings = []
     for knob, value, fields in (
         ("dropout", recipe.dropout, HIDDEN_FIELDS),

@@ -1,4 +1,4 @@
-"""Models in GGUF files, dequantized once a machine into an ordinary folder, which is then the model.
+"""GGUF models, dequantized once per machine into an ordinary model folder, which then replaces the file.
 
 Every process of a node, and every later search, finds that folder by the file's content: reading quantized tensors
 takes longer than reading plain ones, and what follows (training, checkpoints, exports) knows nothing of the format.
@@ -17,12 +17,12 @@ from finesearch.storage import checksummed_dirs
 from finesearch.storage.local_dirs import cache_home
 
 SUFFIX = ".gguf"
-# Raised whenever the same file would give another folder.
+# Increased whenever the same file would produce another folder.
 VERSION = 1
 
 
 def gguf_file(folder: Path) -> Path | None:
-    """The GGUF file that is the model of a folder; None where the folder has other weights, or none at all.
+    """The GGUF file of a model folder; None where the folder has other weights, or none.
 
     Raises:
         ModelError: there are several.
@@ -41,8 +41,7 @@ def gguf_file(folder: Path) -> Path | None:
 
 
 def dequantized(file: Path) -> Path:
-    """A folder with the same model as plain fp32 weights, with its config and tokenizer; made when it is first asked
-    for.
+    """A folder with the same model as fp32 weights, with its config and tokenizer; created on first use.
 
     Raises:
         ModelError: the package gguf is missing, or transformers cannot read this file.
@@ -58,7 +57,7 @@ def dequantized(file: Path) -> Path:
 
     def build(temporary: Path) -> None:
         _convert(file, temporary)
-        checksummed_dirs.write_manifest(temporary)  # flushes what it lists
+        checksummed_dirs.write_manifest(temporary)  # also fsyncs the files that it lists
 
     with checksummed_dirs.disk_full_as_error(home):
         build_once(folder, build, Path.is_dir)
@@ -76,7 +75,7 @@ def _convert(file: Path, folder: Path) -> None:
 
     from finesearch.training.model.model_files import quiet_transformers
 
-    # The bar of the conversion cannot be switched off.
+    # The conversion's progress bar cannot be switched off.
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
         try:
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
@@ -89,7 +88,7 @@ def _convert(file: Path, folder: Path) -> None:
                 f"safetensors."
             ) from error
         config = read.config
-        # transformers writes no model that it takes to be quantized still.
+        # transformers refuses to save a model that it considers quantized.
         if hasattr(config, "quantization_config"):
             del config.quantization_config
         plain = type(read)(config)

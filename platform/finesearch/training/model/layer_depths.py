@@ -1,4 +1,4 @@
-"""How deep in a model each parameter stands, counted from its top: what discriminative rates and unfreezing go by."""
+"""Layer depth of each parameter, counted from the top: used by layer-wise learning rates and gradual unfreezing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def check_depths(option: str, model: PreTrainedModel) -> None:
-    """Whether the model's layers stand one above the other; ``option`` is what needs it.
+    """Check that the model has separate layers, which ``option`` needs.
 
     Raises:
-        ModelError: they share one block.
+        ModelError: the layers share one block.
     """
     if not block_lists(model):
         raise ModelError(
@@ -28,7 +28,7 @@ def check_depths(option: str, model: PreTrainedModel) -> None:
 def parameter_depths(model: PreTrainedModel, structure: ModuleStructure, fresh: Collection[str]) -> dict[str, int]:
     """Parameter name -> depth.
 
-    0 is the head and everything that the base model did not have (``fresh``); 1 the top block with what runs above it;
+    0 is the head and everything that the base model did not have (``fresh``); 1 the top block and all that runs after;
     ``n`` the lowest of ``n`` blocks; ``n + 1`` the embeddings. What runs between two blocks belongs to the lower one.
     """
     blocks = len(structure.blocks)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def read_config(folder: Path, **settings: Any) -> PretrainedConfig:
-    """The model's config with the task's settings in it.
+    """The model's config with the task's settings applied.
 
     Raises:
-        ModelError: there is none, or the model asks for code of its own.
+        ModelError: there is none, or the model requires custom code.
     """
     with quiet_transformers():
         from transformers import AutoConfig
@@ -46,7 +46,7 @@ def read_config(folder: Path, **settings: Any) -> PretrainedConfig:
         try:
             config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, **settings)
             for name, value in settings.items():
-                # Fields that no config of transformers has, such as those of added tokens, are dropped on the way.
+                # transformers drops fields that its config classes do not have, such as those of added tokens.
                 if not hasattr(config, name):
                     setattr(config, name, value)
             return config
@@ -74,7 +74,7 @@ def build_skeleton(config: PretrainedConfig, kind: str, folder: Path) -> PreTrai
 
 
 def auto_class(kind: str, config: PretrainedConfig) -> Any:
-    """The class that builds a model of this config with the task's head: of transformers, or ours where it has none.
+    """The class that builds a model of this config with the task's head: from transformers, or ours if it has none.
 
     Raises:
         ModelError: the model's shape cannot do the task.
@@ -92,7 +92,7 @@ def auto_class(kind: str, config: PretrainedConfig) -> Any:
 
 
 def check_max_length(model: PreTrainedModel, max_length: int) -> None:
-    """Check that the model's table of positions is long enough; models without one (rotary positions) take any length.
+    """Check that the model's position table is long enough; models without one (rotary positions) take any length.
 
     Raises:
         ModelError: it is not.

@@ -1,4 +1,4 @@
-"""What the driver must know about a model before anything runs, read without loading its weights."""
+"""Facts about a model that the driver needs before anything runs, read without loading its weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelFacts(FrozenRecord):
 
     ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters``
     counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files. ``positions`` are
-    the tokens that the task has the model take at once; ``dimensions`` are what costs are reckoned from.
+    the tokens of the task's longest model input; costs are estimated from ``dimensions``.
     """
 
     folder: str
@@ -41,15 +41,15 @@ class ModelFacts(FrozenRecord):
 
     @property
     def bytes_in_training(self) -> int:
-        """Bytes of all weights as they are trained and saved: in fp32, whatever the folder holds them in."""
+        """Bytes of all weights as they are trained and saved: in fp32, whatever type the folder stores."""
         return 4 * self.parameters
 
 
 def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
-    """Check that the task's model can be trained here, and say what it is.
+    """Check that the task's model can be trained here, and return its facts.
 
     Raises:
-        ModelError: no such model, no weights, no tokenizer, code of its own asked for, no output layer for this kind of
+        ModelError: no such model, no weights, no tokenizer, custom code required, no output layer for this kind of
             task, or fewer positions than ``task.max_length``.
     """
     folder = model_folder(task.model, task.revision, base)
@@ -73,7 +73,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
 
 
 def add_model_facts(task: GenerationTask, facts: TaskFacts, folder: Path) -> tuple[TaskFacts, PreTrainedTokenizerBase]:
-    """The facts with what the task must know of the model, and the model's tokenizer.
+    """The facts extended by what the task needs to know about the model, and the model's tokenizer.
 
     Raises:
         ModelError: the model cannot do the task as the plan has it.

@@ -1,4 +1,4 @@
-"""The files of a model folder: which of them are weights, what identifies them, and its tokenizer."""
+"""The files of a model folder: its weight files, their SHA-256 checksum, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def weights_sha256(folder: Path) -> str:
-    """What identifies the base model: a hash over its weight files, whatever they are called.
+    """SHA-256 over the weight files, whatever their names; it identifies the base model.
 
     Raises:
         ModelError: there are none.
@@ -56,7 +56,7 @@ def weights_sha256(folder: Path) -> str:
 
 
 def tokenizer_sha256(folder: Path) -> str:
-    """Changes whenever the tokenizer would cut a text otherwise."""
+    """A hash that changes whenever the tokenizer would split a text differently."""
     files = sorted({path for pattern in TOKENIZER_PATTERNS for path in folder.glob(pattern) if path.is_file()})
     return hashlib.sha256("".join(f"{path.name}:{file_sha256(path)}\n" for path in files).encode()).hexdigest()
 
@@ -65,7 +65,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The folder's tokenizer; one without a padding token pads with its end token.
 
     Raises:
-        ModelError: there is none, it asks for code of its own, or it has neither token.
+        ModelError: there is none, it requires custom code, or it has neither token.
     """
     prepare_imports()
     from transformers import AutoTokenizer
@@ -76,7 +76,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         first_line = (str(error).strip() or "no details").splitlines()[0]
         raise _no_tokenizer(folder, f"{type(error).__name__}: {first_line}") from error
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
-        # Without a vocabulary file, transformers hands out a tokenizer that knows no word.
+        # Without a vocabulary file, transformers returns a tokenizer with an empty vocabulary.
         raise _no_tokenizer(folder, "its vocabulary is empty")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:

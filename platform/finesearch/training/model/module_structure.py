@@ -1,9 +1,9 @@
-"""Where a model's embeddings, blocks and head are, found from the model itself and not from a list of architectures.
+"""Locates a model's embeddings, transformer blocks and head from the model itself, without a list of architectures.
 
 Blocks are the elements of the ``ModuleList`` (or lists, encoder before decoder) whose length the config calls its
-number of layers. Everything else inside the backbone is placed by running one tiny example and noting how many blocks
-had run when a module was first used. That catches what names would not: DeBERTa's relative-position embeddings and
-their norm stand behind the blocks in the module tree, and feed every one of them.
+number of layers. Every other module in the backbone is placed by running one tiny example and recording how many blocks
+had run when the module was first used. Module order would mislead: DeBERTa's relative-position embeddings and their
+norm come after the blocks in the module tree, and feed every block.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class ModuleStructure:
     containers: tuple[str, ...]
 
     def bottom(self, blocks: int) -> tuple[str, ...]:
-        """Names of the modules that the embeddings and the lowest ``blocks`` blocks consist of.
+        """Names of the modules of the embeddings and of the lowest ``blocks`` blocks.
 
-        What runs between two blocks belongs to the lower part once the block above it does.
+        Modules that run between two blocks belong to the lower part once the block above them does.
         """
         outside = (name for name, stage in self.stages.items() if stage == 0 or stage < blocks)
         return (*outside, *self.blocks[:blocks])
@@ -73,7 +73,7 @@ def num_blocks(model: PreTrainedModel) -> int:
 
 
 def trace_structure(model: PreTrainedModel, example: Mapping[str, Tensor]) -> ModuleStructure:
-    """Run ``example`` (one row as the tokenizer gives it) once without gradients and note what ran when."""
+    """Run ``example`` (one row as the tokenizer returns it) once without gradients and record the order of modules."""
     import torch
 
     lists = block_lists(model)
@@ -120,7 +120,7 @@ def trace_structure(model: PreTrainedModel, example: Mapping[str, Tensor]) -> Mo
 
 
 def _outside(model: PreTrainedModel, prefix: str, blocks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
-    """Modules of the backbone beside its blocks that compute something themselves: leaves, and owners of parameters."""
+    """Modules of the backbone outside its blocks that compute something: leaves, and owners of parameters."""
     for name, module in model.named_modules():
         within = any(name == block or name.startswith(f"{block}.") for block in blocks)
         around = any(block.startswith(f"{name}.") for block in blocks)
@@ -132,7 +132,7 @@ def _outside(model: PreTrainedModel, prefix: str, blocks: Mapping[str, nn.Module
 
 
 def _embedding_parts(model: PreTrainedModel, prefix: str) -> Iterator[str]:
-    """Embedding tables and what stands beside them, for a model whose blocks cannot be told apart."""
+    """Embedding tables and their sibling modules, for a model whose layers share one block."""
     from torch import nn
 
     tables = [

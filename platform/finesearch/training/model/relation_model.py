@@ -1,4 +1,4 @@
-"""Any encoder with a classifier over the states of two entity markers.
+"""Relation-extraction model: any encoder with a classifier over the states of two entity markers.
 
 Baldini Soares, FitzGerald, Ling and Kwiatkowski, "Matching the Blanks: Distributional Similarity for Relation
 Learning", ACL 2019 (the entity-start state of their section 3.2).
@@ -50,10 +50,10 @@ def relation(text, head="[E1]", tail="[E2]"):
 
 
 class RelationExtractionModel:
-    """What every ``…ForRelationExtraction`` is, whatever its encoder; see ``relation_class``."""
+    """Mixin of every ``…ForRelationExtraction`` class, whatever its encoder; see ``relation_class``."""
 
     def merge_added_tokens(self: Any) -> None:
-        """Make the markers ordinary rows of the table, as any class of transformers expects them."""
+        """Merge the markers into the embedding table, as classes of transformers expect."""
         table = self.get_input_embeddings()
         if isinstance(table, ExtendedEmbedding):
             merged = table.merged()
@@ -71,7 +71,7 @@ class AutoModelForRelationExtraction:
         """A model with random weights.
 
         Raises:
-            ValueError: the architecture is no encoder that the head can stand on.
+            ValueError: the head cannot be put on this architecture.
         """
         assert not trust_remote_code
         kind: Any = type(config)
@@ -90,8 +90,8 @@ class AutoModelForRelationExtraction:
 
 @cache
 def relation_class(config_class: type) -> Any:
-    """The class for one architecture: a subclass of its own base class, so that names, weights and initialisation of
-    the encoder are what they are in every other class of that architecture.
+    """The class for one architecture: a subclass of its base class, so that the encoder's names, weights and
+    initialisation are the same as in every other class of that architecture.
 
     Raises:
         ValueError: the architecture has no plain encoder or decoder.
@@ -108,7 +108,7 @@ def relation_class(config_class: type) -> Any:
     )
     prefix = parent.base_model_prefix
     takes_types = "token_type_ids" in inspect.signature(backbone.forward).parameters
-    poolless = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(backbone).parameters else {}
+    no_pooling = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(backbone).parameters else {}
     if not prefix:
         raise ValueError(f"{backbone.__name__} has no name inside of other models")
 
@@ -117,7 +117,7 @@ def relation_class(config_class: type) -> Any:
         if getattr(config, "is_encoder_decoder", False):
             raise ValueError(f"{backbone.__name__} has an encoder and a decoder")
         self.num_labels = config.num_labels
-        setattr(self, prefix, backbone(config, **poolless))
+        setattr(self, prefix, backbone(config, **no_pooling))
         _extend(self, config)
         self.dropout = nn.Dropout(_head_dropout(config))
         width: Any = config.get_text_config().hidden_size
@@ -131,7 +131,7 @@ def relation_class(config_class: type) -> Any:
         token_type_ids: torch.Tensor | None = None,
         marker_positions: torch.Tensor | None = None,
     ) -> Any:
-        """marker_positions: (B, 2), where the markers before head and tail stand; the first token where not given."""
+        """marker_positions: (B, 2), positions of the markers before head and tail; default: the first token."""
         from transformers.modeling_outputs import SequenceClassifierOutput
 
         types = {"token_type_ids": token_type_ids} if takes_types and token_type_ids is not None else {}

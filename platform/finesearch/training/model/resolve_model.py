@@ -1,4 +1,4 @@
-"""From the plan's ``task.model`` to a folder with config, weights and tokenizer."""
+"""Resolves the plan's ``task.model`` (folder, package:// URI, hub id or GGUF file) to a local model folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from finesearch.errors import ModelError
 from finesearch.training.model.gguf import SUFFIX, dequantized, gguf_file
 
 PACKAGE_SCHEME = "package://"
-# What a model needs and no more: no ONNX, TensorFlow or pickled extras are downloaded.
+# Only the files that a model needs are downloaded: no ONNX, TensorFlow or pickled extras.
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -19,8 +19,7 @@ def resolve_model(model: str, base: Path) -> str:
     """The folder that ``model`` names, or the hub id as it stands.
 
     ``package://name/sub/folder`` is a folder inside an installed package, found without importing the package. Anything
-    else is first taken as a folder (relative to ``base``), then as a hub id. In place of a folder a GGUF file may be
-    named.
+    else is first taken as a folder (relative to ``base``), then as a hub id. A GGUF file may stand in for a folder.
 
     Raises:
         ModelError: the package is not installed, has no such folder, or ``model`` is neither a folder nor a hub id.
@@ -48,7 +47,7 @@ def resolve_model(model: str, base: Path) -> str:
 def model_folder(model: str, revision: str | None, base: Path) -> Path:
     """A local folder with the model's files; a hub id is downloaded into (or found in) the hub's own cache.
 
-    Of a model in a GGUF file it is the folder of its dequantized weights.
+    For a GGUF file it is the folder with the dequantized weights.
 
     Raises:
         ModelError: see ``resolve_model``; or the hub does not have it, or cannot be reached.

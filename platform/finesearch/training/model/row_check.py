@@ -1,4 +1,4 @@
-"""Rows that only their tokens tell to be unfit, found before a search starts."""
+"""Validates rows by tokenizing them, before a search starts, for tasks that cannot validate them otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_rows(task: Task, splits: RawSplits, facts: TaskFacts, folder: Path) -> None:
-    """Encode every row once, for tasks that can only tell then whether a row will do.
+    """Encode every row once, for tasks that detect invalid rows only while encoding them.
 
     folder: the base model's.
 

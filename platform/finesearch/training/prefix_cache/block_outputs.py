@@ -1,8 +1,8 @@
-"""The blocks of a model from its bottom: what each returns, and passes that go no further up than they must.
+"""Captures the outputs of a model's bottom blocks, and injects cached outputs in their place.
 
-Nothing is known of architectures. A block is taken for what it shows when a batch runs through it: hidden states go in
-and come out, alone or at the head of a tuple with nothing else in it. Whatever else a model hands from block to block
-(T5's position bias, keys and values that layers share) would be lost, so such a model is refused.
+No architecture is treated specially. A block's format is observed while a batch runs through it: hidden states go in
+and come out, alone or as the first element of an otherwise empty tuple. Anything else that a model passes from block to
+block (T5's position bias, keys and values that layers share) would be lost, so such a model is not cacheable.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BARE_TENSOR = -1
-"""Form of a block that returns a tensor; other forms count the empty places behind it in a tuple."""
+"""Form of a block that returns a tensor; other forms count the empty tuple elements after it."""
 
 
-class NotCacheable(Exception):  # noqa: N818 - told in a note: the trial computes everything itself
-    """Why outputs of this model cannot be kept."""
+class NotCacheable(Exception):  # noqa: N818 - reported in a note: the trial computes everything itself
+    """Why outputs of this model cannot be cached."""
 
 
-class _Reached(Exception):  # noqa: N818 - ends a pass that has gone far enough
+class _Reached(Exception):  # noqa: N818 - ends a forward pass at the highest depth needed
     pass
 
 
 @dataclass(frozen=True)
 class BlockStack:
-    """One list of blocks in the order in which they run.
+    """One list of blocks in execution order.
 
     first: number of blocks that run before it. reads_target: its positions are those of ``decoder_input_ids``.
     """
@@ -45,18 +45,18 @@ class BlockStack:
 
     @property
     def last(self) -> int:
-        """The depth above the whole stack."""
+        """The depth of the stack's last block."""
         return self.first + len(self.blocks)
 
 
 def stacks_of(structure: ModuleStructure, is_encoder_decoder: bool, has_target: bool) -> tuple[BlockStack, ...]:
-    """The lists of blocks, one after the other.
+    """The lists of blocks in execution order.
 
-    has_target: whether rows bring ``decoder_input_ids``; where they do not (an encoder-decoder that classifies), both
-    stacks read the same text.
+    has_target: whether rows contain ``decoder_input_ids``; if not (an encoder-decoder that classifies), both stacks
+    read the same text.
 
     Raises:
-        NotCacheable: blocks of several lists take turns.
+        NotCacheable: blocks of several lists alternate.
     """
     stacks: list[BlockStack] = []
     for number, name in enumerate(structure.blocks):
@@ -73,7 +73,7 @@ def stacks_of(structure: ModuleStructure, is_encoder_decoder: bool, has_target: 
 
 
 def required_depths(stacks: Collection[BlockStack], depth: int) -> tuple[int, ...]:
-    """What must be given for the blocks below ``depth`` to be left out: the end of each stack below it, and itself.
+    """Depths whose outputs are needed to skip the blocks below ``depth``: the end of each stack below it, and itself.
 
     >>> stacks = (BlockStack(("e.0", "e.1"), 0, False), BlockStack(("d.0", "d.1"), 2, True))
     >>> required_depths(stacks, 1), required_depths(stacks, 3)
@@ -85,7 +85,7 @@ def required_depths(stacks: Collection[BlockStack], depth: int) -> tuple[int, ..
 def capture(
     model: PreTrainedModel, structure: ModuleStructure, inputs: Mapping[str, Any], cache_depths: Collection[int]
 ) -> dict[int, tuple[Tensor, int]]:
-    """What the blocks below each of ``cache_depths`` return for a batch, and the form in which they do; no gradients.
+    """Outputs of a batch at each of ``cache_depths``, with the form in which the block returned them; no gradients.
 
     Nothing above the highest depth is computed. The model should be in eval mode.
 
@@ -133,11 +133,11 @@ def _read(block: nn.Module, hidden: Any, output: Any) -> tuple[Tensor, int]:
 
 
 class OutputInjector:
-    """Puts given outputs in the place of a model's lowest blocks, for as long as there are some; see ``inject``.
+    """Replaces the computation of a model's lowest blocks by given outputs; see ``inject``.
 
-    forms: depth -> form of the block below it, see ``capture``. bypassed_modules: modules that are left out as well
-    while outputs are given, and the type of what they return, see ``bypassed_modules``. With nothing given the model
-    runs as it always does.
+    forms: depth -> form of the block below it, see ``capture``. bypassed_modules: modules that are skipped as well
+    while outputs are injected, with the type of their output, see ``bypassed_modules``. Without injected outputs the
+    model runs as usual.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class OutputInjector:
                 passed = _repeated(self._given[depth], len(passed))
             return passed if form == BARE_TENSOR else (passed, *[None] * form)
 
-        # On the instance: names, hooks and attributes of the block stay what they are.
+        # Patched on the instance, so that the block's names, hooks and attributes stay the same.
         block.forward = forward
 
     def _leave_out(self, module: Any, name: str, depth: int) -> None:
@@ -182,14 +182,14 @@ class OutputInjector:
                 return plain(*args, **named)
             rows = next(len(each) for each in (*args, *named.values()) if hasattr(each, "shape"))
             given = self._given[depth]
-            # Nobody looks at it; whoever did would notice.
+            # Nothing should read this output; NaN makes it visible if something does.
             return given.new_full((rows, *given.shape[1:]), nan, dtype=self.bypassed_modules[name])
 
         module.forward = forward
 
 
 def blocks_below(structure: ModuleStructure, cache_depths: Collection[int]) -> list[tuple[int, int]]:
-    """For each block that is left out, the depth whose output is given for it and its own number from 0.
+    """For each skipped block, the depth whose output replaces it, and its own index from 0.
 
     >>> blocks_below(ModuleStructure("", ("e.0", "e.1", "d.0", "d.1"), {}, ()), cache_depths=(2, 3))
     [(2, 0), (2, 1), (3, 2)]

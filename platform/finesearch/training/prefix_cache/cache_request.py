@@ -1,4 +1,4 @@
-"""What a trial asks for of kept outputs: one split, or a part of it that is computed at once."""
+"""Cache request: the outputs that a trial needs of one split, and the parts in which they are computed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from finesearch.data import TokenizedSplit
 
 PART_TOKENS, MOST_PARTS = 1 << 15, 16
-"""A split is computed in parts of so many tokens, or in so many: what one worker of a node does not, another does."""
+"""Tokens per part of a split, and the maximum number of parts; the workers of a node share the parts among them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CacheRequest:
-    """What a trial asks for of one split.
+    """A trial's request for the outputs of one split.
 
-    key: of model and split, without the depth. portions: row numbers, those that are computed together. cache_depths:
-    what it cannot do without. others: what later trials may ask for, the most useful first. forms: of each stack's
-    blocks, by the number of blocks that run before it. beat: called while something is computed or waited for.
+    key: of model and split, without the depth. portions: row numbers by batch. cache_depths: depths that the trial
+    requires. others: depths that later trials may request, the most useful first. forms: of each stack's blocks, by
+    the number of blocks that run before it. beat: the heartbeat, called while computing or waiting.
     """
 
     key: str
@@ -38,11 +38,11 @@ class CacheRequest:
     beat: Callable[[], None]
 
     def parts(self) -> list[CacheRequest]:
-        """The same for parts that have about as many tokens each; how many there are hangs on the split alone."""
+        """The request divided into parts with about equal token counts; their number depends on the split alone."""
         number = min(MOST_PARTS, len(self.portions), int(self.tokens.lengths.sum()) // PART_TOKENS)
         if number <= 1:
             return [self]
-        # Portions lie in order of length.
+        # Portions are sorted by length.
         return [
             replace(self, key=f"{self.key}-{part}of{number}", portions=self.portions[part::number])
             for part in range(number)
@@ -50,11 +50,11 @@ class CacheRequest:
 
     @cached_property
     def numbers(self) -> np.ndarray:
-        """All of its row numbers (n,), in the order of computing."""
+        """All row numbers (n,) of the request, in the order in which they are computed."""
         return np.concatenate(self.portions)
 
     def rows(self, share: float) -> Iterator[np.ndarray]:
-        """The portions, or as many rows of them as make ``share`` of all tokens."""
+        """The portions, truncated to ``share`` of all tokens."""
         allowed = share * float(self.tokens.lengths[self.numbers].sum())
         for portion in self.portions:
             upto = np.cumsum(self.tokens.lengths[portion])
@@ -64,7 +64,7 @@ class CacheRequest:
                 yield rows
 
     def bytes(self, depth: int) -> int:
-        """What a depth of it takes."""
+        """Size of one depth in bytes."""
         stack = self.prefix_forward.stack(depth)
         form = self.forms[stack.first]
         return int(self.prefix_forward.widths(self.tokens, depth)[self.numbers].sum()) * form.width * form.itemsize

@@ -1,4 +1,4 @@
-"""What the trials of one process share of the prefix cache, beside the kept outputs on disk."""
+"""Prefix-cache state that the trials of one process share, besides the entries on disk."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from finesearch.training.prefix_cache.self_test import VerifiedBlocks
 
 @dataclass(eq=False)
 class PrefixCacheSession:
-    """Filled by trials, read by later ones.
+    """Written by trials and read by later ones.
 
-    verified: what was found of models that were tried, or why they do not take kept outputs; see ``injector_of``.
-    keys: of splits by name, precision and device type. memory: what is kept on the device, once a trial keeps it there.
+    verified: self-test results by model structure, or why a model does not accept cached outputs; see ``injector_of``.
+    keys: of splits by name, precision and device type. memory: the in-memory store, once a trial has used one.
     """
 
     verified: dict[Hashable, VerifiedBlocks | NotCacheable] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class PrefixCacheSession:
     memory: MemoryPrefixStore | None = None
 
     def memory_store(self, memory_bytes: int) -> MemoryPrefixStore:
-        """The store in memory, made with this budget when it is first asked for."""
+        """The in-memory store, created with this budget on first use."""
         if self.memory is None:
             self.memory = MemoryPrefixStore(memory_bytes)
         return self.memory

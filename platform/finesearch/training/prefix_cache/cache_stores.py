@@ -1,4 +1,4 @@
-"""Finds or computes the kept outputs of a split: on the node's disk, or in the memory of this process."""
+"""Stores that find or compute the cached outputs of a split: on the node's disk, or in this process's memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MIN_CACHED_FRACTION = 0.1
-"""Of what is asked for: where less of it fits into the budget, nothing is kept."""
+"""Share of the requested bytes: if less than this fits into the budget, nothing is cached."""
 
 
 @dataclass(eq=False)
 class PrefixStore(ABC):
-    """Where outputs are kept.
+    """Where outputs are cached.
 
-    memory_bytes: what this process may keep of them in its memory. problems: why something could not be kept.
+    memory_bytes: how much of them this process may hold in memory. problems: why something could not be cached.
     """
 
     memory_bytes: int
@@ -36,7 +36,7 @@ class PrefixStore(ABC):
 
     @abstractmethod
     def find(self, requests: Mapping[str, CacheRequest]) -> dict[str, Mapping[int, Rows]]:
-        """Split -> depth -> its rows, for the cache_depths that can be had; what is not there yet is computed.
+        """Split -> depth -> its rows, for the depths that are available; missing outputs are computed.
 
         Raises:
             NotCacheable: see ``capture``.
@@ -45,10 +45,10 @@ class PrefixStore(ABC):
 
 @dataclass(eq=False)
 class DiskPrefixStore(PrefixStore):
-    """Arrow files that all processes of the node map. Each part of a split is computed by one of them; who finds a part
-    taken computes another, and waits when nothing else is left.
+    """Arrow files that all processes of the node map. Each part of a split is computed by one of them; a process that
+    finds a part locked computes another one, and waits when none is left.
 
-    disk_gib: budget of all files of the machine; None: see ``disk_budget``.
+    disk_gib: budget for all files of the machine; None: see ``disk_budget``.
     """
 
     disk_gib: float | None
@@ -58,7 +58,7 @@ class DiskPrefixStore(PrefixStore):
         left = [(split, part) for split, those in parts.items() for part in those]
         held: dict[tuple[str, int], list[LockedFile]] = {}
         try:
-            # What is there is held first: what nobody reads may be deleted for what is made next.
+            # Lock existing entries first: unlocked ones may be evicted for the ones that are built next.
             for computes, waits in ((False, False), (True, False), (True, True)):
                 for split, part in list(left):
                     if not self._missing(part, part.cache_depths) or (
@@ -81,7 +81,7 @@ class DiskPrefixStore(PrefixStore):
                     os.close(file.held)
 
     def _is_tried(self, part: CacheRequest, parts: Sequence[CacheRequest], waits: bool) -> bool:
-        """Compute what is missing of a part; False where somebody else does and this process is not to wait."""
+        """Compute the missing outputs of a part; False if another process does so and ``waits`` is False."""
         try:
             disk_entries.home().mkdir(parents=True, exist_ok=True)
             with file_lock(disk_entries.lock_path(part.key), waits, part.beat) as is_alone:
@@ -90,7 +90,7 @@ class DiskPrefixStore(PrefixStore):
                     self._compute(part, missing, parts)
             return is_alone
         except OSError as error:
-            # Nothing is lost but time: what cannot be kept is computed again and again.
+            # Only time is lost: outputs that cannot be cached are computed again each time.
             problem = f"prefix cache: {disk_entries.home()} cannot be written ({error})."
             if problem not in self.problems:
                 self.problems.append(problem)
@@ -109,25 +109,25 @@ class DiskPrefixStore(PrefixStore):
         ]
 
     def _left_bytes(self, parts: Sequence[CacheRequest], depth: int) -> int:
-        """What a depth takes in those parts of a split in which it is missing."""
+        """Bytes of a depth in those parts of a split where it is missing."""
         return sum(each.bytes(depth) for each in parts if self._missing(each, [depth]))
 
     def _compute(self, part: CacheRequest, missing: list[int], parts: Sequence[CacheRequest]) -> None:
         kept = [disk_entries.entry_path(each.key, depth) for each in parts for depth in part.cache_depths]
         needed = sum(map(part.bytes, missing))
-        # One at a time looks for room and takes it.
+        # One process at a time checks for free space and reserves it.
         with file_lock(disk_entries.lock_path("room"), beat=part.beat):
             budget = disk_entries.disk_budget(self.disk_gib)
-            room = disk_entries.evict_entries(needed, budget, kept)
-            if room < MIN_CACHED_FRACTION * needed:
+            free_bytes = disk_entries.evict_entries(needed, budget, kept)
+            if free_bytes < MIN_CACHED_FRACTION * needed:
                 if part is parts[0]:
                     whole = sum(self._left_bytes(parts, depth) for depth in part.cache_depths)
                     self.problems.append(
                         f"prefix cache: {whole / 1e9:.2f} GB are needed, and training.prefix_cache_disk_gib leaves "
-                        f"{room / 1e9:.2f} GB of {budget / 1e9:.2f} GB."
+                        f"{free_bytes / 1e9:.2f} GB of {budget / 1e9:.2f} GB."
                     )
                 return
-            # What this trial has still to compute comes before what later ones may ask for.
+            # Depths that this trial still has to compute come before those that later ones may request.
             left = (
                 budget - disk_entries.used_bytes() - sum(self._left_bytes(parts, depth) for depth in part.cache_depths)
             )
@@ -138,13 +138,14 @@ class DiskPrefixStore(PrefixStore):
                     cache_depths.append(depth)
                     left -= size
             temporary = {
-                depth: disk_entries.reserve(part.key, depth, min(room, part.bytes(depth))) for depth in cache_depths
+                depth: disk_entries.reserve(part.key, depth, min(free_bytes, part.bytes(depth)))
+                for depth in cache_depths
             }
-        _write(part, temporary, share=room / needed)
+        _write(part, temporary, share=free_bytes / needed)
 
 
 def _write(part: CacheRequest, temporary: Mapping[int, Path], share: float) -> None:
-    """One pass over a part, as many of its rows as ``share`` says, into one folder a depth."""
+    """One pass over a part, or over ``share`` of its tokens, written into one folder per depth."""
     try:
         writers = {depth: CachedRowWriter(path / disk_entries.HIDDEN) for depth, path in temporary.items()}
         for rows in part.rows(share):
@@ -160,15 +161,15 @@ def _write(part: CacheRequest, temporary: Mapping[int, Path], share: float) -> N
     finally:
         for path in temporary.values():
             shutil.rmtree(path, ignore_errors=True)
-        # Training needs the memory that forward passes have freed.
+        # Training needs the memory that the forward passes have freed.
         trim_heap()
 
 
 @dataclass(eq=False)
 class MemoryPrefixStore(PrefixStore):
-    """Tensors on the device of this process, which stay for its later trials.
+    """Tensors on this process's device, which stay for its later trials.
 
-    What is worth least (blocks saved times uses for each byte) goes first.
+    Eviction starts with the lowest value: blocks saved times uses, per byte.
     """
 
     _kept: dict[tuple[str, int], MemoryRows] = field(default_factory=dict)

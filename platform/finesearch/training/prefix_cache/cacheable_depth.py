@@ -1,4 +1,4 @@
-"""How many of a model's lowest blocks give the same output in every step of a trial."""
+"""Cacheable depth: how many of a model's lowest blocks return the same output in every step of a trial."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_VALUES = 64
 
 @dataclass(frozen=True)
 class FrozenDepth:
-    """``blocks`` from the bottom do not change; ``why`` says what changes in the next one, or in all."""
+    """The lowest ``blocks`` blocks do not change; ``why`` says what changes in the next one, or in all."""
 
     blocks: int
     why: str
@@ -28,7 +28,7 @@ class FrozenDepth:
 def find_frozen_depth(
     model: PreTrainedModel, structure: ModuleStructure, adaptation: str, adapted: AdaptationResult
 ) -> FrozenDepth:
-    """The depth of an adapted model, embeddings and what runs between blocks taken into account."""
+    """The frozen depth of an adapted model, including its embeddings and the modules between blocks."""
     if not structure.blocks:
         return FrozenDepth(0, "its layers share one block")
     if ADAPTATIONS[adaptation].changes_input:
@@ -59,8 +59,7 @@ def _changes(model: PreTrainedModel, modules: Collection[str], frozen_dropout: s
 
 
 def cache_depths_of_space(space: Space, num_layers: int) -> tuple[int, ...]:
-    """The cache_depths that a space can ask for, deepest first; those of patterns are known only once the model is
-    there.
+    """Depths that a search space can request, deepest first, except those of ``pattern``, which need the model.
 
     num_layers: blocks of the model.
     """

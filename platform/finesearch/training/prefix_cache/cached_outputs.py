@@ -1,4 +1,4 @@
-"""Gives a model the cached outputs of its frozen bottom layers in place of their computation."""
+"""Injects the cached outputs of a model's frozen bottom layers, so that these layers are not computed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class CachedOutputs:
-    """Kept outputs of one split, given to the model batch by batch."""
+    """Cached outputs of one split, injected into the model batch by batch."""
 
     injector: OutputInjector
     prefix_forward: PrefixForward
@@ -30,7 +30,7 @@ class CachedOutputs:
     def injecting(
         self, numbers: np.ndarray, token_rows: Sequence[dict[str, Any]], inputs: dict[str, Any]
     ) -> Iterator[None]:
-        """Inside the block the model takes the outputs of its lowest blocks for ``inputs``, made of these rows."""
+        """Inside the block the model uses the cached outputs for ``inputs``, the batch made of these rows."""
         self.injector.inject({depth: self._hidden(depth, numbers, token_rows, inputs) for depth in self.rows})
         try:
             yield
@@ -45,7 +45,7 @@ class CachedOutputs:
         COUNTERS.add(CACHE_HITS, int(there.sum()))
         if there.all():
             return rows.place(numbers, token_mask)
-        # What did not fit into the budget is computed as it comes.
+        # Rows that did not fit into the budget are computed on the fly.
         missing: list[int] = np.flatnonzero(~there).tolist()
         COUNTERS.add(CACHE_MISSES, len(missing))
         computed = self.prefix_forward.run([token_rows[index] for index in missing], [depth])[depth]

@@ -1,4 +1,4 @@
-"""Rows of kept outputs: in an Arrow file that is mapped, or in the memory of a device."""
+"""Rows of cached outputs: in a memory-mapped Arrow file, or in device memory."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ DTYPES: dict[str, Any] = {
     "bfloat16": np.dtype(np.int16),
     "float16": np.dtype(np.float16),
 }
-"""How Arrow holds what torch computes in: it has no bfloat16, whose 16 bits travel as a whole number."""
+"""How torch types are stored, by name: Arrow has no bfloat16, so its 16 bits are stored as an integer."""
 
 
 class Rows(Protocol):
-    """Kept outputs of one split below one depth."""
+    """Cached outputs of one split at one depth."""
 
     def has(self, rows: np.ndarray) -> np.ndarray:
-        """Which rows are there, bool (n,)."""
+        """Which rows are cached, bool (n,)."""
         ...
 
     def place(self, rows: np.ndarray, token_mask: Tensor) -> Tensor:
-        """The outputs of rows that are there, where ``token_mask`` (B, T) has tokens, and 0 elsewhere: (B, T, d)."""
+        """Outputs of cached rows at the tokens of ``token_mask`` (B, T), and 0 elsewhere: (B, T, d)."""
         ...
 
     def close(self) -> None: ...
@@ -73,17 +73,17 @@ class CachedRowWriter:
 
 @dataclass(frozen=True)
 class LockedFile:
-    """A file of kept outputs, and the descriptor that keeps its entry from being deleted until it is closed."""
+    """A file of cached outputs, and the descriptor of the lock that prevents its eviction until it is closed."""
 
     path: Path
     held: int
 
 
 class FileRows:
-    """Files that are mapped: processes of a node share their pages, and this one holds few of them at a time.
+    """Memory-mapped files: the processes of a node share their pages, and this one maps few of them at a time.
 
-    files: of the parts of the split that are there. memory_bytes: pages that this process may keep mapped; beyond it
-    they are given back (they stay in the system's cache).
+    files: of the cached parts of the split. memory_bytes: limit of the pages that this process keeps mapped; further
+    pages are released (they stay in the page cache).
     """
 
     def __init__(self, files: Sequence[LockedFile], total_rows: int, memory_bytes: int) -> None:
@@ -131,7 +131,7 @@ class FileRows:
         return (hidden.view(torch.bfloat16) if self.dtype == "bfloat16" else hidden).to(token_mask.device)
 
     def close(self) -> None:
-        """Let go of the entries. A mapping ends with the last array over it."""
+        """Unlock the entries. A mapping ends with the last array over it."""
         self._parts = []
         while self._files:
             os.close(self._files.pop().held)
@@ -162,11 +162,11 @@ class MemoryRows:
         import torch
 
         starts = torch.from_numpy(self._starts[rows]).to(token_mask.device)
-        # The n-th token of a row, wherever padding has moved it.
+        # The n-th token of a row, on whichever side it is padded.
         index = starts[:, None] + token_mask.cumsum(dim=1) - 1
         placed = self._values[index.clamp(min=0)]
         return torch.where(token_mask[..., None], placed, placed.new_zeros(()))
 
     def close(self) -> None:
-        """It stays for the next trial, unless that one needs the room."""
+        """Does nothing: the rows stay for the next trial, unless that one needs the memory."""
         self.is_in_use = False

@@ -1,12 +1,12 @@
-"""Kept outputs on a node's disk: one folder for each model, split and cut, shared by all runs of the machine.
+"""Prefix-cache entries on a node's disk: one folder per model, split and depth, shared by all runs on the machine.
 
     <cache home>/prefix/<key>-c4/  hidden.arrow  manifest.json  uses    the output of the fourth block, row by row
-    <cache home>/prefix/<key>.lock                                      who computes; others wait
-    <cache home>/prefix/.building-<key>-c4-<process>/  reserved         the bytes that it will have at most
+    <cache home>/prefix/<key>.lock                                      held by the process that computes
+    <cache home>/prefix/.building-<key>-c4-<process>/  reserved         maximum size of the entry in bytes
 
 ``uses`` grows by a byte with each trial that reads the folder, is locked (shared) by every process that reads it, and
-its time is that of the last use. When room is needed, what saves least goes first: blocks saved times uses for each
-byte, halved with each day since the last use. What somebody reads is never deleted.
+its modification time is the last use. When space is needed, the entry with the lowest value is evicted first: blocks
+saved times uses per byte, halved with each day since the last use. Entries that a process reads are never deleted.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ MANIFEST, HIDDEN, USES, RESERVED = "manifest.json", "hidden.arrow", "uses", "res
 BUILDING = ".building-"
 SECONDS_A_DAY = 86_400
 DEFAULT_DISK_FRACTION = 0.25
-"""Of the free disk, where the plan gives no budget."""
+"""Share of the free disk space, where the plan gives no budget."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One folder that is whole. ``rows`` of the split are in it, ``total_rows`` the split has."""
+    """One complete folder. It contains ``rows`` of the split's ``total_rows``."""
 
     path: Path
     cut: int
@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def value(self) -> float:
-        """What keeping it is worth: blocks saved times uses for each byte, less with every day."""
+        """Value for eviction: blocks saved times uses per byte, halved with each day since the last use."""
         try:
             uses = (self.path / USES).stat()
         except OSError:
@@ -58,7 +58,7 @@ class Entry:
 
 
 def home() -> Path:
-    """Where kept outputs live: the node's own disk, below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Folder of the entries: on the node's own disk, below ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     return cache_home() / "prefix"
 
 
@@ -71,7 +71,7 @@ def lock_path(key: str) -> Path:
 
 
 def read_entry(path: Path) -> Entry | None:
-    """The entry in a folder; None where there is none, or where it cannot be trusted."""
+    """The entry in a folder; None where there is none, or where it is damaged."""
     try:
         said = json.loads((path / MANIFEST).read_bytes())
         entry = Entry(path, int(said["cut"]), int(said["bytes"]), int(said["rows"]), int(said["total_rows"]))
@@ -81,7 +81,7 @@ def read_entry(path: Path) -> Entry | None:
 
 
 def list_entries() -> list[Entry]:
-    """All entries of this machine, whoever made them."""
+    """All entries on this machine, of all runs."""
     try:
         found = [read_entry(path) for path in home().iterdir() if (path / MANIFEST).is_file()]
     except OSError:
@@ -90,7 +90,7 @@ def list_entries() -> list[Entry]:
 
 
 def lock_entry(path: Path) -> int | None:
-    """Count one use of an entry and keep it from being deleted until the descriptor is closed; None: it is gone."""
+    """Count one use of an entry and prevent its eviction until the returned descriptor is closed; None: it is gone."""
     try:
         descriptor = os.open(path / USES, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     except OSError:
@@ -104,7 +104,7 @@ def lock_entry(path: Path) -> int | None:
 
 
 def commit_entry(temporary: Path, final: Path, cut: int, rows: int, total_rows: int) -> None:
-    """Make a folder whose ``hidden.arrow`` is written an entry; from the rename on it counts."""
+    """Make a folder with a complete ``hidden.arrow`` an entry: manifest, then rename."""
     size = (temporary / HIDDEN).stat().st_size
     said = {"cut": cut, "bytes": size, "rows": rows, "total_rows": total_rows}
     sync(temporary / HIDDEN)
@@ -118,7 +118,7 @@ def commit_entry(temporary: Path, final: Path, cut: int, rows: int, total_rows: 
 
 
 def reserve(key: str, cut: int, size: int) -> Path:
-    """A folder to build an entry in, of ``size`` bytes at most; for who holds the lock of ``key``."""
+    """A folder to build an entry of at most ``size`` bytes in; the caller holds the lock of ``key``."""
     path = home() / f"{BUILDING}{key}-c{cut}-{os.getpid()}"
     path.mkdir()
     (path / RESERVED).write_text(str(size))
@@ -126,13 +126,13 @@ def reserve(key: str, cut: int, size: int) -> Path:
 
 
 def remove_stale_builds(key: str) -> None:
-    """Delete what a process left that died while it built; for who holds the lock of ``key``."""
+    """Delete unfinished builds of processes that died; the caller holds the lock of ``key``."""
     for left_over in home().glob(f"{BUILDING}{key}-c*"):
         shutil.rmtree(left_over, ignore_errors=True)
 
 
 def reserved_bytes() -> int:
-    """What entries that are being built will take. Those of processes that died are deleted."""
+    """Bytes reserved by entries that are being built. Those of processes that died are deleted."""
     reserved = 0
     for path in home().glob(f"{BUILDING}*"):
         key = path.name.removeprefix(BUILDING).rpartition("-c")[0]
@@ -143,17 +143,17 @@ def reserved_bytes() -> int:
         try:
             reserved += int((path / RESERVED).read_text() or 0)
         except OSError:
-            continue  # it was finished a moment ago, or begun
+            continue  # it has just been finished or started
     return reserved
 
 
 def used_bytes() -> int:
-    """What all entries take, and those that are being built."""
+    """Bytes of all entries, including those being built."""
     return sum(entry.bytes for entry in list_entries()) + reserved_bytes()
 
 
 def evict_entries(needed: int, budget: int, kept: Collection[Path] = ()) -> int:
-    """Delete the entries worth least until ``needed`` bytes fit into ``budget``; the bytes that do fit, if fewer.
+    """Delete the entries of lowest value until ``needed`` bytes fit into ``budget``; returns the bytes that fit.
 
     kept: folders that stay.
     """
@@ -168,25 +168,25 @@ def evict_entries(needed: int, budget: int, kept: Collection[Path] = ()) -> int:
 
 
 def _delete(path: Path) -> bool:
-    """Delete an entry unless somebody reads it."""
+    """Delete an entry unless a process reads it."""
     try:
         descriptor = os.open(path / USES, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        doomed = path.with_name(f".gone-{path.name}-{os.getpid()}")
-        path.rename(doomed)
+        unlinked = path.with_name(f".gone-{path.name}-{os.getpid()}")
+        path.rename(unlinked)
     except OSError:
         return False
     finally:
         os.close(descriptor)
-    shutil.rmtree(doomed, ignore_errors=True)
+    shutil.rmtree(unlinked, ignore_errors=True)
     return True
 
 
 def disk_budget(gib: float | None) -> int:
-    """Bytes that all entries together may take; by default a quarter of what is free or taken by them already."""
+    """Disk budget of all entries in bytes; by default a quarter of the space that is free or already used by them."""
     if gib is not None:
         return int(gib * (1 << 30))
     where = home()

@@ -1,4 +1,4 @@
-"""What runs before the first block, and need not run either where outputs of blocks are given."""
+"""Modules before the first block that can be skipped, too, when cached outputs of blocks are injected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bypassed_modules(
 ) -> dict[str, torch.dtype]:
     """The largest modules below the first block that run once and return hidden states (B, T, d) of ``shape``.
 
-    With the type in which they do. Whether the model can do without them must be tried.
+    Maps each to the type of its output. Whether the model works without them must be tested (``self_test``).
     """
     import torch
 
@@ -46,7 +46,7 @@ def bypassed_modules(
 
 
 def _tops(structure: ModuleStructure) -> list[str]:
-    """Names of the outermost modules in which everything runs before the first block.
+    """Names of the outermost modules that run completely before the first block.
 
     >>> depths = {"b.emb.words": 0, "b.emb.norm": 0, "b.pos": 0, "b.pool": 1}
     >>> _tops(ModuleStructure("b", ("b.layer.0",), depths, ("b",)))

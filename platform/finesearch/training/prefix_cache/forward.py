@@ -1,4 +1,4 @@
-"""From rows of tokens to the outputs of their bottom blocks, and back into batches."""
+"""Forward passes over the frozen bottom blocks, from token rows to the outputs that are cached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PrefixForward:
-    """Runs rows through the bottom of a model whose bottom does not change."""
+    """Runs token rows through a model's frozen bottom blocks."""
 
     model: PreTrainedModel
     task: Task
@@ -33,19 +33,19 @@ class PrefixForward:
     processes: Processes
 
     def inputs(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """What the model takes for some token rows."""
+        """The model's inputs for some token rows."""
         batch = to_device(self.task.collate(rows, self.base.tokenizer, self.processes.padding_multiple), self.processes)
         return model_inputs(self.task, self.base, batch)
 
     def run(self, rows: Sequence[dict[str, Any]], cache_depths: Collection[int]) -> dict[int, list[Tensor]]:
-        """Outputs below each depth: for each row (t, d), padding left out, on the device.
+        """Outputs at each depth: for each row (t, d), without padding, on the device.
 
         Raises:
-            NotCacheable: see ``capture``; or an output has another length than its row.
+            NotCacheable: see ``capture``; or an output's length differs from its row's.
         """
         inputs = self.inputs(rows)
         was_training = self.model.training
-        # Blocks that do not change are in eval mode already; those above them are not run.
+        # Frozen blocks are in eval mode already; those above them are not run.
         self.model.train(False)
         try:
             found = capture(self.model, self.base.structure, inputs, cache_depths)
@@ -54,10 +54,10 @@ class PrefixForward:
         return {depth: self._rows(hidden, self.token_mask(inputs, depth, rows)) for depth, (hidden, _) in found.items()}
 
     def token_mask(self, inputs: dict[str, Any], depth: int, rows: Sequence[dict[str, Any]]) -> Tensor:
-        """Which positions of the stack of a depth are tokens and not padding, bool (B, T) on the device.
+        """Which positions of a depth's stack are tokens and not padding, bool (B, T) on the device.
 
         Raises:
-            NotCacheable: nothing says so.
+            NotCacheable: the inputs have no such mask.
         """
         import torch
 
@@ -75,7 +75,7 @@ class PrefixForward:
         return next(stack for stack in self.stacks if stack.first < depth <= stack.last)
 
     def widths(self, tokens: TokenizedSplit, depth: int) -> np.ndarray:
-        """Tokens of each row of a split (n,) as the stack of a depth sees them: of the target, or of the text."""
+        """Token counts of a split's rows (n,) in the stack of a depth: of the target, or of the text."""
         widths: np.ndarray = tokens.widths[:, 1 if self.stack(depth).reads_target else 0]
         return widths
 

@@ -1,4 +1,4 @@
-"""One trial's view of kept outputs: what the training loop and the evaluation call."""
+"""Opens the prefix cache for one trial: the interface for the training loop and the evaluation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, eq=False)
 class PrefixCache:
-    """What a trial has of kept outputs: by split, or nothing."""
+    """A trial's cached outputs by split, or none."""
 
     servings: Mapping[str, CachedOutputs] | None = None
     notes: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class PrefixCache:
         return (self.servings or {}).get(split)
 
     def close(self) -> None:
-        """Let others delete what this trial has read."""
+        """Unlock the entries that this trial has read, so that they can be evicted."""
         for serving in (self.servings or {}).values():
             for rows in serving.rows.values():
                 rows.close()
@@ -59,10 +59,10 @@ NOTHING = PrefixCache()
 def open_prefix_cache(
     attempt: Attempt, model: PreTrainedModel, adapted: AdaptationResult, precision: str, is_untouched: bool
 ) -> PrefixCache:
-    """Find or compute the outputs of the blocks that do not change under the recipe; the same depth on every rank.
+    """Find or compute the outputs of the blocks that the recipe leaves frozen; the same depth on every rank.
 
-    model: adapted, on its device, before any engine takes it. is_untouched: nothing of it has trained, so that blocks
-    which are going to train still return what the base's return.
+    model: adapted, on its device, before any engine takes it. is_untouched: nothing has trained yet, so that blocks
+    that will train still return the base model's outputs.
     """
     if attempt.training.prefix_cache == "off":
         return NOTHING
@@ -102,7 +102,7 @@ class _Opening:
     def open(self, depth: FrozenDepth) -> PrefixCache:
         """
         Raises:
-            NotCacheable: the model does not take kept outputs.
+            NotCacheable: the model does not accept cached outputs.
         """
         base, store = self.context.base, self._store()
         has_target = "decoder_input_ids" in self.context.tokens.train.column_names
@@ -151,10 +151,10 @@ class _Opening:
             if depth not in cache_depths and prefix_forward.stack(depth).first in forms
         ]
         if split == "train":
-            # No pass is larger than those that the trial makes without a cache.
+            # No pass is larger than those of a trial without a cache.
             batches = token_budget_batches(tokens.lengths, EVALUATION_TOKENS_PER_PASS[self.processes.device.type])
         else:
-            # The very batches in which a clean process will score the split again: both agree to the last bit.
+            # Exactly the batches in which a fresh process will score the split again, for bit-identical results.
             batches = inference_batches(prefix_forward.task, tokens, self.processes)
         return CacheRequest(
             key=self._key(split),
@@ -168,14 +168,14 @@ class _Opening:
         )
 
     def _others(self, depth: int) -> tuple[int, ...]:
-        """Cuts of the space that this trial's model can yield: those above its own only while nothing has trained."""
+        """Depths of the space that this trial's model can compute: those above its own only before any training."""
         base = self.context.base
-        # Beside adapters, even untrained ones, a block may return something else.
+        # With adapters, even untrained ones, a block may return something else.
         is_plain = all(name in base.tensors or name in base.fresh for name, _ in self.model.named_parameters())
         return tuple(asked for asked in self.context.cache_depths if asked < depth or (is_plain and self.is_untouched))
 
     def _key(self, split: str) -> str:
-        """SHA-256, the first 32 hex digits, over all that the outputs depend on but the depth."""
+        """First 32 hex digits of the SHA-256 over all that the outputs depend on, except the depth."""
         known, place = self.context.prefix_session.keys, (split, self.precision, self.processes.device.type)
         if place not in known:
             known[place] = self._computed_key(split)
@@ -196,7 +196,7 @@ class _Opening:
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
     def _is_agreed(self, split: str, by_depth: Mapping[int, Rows], cache_depths: tuple[int, ...]) -> bool:
-        """Whether every rank has every depth of a split; all of it where weights are partitioned among the ranks."""
+        """Whether every rank has every depth of a split; with partitioned weights, every row of it."""
         has = by_depth.keys() == set(cache_depths)
         if self.attempt.training.zero_stage == 3:
             everyone = np.arange(len(self.context.tokens[split]))

@@ -1,4 +1,4 @@
-"""Whether a model computes the same from kept outputs as from its own: tried, not assumed; once for each shape."""
+"""Self-test: does a model compute the same from cached outputs as from its own? Run once per model structure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from finesearch.data import TokenizedSplit
 
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
-"""Largest difference of an output, as a share of the largest output."""
+"""Maximum difference of an output, relative to the largest output."""
 
 
 @dataclass(frozen=True)
 class HiddenStateFormat:
-    """Hidden states: their width, and the bytes of a number in them."""
+    """Hidden states: width, and bytes per element."""
 
     width: int
     itemsize: int
@@ -33,10 +33,10 @@ class HiddenStateFormat:
 
 @dataclass(frozen=True)
 class VerifiedBlocks:
-    """What was found of the blocks below a depth.
+    """Self-test result for the blocks below a depth.
 
     blocks: depth -> form of the block below it, see ``capture``. forms: of each stack's blocks, by the number of blocks
-    that run before it. bypassed_modules: what need not run before the blocks.
+    that run before it. bypassed_modules: modules before the blocks that can be skipped.
     """
 
     blocks: Mapping[int, int]
@@ -51,8 +51,7 @@ def injector_of(
     precision: str,
     known: dict[Hashable, VerifiedBlocks | NotCacheable],
 ) -> tuple[OutputInjector, VerifiedBlocks]:
-    """An injector for the blocks below ``depth`` of a model that was tried, or one of the same modules was; ``known``
-    grows.
+    """An injector for the blocks below ``depth``, and its self-test's result, which ``known`` keeps by structure.
 
     Raises:
         NotCacheable: see ``build_verified_injector``.
@@ -64,7 +63,7 @@ def injector_of(
         try:
             injector, fit = build_verified_injector(prefix_forward, tokens, depth, precision)
         except NotCacheable as error:
-            # Without its traceback, which would keep the model alive.
+            # Without the traceback, which would keep the model alive.
             known[key] = NotCacheable(str(error))
             raise
         known[key] = fit
@@ -77,19 +76,19 @@ def injector_of(
 def build_verified_injector(
     prefix_forward: PrefixForward, tokens: TokenizedSplit, depth: int, precision: str
 ) -> tuple[OutputInjector, VerifiedBlocks]:
-    """An injector for the blocks below ``depth`` that was tried on two rows; and what those blocks return.
+    """An injector for the blocks below ``depth``, tested on two rows; and the test's result.
 
     The model is in eval mode afterwards.
 
     Raises:
-        NotCacheable: it does not take kept outputs; says why.
+        NotCacheable: the model does not accept cached outputs; says why.
     """
     import torch
 
     model, structure = prefix_forward.model, prefix_forward.base.structure
     model.train(False)
     order = np.argsort(tokens.lengths, kind="stable")
-    # Of two lengths if there are any, so that one of them is padded.
+    # Rows of two lengths if possible, so that one is padded.
     rows = tokens.rows([int(order[0]), int(order[len(order) // 2])])
     inputs = prefix_forward.inputs(rows)
     cache_depths = required_depths(prefix_forward.stacks, depth)
@@ -104,7 +103,7 @@ def build_verified_injector(
     injector = OutputInjector(model, structure, cache_depths, blocks, before)
     with torch.no_grad():
         own = model(**inputs)
-        # Each row computed by itself: what it gives must not hang on how it is padded.
+        # Each row is computed alone: its output must not depend on padding.
         alone = [prefix_forward.run([row], cache_depths) for row in rows]
         kept = {}
         for at, (hidden, _) in captured.items():
@@ -112,7 +111,7 @@ def build_verified_injector(
             kept[at][prefix_forward.token_mask(inputs, at, rows)] = torch.cat([one[at][0] for one in alone])
         token_mask = prefix_forward.token_mask(inputs, prefix_forward.stacks[-1].last, rows)
         if not _is_alike(own, _fed(injector, kept, model, inputs), token_mask, TOLERANCE[precision]):
-            # It looks at what stands below the blocks.
+            # The model uses the skipped modules in another way, too.
             injector.bypassed_modules.clear()
             _compare(own, _fed(injector, kept, model, inputs), token_mask, TOLERANCE[precision])
     forms = {

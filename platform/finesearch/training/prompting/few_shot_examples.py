@@ -1,4 +1,4 @@
-"""Which examples of train a prompt shows."""
+"""Few-shot examples: which training examples a prompt shows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from finesearch.tasks.prompting import Question
 
 POOL = 2000
-"""Examples out of which the most similar are taken, at most."""
+"""Maximum number of examples from which the most similar are chosen."""
 
 
 def choose_examples(known: Sequence[Question], number: int, selection: str, seed: int) -> tuple[Question, ...]:
-    """``number`` examples, or the pool for ``similar``; all of ``known`` have answers. The same ones for a seed.
+    """``number`` examples, or the pool for ``similar``; all of ``known`` have answers. Deterministic for a seed.
 
-    ``balanced`` takes as many of each answer as there can be, and goes round once more for what is left over.
+    ``balanced`` takes equally many examples of each answer, as far as possible; the remainder takes one more of some.
     """
     rng = np.random.default_rng(seed)
     order = [known[int(place)] for place in rng.permutation(len(known))]
@@ -27,8 +27,8 @@ def choose_examples(known: Sequence[Question], number: int, selection: str, seed
     for question in order:
         assert question.answer is not None
         by_answer.setdefault(question.answer, []).append(question)
-    # In the order of their first appearance, which is random: with fewer examples than answers some are left out.
+    # In random order of first appearance: with fewer examples than answers, some answers are left out.
     rounds = max(map(len, by_answer.values()), default=0)
-    dealt = [group[turn] for turn in range(rounds) for group in by_answer.values() if turn < len(group)]
-    chosen = dealt[:number]
+    round_robin = [group[turn] for turn in range(rounds) for group in by_answer.values() if turn < len(group)]
+    chosen = round_robin[:number]
     return tuple(chosen[int(place)] for place in rng.permutation(len(chosen)))

@@ -1,4 +1,4 @@
-"""How an untouched model goes on with the conversations of a split, computed by all processes together."""
+"""Dialogue replies of an untrained model for a split, computed by all processes together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PromptedDialogue:
-    """A model and what it is shown. most_tokens: that the model takes at once; None: any number."""
+    """A model and its few-shot examples. most_tokens: the model's input limit; None: no limit."""
 
     model: PreTrainedModel
     base: PretrainedBase
@@ -35,14 +35,14 @@ class PromptedDialogue:
     most_tokens: int | None
 
     def rows(self, rows: dict[str, list[Any]]) -> tuple[DialoguePromptTask, InMemoryRows]:
-        """Token rows of conversations behind those that are shown, and the task with room for them."""
+        """Token rows of conversations after the shown ones, and the task with a length limit that fits both."""
         prompt, plan = self.prompt, self.spoken.task.plan
         assert plan.generation is not None
-        room = plan.max_length * (1 + (prompt.similar_shown or len(prompt.examples)))
+        total_length = plan.max_length * (1 + (prompt.similar_shown or len(prompt.examples)))
         if self.most_tokens is not None:
-            room = max(plan.max_length, min(room, self.most_tokens - plan.generation.max_new_tokens))
-        wide = DialoguePromptTask(make_task(plan.model_copy(update={"max_length": room})), self.spoken.facts)
-        questions = [question for asked in wide.questions(rows) for question in asked]
+            total_length = max(plan.max_length, min(total_length, self.most_tokens - plan.generation.max_new_tokens))
+        wide = DialoguePromptTask(make_task(plan.model_copy(update={"max_length": total_length})), self.spoken.facts)
+        questions = [question for group in wide.questions(rows) for question in group]
         shown = examples_for(prompt, questions)
         own = self.spoken.drop_oldest_turns(rows, self.base.tokenizer)
         return wide, InMemoryRows(wide.encode_with_examples(own, shown, self.base.tokenizer))
@@ -55,7 +55,7 @@ def generate_dialogue_split(
     processes: Processes,
     beat: Callable[[], None] = lambda: None,
 ) -> ScoredPredictions:
-    """Predict and score a split. Without examples it is the very evaluation that a trained model gets.
+    """Predict and score a split. Without examples, this is exactly the evaluation of a trained model.
 
     tokens, rows: the split as token rows and as read.
     """
@@ -78,6 +78,6 @@ class InMemoryRows:
         return len(self.lengths)
 
     def rows(self, indices: Iterable[int] | None = None) -> list[dict[str, Any]]:
-        """Some rows, or all, in the order asked."""
+        """The rows at ``indices`` in that order, or all rows."""
         wanted = range(len(self)) if indices is None else indices
         return [{name: values[int(i)] for name, values in self._columns.items()} for i in wanted]

@@ -1,4 +1,4 @@
-"""The answer that an untouched model writes behind a prompt (Radford et al., 2019; Brown et al., 2020)."""
+"""Answers that an untrained model generates after a prompt (Radford et al., 2019; Brown et al., 2020)."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 def make_generator(
     context: TaskContext, written: GenerationPromptTask, prompt: PromptSpec, precision: str, device: torch.device
 ) -> PromptedGenerator:
-    """The task's own model and the prompt behind which it writes."""
+    """The task's model with the prompt after which it generates."""
     model = untouched(context, prompt, precision, device)
     language = getattr(written.task.plan, "source_language", None)
     return PromptedGenerator(model, context.base.tokenizer, prompt, max_input_tokens(model), language)
 
 
 def untouched(context: TaskContext, prompt: PromptSpec, precision: str, device: torch.device) -> PreTrainedModel:
-    """The task's own model as its folder has it, built once a process.
+    """The task's model with the weights of its folder, built once per process.
 
     Raises:
-        TrialError: the folder lacks a part of it, which training would draw at random.
+        TrialError: the folder lacks weights, which training would initialise at random.
     """
     base = context.base
     if base.fresh:
@@ -66,9 +66,9 @@ def generate_split(
     processes: Processes,
     beat: Callable[[], None] = lambda: None,
 ) -> ScoredPredictions:
-    """Have every answer of a split written, in its order, and score them as the task does."""
+    """Generate the answers of a split, in its order, and score them with the task's metrics."""
     with heartbeat(beat):
-        questions = [question for asked in written.questions(context.splits.plain_rows(split)) for question in asked]
+        questions = [question for group in written.questions(context.splits.plain_rows(split)) for question in group]
         reworded = Reworded(context.tokens[split], generator.prompts(questions))
     scoring = ScoringOptions(extract_answer=generator.extract_answer)
     with stopping_after_answer(generator):
@@ -76,7 +76,7 @@ def generate_split(
 
 
 class Reworded:
-    """Token rows of a split with other prompts before the same targets."""
+    """Token rows of a split with new prompts and the same targets."""
 
     def __init__(self, tokens: TokenizedSplit, prompts: Sequence[Sequence[int]]) -> None:
         assert len(tokens) == len(prompts), (len(tokens), len(prompts))
@@ -89,7 +89,7 @@ class Reworded:
         return len(self._tokens)
 
     def rows(self, indices: Iterable[int] | None = None) -> list[dict[str, Any]]:
-        """Some rows, or all, in the order asked."""
+        """The rows at ``indices`` in that order, or all rows."""
         wanted = range(len(self)) if indices is None else [int(i) for i in indices]
         return [self._row(row, self._prompts[i]) for i, row in zip(wanted, self._tokens.rows(wanted), strict=True)]
 
@@ -106,9 +106,9 @@ class Reworded:
 
 @contextmanager
 def stopping_after_answer(generator: PromptedGenerator) -> Iterator[None]:
-    """End each text once all behind it will be dropped; the answers are the same.
+    """Stop generating each text once the rest of it would be dropped; the answers are the same.
 
-    With beams every text goes on: an end would change which beam wins.
+    With beam search every text continues: stopping would change which beam wins.
     """
     config: Any = generator.model.generation_config
     if not generator.continues_past_answer or (config.num_beams or 1) > 1:

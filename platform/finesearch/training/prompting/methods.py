@@ -1,4 +1,4 @@
-"""Which way of asking a model can take, and the model for it."""
+"""Prompting methods (likelihood, cloze, similarity, generation): which ones a model supports, and loading it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 CLASSES = {"cloze": "AutoModelForMaskedLM", "similarity": "AutoModel"}
 POOLING = Path("1_Pooling", "config.json")
 WITH_TURNS = ("likelihood", "generation")
-# Endings of class names whose weights hold an output layer that predicts words.
+# Suffixes of class names whose weights include an output layer that predicts words.
 WITH_HEAD = ("ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
-# Of these the class for pretraining predicts words; of others (ELECTRA, Funnel) it tells real words from replaced ones.
+# Model types whose pretraining class predicts words; for others (ELECTRA, Funnel) it detects replaced words.
 PRETRAINED_BY_GAPS = ("albert", "bert", "big_bird", "ernie", "megatron-bert", "mobilebert")
 
 
@@ -34,10 +34,10 @@ def trains(adaptation: str) -> bool:
 
 
 def possible_methods(config: PretrainedConfig) -> tuple[str, ...]:
-    """The ways in which a model of this config can be asked, the usual one first.
+    """The prompting methods that a model of this config supports, the usual one first.
 
-    An encoder is asked to fill gaps where its weights have the output layer for it, which the classes in its config
-    tell.
+    An encoder supports cloze prompts where its weights include the output layer for it, according to its config's
+    class names.
     """
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -56,10 +56,10 @@ def possible_methods(config: PretrainedConfig) -> tuple[str, ...]:
 
 
 def choose_method(wanted: str, task: Task, config: PretrainedConfig, adaptation: str) -> str:
-    """The method that is meant.
+    """The method to use for the setting ``wanted``.
 
     Raises:
-        ModelError: the task or the model cannot be asked so.
+        ModelError: the task or the model does not support it.
     """
     kind = prompt_task_class(task)
     assert kind is not None, task.kind
@@ -91,7 +91,7 @@ def choose_style(wanted: str, method: str, has_chat_template: bool, adaptation: 
     """``chat`` or ``plain``.
 
     Raises:
-        ModelError: chat is wanted, and the model has no chat template or is asked in a way without turns.
+        ModelError: chat is wanted, and the model has no chat template or the method has no turns.
     """
     can_chat = has_chat_template and method in WITH_TURNS
     if wanted == "chat" and not can_chat:
@@ -103,10 +103,10 @@ def choose_style(wanted: str, method: str, has_chat_template: bool, adaptation: 
 def check_prompting(
     adaptation: str, parameters: Mapping[str, Any], task: Task, config: PretrainedConfig, tokenizer: Any
 ) -> None:
-    """Whether the model can be asked as the parameters have it.
+    """Check that the model supports the prompt parameters.
 
     Raises:
-        ModelError: it cannot; says what would work.
+        ModelError: it does not; the message says what would work.
     """
     kind = prompt_task_class(task)
     if kind is None or not supports_prompting(task):
@@ -150,14 +150,14 @@ def _named(task: Task) -> str:
 
 
 def auto_class_name(method: str, config: PretrainedConfig) -> str:
-    """Name of the class of transformers that answers by a method."""
+    """Name of the transformers class for a method."""
     if method == "likelihood":
         return "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM"
     return CLASSES[method]
 
 
 def max_input_tokens(model: PreTrainedModel) -> int | None:
-    """Tokens that a model takes at once; None: any number."""
+    """The model's input limit in tokens; None: no limit."""
     text = model.config.get_text_config()
     most = [
         size
@@ -168,7 +168,7 @@ def max_input_tokens(model: PreTrainedModel) -> int | None:
 
 
 def uses_cls_pooling(folder: Path) -> bool:
-    """Whether a text's embedding is its first token's state instead of the mean, as sentence-transformers writes it."""
+    """Whether a text's embedding is its first token's state instead of the mean, by sentence-transformers' config."""
     try:
         return bool(json.loads((folder / POOLING).read_text()).get("pooling_mode_cls_token", False))
     except (OSError, ValueError):
@@ -176,10 +176,10 @@ def uses_cls_pooling(folder: Path) -> bool:
 
 
 def load_prompt_model(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:
-    """The model that answers by a method, fp32 and in eval mode, and its tokenizer.
+    """The model for a method, fp32 and in eval mode, and its tokenizer.
 
     Raises:
-        TrialError: the weights cannot be read, or lack a part that would be drawn at random.
+        TrialError: the weights cannot be read, or lack a part that would be initialised at random.
     """
     import torch
     import transformers

@@ -1,4 +1,4 @@
-"""A prompt as a file: a checkpoint of a trial that trains nothing holds it and no weights."""
+"""``prompt.json``: the prompt in the checkpoint of a trial that trains nothing; such a checkpoint has no weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_prompt(prompt: PromptSpec, folder: Path) -> None:
 
 
 def prompt_settings(prompt: PromptSpec) -> dict[str, Any]:
-    """A prompt as JSON holds it."""
+    """A prompt as a JSON object."""
     settings: dict[str, Any] = _FORMAT.dump_python(prompt, mode="json")
     return settings
 

@@ -1,4 +1,4 @@
-"""Whether the prompts of a search space can be put to a model, before anything runs."""
+"""Checks, before anything runs, that a model supports the prompts of a search space."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from finesearch.training.model.model_config import read_config
 
 
 def check_prompt_recipes(task: Task, recipes: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Check that the model can be asked as each recipe has it.
+    """Check that the model supports each recipe's prompt.
 
     recipes: adaptation to its parameters, each with the values that the space can give it.
 
     Raises:
-        ModelError: the task has no answers to choose from, or the model cannot be asked so; says what would work.
+        ModelError: the task has no answers to choose from, or the model does not support it; says what would work.
     """
     from finesearch.training.prompting import check_prompting
 

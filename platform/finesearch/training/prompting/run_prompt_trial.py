@@ -1,4 +1,4 @@
-"""One trial that asks: from its parameters to a checkpoint that holds what was asked and how."""
+"""One prompting trial, from its parameters to a checkpoint that holds the prompt."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ STEP = 1
 
 
 def run_prompt_trial(attempt: Attempt) -> TrialResult:
-    """Ask about validation, and write the checkpoint; the result has the one evaluation, which is yet to be reported.
+    """Prompt the model on validation, and write the checkpoint; the result has one evaluation, not yet reported.
 
     Raises:
-        ModelError: the task or the model cannot be asked.
+        ModelError: the task or the model cannot be prompted.
     """
     began = time.perf_counter()
     spec, context, processes, beat = attempt.spec, attempt.context, attempt.processes, attempt.callbacks.beat
@@ -113,7 +113,7 @@ def ask(
     processes: Processes,
     beat: Callable[[], None] = lambda: None,
 ) -> tuple[PreTrainedModel, ScoredPredictions]:
-    """The model that is asked, and how well it answers about a split."""
+    """The prompted model, and its scores on a split."""
     with heartbeat(beat):
         model, answer = _ready(context, prompt, precision, split, processes, beat)
     return model, answer()
@@ -122,7 +122,7 @@ def ask(
 def _ready(
     context: TaskContext, prompt: PromptSpec, precision: str, split: str, processes: Processes, beat: Callable[[], None]
 ) -> tuple[PreTrainedModel, Callable[[], ScoredPredictions]]:
-    """The model, and what has it answer."""
+    """The model, and a function that scores its answers."""
     asking = prompt_task_of(context)
     if isinstance(asking, GenerationPromptTask):
         generator = make_generator(context, asking, prompt, precision, processes.device)
@@ -137,14 +137,14 @@ def _ready(
 
 
 def prompt_task_of(context: TaskContext) -> PromptTask:
-    """How the task asks."""
+    """The task's prompts."""
     asking = make_prompt_task(context.task, context.facts)
     assert asking is not None, "checked before anything ran"
     return asking
 
 
 def make_prompt(context: TaskContext, asking: PromptTask, spec: TrialSpec) -> PromptSpec:
-    """What the trial asks; the examples are those of its seed."""
+    """The trial's prompt; its examples are chosen by the trial's seed."""
     name, wanted = spec.recipe.adaptation, spec.recipe.adaptation_parameters
     base = context.base
     method = choose_method(wanted["method"], context.task, base.config, name)
@@ -158,7 +158,7 @@ def make_prompt(context: TaskContext, asking: PromptTask, spec: TrialSpec) -> Pr
     if shown is not None:
         rows = context.splits.plain_rows("train")
         known = [each for questions in asking.questions(rows) for each in questions if each.is_answered]
-        # There are no labels to balance where the answer is written.
+        # There are no labels to balance where the answer is generated.
         selection = "random" if is_written and wanted["selection"] == "balanced" else wanted["selection"]
         examples = choose_examples(known, shown, selection, derived_seed(spec.seed, "examples"))
     return PromptSpec(
@@ -180,7 +180,7 @@ def make_prompt(context: TaskContext, asking: PromptTask, spec: TrialSpec) -> Pr
 def load_prompted_model(
     context: TaskContext, prompt: PromptSpec, precision: str, device: torch.device
 ) -> PromptedModel:
-    """The model that a prompt is for, loaded once a process for each method."""
+    """The model of a prompt, loaded once per process and method."""
     load = partial(load_prompt_model, context.base.folder, prompt.method)
     model, tokenizer = context.prompt_models.get(prompt.method, precision, device, load)
     return PromptedModel(
@@ -217,6 +217,6 @@ def _write(
 def rescore_prompt(
     folder: Path, record: CheckpointRecord, context: TaskContext, split: str, processes: Processes
 ) -> ScoredPredictions:
-    """Ask what a checkpoint holds about a split; the folder and its base model have been verified."""
+    """Score a checkpoint's prompt on a split; the folder and its base model have been verified."""
     _, scored = ask(context, read_prompt(folder), record.precision, split, processes)
     return scored

@@ -1,4 +1,4 @@
-"""A split's predictions by a model that is asked, computed by all processes together."""
+"""Predictions of a prompted model for a split, computed by all processes together."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def score_split(
     processes: Processes,
     beat: Callable[[], None] = lambda: None,
 ) -> ScoredPredictions:
-    """Ask about every example of a split, in its order, and score the answers; the same on every rank."""
+    """Prompt the model for every example of a split, in order, and score the answers; the same on every rank."""
     run = shared_by(processes, beat)
     if isinstance(asking, ChoicePromptTask):
         predictions = _choices(prompted, asking, rows, run, beat)
     else:
-        questions = [question for asked in asking.questions(rows) for question in asked]
+        questions = [question for group in asking.questions(rows) for question in group]
         if isinstance(asking, PairPromptTask):
             predictions = asking.predictions(prompted.cosines(questions, run))
         else:
@@ -39,11 +39,11 @@ def score_split(
 
 
 def shared_by(processes: Processes, beat: Callable[[], None]) -> RunBatches:
-    """Has batches computed by all processes, and tells each of them every value. beat: called after each batch."""
+    """Distributes batches over all processes and gathers every value on each. beat: called after each batch."""
 
     def run(batches: Batches, compute: Callable[[Sequence[int]], Sequence[Any]]) -> list[Any]:
         found: dict[int, Any] = {}
-        # Batches stay whole and one rank each, so that one process that scores again computes the very same ones.
+        # Each batch is computed whole by one rank, so that a single process can reproduce exactly the same batches.
         for batch in batches[processes.rank :: processes.world_size]:
             found.update(zip(batch, compute(batch), strict=True))
             beat()
@@ -56,9 +56,9 @@ def shared_by(processes: Processes, beat: Callable[[], None]) -> RunBatches:
 def _choices(
     prompted: PromptedModel, choosing: ChoicePromptTask, rows: Rows, run: RunBatches, beat: Callable[[], None]
 ) -> list[Any]:
-    asked = choosing.questions(rows)
-    flat = [question for questions in asked for question in questions]
+    by_example = choosing.questions(rows)
+    flat = [question for questions in by_example for question in questions]
     chosen = prompted.scores(flat, run, beat).argmax(axis=1).tolist() if flat else []
-    ends = np.cumsum([len(questions) for questions in asked]).tolist()
+    ends = np.cumsum([len(questions) for questions in by_example]).tolist()
     starts = [0, *ends[:-1]]
     return choosing.predictions(rows, [chosen[start:end] for start, end in zip(starts, ends, strict=True)])

@@ -1,4 +1,4 @@
-"""The regularizers of one trial, together: what the training loop calls."""
+"""The active regularizers of one trial, behind one interface for the training loop."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from finesearch.tasks import Task
     from finesearch.training.model.base_model import PretrainedBase
 
-# LayerDrop looks at blocks as they are, so it comes before what changes what is inside them.
+# LayerDrop inspects unmodified blocks, so it comes before the methods that modify their modules.
 METHODS: tuple[type[Regularizer], ...] = (LayerDrop, L2SP, Mixout, NEFTune, RDrop, EMA, SWA)
 
 
 @dataclass(frozen=True, eq=False)
 class Regularizers:
-    """Those that are on, in the order of ``METHODS``. A recipe without any costs nothing."""
+    """The active methods, in the order of ``METHODS``. Without any, there is no overhead."""
 
     methods: tuple[Regularizer, ...]
 
     @property
     def copies(self) -> int:
-        """How many times a forward pass holds each row."""
+        """How many times each row occurs in a forward pass."""
         return 2 if any(isinstance(method, RDrop) and not method.inactive_reason for method in self.methods) else 1
 
     @property
@@ -69,7 +69,7 @@ class Regularizers:
         batch: Mapping[str, Tensor],
         label_smoothing: float,
     ) -> tuple[Tensor, Tensor]:
-        """The loss to descend, and the task's own part of it; means over the batch's units, scalars."""
+        """The total loss and the task's own loss; means over the batch's units, scalars."""
         for method in self.methods:
             if isinstance(method, RDrop) and not method.inactive_reason:
                 return method.losses(forward, task, inputs, batch, label_smoothing)
@@ -78,7 +78,7 @@ class Regularizers:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside the block the model holds averaged weights, where the recipe averages and the average has begun."""
+        """Inside the block the model holds averaged weights, if the recipe averages and averaging has started."""
         if self._average is None:
             yield
             return
@@ -87,11 +87,11 @@ class Regularizers:
 
     @property
     def raw_weights(self) -> Mapping[str, Tensor] | None:
-        """The weights that training goes on from, while averaged ones stand in the model."""
+        """The weights that training continues from, while the model holds averaged ones."""
         return self._average.raw if self._average else None
 
     def resume_from(self, weights: Path) -> None:
-        """Take up the average in a checkpoint's weights."""
+        """Restore the average from a checkpoint's weights."""
         from safetensors.torch import load_file
 
         assert self._average is not None, "raw weights are written beside averaged ones only"

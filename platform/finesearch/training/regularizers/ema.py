@@ -25,7 +25,7 @@ class EMA(WeightAverage):
 
 
 def decay_at(step: int, decay: float) -> float:
-    """The decay of optimizer step ``step`` (0-based): low at first, so that the untrained output layer is forgotten.
+    """The decay at optimizer step ``step`` (0-based): low at first, so that the untrained head is forgotten.
 
     >>> [round(decay_at(step, 0.9), 2) for step in (0, 8, 98, 998)]
     [0.18, 0.53, 0.9, 0.9]

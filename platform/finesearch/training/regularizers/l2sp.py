@@ -1,4 +1,4 @@
-"""L2-SP: weights decay towards where pretraining left them, instead of towards zero."""
+"""L2-SP: weight decay towards the pretrained weights instead of towards zero."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class L2SP(Regularizer):
     """``w ← w − learning_rate · l2sp · (w − w⁰)`` before each update, for every trained weight that the base had.
 
     Li, Grandvalet and Davoine, Explicit Inductive Bias for Transfer Learning with Convolutional Networks, ICML 2018:
-    the step that their penalty ``l2sp / 2 · ‖w − w⁰‖²`` takes under plain gradient descent. Decoupled, as weight decay
-    is here, so that neither clipping nor the moments of an adaptive optimizer distort it. Weights without a pretrained
+    the step of their penalty ``l2sp / 2 · ‖w − w⁰‖²`` under plain gradient descent. Decoupled, like the weight decay
+    here, so that neither clipping nor the moments of an adaptive optimizer distort it. Weights without a pretrained
     value (the new output layer) are left to ``weight_decay``, the second term of the paper.
     """
 
@@ -42,7 +42,7 @@ class L2SP(Regularizer):
             start = self._start[name] = self._start[name].to(weight.device)
             pulled = torch.lerp(weight, start, self._rate)
             if hasattr(weight, "_hp_mapping"):
-                # ZeRO 1 and 2 update a copy of theirs, of which this process holds a part, and share it out afterwards.
+                # ZeRO 1 and 2 update an fp32 copy, of which this process holds a partition, and share it afterwards.
                 safe_set_full_fp32_param(weight, pulled)
             else:
                 weight.copy_(pulled)

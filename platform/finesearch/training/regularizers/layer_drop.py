@@ -1,4 +1,4 @@
-"""Layer drop: in each step, some blocks are skipped as a whole."""
+"""LayerDrop (stochastic depth): in each training step, some whole blocks are skipped."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from finesearch.training.runtime.seeding import derived_seed
 
 
 class LayerDrop(Regularizer):
-    """Each trained block is left out of a step with probability ``layer_drop``; evaluation runs all of them.
+    """Each trained block is skipped in a step with probability ``layer_drop``; evaluation runs all of them.
 
     Fan, Grave and Joulin, Reducing Transformer Depth on Demand with Structured Dropout, ICLR 2020; for residual
-    networks Huang et al., Deep Networks with Stochastic Depth, ECCV 2016. As in the former, nothing is scaled. The draw
-    is one for the whole global batch, so that its loss is the mean over one network, however the batch is cut. What is
-    skipped gets a gradient of 0, the same on every rank and under every stage.
+    networks Huang et al., Deep Networks with Stochastic Depth, ECCV 2016. As in the former, nothing is scaled. One draw
+    holds for the whole global batch, so that its loss is the mean over one network, however the batch is partitioned.
+    Skipped blocks get a gradient of 0, the same on every rank and under every ZeRO stage.
     """
 
     name: ClassVar[str] = "layer_drop"
@@ -43,7 +43,7 @@ class LayerDrop(Regularizer):
 
     def before_step(self, step: int, learning_rate: float) -> None:
         if not self.inactive_reason:
-            # Without the rank: every rank trains the same network.
+            # The seed excludes the rank: every rank trains the same network.
             draw = random.Random(derived_seed(self._seed, self.name, step))
             self._dropped = tuple(draw.random() < self.strength for _ in range(self._count))
 
@@ -62,7 +62,7 @@ class LayerDrop(Regularizer):
 
 
 class _Skip(torch.autograd.Function):
-    """The hidden states as they are, and a gradient of 0 for the parameters that were not used."""
+    """Returns the hidden states unchanged, with a gradient of 0 for the unused parameters."""
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
@@ -75,10 +75,10 @@ class _Skip(torch.autograd.Function):
 
 
 def outputs_of(context: RegularizerContext, blocks: list[torch.nn.Module]) -> list[int | None]:
-    """What each block returns for one example: hidden states alone (None), or a tuple with so many empty places behind.
+    """What each block returns for one example: a tensor (None), or a tuple with this many empty elements after it.
 
     Raises:
-        ModelError: a block does not take hidden states and give back new ones of the same shape, or hands on more.
+        ModelError: a block does not map hidden states to hidden states of the same shape, or returns more.
     """
     forms: dict[int, int | None] = {}
 

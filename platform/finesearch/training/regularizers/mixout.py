@@ -1,4 +1,4 @@
-"""Mixout: in each pass, some weights are those of the pretrained model."""
+"""Mixout: in each forward pass, random weights are replaced by those of the pretrained model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from finesearch.training.regularizers.regularizer import Regularizer, Regularize
 
 
 class Mixout(Regularizer):
-    """Each weight of a trained matrix is its pretrained value with probability ``mixout``, anew in every forward pass.
+    """Each weight of a trained matrix takes its pretrained value with probability ``mixout``, in every forward pass.
 
     ``(m ⊙ w⁰ + (1 − m) ⊙ w − mixout · w⁰) / (1 − mixout)`` with ``m ~ Bernoulli(mixout)``, whose mean is ``w``. Lee,
     Cho and Kang, Mixout: Effective Regularization to Finetune Large-scale Pretrained Language Models, ICLR 2020. As in
-    the authors' code: matrices of linear layers that the base had; biases, norms and embeddings not. Their code sets
-    dropout to 0 at the same time; here ``dropout`` is a parameter of its own.
+    the authors' code: matrices of linear layers that the base had, not biases, norms and embeddings. Their code also
+    sets dropout to 0; here ``dropout`` is a separate parameter.
     """
 
     name: ClassVar[str] = "mixout"
@@ -47,7 +47,7 @@ class Mixout(Regularizer):
                 return plain(inputs)
             held = held.to(module.weight.device)
             weight = mixed(module.weight, held, self.strength, self.generator(held.device))
-            # GPT-2's Conv1D keeps its matrix the other way round.
+            # GPT-2's Conv1D stores its matrix transposed.
             return torch.nn.functional.linear(inputs, weight.T if turned else weight, module.bias)
 
         module.forward = forward
@@ -62,5 +62,5 @@ def mixed(
     tensor([1., 1., 1.])
     """
     kept = torch.empty_like(start).bernoulli_(1.0 - probability, generator=generator).div_(1.0 - probability)
-    # The formula above, with its terms collected: start + (1 - m) (weight - start) / (1 - probability).
+    # The formula above, simplified: start + (1 - m) (weight - start) / (1 - probability).
     return torch.addcmul(start, kept, weight - start)

@@ -1,4 +1,4 @@
-"""NEFTune: noise on the embeddings of the input, in training alone."""
+"""NEFTune: noise on the input embeddings, during training only."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class NEFTune(Regularizer):
     """``neftune / √(L · d) · U(−1, 1)`` added to each row's L real token embeddings of width d.
 
     Jain et al., NEFTune: Noisy Embeddings Improve Instruction Finetuning, ICLR 2024. L leaves padding out, as in the
-    authors' code, so that a row's noise does not depend on its neighbours in the batch. With a decoder beside the
-    encoder, the encoder's input is noised.
+    authors' code, so that a row's noise does not depend on the rest of the batch. In an encoder-decoder, noise is added
+    to the encoder's input.
     """
 
     name: ClassVar[str] = "neftune"
@@ -35,7 +35,7 @@ class NEFTune(Regularizer):
     def _add_noise(self, module: torch.nn.Module, inputs: Any, embedded: torch.Tensor) -> torch.Tensor:
         if not module.training or not self._is_due:
             return embedded
-        # The embedding may be used once more for a decoder's input.
+        # The embedding may be used again for the decoder's input.
         self._is_due = False
         mask = torch.ones_like(inputs[0]) if self._mask is None else self._mask
         return embedded + noise(embedded, mask, self.strength, self.generator(embedded.device))

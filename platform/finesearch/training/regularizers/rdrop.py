@@ -1,4 +1,4 @@
-"""R-Drop: two passes with different dropout are to give the same answer."""
+"""R-Drop: penalises the KL divergence between two passes with different dropout."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class RDrop(Regularizer):
     """``(loss₁ + loss₂) / 2 + rdrop · (KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)) / 2`` of two passes over the same rows.
 
     Liang, Wu et al., R-Drop: Regularized Dropout for Neural Networks, NeurIPS 2021, with the factors of the
-    authors' example code. Both passes are one forward pass over the rows twice, so that a step takes about twice as
-    long and twice the memory.
+    authors' example code. Both passes are one forward pass over the doubled batch, so a step takes about twice the time
+    and memory.
     """
 
     name: ClassVar[str] = "rdrop"
@@ -35,7 +35,7 @@ class RDrop(Regularizer):
         batch: Mapping[str, torch.Tensor],
         label_smoothing: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss to descend, and the task's own part of it; means over the batch's units, scalars."""
+        """The total loss and the task's own loss; means over the batch's units, scalars."""
         twice = {
             name: torch.cat([value, value]) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
@@ -48,7 +48,7 @@ class RDrop(Regularizer):
 
 
 def halves(outputs: Any, rows: int) -> tuple[Any, Any]:
-    """The model's outputs for the first and for the second copy of the rows; what has no row axis is left out."""
+    """The model's outputs for the first and for the second copy of the rows; outputs without a row axis are dropped."""
     tensors = {
         name: value
         for name, value in outputs.items()
@@ -62,6 +62,6 @@ def halves(outputs: Any, rows: int) -> tuple[Any, Any]:
 
 
 def _is_random(module: torch.nn.Module) -> bool:
-    # Some architectures keep the dropout of attention weights as a number.
+    # Some architectures store the attention dropout as a number.
     probabilities = [getattr(module, name, None) for name in ("p", "attention_dropout", "dropout_prob", "dropout")]
     return module.training and any(isinstance(p, float) and p > 0 for p in probabilities)

@@ -1,13 +1,13 @@
-"""What every regularizer answers, so that the training loop never asks which ones are on.
+"""The interface of every regularizer.
 
-    attach            before DeepSpeed takes the model: put yourself on it
-    before_step       rows of step N are next: draw what the step needs
-    before_update     the gradient of the whole global batch is there, the weights are still those it was taken at
-    after_step        the weights are new
+    attach            before DeepSpeed wraps the model: modify the model
+    before_step       before the forward passes of a step: draw the step's random numbers
+    before_update     the gradient of the global batch is complete, the weights are not yet updated
+    after_step        the weights are updated
 
-A method draws random numbers from a seed of its own for every step, so that a resumed trial draws what the interrupted
-one would have drawn. What is frozen stays as it is under every method: modules that were put into eval mode for good
-run as they are, and tensors that do not train are not touched.
+A method draws random numbers from its own seed for every step, so that a resumed trial draws what the interrupted one
+would have drawn. No method changes frozen parts: modules that stay in eval mode run as they are, and tensors that do
+not train are not touched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RegularizerContext:
-    """One trial's adapted model in training mode, with all that a method may ask about it.
+    """One trial's adapted model in training mode, with all that a method may need to know about it.
 
     pretrained: the base's tensors by their names in the model, fp32, on the CPU. example: inputs of one short row.
     """
@@ -49,10 +49,9 @@ class RegularizerContext:
 
 
 class Regularizer(ABC):
-    """One method at work on one trial.
+    """One method applied to one trial.
 
-    ``name`` is its parameter in the plan. ``inactive_reason`` says why it does nothing here; None when it does
-    something.
+    ``name`` is its parameter in the plan. ``inactive_reason`` says why it has no effect here; None if it has one.
     """
 
     name: ClassVar[str]
@@ -66,7 +65,7 @@ class Regularizer(ABC):
 
     @abstractmethod
     def attach(self, context: RegularizerContext) -> None:
-        """Put the method on the model.
+        """Apply the method to the model.
 
         Raises:
             ModelError: the architecture does not allow it.
@@ -84,7 +83,7 @@ class Regularizer(ABC):
         """Optimizer step ``step`` of ``steps`` is done."""
 
     def generator(self, device: torch.device) -> torch.Generator:
-        """The step's random numbers of this method and rank on a device."""
+        """A generator on ``device``, seeded for this step, method and rank."""
         if device not in self._generators:
             seed = derived_seed(self._seed, self.name, self._rank, self._step)
             self._generators[device] = torch.Generator(device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""SWA: the plain mean of the weights over the last part of training."""
+"""SWA (stochastic weight averaging): the mean of the weights over the last part of training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from finesearch.training.regularizers.weight_average import WeightAverage
 
 
 class SWA(WeightAverage):
-    """The mean of the weights after each step behind the first ``swa_start`` of all steps.
+    """The mean of the weights after each step, from the fraction ``swa_start`` of all steps on.
 
     Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, UAI 2018, with a cycle of one
     step, since fine-tuning has few epochs. The schedule stays the recipe's; the paper's is ``schedule: constant``.
-    Evaluations before the average begins score the raw weights.
+    Evaluations before averaging starts score the raw weights.
     """
 
     name: ClassVar[str] = "swa_start"
@@ -27,7 +27,7 @@ class SWA(WeightAverage):
 
 
 def first_averaged(steps: int, start: float) -> int:
-    """The optimizer step (0-based) after which the average begins; the last one at the latest.
+    """The optimizer step (0-based) after which averaging starts; the last one at the latest.
 
     >>> first_averaged(10, 0.75), first_averaged(10, 0.99)
     (8, 9)

@@ -1,4 +1,4 @@
-"""Averages of the weights along the way: scored and kept in place of the raw weights, which go on training.
+"""Weight averaging: averaged weights are scored and saved instead of the raw weights, which continue to train.
 
 finesearch.training.checkpointing writes the averaged weights as the checkpoint and the raw ones into resume/, so that
 a resumed trial has both again.
@@ -15,7 +15,7 @@ import torch
 from finesearch.training.regularizers.regularizer import Regularizer, RegularizerContext
 
 RAW = "raw.safetensors"
-"""File beside the optimizer's state with the raw weights, where ``model.safetensors`` holds averaged ones."""
+"""File with the raw weights beside the optimizer state, if ``model.safetensors`` holds averaged ones."""
 
 
 class WeightAverage(Regularizer):
@@ -25,7 +25,7 @@ class WeightAverage(Regularizer):
         self._weights = {name: p for name, p in context.model.named_parameters() if p.requires_grad}
         self._average: dict[str, torch.Tensor] = {}
         self.raw: Mapping[str, torch.Tensor] | None = None
-        """The raw weights while the averaged ones stand in the model, else None."""
+        """The raw weights while the model holds the averaged ones, else None."""
 
     @property
     def has_begun(self) -> bool:
@@ -46,14 +46,14 @@ class WeightAverage(Regularizer):
             self.raw = None
 
     def resume_from(self, average: Mapping[str, torch.Tensor]) -> None:
-        """Take up the average that a checkpoint holds."""
+        """Restore the average from a checkpoint."""
         self._average = {name: average[name].to(weight.device) for name, weight in self._weights.items()}
 
     def _begin(self) -> None:
         self._average = self._copies()
 
     def _move(self, share: float) -> None:
-        """Take the average by ``share`` of the way to the weights as they are."""
+        """Move the average by ``share`` of the distance to the current weights."""
         torch._foreach_lerp_(list(self._average.values()), [w.detach() for w in self._weights.values()], share)
 
     def _copies(self) -> dict[str, torch.Tensor]:

@@ -1,1 +1,1 @@
-"""Processes, DeepSpeed, precision, random numbers, memory, heartbeat."""
+"""Process groups, DeepSpeed engine, precision (bf16), random seeds, memory, heartbeat."""

@@ -1,4 +1,4 @@
-"""What this process has counted while it trained, for whoever watches: running totals, added to from any thread."""
+"""Monitoring counters of this process: running totals that any thread may add to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COUNTED = (TOKENS, CACHE_HITS, CACHE_MISSES, CACHE_READ_BYTES, CHECKPOINTS, CHEC
 
 
 class Counters:
-    """Totals by name since the process began; they only grow.
+    """Totals by name since the process started; they only grow.
 
     >>> counters = Counters()
     >>> counters.add(TOKENS, 300)
@@ -26,7 +26,7 @@ class Counters:
         self._lock = threading.Lock()
 
     def add(self, name: str, amount: float) -> None:
-        """Count ``amount`` (0 or more) more of something in ``COUNTED``."""
+        """Add ``amount`` (0 or more) to a counter in ``COUNTED``."""
         with self._lock:
             self._totals[name] += amount
 

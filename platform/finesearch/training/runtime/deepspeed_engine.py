@@ -1,7 +1,8 @@
-"""The DeepSpeed engine of one trial: set up in a warm process, and taken down without a trace.
+"""The DeepSpeed (ZeRO 0-3) engine of one trial: set up in a warm process, and destroyed without leaking memory.
 
-open_engine   ZeRO 0-3 over a torch optimizer of ours, no launcher, no MPI, nothing logged
-close_engine  destroys it and gives its memory back to the system
+running_engine  an engine over one of our torch optimizers, without launcher, MPI or logging
+close_engine    destroys the engine and clears DeepSpeed's caches
+release_memory  returns freed memory to the operating system
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
     from transformers import PreTrainedModel
 
-# DeepSpeed allocates its buckets whole, so they are no larger than what is trained.
+# DeepSpeed allocates whole buckets, so they are no larger than the trained parameters.
 LARGEST_BUCKET = 50_000_000
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """micro_batch_size: examples a process and backward pass. gradient_clipping: largest norm of the whole gradient."""
+    """micro_batch_size: examples per process and backward pass. gradient_clipping: maximum norm of the gradient."""
 
     zero_stage: int
     micro_batch_size: int
@@ -43,29 +44,29 @@ class EngineSettings:
 
 
 def prepare_imports(device: torch.device | None = None) -> None:
-    """Hold DeepSpeed to the device and silence it, before ``transformers`` or ``deepspeed`` is first imported here.
+    """Set DeepSpeed's device and silence its logs, before ``transformers`` or ``deepspeed`` is first imported here.
 
-    Without a device (in a driver, which trains nothing) only the logging is silenced.
+    Without a device (in a driver, which trains nothing) only the logs are silenced.
     """
     os.environ.setdefault("DS_BUILD_OPS", "0")
     if device is not None and "deepspeed" not in sys.modules:
         os.environ["DS_ACCELERATOR"] = device.type
-    # Torch's and DeepSpeed's own affair, and told once a process in every log.
+    # Warnings internal to torch and DeepSpeed, repeated in the log of every process.
     warnings.filterwarnings("ignore", message=r".*`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
     logger = logging.getLogger("DeepSpeed")
     if _only_errors not in logger.filters:
-        # A level would be set back when DeepSpeed is imported; a filter stays.
+        # DeepSpeed resets the log level when it is imported; a filter stays.
         logger.addFilter(_only_errors)
 
 
 def import_deepspeed() -> None:
-    """Import DeepSpeed without MLflow, which its autotuner, used by nobody here, imports wherever it is installed.
+    """Import DeepSpeed without MLflow, which DeepSpeed's autotuner (unused here) imports where it is installed.
 
-    It takes as long as DeepSpeed itself, several times over.
+    Importing MLflow takes several times as long as importing DeepSpeed.
     """
     if "mlflow" in sys.modules:
         return
-    # So that importing it fails.
+    # Makes `import mlflow` fail.
     sys.modules["mlflow"] = None  # type: ignore[assignment]
     try:
         importlib.import_module("deepspeed")
@@ -81,7 +82,7 @@ def _only_errors(record: logging.LogRecord) -> bool:
 def running_engine(
     model: PreTrainedModel, optimizer: torch.optim.Optimizer, settings: EngineSettings, processes: Processes
 ) -> Iterator[DeepSpeedEngine]:
-    """An engine over ``model`` for as long as the block runs; its memory is given back however the block ends."""
+    """An engine over ``model`` inside the block; its memory is released however the block ends."""
     linear = torch.nn.functional.linear
     try:
         engine = open_engine(model, optimizer, settings, processes)
@@ -90,7 +91,7 @@ def running_engine(
         finally:
             close_engine(engine)
     finally:
-        # ZeRO-3 puts its own in place for good; later trials of the process would differ in their last bits.
+        # ZeRO-3 replaces this function permanently; later trials of the process would differ in their last bits.
         torch.nn.functional.linear = linear
 
 
@@ -106,7 +107,7 @@ def open_engine(
         "gradient_accumulation_steps": settings.accumulation_steps,
         "gradient_clipping": settings.gradient_clipping or 0.0,
         "steps_per_print": None,
-        # Torch's own optimizers are "untested" to DeepSpeed; our tests hold them to plain PyTorch under every stage.
+        # DeepSpeed calls torch's optimizers "untested"; our tests compare them to plain PyTorch under every stage.
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
             "stage": settings.zero_stage,
@@ -124,16 +125,16 @@ def open_engine(
     if settings.zero_stage == 0:
         install_fast_clipping(engine, settings.gradient_clipping)
     if processes.world_size == 1 and settings.zero_stage == 0:
-        # Alone there is nothing to reduce; DeepSpeed would copy every gradient twice all the same.
+        # A single process has nothing to reduce; DeepSpeed would still copy every gradient twice.
         engine.enable_backward_allreduce = False
     return engine
 
 
 @contextmanager
 def _nothing_sent(processes: Processes) -> Iterator[None]:
-    """While an engine is made, have a lone process not send itself each of the model's parameters.
+    """While an engine is created, keep a single process from broadcasting every parameter to itself.
 
-    A private name of DeepSpeed: a test holds us to it.
+    Patches a private name of DeepSpeed; a test fails if it disappears.
     """
     from deepspeed import DeepSpeedEngine
 
@@ -147,14 +148,14 @@ def _nothing_sent(processes: Processes) -> Iterator[None]:
 
 
 def close_engine(engine: DeepSpeedEngine) -> None:
-    """Destroy the engine. Two module-level caches of DeepSpeed would keep a ZeRO-3 model alive: they are cleared."""
+    """Destroy the engine, and clear two module-level caches of DeepSpeed that would keep a ZeRO-3 model alive."""
     engine.destroy()
     for clear in deepspeed_caches():
         clear()
 
 
 def release_memory() -> None:
-    """Collect what the last trial left, once nothing refers to it, and hand freed pages back to the system."""
+    """Garbage-collect what the last trial left, and return freed pages to the operating system."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -162,17 +163,17 @@ def release_memory() -> None:
 
 
 def freeze_gc() -> None:
-    """Have the collector pass over all that is alive now: libraries, mostly, which cost it half a second each time."""
+    """Exclude all live objects from garbage collection: mostly libraries, which take half a second per collection."""
     gc.freeze()
 
 
 def deepspeed_caches() -> list[Callable[[], Any]]:
-    """What empties the caches that outlive an engine. Private names of DeepSpeed: a test holds us to them."""
+    """Functions that clear the caches that outlive an engine. Private names of DeepSpeed; a test checks they exist."""
     from deepspeed.runtime.zero import parameter_offload
     from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 
     cached = PartitionedParameterCoordinator.__dict__["_PartitionedParameterCoordinator__params_to_release"]
     while not hasattr(cached, "cache_clear"):
-        # DeepSpeed's decorators keep what they wrap in a closure only.
+        # DeepSpeed's decorators keep the wrapped function only in a closure.
         cached = inspect.getclosurevars(cached).nonlocals["func"]
     return [cached.cache_clear, parameter_offload.FWD_MODULE_STACK.clear]

@@ -1,4 +1,4 @@
-"""The processes that train one trial together, and how they agree. With one process, nothing is communicated."""
+"""The process group that trains one trial: ranks, device, collectives. A single process communicates nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of its trial."""
+    """This process's rank and its collectives with the other processes of the trial."""
 
     rank: int
     world_size: int
@@ -30,7 +30,7 @@ class Processes:
 
     @property
     def padding_multiple(self) -> int:
-        """Batches are padded to a multiple of this: tensor cores want even widths, a CPU gains nothing by them."""
+        """Batches are padded to a multiple of this: tensor cores prefer such widths, a CPU gains nothing from them."""
         return 8 if self.device.type == "cuda" else 1
 
     def total(self, *values: float) -> list[float]:
@@ -42,7 +42,7 @@ class Processes:
         return tensor.tolist()
 
     def all_gather(self, value: T) -> list[T]:
-        """Everyone's value in the order of ranks, in every process."""
+        """Every rank's value in the order of ranks, in every process."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -50,7 +50,7 @@ class Processes:
         return values
 
     def run_on_rank_zero(self, work: Callable[[], T]) -> T:
-        """What ``work`` returned on rank 0, in every process; when it raised there, every process raises."""
+        """Run ``work`` on rank 0 and return its result in every process; if it raised, every process raises."""
         if self.world_size == 1:
             return work()
         outcome: list[Any] = [None]
@@ -68,7 +68,7 @@ class Processes:
         raise raised or value
 
     def raise_on_all_ranks(self, problem: Exception | None) -> None:
-        """Raise in every process when any of them has met a problem: the same one, ours before others'."""
+        """Raise the same error in every process when any of them has a problem; our own error types come first."""
         own = problem if self.world_size == 1 else _portable(problem)
         problems = [met for met in self.all_gather(own) if met is not None]
         if problems:
@@ -81,7 +81,7 @@ class Processes:
 
 
 def _portable(error: Exception | None) -> Exception | None:
-    """The error as it is sent to other processes: those of others need not survive pickling, ours do."""
+    """The error as it is sent to other processes: our own types pickle, those of libraries may not."""
     if error is None or isinstance(error, FinesearchError):
         return error
     return TrialError(f"{type(error).__name__}: {error}")
@@ -104,10 +104,10 @@ def choose_device(gpus_per_worker: float) -> torch.device:
 
 
 def join_process_group(gpus_per_worker: float, workers_per_trial: int) -> Processes:
-    """This process among its trial's, by the process group that the caller made; a lone process makes its own.
+    """This process's ``Processes``, from the process group that the caller made; a single process makes its own.
 
     Raises:
-        PlacementError: the group has another size than the plan says, or there is no GPU.
+        PlacementError: the group's size is not the plan's, or there is no GPU.
     """
     device = choose_device(gpus_per_worker)
     if device.type == "cuda":
@@ -135,7 +135,7 @@ def join_process_group(gpus_per_worker: float, workers_per_trial: int) -> Proces
 
 
 def _make_lone_group(device: torch.device) -> None:
-    """A process group of one that needs no network: its store is in memory, and gloo is held to the loopback."""
+    """A process group of one without network: its store is in memory, and gloo uses the loopback interface."""
     named = os.environ.get("GLOO_SOCKET_IFNAME")
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:

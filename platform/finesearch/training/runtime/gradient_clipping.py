@@ -1,7 +1,7 @@
-"""Clipping and clearing of gradients under ZeRO 0, over what is trained alone.
+"""Gradient clipping and zero_grad under ZeRO 0, over the trained parameters only.
 
-DeepSpeed walks every module of the model twice a step and reduces a norm that all ranks have already. Beside a step
-whose frozen layers are kept and not computed, that is most of the time.
+DeepSpeed walks every module of the model twice per step and reduces a norm that all ranks already have. When the
+outputs of frozen layers are cached, that is most of a step's time.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def install_fast_clipping(engine: DeepSpeedEngine, gradient_clipping: float | No
 
 
 def clip(parameters: Sequence[Tensor], largest_norm: float) -> None:
-    """Scale gradients, in place, so that the norm of them all is ``largest_norm`` at most.
+    """Scale gradients, in place, so that their global norm is at most ``largest_norm``.
 
-    The gradients must be those of the whole global batch already. As ``torch.nn.utils.clip_grad_norm_`` does, but that
-    a CPU leaves gradients alone that are short enough, instead of multiplying each by 1.
+    The gradients must already be those of the whole global batch. Like ``torch.nn.utils.clip_grad_norm_``, except that
+    on a CPU, gradients below the limit are left alone instead of being multiplied by 1.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = get_total_norm(gradients)
-    # A norm that is not a number compares as False and spreads. On a GPU, looking at it would wait for the device.
+    # A NaN norm compares as False and propagates. On a GPU, reading the norm would wait for the device.
     if norm.device.type == "cpu" and float(norm) + 1e-6 <= largest_norm:
         return
     clip_grads_with_norm_(parameters, largest_norm, norm)

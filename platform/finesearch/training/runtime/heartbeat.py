@@ -1,4 +1,4 @@
-"""Signs of life between optimizer steps, so that what only takes long is not taken for a hang."""
+"""Heartbeats between optimizer steps, so that slow work (a download, an import) is not mistaken for a hang."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAX_DURATION_S = 3600.0
 
 @contextmanager
 def heartbeat(beat: Callable[[], None], max_duration_s: float = MAX_DURATION_S) -> Iterator[None]:
-    """Call ``beat`` from a thread each second that the block takes, for ``max_duration_s`` at most: then it may be a
-    hang.
+    """Call ``beat`` from a thread each second while the block runs, for at most ``max_duration_s``; after that, it
+    counts as a hang.
 
-    For what tells nothing of how far it is: a download, an import, weights that are read. Loops call ``beat``
-    themselves, as often as they like, so that a hang is seen much sooner.
+    For work that reports no progress: a download, an import, reading weights. Loops call ``beat`` themselves, so that a
+    hang is detected much sooner.
     """
     over = threading.Event()
 

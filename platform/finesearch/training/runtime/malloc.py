@@ -1,9 +1,8 @@
-"""Freed memory stays with the process while a trial trains, and goes back to the system after it.
+"""glibc malloc settings: freed memory stays with the process while a trial trains, and is returned after it.
 
-The gradient of an embedding table is a fresh block of tens of megabytes in every step. By default the C library maps
-such blocks one by one and unmaps them when they are freed, so that the system clears each page anew in every step. A
-block moves on some times before the room that it left suits the next one (seen: up to five times), so that a trial may
-hold some more of them than it uses.
+The gradient of an embedding table is a new block of tens of megabytes in every step. By default glibc maps such blocks
+one by one and unmaps them when they are freed, so that the kernel zeroes every page again in each step. With these
+settings the heap may fragment: a trial may hold a few more such blocks than it uses (up to five were observed).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 NEVER = 2**31 - 1
@@ -22,8 +21,8 @@ DEFAULT_MMAP_MAX, DEFAULT_TRIM_THRESHOLD = 65536, 128 * 1024
 
 @contextmanager
 def keep_freed_pages() -> Iterator[None]:
-    """Inside the block glibc serves large blocks from its heap as well, and does not shrink that by itself; elsewhere
-    nothing changes."""
+    """Inside the block glibc also serves large allocations from its heap, and does not shrink the heap by itself.
+    Without glibc nothing changes."""
     tune = _function("mallopt")
     if tune is None:
         yield
@@ -38,12 +37,12 @@ def keep_freed_pages() -> Iterator[None]:
 
 
 def trim_heap() -> None:
-    """Hand free pages of the heap to the system, wherever in it they lie."""
+    """Return the heap's free pages to the operating system, wherever they are."""
     trim = _function("malloc_trim")
     if trim is not None:
         trim(0)
 
 
 def _function(name: str) -> ctypes._NamedFuncPointer | None:
-    """A function of glibc; None where the C library is another."""
+    """A function of glibc; None with another C library."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -1,9 +1,7 @@
-"""The optimizer's state of one process, copied for and read from safetensors: nothing is pickled, weights are not
-repeated.
+"""Optimizer state for resume: one process's moments as safetensors, without pickle and without the weights.
 
 Under ZeRO 0 every process holds the whole state; under 1 to 3 each holds its partition of it. The fp32 weights that
-ZeRO keeps in partitions are built anew from the model's weights, which are fp32 as well, so the state is all that is
-missing.
+ZeRO keeps in partitions are rebuilt from the model's weights, which are fp32 too, so only this state must be stored.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 def optimizer_tensors(engine: DeepSpeedEngine, copy: bool = True) -> dict[str, torch.Tensor]:
     """Tensors on the CPU by ``INDEX.NAME``; INDEX counts the parameters (or partitions) in the optimizer's order.
 
-    copy: whether they must be other ones than the optimizer's own, where those are on the CPU already.
+    copy: whether tensors that are already on the CPU are copied, too.
     """
     state = _torch_optimizer(engine).state
     return {
@@ -33,7 +31,7 @@ def optimizer_tensors(engine: DeepSpeedEngine, copy: bool = True) -> dict[str, t
 
 
 def read_optimizer_state(engine: DeepSpeedEngine, path: Path) -> None:
-    """Give the optimizer back a file of ``optimizer_tensors`` of the same stage and number of processes."""
+    """Load a file of ``optimizer_tensors`` into the optimizer; stage and number of processes must be the same."""
     from safetensors.torch import load_file
 
     parameters = list(_optimized(engine))
@@ -41,12 +39,12 @@ def read_optimizer_state(engine: DeepSpeedEngine, path: Path) -> None:
     for key, value in load_file(path).items():
         index, _, name = key.partition(".")
         parameter = parameters[int(index)]
-        # Fused optimizers want their step counter where the parameter is, as the moments are.
+        # Fused optimizers need the step counter on the parameter's device, like the moments.
         state.setdefault(parameter, {})[name] = value.to(parameter.device)
 
 
 def reset_optimizer_state(engine: DeepSpeedEngine, is_meant: Callable[[dict[str, Any]], bool]) -> None:
-    """Have the groups for which ``is_meant`` start without moments and step count, as in a new optimizer."""
+    """Clear moments and step count of the groups for which ``is_meant`` is true, as in a new optimizer."""
     state = _torch_optimizer(engine).state
     for group, parameter in _grouped(engine):
         if is_meant(group):

@@ -1,4 +1,4 @@
-"""Which floating-point type a trial computes in: bf16 by autocast over fp32 weights, where the hardware has it.
+"""Mixed precision: a trial computes in bf16 by autocast over fp32 weights where the hardware supports it, else in fp32.
 
 Weights, gradients and optimizer state stay in fp32 under every ZeRO stage, so that checkpoints are exact.
 """
@@ -19,13 +19,13 @@ def has_native_bf16(device: torch.device) -> bool:
     """Whether bf16 is computed by the hardware itself: CUDA from capability 8.0 on, CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # Emulated bf16 is several times slower than fp32, and torch offers no public question for it.
+    # Emulated bf16 is several times slower than fp32, and torch has no public function to detect it.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 @dataclass(frozen=True)
 class Precision:
-    """``fp32`` or ``bf16``, and what the reader of the report should know about the choice."""
+    """``fp32`` or ``bf16``, and a note for the report about the choice."""
 
     name: str
     notes: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Precision:
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
-    """What to compute in where the plan wants ``wanted`` (``auto``, ``fp32`` or ``bf16``)."""
+    """The precision for the plan's setting ``wanted`` (``auto``, ``fp32`` or ``bf16``)."""
     native = has_native_bf16(device)
     if wanted == "auto":
         chosen = "bf16" if native else "fp32"
@@ -48,7 +48,7 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
 def compute_in(model: PreTrainedModel, precision: str, device: torch.device) -> None:
     """Make the model's forward run under autocast for bf16; floating-point outputs come back in fp32.
 
-    Inside the model and not around the engine, because DeepSpeed switches off an autocast that surrounds it.
+    Inside the model and not around the engine, because DeepSpeed disables an autocast that surrounds it.
     """
     if precision == "fp32":
         return
@@ -69,7 +69,7 @@ def compute_in(model: PreTrainedModel, precision: str, device: torch.device) -> 
         generate: Any = model.generate
 
         def generate_in_bf16(*args: Any, **kwargs: Any) -> Any:
-            # It calls an encoder past the model's own forward.
+            # It calls an encoder directly, not through the model's forward.
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 return generate(*args, **kwargs)
 

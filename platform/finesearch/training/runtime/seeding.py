@@ -1,6 +1,6 @@
-"""Random numbers that depend on the trial alone, not on what the process did before.
+"""Reproducible random seeds: random numbers depend on the trial alone, not on what the process did before.
 
-Every use has a seed of its own, derived from the trial's seed and the place of use. Dropout is reseeded before each
+Every use has its own seed, derived from the trial's seed and the place of use. Dropout is reseeded before each
 optimizer step, so that a resumed trial draws what the interrupted one would have drawn and no generator state is
 stored.
 """
@@ -31,7 +31,7 @@ def derived_seed(seed: int, *place: str | int) -> int:
 
 @contextmanager
 def isolated_rng_state(seed: int) -> Iterator[None]:
-    """Seed Python's, numpy's and torch's global generators, and give them back their states at the end."""
+    """Seed Python's, numpy's and torch's global generators inside the block, and restore their states after it."""
     python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     used_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     cuda_states = torch.cuda.get_rng_state_all() if used_cuda else None
@@ -49,10 +49,10 @@ def isolated_rng_state(seed: int) -> Iterator[None]:
 
 
 def seed_dropout(seed: int) -> None:
-    """Seed torch's generators, of the CPU and of GPUs in use.
+    """Seed torch's generators of the CPU and of GPUs in use.
 
-    ``torch.manual_seed`` also leaves word for devices that may be used later, with a stack trace, which takes longer
-    than anything else in a short step.
+    ``torch.manual_seed`` also registers the seed for devices that may be used later, with a stack trace, which takes
+    longer than anything else in a short step.
     """
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -60,8 +60,8 @@ def seed_dropout(seed: int) -> None:
 
 
 def enable_determinism(device: torch.device) -> None:
-    """Have CUDA use kernels that add in a fixed order, where it has them; the CPU always does."""
+    """Make CUDA use deterministic kernels where it has them; CPU kernels are deterministic."""
     if device.type == "cuda":
-        # Read by cuBLAS when its first handle is made.
+        # cuBLAS reads it when its first handle is created.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

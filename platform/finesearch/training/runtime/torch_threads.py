@@ -1,4 +1,4 @@
-"""How many threads torch computes with."""
+"""Number of threads that torch computes with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def torch_threads(cpus: float) -> Iterator[None]:
-    """As many as the worker holds CPUs, at least one, for as long as the block runs."""
+    """Use one thread per CPU of the worker, at least one, inside the block."""
     import torch
 
     before = torch.get_num_threads()

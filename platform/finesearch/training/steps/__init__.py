@@ -1,1 +1,1 @@
-"""One optimizer step, one evaluation, optimizers and the learning-rate schedule."""
+"""Training and evaluation steps, optimizers (AdamW, SGD, Adafactor, Lion) and the learning-rate schedule."""

@@ -1,4 +1,4 @@
-"""A model's predictions for one split, computed by all processes together, in the split's order."""
+"""Evaluation: predictions and metrics of one split, computed by all processes together, in the split's order."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """How predictions become scores.
+    """Options of scoring predictions.
 
-    decision: what was chosen for this model on validation; None: nothing was. calibrate: choose it on this split, which
-    must be validation. metric: the one that is wanted; where it needs no text, none is generated, and metrics that do
-    are left out; None: all. extract_answer: what of each text that the model has written is its answer.
+    decision: what was chosen for this model on validation, if anything. calibrate: choose it on this split, which must
+    be validation. metric: the one needed; if it needs no text, none is generated, and metrics that need text are left
+    out; None: all. extract_answer: extracts the answer from each generated text.
     """
 
     decision: Mapping[str, float] | None = None
@@ -55,10 +55,10 @@ def evaluate(
     cached_outputs: CachedOutputs | None = None,
     beat: Callable[[], None] = lambda: None,
 ) -> ScoredPredictions:
-    """Predict and score a split; every rank takes part and gets the same answer. The model is left in eval mode.
+    """Predict and score a split; every rank takes part and gets the same result. The model is left in eval mode.
 
-    cached_outputs: outputs of frozen blocks for this split; text is generated without them. beat: called after each
-    batch.
+    cached_outputs: outputs of frozen blocks for this split; text is generated without them. beat: the heartbeat, called
+    after each batch.
 
     Raises:
         DivergedError: the model's outputs are not finite.
@@ -68,7 +68,7 @@ def evaluate(
     finite = True
     with torch.no_grad():
         for number, rows in _shares(task, tokens, processes):
-            # Under ZeRO-3 every rank must run every forward pass, also without rows of its own.
+            # Under ZeRO-3 every rank must run every forward pass, even without rows.
             numbers = rows if len(rows) else np.zeros(1, dtype=np.int64)
             taken = tokens.rows(numbers)
             inputs = to_device(task.collate(taken, base.tokenizer, processes.padding_multiple), processes)
@@ -93,13 +93,13 @@ def evaluate(
 
 
 def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
-    """This rank's rows of the split, with the number of the batch; as many of them on every rank, some empty."""
+    """This rank's batches of the split, with batch numbers; equally many on every rank, some empty."""
     batches = inference_batches(task, tokens, processes)
     if not isinstance(task, GenerationTask):
         for number, batch in enumerate(batches):
             yield number, shard(batch, processes.rank, processes.world_size)
         return
-    # Batches stay whole: a text may go another way where rounding differs, and one process will write it again.
+    # Batches stay whole: rounding may change a generated text, and a single process must be able to reproduce it.
     for first in range(0, len(batches), processes.world_size):
         number = first + processes.rank
         yield number, batches[number] if number < len(batches) else np.empty(0, dtype=np.int64)
@@ -113,7 +113,7 @@ def _generate(
     number: int,
     processes: Processes,
 ) -> list[str]:
-    """Texts for some rows. What is drawn at random hangs on the batch's number alone."""
+    """Generated texts for some rows. Sampling depends on the batch's number alone."""
     prompts = to_device(task.collate_prompts(rows, base.tokenizer, processes.padding_multiple), processes)
     with torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []):
         torch.manual_seed(derived_seed(0, "generation", number))
@@ -139,7 +139,7 @@ def _is_finite(outputs: Any) -> bool:
 
 
 class _Rows(Sequence):  # type: ignore[type-arg]
-    """Token rows of a split, read when they are looked at."""
+    """Token rows of a split, read lazily."""
 
     def __init__(self, tokens: TokenRows) -> None:
         self.tokens = tokens

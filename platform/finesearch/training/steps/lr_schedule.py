@@ -1,4 +1,4 @@
-"""When the learning rate is what, and after which steps a trial is evaluated. Pure functions of the step number."""
+"""Learning-rate schedule (warm-up, decay) and evaluation schedule, as pure functions of the step number."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 
 def learning_rate_factor(schedule: str, step: int, steps: int, warmup_fraction: float) -> float:
-    """What the peak learning rate is multiplied with at optimizer step ``step`` (0-based) of ``steps``.
+    """Factor of the peak learning rate at optimizer step ``step`` (0-based) of ``steps``.
 
-    The warm-up rises in equal parts and reaches 1 with the first step after it; no step has a factor of 0.
+    The warm-up is linear and reaches 1 at the first step after it; no step has a factor of 0.
 
     >>> [round(learning_rate_factor("linear", step, 4, 0.0), 2) for step in range(4)]
     [1.0, 0.75, 0.5, 0.25]
@@ -30,7 +30,7 @@ def learning_rate_factor(schedule: str, step: int, steps: int, warmup_fraction: 
 
 
 def evaluation_steps(steps_per_epoch: int, epochs: int, evaluations_per_epoch: int) -> tuple[int, ...]:
-    """Numbers of optimizer steps after which to evaluate, the last one of each epoch always among them.
+    """Numbers of optimizer steps after which to evaluate, always including the last one of each epoch.
 
     An epoch with fewer steps than evaluations is evaluated after every step.
 

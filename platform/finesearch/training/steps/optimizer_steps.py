@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class OptimizerSteps:
-    """Whatever a step hangs on follows from its number, so that a resumed trial goes on as it would have."""
+    """Everything a step depends on follows from its number, so that a resumed trial continues identically."""
 
     attempt: Attempt
     train_step: TrainStep
@@ -32,25 +32,25 @@ class OptimizerSteps:
 
     @cached_property
     def progress(self) -> TrainingProgress:
-        """What the steps have come to so far."""
+        """Seconds, tokens and loss so far."""
         return TrainingProgress(self.attempt.processes)
 
     def run(self, step: int) -> None:
-        """Optimizer step ``step`` (0-based), with all that belongs to it."""
+        """Run optimizer step ``step`` (0-based), with learning rate, dropout seed and regularizers."""
         recipe, processes, regularizers = self.attempt.recipe, self.attempt.processes, self.train_step.regularizers
         factor = learning_rate_factor(recipe.schedule, step, self.attempt.steps, recipe.warmup_fraction)
         set_learning_rate(self.train_step.engine.optimizer, recipe.learning_rate * factor)
         regularizers.before_step(step, recipe.learning_rate * factor)
         if self.unfreezing is not None:
             self.unfreezing.begin_step(step, self.train_step.engine)
-        # Each step's dropout has a seed of its own, so that a resumed trial drops what it would have dropped.
+        # Each step's dropout has its own seed, so that a resumed trial draws the same masks.
         seed_dropout(derived_seed(self.attempt.spec.seed, "dropout", processes.rank, step))
         batch = self.batch(step)
         loss_sum, units = self.train_step.run(batch)
         regularizers.after_step(step, self.attempt.steps)
         tokens = count_tokens(self.train_step.tokens.lengths, batch)
         self.progress.add_step(loss_sum, units, tokens)
-        if processes.is_rank_zero:  # the batch is that of all ranks
+        if processes.is_rank_zero:  # the batch is the global one, so count it once
             COUNTERS.add(TOKENS, tokens)
 
     def batch(self, step: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """AdamW, SGD, Adafactor and Lion by library implementations, with decoupled weight decay that spares biases and norms.
 
-All are torch optimizers, handed to DeepSpeed. Adafactor is torch's own (kept with torch, decay decoupled as in the
-others, no schedule of its own to switch off); Lion is lion-pytorch's, since DeepSpeed's needs a CUDA compiler.
+All are torch optimizers, passed to DeepSpeed. Adafactor is torch's (maintained with torch, decoupled decay as in the
+others, no built-in schedule to disable); Lion is lion-pytorch's, since DeepSpeed's needs a CUDA compiler.
 """
 
 from __future__ import annotations
@@ -40,15 +40,14 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Trained parameters as optimizer groups: matrices with ``weight_decay``, vectors (biases, norms) without.
 
-    With ``depths`` (see ``parameter_depths``) each depth has groups of its own, which say their ``depth`` and their
-    ``rate_factor``, layerwise_decay ** depth: what the learning rate is multiplied with there. Discriminative
-    fine-tuning (Howard and Ruder, 2018), in the form of Clark et al. (ELECTRA, 2020). Groups that would be empty are
-    left out.
+    With ``depths`` (see ``parameter_depths``) each depth has its own groups, with their ``depth`` and ``rate_factor``:
+    layerwise_decay ** depth, the factor of the learning rate. Discriminative fine-tuning (Howard and Ruder, 2018), in
+    the form of Clark et al. (ELECTRA, 2020). Empty groups are left out.
     """
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            # IA3's vectors are stored as matrices; decay would draw them to 0, and what changes nothing is 1.
+            # IA3's vectors are stored as matrices; decay would pull them towards 0, but their neutral value is 1.
             is_vector = parameter.ndim < 2 or ".ia3_l." in name
             place = (depths[name] if depths else 0, is_vector)
             groups.setdefault(place, []).append(parameter)

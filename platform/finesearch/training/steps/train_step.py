@@ -1,8 +1,8 @@
-"""One optimizer step over a global batch that is cut into pieces of any size, across processes and accumulation steps.
+"""One optimizer step over a global batch: micro-batches of any size, across processes and gradient accumulation steps.
 
-The loss is the mean over the units (examples, or target tokens) of the whole global batch, and so is its gradient, also
-when pieces differ in size or the epoch's last batch is short. Every process makes the same number of backward passes: a
-piece without rows is stood in for by a row whose loss counts nothing.
+The loss and its gradient are means over the units (examples, or target tokens) of the whole global batch, even if
+pieces differ in size or the epoch's last batch is short. Every process makes the same number of backward passes: an
+empty piece is replaced by a row whose loss has weight 0.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TrainStep:
-    """What turns rows into gradients.
+    """Forward and backward passes over a batch's rows, and the update.
 
-    Each process cuts a batch into ``gradient_accumulation_steps`` pieces at least; into so many more that none has
-    above ``max_tokens_per_pass`` padded tokens, if there is such a limit. class_weights: (C,).
+    Each process partitions its rows into at least ``gradient_accumulation_steps`` pieces, and more if a piece would
+    exceed ``max_tokens_per_pass`` padded tokens, which bounds the memory of a pass. class_weights: (C,).
     """
 
     attempt: Attempt
@@ -61,17 +61,17 @@ class TrainStep:
         taken = [self.tokens.rows(rows) for rows in numbers]
         batches = [self._collate(rows) for rows in taken]
         weights = [task.weight(inputs) if len(piece) else 0 for piece, inputs in zip(pieces, batches, strict=True)]
-        # A window that no word is learned in counts nothing; a batch of such windows alone must not divide by 0.
+        # A window without target words has weight 0; a batch of only such windows must not divide by 0.
         total = self.processes.total(sum(weights))[0] or 1.0
         summed: Any = 0.0
         for piece, (weight, inputs) in enumerate(zip(weights, batches, strict=True), start=1):
-            # How many pieces there are hangs on the batch, so that DeepSpeed cannot count them by itself.
+            # The number of pieces depends on the batch, so DeepSpeed cannot count them by itself.
             self.engine.set_gradient_accumulation_boundary(piece == len(batches))
             known = model_inputs(task, self.attempt.context.base, inputs)
             with self._given(numbers[piece - 1], taken[piece - 1], known):
                 loss, own = self.regularizers.losses(self.engine, task, known, inputs, smoothing)
             summed = summed + own.detach() * weight
-            # DeepSpeed takes the mean over processes; what is wanted is the mean over units.
+            # DeepSpeed takes the mean over processes; we need the mean over units.
             scale = weight * self.processes.world_size / total
             self.engine.backward(loss if scale == 1.0 else loss * scale, scale_wrt_gas=False)
             if piece == len(batches):
@@ -100,7 +100,7 @@ class TrainStep:
 
 
 def cut(batch: np.ndarray, processes: Processes, accumulation_steps: int) -> list[np.ndarray]:
-    """This process's pieces of a global batch, one an accumulation step; together all processes' pieces are the batch.
+    """This process's pieces of a global batch, one per accumulation step; all processes' pieces form the batch.
 
     >>> import torch
     >>> [piece.tolist() for piece in cut(np.arange(7), Processes(1, 2, torch.device("cpu")), accumulation_steps=2)]
@@ -111,5 +111,5 @@ def cut(batch: np.ndarray, processes: Processes, accumulation_steps: int) -> lis
 
 
 def count_tokens(lengths: np.ndarray, batch: Sequence[int] | np.ndarray) -> int:
-    """Tokens in some rows, padding left out."""
+    """Tokens in some rows, without padding."""
     return int(lengths[batch].sum())

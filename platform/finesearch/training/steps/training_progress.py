@@ -1,4 +1,4 @@
-"""How far an attempt has come: seconds, tokens, and the loss since the last evaluation."""
+"""Training progress of an attempt: seconds, tokens, and the loss since the last evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class TrainingProgress:
-    """Counted over all attempts at the trial; every rank has one.
+    """Totals over all attempts at the trial; every rank has one.
 
     seconds: of training, when the clock was last stopped. tokens, loss_units: of all ranks. loss_sum: of this rank.
     """
@@ -30,11 +30,11 @@ class TrainingProgress:
     _started_at: float = 0.0
 
     def start_clock(self) -> None:
-        """Training goes on from here."""
+        """Start counting training time."""
         self._started_at = time.perf_counter() - self.seconds
 
     def stop_clock(self) -> None:
-        """What comes now is not training."""
+        """Stop counting training time."""
         self.seconds = time.perf_counter() - self._started_at
 
     def add_step(self, loss_sum: Tensor, units: float, tokens: int) -> None:
@@ -48,20 +48,20 @@ class TrainingProgress:
         return self.processes.total(float(self.loss_sum))[0] / self.loss_units
 
     def clear_loss(self) -> None:
-        """Count the loss from 0 again."""
+        """Reset the loss."""
         self.loss_sum, self.loss_units = 0.0, 0.0
 
     def resume_from(self, evaluation: Evaluation) -> None:
-        """Take up after an evaluation."""
+        """Resume after an evaluation."""
         self.seconds, self.tokens = evaluation.seconds, evaluation.tokens
 
     def resume_from_preemption(self, pause: PreemptionState) -> None:
-        """Take up between evaluations; rank 0 counts the loss of all ranks so far."""
+        """Resume from a preemption state; rank 0 takes the loss of all ranks so far."""
         self.seconds, self.tokens, self.loss_units = pause.seconds, pause.tokens, pause.loss_units
         self.loss_sum = pause.loss_sum if self.processes.is_rank_zero else 0.0
 
     def preemption_state(self, step: int) -> PreemptionState:
-        """The same to be written down, after ``step`` optimizer steps; all ranks call this together."""
+        """The state to write after ``step`` optimizer steps; all ranks call this together."""
         return PreemptionState(
             step=step,
             loss_sum=self.processes.total(float(self.loss_sum))[0],

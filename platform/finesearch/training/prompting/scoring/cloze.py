@@ -1,4 +1,4 @@
-"""The answer that fills a gap best: prompts of masked models (Schick and Schütze, 2021)."""
+"""Cloze scoring: the candidate that fills a gap best, for masked language models (Schick and Schütze, 2021)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClozeScorer:
     @cached_property
     def candidates(self) -> list[list[int]]:
         """Token ids of each candidate, as they fill the gap."""
-        # A word inside a text: some tokenisers write the space before it into its token.
+        # A word inside a text: some tokenizers make the space before it part of its token.
         return [
             self.tokenizer(f"a {text}", add_special_tokens=False)["input_ids"][len(self._lead) :]
             for text in self.renderer.prompt.candidates
@@ -46,7 +46,7 @@ class ClozeScorer:
         return max(map(len, self.candidates))
 
     def tokens(self, question: Question, examples: Sequence[Question]) -> list[list[int]]:
-        """What stands before the gap and behind it, with the special tokens."""
+        """Token ids before and after the gap, with the special tokens."""
         behind = self._pieces(self.renderer.behind(question))
         text = self.renderer.before(question, examples, self.max_answer_tokens + len(behind))
         first, last = special_token_affixes(self.tokenizer)

@@ -1,4 +1,4 @@
-"""The answer that a model finds likeliest behind a prompt (Brown et al., 2020): no text is generated or parsed."""
+"""Likelihood scoring: the candidate most likely after a prompt (Brown et al., 2020); no text is generated or parsed."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CACHED_AT_ONCE = 1 << 16
-"""Positions, over prompts and candidates, whose keys and values are held at a time."""
+"""Maximum number of positions, over prompts and candidates, in the key-value cache at a time."""
 LOGITS_AT_ONCE = 1 << 26
-"""Logits that are computed at a time."""
+"""Maximum number of logits computed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class LikelihoodScorer:
     """Scores every candidate by the sum of the log-probabilities of its tokens.
 
-    The prompt is read once and not once for each candidate.
+    The prompt is computed once, not once per candidate.
     """
 
     model: PreTrainedModel
@@ -52,7 +52,7 @@ class LikelihoodScorer:
             for text in prompt.candidates:
                 gap = " " if lead.endswith(" ") else ""
                 whole = self._pieces(stripped + gap + text)
-                # Where both melt into one token, the answer is taken by itself.
+                # Where the two merge into one token, the answer is tokenized alone.
                 found.append(whole[len(known) :] if whole[: len(known)] == known else self._pieces(gap + text))
         return found
 
@@ -61,14 +61,14 @@ class LikelihoodScorer:
         return max(map(len, self.candidates))
 
     def tokens(self, question: Question, examples: Sequence[Question]) -> list[int]:
-        """The prompt as the model reads it."""
+        """Token ids of the prompt."""
         text = self.renderer.before(question, examples, self.max_answer_tokens)
         if self.renderer.prompt.style == "chat":
             return self._pieces(text)
         if self.model.config.is_encoder_decoder:
             ids: list[int] = self.tokenizer(text.rstrip(" "), verbose=False)["input_ids"]
             return ids
-        # Some tokenisers end every text with an end token; the answer comes behind this one.
+        # Some tokenizers append an end token to every text, but the answer follows this one.
         return special_token_affixes(self.tokenizer)[0] + self._pieces(text.rstrip(" "))
 
     def scores(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -119,7 +119,7 @@ class LikelihoodScorer:
         return total + torch.cat(later, dim=1)
 
     def _parts(self, prompts: int, positions: int, predicted: int) -> list[slice]:
-        """Candidates that are scored at a time, so that caches and logits of a batch stay small."""
+        """Slices of candidates to score at a time, so that key-value caches and logits of a batch stay small."""
         width = self.model.config.get_text_config().vocab_size
         most = min(CACHED_AT_ONCE // (prompts * positions), LOGITS_AT_ONCE // (prompts * max(1, predicted) * width))
         size = max(1, most)
@@ -152,7 +152,7 @@ class LikelihoodScorer:
 
 
 def _of_wanted(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Log-probabilities (n, t) of the wanted tokens (n, t), from logits (n, t, V)."""
+    """Log-probabilities (n, t) of the ``wanted`` token ids (n, t), from logits (n, t, V)."""
     logits = logits.float()
     found: Tensor = logits.gather(-1, wanted.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
     return found
@@ -161,7 +161,7 @@ def _of_wanted(logits: Tensor, wanted: Tensor) -> Tensor:
 def padded(
     rows: Sequence[Sequence[int]], filler: int, device: torch.device, left: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Token ids (n, t) and the mask (n, t) of those that count, both int64."""
+    """Padded token ids (n, t) and their attention mask (n, t), both int64."""
     width = max(map(len, rows))
     ids, mask = torch.full((len(rows), width), filler), torch.zeros((len(rows), width), dtype=torch.int64)
     for number, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Examples that share most words with a question."""
+"""Retrieval of few-shot examples: those most similar to a question by TF-IDF."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ AT_ONCE = 256
 
 
 class Nearest:
-    """Finds the examples that share most with a question, by TF-IDF (Liu et al., What Makes Good In-Context Examples
-    for GPT-3?, 2022, by sentence embeddings)."""
+    """Finds the examples most similar to a question by TF-IDF (Liu et al., What Makes Good In-Context Examples for
+    GPT-3?, 2022, use sentence embeddings)."""
 
     def __init__(self, pool: Sequence[Question], shown: int) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -29,19 +29,19 @@ class Nearest:
         self._known = self._vectorizer.fit_transform([_text(question) for question in pool])
 
     def __call__(self, questions: Sequence[Question]) -> list[list[Question]]:
-        """For each question its examples, the most similar one last: next to the question."""
+        """Examples for each question, the most similar one last, next to the question."""
         found = []
         for start in range(0, len(questions), AT_ONCE):
-            asked = self._vectorizer.transform([_text(question) for question in questions[start : start + AT_ONCE]])
-            alike: NDArray[np.float64] = (asked @ self._known.T).toarray()
-            # Stable: the same for equal values, whatever the platform.
+            vectors = self._vectorizer.transform([_text(question) for question in questions[start : start + AT_ONCE]])
+            alike: NDArray[np.float64] = (vectors @ self._known.T).toarray()
+            # Stable, so that ties are ordered the same on every platform.
             best = np.argsort(-alike, axis=1, kind="stable")[:, : self._shown]
             found += [[self._pool[int(place)] for place in row[::-1]] for row in best]
         return found
 
 
 def examples_for(prompt: PromptSpec, questions: Sequence[Question]) -> Sequence[Sequence[Question]]:
-    """The examples that stand before each question: the same ones, or those most like it."""
+    """The examples before each question: the same for all, or those most similar to it."""
     if prompt.similar_shown is None:
         return [prompt.examples] * len(questions)
     return Nearest(prompt.examples, prompt.similar_shown)(questions)

@@ -1,4 +1,4 @@
-"""What a model is asked and how. Exports take this file along: it needs Python alone."""
+"""The prompt and its settings. Exports include a copy of this file, so it needs only Python."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from finesearch.tasks.prompting.question import Question
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """Complete: with the model and the tokenizer, it answers.
+    """A complete prompt: nothing else is needed but the model and the tokenizer.
 
     method: likelihood, cloze, similarity or generation. style: chat or plain. candidates: the possible answers, by
-    their numbers; () where they are written. calibrate: whether an answer's likelihood is set against that without
-    content. examples: what is shown before a question; with ``similar_shown`` the pool out of which so many are taken
-    for each question, those most like it. answer: the placeholder of the template that stands for the answer. labels:
-    the candidates by the names that the data has for them. max_length: tokens that each text is cut to; of a prompt
-    behind which is written, that it has in all, its examples apart. answer_tokens: that a written answer may take.
+    index; () where answers are generated. calibrate: whether an answer's likelihood is divided by its likelihood
+    without content. examples: those shown before a question; with ``similar_shown``, the pool from which that many are
+    chosen for each question, by similarity. answer: the template's placeholder for the answer. labels: the candidates'
+    names in the data. max_length: tokens that each text is truncated to; with generation, tokens of the whole prompt
+    without its examples. answer_tokens: maximum tokens of a generated answer.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

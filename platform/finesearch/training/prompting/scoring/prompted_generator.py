@@ -1,4 +1,4 @@
-"""A model that writes its answers, and the prompt behind which it does."""
+"""A prompted model that generates its answers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PromptedGenerator:
-    """A model and the prompt behind which it writes.
+    """A model and the prompt after which it generates.
 
-    most_tokens: that the model takes at once; None: any number. source_language: of tokenisers that know several.
+    most_tokens: the model's input limit; None: no limit. source_language: for multilingual tokenizers.
     """
 
     model: PreTrainedModel
@@ -33,19 +33,19 @@ class PromptedGenerator:
     source_language: str | None = None
 
     def prompts(self, questions: Sequence[Question]) -> list[list[int]]:
-        """Token ids of the prompt for each question. Examples that do not fit are left out, the first ones first.
+        """Token ids of the prompt for each question. Examples that do not fit are dropped, the first ones first.
 
         Raises:
-            TrialError: the template leaves no room for what is asked about.
+            TrialError: the template leaves no tokens for the question.
         """
         near = examples_for(self.prompt, questions)
         most_new = getattr(self.model.generation_config, "max_new_tokens", None) or 0
-        room = 0 if self._is_encoder_decoder else max(self.prompt.answer_tokens, most_new)
-        return [self._ids(self.renderer.before(q, each, room)) for q, each in zip(questions, near, strict=True)]
+        reserved = 0 if self._is_encoder_decoder else max(self.prompt.answer_tokens, most_new)
+        return [self._ids(self.renderer.before(q, each, reserved)) for q, each in zip(questions, near, strict=True)]
 
     @cached_property
     def renderer(self) -> PromptRenderer:
-        """Words prompts that take ``task.max_length`` tokens at most, without the examples before them."""
+        """Renders prompts of at most ``task.max_length`` tokens, without the examples before them."""
         limit = self.prompt.max_length
         whole = PromptRenderer(self.prompt, self.tokenizer, limit, self.most_tokens)
         empty = whole.filled_with("")
@@ -58,7 +58,7 @@ class PromptedGenerator:
         return dataclasses.replace(whole, field_tokens=(limit - frame) // max(1, len(empty.fields)), _cut={})
 
     def extract_answer(self, text: str) -> str:
-        """What of a written text is the answer: behind it a model that only continues text begins the next example."""
+        """The answer in a generated text: a model that only continues text starts the next example after it."""
         if not self.continues_past_answer:
             return text
         answer = text.strip().partition(BETWEEN)[0]
@@ -66,7 +66,7 @@ class PromptedGenerator:
 
     @property
     def continues_past_answer(self) -> bool:
-        """Whether the model writes on behind an answer: one that is neither asked in turns nor an encoder-decoder."""
+        """Whether the model continues after an answer: plain style, and not an encoder-decoder."""
         return self.prompt.style == "plain" and not self._is_encoder_decoder
 
     @property
@@ -82,5 +82,5 @@ class PromptedGenerator:
         ids: list[int] = tokenizer(text, add_special_tokens=self._is_encoder_decoder and not is_chat, verbose=False)[
             "input_ids"
         ]
-        # Some tokenisers end every text with an end token; the answer comes behind this one.
+        # Some tokenizers append an end token to every text, but the answer follows this one.
         return ids if is_chat or self._is_encoder_decoder else special_token_affixes(tokenizer)[0] + ids

@@ -1,4 +1,4 @@
-"""A model and what it is asked, where its answers are chosen: among candidates, by cosines, or in contexts."""
+"""A prompted model whose answers are chosen: among candidates, by cosine similarity, or from contexts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TOKENS_AT_ONCE = 4096
-"""Tokens of the prompts that are read at a time, padding included."""
+"""Maximum number of prompt tokens in a batch, padding included."""
 QUESTIONS_AT_ONCE = 64
 CONTEXTS_AT_ONCE = 16
 
 Batches = Sequence[Sequence[int]]
 RunBatches = Callable[[Batches, Callable[[Sequence[int]], Sequence[Any]]], list[Any]]
-"""Computes batches of places, one value for each place, and returns the values by place."""
+"""Computes batches of indices, one value per index, and returns the values in order of index."""
 
 
 def run_in_order(batches: Batches, compute: Callable[[Sequence[int]], Sequence[Any]]) -> list[Any]:
@@ -43,13 +43,12 @@ def run_in_order(batches: Batches, compute: Callable[[Sequence[int]], Sequence[A
 
 @dataclass(frozen=True, eq=False)
 class PromptedModel:
-    """A model and what it is asked.
+    """A model and its prompt.
 
-    field_tokens: tokens that each placeholder's text is cut to. most_tokens: tokens that the model takes at once; None:
-    any number. first_token: whether a text's embedding is its first token's state instead of the mean.
+    field_tokens: tokens that each placeholder's text is truncated to. most_tokens: the model's input limit; None: no
+    limit. first_token: whether a text's embedding is its first token's state instead of the mean.
 
-    ``run`` of the methods says how batches are computed. Batches are the same however they are run, so that the very
-    same numbers come out.
+    ``run`` of the methods computes the batches. Batches do not depend on it, so that results are exactly reproducible.
     """
 
     model: PreTrainedModel
@@ -73,17 +72,17 @@ class PromptedModel:
         return kind(self.model, self.tokenizer, self.renderer)
 
     def max_field_tokens(self) -> int:
-        """Tokens that each placeholder's text may have, so that template and answer fit beside it.
+        """Maximum tokens of each placeholder's text, so that template and answer fit, too.
 
         Raises:
-            TrialError: the template alone is longer than what the model takes at once.
+            TrialError: the template alone is longer than the model's input limit.
         """
         limit, most = self.field_tokens, self.most_tokens
         if most is None or self.prompt.method == "similarity":
             return limit
         empty = self.renderer.filled_with("")
         frame = self._length(self.scorer.tokens(empty, ()))
-        # Two more, since texts and template may be cut into tokens otherwise where they meet.
+        # Two more, since tokenization may differ where text and template meet.
         fits = (most - frame - int(self.scorer.max_answer_tokens) - 2) // max(1, len(empty.fields))
         if fits < 1:
             raise TrialError(
@@ -97,9 +96,9 @@ class PromptedModel:
     def scores(
         self, questions: Sequence[Question], run: RunBatches = run_in_order, beat: Callable[[], None] = lambda: None
     ) -> NDArray[np.float64]:
-        """How well each candidate answers each question (n, C): larger is better.
+        """Score of each candidate for each question (n, C): larger is better.
 
-        beat: called after each question that was cut into tokens.
+        beat: called after each question that was tokenized.
 
         Raises:
             TrialError: some score is not finite.
@@ -115,7 +114,7 @@ class PromptedModel:
 
     @torch.no_grad()
     def cosines(self, questions: Sequence[Question], run: RunBatches = run_in_order) -> list[float]:
-        """How alike the two texts of each question are."""
+        """Cosine similarity of the two texts of each question."""
 
         def compute(batch: Sequence[int]) -> list[float]:
             one, other = (
@@ -165,7 +164,7 @@ class PromptedModel:
                 return found
             rows = []
             for each in embedded:
-                # Nearest by meaning, since it is at hand here.
+                # By embedding similarity, since embeddings are available here.
                 near = np.argsort(-(pool @ each), kind="stable")[:shown]
                 own = scorer.merged(pool[near], [int(self.prompt.examples[at].answer or 0) for at in near])
                 rows.append((own @ each).astype(np.float64).tolist())
@@ -183,7 +182,7 @@ def _consecutive(number: int, size: int) -> Batches:
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows of like lengths, longest first, at most ``TOKENS_AT_ONCE`` tokens or one row a batch."""
+    """Batches of rows of similar length, longest first: at most ``TOKENS_AT_ONCE`` tokens, or one row."""
     order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
     while order:
         size = max(1, min(QUESTIONS_AT_ONCE, TOKENS_AT_ONCE // max(1, lengths[order[0]])))

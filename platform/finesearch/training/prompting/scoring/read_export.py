@@ -1,4 +1,4 @@
-"""The model in an exported folder and what it is asked, as ``prompt.json`` there has it."""
+"""Loads an exported folder: the model with the prompt in ``prompt.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From questions and examples to what the model reads: the text before an answer, with everything cut to fit."""
+"""Prompt rendering: from a question and examples to the text before an answer, truncated to the token limit."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from finesearch.tasks.prompting.question import Question
 from finesearch.training.prompting.scoring.prompt_spec import PromptSpec
 
 BETWEEN = "\n\n"
-"""What separates an example from the next."""
+"""Separator between examples."""
 CONTENT_FREE = "N/A"
-"""What stands for a text without content (Zhao et al., Calibrate Before Use, 2021)."""
+"""Placeholder for a text without content (Zhao et al., Calibrate Before Use, 2021)."""
 
 
 @dataclass(frozen=True, eq=False)
 class PromptRenderer:
-    """Words prompts for one tokenizer.
+    """Renders prompts for one tokenizer.
 
-    field_tokens: tokens that each placeholder's text is cut to. most_tokens: tokens that the model takes at once; None:
-    any number. Examples that do not fit are left out, the first ones first.
+    field_tokens: tokens that each placeholder's text is truncated to. most_tokens: the model's input limit; None: no
+    limit. Examples that do not fit are dropped, the first ones first.
     """
 
     prompt: PromptSpec
@@ -32,26 +32,26 @@ class PromptRenderer:
 
     @property
     def start(self) -> str:
-        """What stands before the answer in the template, unfilled."""
+        """The template before the answer, unfilled."""
         return split_at_answer(self.prompt.template, self.prompt.answer)[0]
 
     @property
     def end(self) -> str:
-        """What stands behind it."""
+        """The template after the answer, unfilled."""
         return split_at_answer(self.prompt.template, self.prompt.answer)[1]
 
     @property
     def content_free(self) -> Question:
-        """A question without content, over the same placeholders."""
+        """A question without content, with the same placeholders."""
         return self.filled_with(CONTENT_FREE)
 
     def filled_with(self, text: str) -> Question:
-        """A question that has one text at every placeholder."""
+        """A question with one text at every placeholder."""
         names = [name for name in placeholders(self.prompt.template) if name not in (self.prompt.answer, "labels")]
         return Question(fields=dict.fromkeys(names, text))
 
     def before(self, question: Question, examples: Sequence[Question], room: int) -> str:
-        """All that stands before the answer; ``room``: tokens that the answer and what follows may take."""
+        """The prompt before the answer; ``room``: tokens left for the answer and what follows it."""
         for left_out in range(len(examples) + 1):
             text = self._before(question, examples[left_out:])
             if self.most_tokens is None or self._length(text) + room <= self.most_tokens:
@@ -59,11 +59,11 @@ class PromptRenderer:
         return text
 
     def behind(self, question: Question) -> str:
-        """What stands behind the answer: for gaps, which are filled by looking both ways."""
+        """The text after the answer: for cloze prompts, whose gap has context on both sides."""
         return self._filled(self.end, question)
 
     def lines(self, question: Question) -> str:
-        """The template's lines without the answer, filled: the text whose meaning is compared."""
+        """The template's lines without the answer, filled: the text whose embedding is compared."""
         kept = [line for line in self.prompt.template.split("\n") if "{label}" not in line]
         return self._filled("\n".join(kept), question)
 
@@ -73,8 +73,8 @@ class PromptRenderer:
         return [line.replace("{label}", escape_braces(candidate)).format() for candidate in self.prompt.candidates]
 
     def cut(self, text: str) -> str:
-        """At most ``field_tokens`` tokens of a text, from its start."""
-        # A token is a byte at least, and in some vocabularies a character is several tokens.
+        """The text truncated to its first ``field_tokens`` tokens."""
+        # A token is at least one byte, and in some vocabularies a character is several tokens.
         if len(text.encode()) <= self.field_tokens:
             return text
         if text not in self._cut:

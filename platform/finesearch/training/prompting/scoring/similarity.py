@@ -1,4 +1,4 @@
-"""The answer whose meaning is nearest: cosines of embeddings, of texts and of sentences that describe the labels."""
+"""Similarity scoring: cosine similarity of the embeddings of texts and of sentences that describe the labels."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ BATCH = 32
 class SimilarityScorer:
     """Scores candidates by the cosine of a text's embedding and theirs.
 
-    A candidate's embedding is the mean over the sentence that describes it and the examples of it that are shown: a
-    prototype (Snell et al., Prototypical Networks for Few-shot Learning, 2017).
+    A candidate's embedding is the mean over the sentence that describes it and its few-shot examples: a prototype
+    (Snell et al., Prototypical Networks for Few-shot Learning, 2017).
     """
 
     model: PreTrainedModel
@@ -47,19 +47,19 @@ class SimilarityScorer:
         return self.merged(self.embed(examples), [int(each.answer or 0) for each in examples])
 
     def merged(self, embeddings: NDArray[np.float32], answers: Sequence[int]) -> NDArray[np.float32]:
-        """Prototypes from the embeddings (n, d) of examples and the numbers of their candidates."""
+        """Prototypes from the embeddings (n, d) of examples and the indices of their candidates."""
         total = self.described.copy()
         for embedding, answer in zip(embeddings, answers, strict=True):
             total[answer] += embedding
         return _unit(total)
 
     def embed(self, questions: Sequence[Question]) -> NDArray[np.float32]:
-        """Embeddings (n, d) of what is asked about, each of length 1."""
+        """Embeddings (n, d) of the questions' texts or spans, each of length 1."""
         texts = [self.renderer.lines(question) for question in questions]
         return self.embedded(texts, [self._place(each, text) for each, text in zip(questions, texts, strict=True)])
 
     def embedded(self, texts: Sequence[str], spans: Sequence[tuple[int, int] | None]) -> NDArray[np.float32]:
-        """Embeddings (n, d) of texts, or of spans in them; a text is read once however many spans are asked for."""
+        """Embeddings (n, d) of texts, or of spans in them; each text is computed once, for all its spans."""
         by_text: dict[str, list[int]] = {}
         for number, text in enumerate(texts):
             by_text.setdefault(text, []).append(number)
@@ -74,7 +74,7 @@ class SimilarityScorer:
         return _unit(np.stack([found[number].numpy() for number in range(len(texts))]).astype(np.float32))
 
     def _place(self, question: Question, text: str) -> tuple[int, int] | None:
-        """The question's span where it stands in the whole text."""
+        """The question's span as character offsets in the whole text."""
         if question.span is None:
             return None
         start = max(0, text.find(self.renderer.cut(question.fields["text"])))
@@ -100,7 +100,7 @@ class SimilarityScorer:
     ) -> Tensor:
         if span is not None:
             inside = [at for at, (start, end) in enumerate(offsets) if start < span[1] and end > span[0]]
-            # A word that was cut off has no token of its own; the whole text stands for it.
+            # A truncated word has no token; the embedding of the whole text is used.
             if inside:
                 return states[inside].mean(0)
         if self.first_token:

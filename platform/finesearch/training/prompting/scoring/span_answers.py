@@ -1,4 +1,4 @@
-"""Answers that an encoder finds in contexts: words of the sentence whose meaning is nearest to the question's."""
+"""Extractive answers by an encoder: words of the context's sentence whose embedding is nearest to the question's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def find_answers(scorer: SimilarityScorer, questions: Sequence[Question]) -> list[str]:
-    """Of the sentence nearest to each question, the words nearest to it that it does not have itself."""
+    """The words nearest to each question, without the question's own words, in the sentence nearest to it."""
     asked = scorer.embedded([each.fields["question"] for each in questions], [None] * len(questions))
     best = _nearest_sentences(scorer, questions, asked)
     spans = [candidate_spans(text, each.fields["question"]) for text, each in zip(best, questions, strict=True)]
