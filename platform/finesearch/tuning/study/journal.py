@@ -176,7 +176,7 @@ class Journal:
                 ASKED, {"parameters": parameters, "study": system_attrs, "at": time.time(), **(note or {})}
             )
             template = self._in_memory(trial.number)
-            with _lost_study_is_told():
+            with _lost_study_as_storage_error():
                 disk_id = self._disk.create_new_trial(self._disk_study, template_trial=template)
             if disk_id != self._disk.get_trial_id_from_study_id_trial_number(self._disk_study, trial.number):
                 # Optuna retries where the database did not answer, even if the trial had been written.
@@ -208,9 +208,10 @@ class Journal:
         with self._lock:
             verdict = self._ask_pruner(number, evaluation, value, is_prunable)
             if verdict.is_new:
+                disk_id = self._running[number]
                 if verdict.seen_by_pruner is not None:
-                    with _lost_study_is_told():
-                        self._disk.set_trial_intermediate_value(self._running[number], evaluation.step, value)
+                    with _lost_study_as_storage_error():
+                        self._disk.set_trial_intermediate_value(disk_id, evaluation.step, value)
                 self._note_trial(number, f"{STEP}{evaluation.step}", verdict.kept.model_dump(mode="json"))
             if end is not None:
                 self.finish(number, end(verdict.kept))
@@ -261,13 +262,14 @@ class Journal:
             return True
 
     def _set_state_on_disk(self, disk_id: int, state: TrialState, values: Sequence[float] | None) -> None:
-        with _lost_study_is_told():
+        with _lost_study_as_storage_error():
             if not self._disk.set_trial_state_values(disk_id, state, values):
                 raise StorageInternalError("the end of a trial was refused")
 
     def _note_trial(self, number: int, key: str, value: Any) -> None:
-        with _lost_study_is_told():
-            self._disk.set_trial_user_attr(self._running[number], key, value)
+        disk_id = self._running[number]
+        with _lost_study_as_storage_error():
+            self._disk.set_trial_user_attr(disk_id, key, value)
         self._memory.set_trial_user_attr(self._memory_id(number), key, value)
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -332,7 +334,7 @@ class Journal:
 
 
 @contextlib.contextmanager
-def _lost_study_is_told() -> Iterator[None]:
+def _lost_study_as_storage_error() -> Iterator[None]:
     """Turns what Optuna says where another program ended a trial or deleted the study into a storage error."""
     try:
         yield
