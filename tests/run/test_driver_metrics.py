@@ -108,7 +108,7 @@ def test_the_numbers_are_those_of_the_journal(seen: Seen) -> None:
     best = seen.samples["ray_finesearch_best_value"]
     assert max(value for _, value in best) == pytest.approx(max(trial.values[0] for trial in trials))
     assert {labels["metric"] for labels, _ in best} == {"accuracy"}
-    trained = sum(trial.outcome.tokens for trial in trials)
+    trained = sum(trial.detail.tokens for trial in trials)
     assert 0 < max(value for _, value in seen.samples["ray_finesearch_tokens_total"]) <= trained
     assert max(value for _, value in seen.samples["ray_finesearch_prefix_cache_read_bytes_total"]) > 0
     states = {labels["state"] for labels, value in seen.samples["ray_finesearch_worker_groups"] if value == 1}
