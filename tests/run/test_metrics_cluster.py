@@ -20,6 +20,7 @@ from chromium import page
 from clusters import BIN, environment, free_port, ray_cluster, ray_folder
 from finesearch.plan import load_plan
 from finesearch.run.open_search import open_search_controller
+from finesearch.tuning.messages import TrialFailed
 from finesearch.tuning.observability.trackers import Tracking, make_trackers
 from grafana import PATH, queries
 from paths import ROOT
@@ -212,7 +213,7 @@ def test_mlflow_has_every_trial_of_a_search(mlflow: str, tmp_path: Path) -> None
         assert run["parameters"]["adaptation"] == asked["adaptation"]
         assert float(run["parameters"]["learning_rate"]) == asked["learning_rate"]
         assert run["accuracy"] == pytest.approx({step: each.value for step, each in trial.evaluations.items()})
-        assert run["tags"]["finesearch.commands.run_search"] == "tiny"
+        assert run["tags"]["finesearch.run"] == "tiny"
 
 
 def test_a_trial_that_goes_on_is_a_new_run_of_mlflow_with_all_of_its_history(mlflow: str, tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_a_trial_that_goes_on_is_a_new_run_of_mlflow_with_all_of_its_history(mlf
         trial = started(controller, watched)
         told(controller, watched, trial, evaluation(step))
         if step == 2:
-            told(controller, watched, trial, {"state": "failed", "reason": "diverged", "detail": {}})
+            told(controller, watched, trial, TrialFailed(reason="diverged"))
         watched.on_experiment_end([])
     newer, older = sorted(runs_of(mlflow, "goes-on"), key=lambda run: -len(run["accuracy"]))
     assert (older["name"], older["accuracy"]) == ("empty trial 0", {1: 0.25})
