@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import sys
@@ -88,7 +89,8 @@ def _search(options: argparse.Namespace) -> int:
 
     overrides = list(options.set)
     if options.storage is not None:
-        overrides.append(f"storage={options.storage}")
+        # Quoted, since an override is YAML: a path may hold " #" or look like a number.
+        overrides.append(f"storage={json.dumps(options.storage, ensure_ascii=False)}")
     plan = load_plan(options.space or QUICKSTART, overrides, options.name)
     if options.dry_run:
         from finesearch.commands.dry_run import describe_search

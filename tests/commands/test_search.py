@@ -30,8 +30,9 @@ SEARCH = ROOT / "platform" / "search.py"
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny model, rows and a plan."""
-    folder = tmp_path_factory.mktemp("bench")
+    """A folder with a tiny model, rows and a plan. Its name holds what URLs, YAML, globs and formats read as signs."""
+    folder = tmp_path_factory.mktemp("bench") / "a?b%41 {c} [d] #e"
+    folder.mkdir()
     write_tiny_model(folder / "model")
     write_sentiment(folder)
     (folder / "tiny.yaml").write_text(tiny_plan())

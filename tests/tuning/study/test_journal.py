@@ -177,3 +177,12 @@ def test_a_study_with_other_objectives_is_refused(tmp_path: Path) -> None:
     open_journal(tmp_path, empty_plan())
     with pytest.raises(RunConflictError, match="its objectives are"):
         Journal(open_storage(tmp_path / "study.db"), "empty", [Direction("loss", False)])
+
+
+@pytest.mark.parametrize("name", ["q?m", "50%41", "{run}", "a #b"])
+def test_a_study_lies_where_its_path_says_whatever_signs_the_path_holds(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    open_storage(folder / "study.db")
+    assert (folder / "study.db").stat().st_size > 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -87,7 +87,9 @@ def open_storage(path: Path) -> optuna.storages.RDBStorage:
         StorageError: the file cannot be created or is not an SQLite database.
     """
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        # SQLAlchemy escapes what a URL gives a meaning to, such as ? and %, and Optuna's braces.
+        url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
         event.listen(storage.engine, "connect", _configure)
         storage.engine.dispose()  # connections made before the listener was registered
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
