@@ -13,6 +13,7 @@ from pyarrow import feather, parquet
 
 from finesearch.errors import DataError
 from finesearch.plan import DataPlan
+from finesearch.plan.sections.csv_section import CsvPlan
 from finesearch.tasks import RawSplits, make_task
 
 Load = Callable[..., RawSplits]
@@ -104,6 +105,56 @@ def test_an_empty_cell_is_missing_and_a_quoted_empty_one_is_an_empty_text(tmp_pa
     (tmp_path / "rows.csv").write_text('text,label\n,a\n"",b\nNA,a\nnull,b\n')
     splits = load(train="rows.csv", validation="rows.csv", test="rows.csv")
     assert splits.plain_rows("train")["text"] == [None, "", "NA", "null"]
+
+
+QUOTED = 'text\tlabel\nfine\ta\n"so she said\tb\nno\ta\nyes"\tb\n'
+
+
+def test_rows_that_an_unpaired_quote_swallows_are_noted_and_read_where_quotes_are_text(
+    tmp_path: Path, load: Load
+) -> None:
+    (tmp_path / "rows.tsv").write_text(QUOTED)
+    splits = load(train="rows.tsv", validation="rows.tsv", test="rows.tsv")
+    assert len(splits.train) == 2
+    noted = [note for note in splits.notes if "quoting" in note]
+    assert noted == [
+        "rows.tsv: 1 quoted cell holds line breaks and '\\t' (the first from line 3, the longest over 3 lines). If "
+        "quotes are part of the text there, rows were swallowed: write task.data.csv: {quoting: none}."
+    ]
+    splits = load(train="rows.tsv", validation="rows.tsv", test="rows.tsv", csv=CsvPlan(quoting="none"))
+    assert splits.plain_rows("train")["text"] == ["fine", '"so she said', "no", 'yes"']
+    assert not any("quoting" in note for note in splits.notes)
+
+
+def test_a_text_over_several_lines_is_no_reason_for_a_note(tmp_path: Path, load: Load) -> None:
+    (tmp_path / "rows.csv").write_text('text,label\n"two\nlines",a\n"with, comma",b\n')
+    assert not any("quoting" in note for note in load(train="rows.csv", validation="rows.csv", test="rows.csv").notes)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252", "utf-8-sig"])
+def test_delimiter_and_encoding_are_the_plans(tmp_path: Path, load: Load, encoding: str) -> None:
+    (tmp_path / "rows.csv").write_text('text;label\ncafé, au lait;a\n"x;y";b\n', encoding=encoding)
+    options = CsvPlan(delimiter=";", encoding=encoding)
+    splits = load(train="rows.csv", validation="rows.csv", test="rows.csv", csv=options)
+    assert splits.plain_rows("train")["text"] == ["café, au lait", "x;y"]
+
+
+def test_a_file_in_another_encoding_than_the_plans_is_refused(tmp_path: Path, load: Load) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"text,label\nx,a\n\x81y,b\n")
+    with pytest.raises(DataError, match=r"^rows\.csv: not cp1252, as task\.data\.csv\.encoding says"):
+        load(train="rows.csv", validation="rows.csv", test="rows.csv", csv=CsvPlan(encoding="cp1252"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"delimiter": '"'}, "task.data.csv.delimiter: expected one ASCII character"),
+        ({"encoding": "hex"}, "task.data.csv.encoding: expected an encoding of text that Python knows, got 'hex'"),
+    ],
+)
+def test_csv_options_that_cannot_be_are_refused(options: dict[str, str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        CsvPlan(**options)
 
 
 def test_class_names_in_a_parquet_file_are_kept(tmp_path: Path, load: Load) -> None:

@@ -54,10 +54,11 @@ def read_source(task: TaskPlan, base: Path, cache: Path | None) -> LoadedSource:
 
 
 def _from_files(plan: DataPlan, base: Path, task: TaskPlan) -> LoadedSource:
-    tables, origins = {}, {}
-    for split, paths in plan.files.items():
-        tables[split], origins[split] = read_files(paths, base, task.columns, plan.format, split)
-    return LoadedSource(tables, origins, is_explicit=True)
+    tables, origins, notes = {}, {}, []
+    for split in plan.files:
+        tables[split], origins[split], found = read_files(plan, split, base, task.columns)
+        notes += found
+    return LoadedSource(tables, origins, is_explicit=True, notes=list(dict.fromkeys(notes)))
 
 
 def _from_datasets(present: dict[str, datasets.Dataset], source: str, task: TaskPlan, notes: list[str]) -> LoadedSource:

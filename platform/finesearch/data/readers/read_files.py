@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,15 @@ from finesearch.data.readers.csv_files import read_csv
 from finesearch.data.readers.json_files import read_json, read_jsonl
 from finesearch.data.readers.plan_columns import concat_tables
 from finesearch.errors import DataError
+from finesearch.plan.sections.csv_section import CsvPlan
 from finesearch.tasks import Origin
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from finesearch.plan import DataPlan
+
 READERS: dict[str, Callable[[Path, str, Mapping[str, str]], pa.Table]] = {
-    "csv": read_csv,
     "jsonl": read_jsonl,
     "json": read_json,
     "parquet": read_parquet,
@@ -31,25 +33,29 @@ SUFFIXES = {
 
 
 def read_files(
-    paths: Sequence[str], base: Path, columns: Mapping[str, str], file_format: str, split: str
-) -> tuple[pa.Table, Origin]:
-    """The concatenated rows of a split's files, and their origin.
-
-    paths: as in the plan, relative to ``base`` or absolute; file_format: ``auto`` uses the suffix.
+    data: DataPlan, split: str, base: Path, columns: Mapping[str, str]
+) -> tuple[pa.Table, Origin, list[str]]:
+    """The concatenated rows of a split's files, their origin, and notes; relative paths start from ``base``.
 
     Raises:
         DataError: a file that is missing, of an unknown format, without rows, or rejected by its reader.
     """
-    tables = []
+    tables, notes = [], []
+    paths = data.files[split]
     for name in paths:
         path = base / Path(name).expanduser()
         _require_file(path, name, split)
-        table = READERS[_format_of(path, name, file_format)](path, name, columns)
+        file_format = _format_of(path, name, data.format)
+        if file_format == "csv":
+            table, note = read_csv(path, name, columns, data.csv or CsvPlan())
+            notes += [note] if note else []
+        else:
+            table = READERS[file_format](path, name, columns)
         if not len(table):
             raise DataError(f"{name}: the {split} split is empty, expected at least one row below the header.")
         tables.append(table)
     parts = tuple((str(name), len(table)) for name, table in zip(paths, tables, strict=True))
-    return concat_tables(tables, [str(name) for name in paths]), Origin(parts)
+    return concat_tables(tables, [str(name) for name in paths]), Origin(parts), notes
 
 
 def _format_of(path: Path, name: str, file_format: str) -> str:
@@ -58,7 +64,7 @@ def _format_of(path: Path, name: str, file_format: str) -> str:
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(
             f"{name}: unknown format {path.suffix or '(no suffix)'!r}, expected one of {', '.join(SUFFIXES)}.\n"
-            f"  Rename the file, or write `data.format`: {', '.join(READERS)}."
+            f"  Rename the file, or write `data.format`: csv, {', '.join(READERS)}."
         )
     return SUFFIXES[path.suffix.lower()]
 

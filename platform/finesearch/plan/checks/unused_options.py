@@ -93,6 +93,8 @@ def _data(data: DataPlan) -> list[str]:
     found = []
     if data.format != "auto" and data.source != "files":
         found.append(f"task.data.format has no effect: the rows come from {data.source}.")
+    if data.csv is not None and data.source != "files":
+        found.append(f"task.data.csv has no effect: the rows come from {data.source}.")
     defaults = {name: field.default for name, field in DataPlan.model_fields.items()}
     for split in ("validation", "test"):
         name = f"{split}_fraction"

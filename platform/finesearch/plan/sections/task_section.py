@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from finesearch.plan.problems import Problem, did_you_mean, format_value, problem_error
+from finesearch.plan.sections.csv_section import CsvPlan
 from finesearch.plan.sections.generation_section import GenerationPlan
 from finesearch.plan.sections.section import Section as Section
 from finesearch.plan.sections.section import as_tuple
@@ -36,6 +37,7 @@ class DataPlan(Section):
     revision: Annotated[Text | None, Field(description="Revision of the hub's data set.")] = None
     builtin: Annotated[Builtin | None, Field(description="Data that needs no file.")] = None
     format: Annotated[Format, Field(description="Format of the files; auto goes by their names.")] = "auto"
+    csv: Annotated[CsvPlan | None, Field(description="How CSV and TSV files are written.")] = None
     validation_fraction: Annotated[
         float, Field(gt=0.0, lt=1.0, description="Share of the rows cut off for validation where no split is given.")
     ] = 0.1
