@@ -65,6 +65,13 @@ class Plan(BaseModel):
         problems.raise_if_any(SourceLocations(str(self.source or "plan")))
         return self
 
+    def continuing(self, begun: "Plan") -> "Plan":
+        """This plan for a run that began as ``begun``: ``auto`` stands for what was chosen then."""
+        training = {
+            key: getattr(begun.training, key) for key in ("precision",) if getattr(self.training, key) == "auto"
+        }
+        return self.model_copy(update={"training": self.training.model_copy(update=training)})
+
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """The objectives; the first is the task's metric."""

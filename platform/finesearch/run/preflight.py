@@ -20,10 +20,12 @@ from importlib.util import find_spec
 from finesearch.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preflight:
     """Facts about a plan's data and model."""
 
+    plan: Plan
+    """The plan with every ``auto`` resolved that data and model decide."""
     task: Task
     splits: RawSplits
     facts: TaskFacts
@@ -31,10 +33,12 @@ class Preflight:
     warnings: tuple[str, ...]
     unsupported_baselines: Mapping[str, str] = field(default_factory=dict)
     """Baselines that cannot be run with this task and model, and why."""
+    choices: tuple[str, ...] = ()
+    """Notes about what ``auto`` stands for."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.splits.notes, *self.facts.notes)
+        return (*self.splits.notes, *self.facts.notes, *self.choices)
 
 
 def run_preflight(plan: Plan, cache: Path) -> Preflight:
@@ -62,7 +66,16 @@ def run_preflight(plan: Plan, cache: Path) -> Preflight:
     if isinstance(task, GenerationTask):
         notes = (*facts.notes, *task.truncation_notes(splits, tokenizer, facts))
         facts = facts.model_copy(update={"notes": notes})
-    return Preflight(task, splits, facts, model, plan.warnings, _check_prompts(plan, task, facts, Path(model.folder)))
+    unsupported = _check_prompts(plan, task, facts, Path(model.folder))
+    return Preflight(
+        plan=plan,
+        task=task,
+        splits=splits,
+        facts=facts,
+        model=model,
+        warnings=plan.warnings,
+        unsupported_baselines=unsupported,
+    )
 
 
 def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> dict[str, str]:
