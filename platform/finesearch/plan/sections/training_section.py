@@ -32,9 +32,7 @@ class TrainingPlan(Section):
     evaluations_per_epoch: Annotated[Positive, Field(description="Evaluations in each epoch.")] = 1
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        Field(
-            description="auto takes bf16 where every node trains faster in it, which is measured before the first trial."
-        ),
+        Field(description="auto takes bf16 where every node trains faster in it, measured before the first trial."),
     ] = "auto"
     zero_stage: Annotated[int, Field(ge=0, le=3, description="DeepSpeed ZeRO: what the workers divide among them.")] = 0
     cpus_per_worker: Annotated[float, Field(gt=0.0, description="CPUs that a worker holds.")] = 1.0
