@@ -45,7 +45,7 @@ def _rewrite(run_storage: RunStorage, reports: Path) -> Path:
     path = run_storage.folder / PLAN
     plan = parse_plan(path.read_text(encoding="utf-8"), str(path))
     run_storage.name, run_storage.database = plan.name, database_url(plan)
-    preflight = run_preflight(plan, run_storage.folder / "cache")
+    preflight = run_preflight(plan, run_storage.folder / "cache", has_begun=True)
     preflight = replace(preflight, choices=read_choices(run_storage).notes)
     controller = open_search_controller(
         plan, run_storage, unsupported_baselines=preflight.unsupported_baselines, read_only=True

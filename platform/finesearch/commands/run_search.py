@@ -78,7 +78,7 @@ def run_search(request: SearchRequest, progress: Progress | None = None) -> RunR
             ray_connection.begin()
         try:
             progress.say(f"{plan.name}: reading data and model")
-            preflight = run_preflight(plan, on_this_node(run_storage.cache))
+            preflight = run_preflight(plan, on_this_node(run_storage.cache), has_begun=begun is not None)
             choices = read_choices(run_storage)
             if begun is None:
                 preflight, choices = _choose(preflight, ray_connection)

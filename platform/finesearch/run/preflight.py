@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.errors import DataError, ModelError
-from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan
+from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Space
+from finesearch.plan.auto_choices import PlanFacts, resolve_auto
 
 if TYPE_CHECKING:
     from finesearch.tasks import RawSplits, Task, TaskFacts
@@ -41,8 +42,10 @@ class Preflight:
         return (*self.splits.notes, *self.facts.notes, *self.choices)
 
 
-def run_preflight(plan: Plan, cache: Path) -> Preflight:
-    """Read data and model.
+def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight:
+    """Read data and model, and resolve every ``auto`` that they decide.
+
+    has_begun: the plan is that of a run that has begun, in which nothing is chosen any more.
 
     Raises:
         InputError: the first problem, with where, expected, got and what to do.
@@ -56,8 +59,12 @@ def run_preflight(plan: Plan, cache: Path) -> Preflight:
 
     check_tracking(plan)
     model = inspect_model(plan.longest_task, plan.base)
-    check_recipe_space(plan.space, model)
+    if not plan.space.is_auto:
+        check_recipe_space(plan.space, model)
     splits = load_splits(plan.task, plan.base, cache)
+    choices: tuple[str, ...] = ()
+    if not has_begun:
+        plan, choices = resolve_auto(plan, _plan_facts(splits, model), lambda space: _problem_of(space, model))
     task = make_task(plan.task)
     facts = task.read(splits)
     if isinstance(task, GenerationTask):
@@ -75,7 +82,23 @@ def run_preflight(plan: Plan, cache: Path) -> Preflight:
         model=model,
         warnings=plan.warnings,
         unsupported_baselines=unsupported,
+        choices=choices,
     )
+
+
+def _plan_facts(splits: RawSplits, model: ModelFacts) -> PlanFacts:
+    return PlanFacts(rows=len(splits["train"]), num_layers=model.num_layers, parameters=model.parameters)
+
+
+def _problem_of(space: Space, model: ModelFacts) -> str | None:
+    """Why the model does not support a space."""
+    from finesearch.training.adaptations.space_check import check_recipe_space
+
+    try:
+        check_recipe_space(space, model)
+    except ModelError as error:
+        return error.message
+    return None
 
 
 def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> dict[str, str]:
