@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from finesearch.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preflight:
     """Facts about a plan's data and model."""
 
@@ -29,12 +29,13 @@ class Preflight:
     facts: TaskFacts
     model: ModelFacts
     warnings: tuple[str, ...]
+    head_notes: tuple[str, ...] = ()
     unsupported_baselines: Mapping[str, str] = field(default_factory=dict)
     """Baselines that cannot be run with this task and model, and why."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.splits.notes, *self.facts.notes)
+        return (*self.splits.notes, *self.facts.notes, *self.head_notes)
 
 
 def run_preflight(plan: Plan, cache: Path) -> Preflight:
@@ -47,6 +48,7 @@ def run_preflight(plan: Plan, cache: Path) -> Preflight:
     from finesearch.tasks import make_task
     from finesearch.tasks.generation.generation_task import GenerationTask
     from finesearch.training.adaptations.space_check import check_recipe_space
+    from finesearch.training.heads.space_heads import heads_of_space
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
 
@@ -62,7 +64,15 @@ def run_preflight(plan: Plan, cache: Path) -> Preflight:
     if isinstance(task, GenerationTask):
         notes = (*facts.notes, *task.truncation_notes(splits, tokenizer, facts))
         facts = facts.model_copy(update={"notes": notes})
-    return Preflight(task, splits, facts, model, plan.warnings, _check_prompts(plan, task, facts, Path(model.folder)))
+    return Preflight(
+        task=task,
+        splits=splits,
+        facts=facts,
+        model=model,
+        warnings=plan.warnings,
+        head_notes=tuple(dict.fromkeys(head.note for head in heads_of_space(plan.space, model) if head.note)),
+        unsupported_baselines=_check_prompts(plan, task, facts, Path(model.folder)),
+    )
 
 
 def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> dict[str, str]:
