@@ -32,6 +32,7 @@ class Preflight:
     facts: TaskFacts
     model: ModelFacts
     warnings: tuple[str, ...]
+    head_notes: tuple[str, ...] = ()
     unsupported_baselines: Mapping[str, str] = field(default_factory=dict)
     """Baselines that cannot be run with this task and model, and why."""
     choices: tuple[str, ...] = ()
@@ -39,7 +40,7 @@ class Preflight:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.splits.notes, *self.facts.notes, *self.choices)
+        return (*self.splits.notes, *self.facts.notes, *self.head_notes, *self.choices)
 
 
 def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight:
@@ -54,6 +55,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.tasks import make_task
     from finesearch.tasks.generation.generation_task import GenerationTask
     from finesearch.training.adaptations.space_check import check_recipe_space
+    from finesearch.training.heads.space_heads import heads_of_space
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
 
@@ -81,6 +83,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         facts=facts,
         model=model,
         warnings=plan.warnings,
+        head_notes=tuple(dict.fromkeys(head.note for head in heads_of_space(plan.space, model) if head.note)),
         unsupported_baselines=unsupported,
         choices=choices,
     )

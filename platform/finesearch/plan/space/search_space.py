@@ -132,13 +132,16 @@ class Space:
     def _fixed_branches(self) -> dict[str, Scalar]:
         return {name: next(iter(branches)) for name, branches in self.selectors.items() if len(branches) == 1}
 
-    def recipe(self, assignment: Mapping[str, Scalar], training: TrainingPlan) -> Recipe:
+    def recipe(self, assignment: Mapping[str, Scalar], training: TrainingPlan, pooling: str | None = None) -> Recipe:
         """The complete recipe of a configuration as ``suggest`` returns it.
 
-        Epochs and batch size default to the training section's; all else to the recipe's defaults.
+        Epochs and batch size default to the training section's, ``pooling`` to the task's; all else to the recipe's
+        defaults.
         """
         chosen = self._fixed_branches() | {name: assignment[name] for name in self.selectors if name in assignment}
         settings: dict[str, Any] = {"epochs": training.num_epochs, "batch_size": training.batch_size}
+        if pooling is not None:
+            settings["pooling"] = pooling
         for entry in self.entries:
             if not entry.is_active(chosen):
                 continue
@@ -168,8 +171,12 @@ class Space:
 
     def largest(self, key: str, default: int) -> int:
         """The largest value that a whole-number root parameter can take; ``default`` where the space has none."""
-        sizes = [int(value) for entry in self.entries if entry.key == key for value in boundary_values(entry.domain)]
-        return max(sizes) if self.decides(key) and sizes else max([*sizes, default])
+        return max(int(value) for value in self.possible(key, default))
+
+    def possible(self, key: str, default: Any) -> tuple[Any, ...]:
+        """Values that a root parameter can take, of a range both ends; ``default`` where the space may have none."""
+        found = [value for entry in self.entries if entry.key == key for value in boundary_values(entry.domain)]
+        return tuple(dict.fromkeys(found if self.decides(key) and found else [*found, default]))
 
     def decides(self, key: str) -> bool:
         """Whether every configuration takes ``key`` from the space."""
