@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from finesearch.commands.dry_run import describe_search
 from finesearch.errors import PlanError
 from finesearch.plan import TASK_KINDS, Plan, Space, parse_plan
 from finesearch.plan.auto_choices import PlanFacts, resolve_auto
 from finesearch.plan.space.default_space import SpaceFacts, default_space
 from plan_examples import made
+from plans import write_sentiment
+from tiny_models import write_tiny_model
 
 SMALL = PlanFacts(rows=562, num_layers=6, parameters=22_700_000)
 
@@ -104,3 +110,19 @@ def test_a_first_configuration_is_checked_against_the_space_that_was_chosen() ->
     assert resolved(made(space="auto", search={"first": [{"learning_rate": 1e-4}]}))[0].search.first
     with pytest.raises(PlanError, match="'mixout' is not in the space"):
         resolved(made(space="auto", search={"first": [{"mixout": 0.1}]}))
+
+
+def test_a_dry_run_says_what_auto_stands_for(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model")
+    files = write_sentiment(tmp_path)
+    task = {"kind": "text-classification", "model": str(tmp_path / "model"), "data": files, "max_length": 32}
+    plan = parse_plan(
+        json.dumps({"name": "auto", "task": {**task, "columns": {"text": "sentence", "label": "label"}}}),
+        str(tmp_path / "auto.yaml"),
+    )
+    said = describe_search(plan.model_copy(update={"storage": str(tmp_path / "runs")}))
+    assert "note     space auto: full, freeze_bottom; searched: " in said.replace("linear_probe, ", "")
+    assert "early_stopping_patience: a trial ends after 3 evaluations without a better one" in said
+    assert re.search(r"  epochs: .*6.*20\n", said)
+    assert re.search(r"precision auto takes (fp32|bf16) here, by \d+ billion operations a second in fp32 and \d+", said)
+    assert not (tmp_path / "runs").exists()
