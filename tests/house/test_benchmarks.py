@@ -18,6 +18,7 @@ from paths import ROOT
 sys.path.append(str(ROOT / "tests" / "benchmarks"))
 
 SMALL = {
+    "against_floors.py": ["--rows", "40", "--peers", "floors", "--seconds", "1", "--without-ours"],
     "cost_aware.py": ["--seeds", "1", "--trials", "12", "--world", "only full is good"],
     "gpu.py": ["--device", "cpu", "--layers", "2", "--hidden", "32", "--rows", "64"],
     "report.py": ["--trials", "20", "--repeat", "1"],
@@ -66,7 +67,10 @@ def test_make_bench_goes_on_behind_a_missed_goal_and_names_it(tmp_path: Path) ->
         assert written == [f"{Path(name).stem}.json" for name in benchmarks.split()]
 
 
-@pytest.mark.parametrize("name", ["scale", "shared.matrix_work"])
+PEERS = ("bags_of_words", "contest", "copied_answers", "plain_loop", "scores")
+
+
+@pytest.mark.parametrize("name", ["scale", "shared.matrix_work", *(f"peers.{name}" for name in PEERS)])
 def test_the_arithmetic_of_a_benchmark_holds(name: str) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert (found.attempted > 0, found.failed) == (True, 0)

