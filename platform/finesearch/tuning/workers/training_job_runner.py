@@ -24,9 +24,17 @@ class TrainingJobRunner:
         goal: str,
         *,
         cache_depths: tuple[int, ...] = (),
+        probe_layers: tuple[int | None, ...] = (),
     ) -> None:
         self._runner = TrialRunner(
-            task, training, base, str(on_this_node(cache)), metric, goal, cache_depths=cache_depths
+            task,
+            training,
+            base,
+            str(on_this_node(cache)),
+            metric,
+            goal,
+            cache_depths=cache_depths,
+            probe_layers=probe_layers,
         )
 
     def run(
