@@ -58,6 +58,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.training.heads.space_heads import heads_of_space
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
+    from finesearch.training.probing.probe_space_check import check_probes
 
     check_tracking(plan)
     model = inspect_model(plan.longest_task, plan.base)
@@ -68,6 +69,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     if not has_begun:
         plan, choices = resolve_auto(plan, _plan_facts(splits, model), lambda space: _problem_of(space, model))
     task = make_task(plan.task)
+    check_probes(task, plan.space, Path(model.folder))
     facts = task.read(splits)
     if isinstance(task, GenerationTask):
         facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
@@ -121,7 +123,7 @@ def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> di
     unsupported_baselines: dict[str, str] = {}
     for name in baselines:
         recipe = FIXED_RECIPES[name]
-        if ADAPTATIONS[recipe.adaptation].trains:
+        if not ADAPTATIONS[recipe.adaptation].is_prompted:
             continue
         try:
             given = {key: (value,) for key, value in recipe.adaptation_parameters.items()}
