@@ -146,7 +146,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"report__baselines": ["majority", "crf"]},
-        "report.baselines.1: text-classification has no baseline crf\n  It has tfidf; 'floors' stands for all that a "
+        "report.baselines.1: text-classification has no baseline crf.\n  It has tfidf; 'floors' stands for all that a "
         "task has.",
     ),
     # the space
