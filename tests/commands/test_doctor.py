@@ -74,8 +74,8 @@ def test_one_screen_says_that_a_search_can_start(folder: Path, capsys: pytest.Ca
     assert {path for path in folder.rglob("*") if path.is_file()} == before
     assert screen.startswith("finesearch doctor: this machine (RAY_ADDRESS is not set: no cluster)")
     assert list(states(screen)) == [
-        "versions", "compiler", "devices", "bf16", "memory", "disk", "token", "dashboard", "ports", "storage", "rights",
-        "plan", "at once", "trial", "run", "time", "cache",
+        "versions", "compiler", "devices", "precision", "memory", "disk", "token", "dashboard", "ports", "storage",
+        "rights", "plan", "at once", "trial", "run", "time", "cache",
     ]  # fmt: skip
     said = " ".join(screen.split())
     assert re.search(r"tiny: text-classification; [\w-]+, 4 layers, 0\.\d M parameters; 60 training rows", said)

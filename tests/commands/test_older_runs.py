@@ -76,6 +76,7 @@ def test_a_run_of_an_older_version_is_gone_on_with(old_run: Path, monkeypatch: p
     assert after[running]["outcome"]["state"] == "complete"
     report = json.loads((old_run / "reports" / "tiny" / "report.json").read_text(encoding="utf-8"))
     assert report["cost"]["trials"]["complete"] == 3
+    assert "precision: auto\n" in (old_run / "runs" / "tiny" / "plan.yaml").read_text(encoding="utf-8")
     assert [row["rank"] for row in report["ranked"]] == [1, 2]
     for row in report["ranked"]:
         assert row["validation"] == pytest.approx(row["revalidated"], abs=1e-9)

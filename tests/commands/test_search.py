@@ -97,6 +97,8 @@ def test_the_report_ranks_verified_checkpoints_beside_baselines(finished: Path) 
     assert {row["trial"] for row in said["ranked"]} | {row["trial"] for row in said["unranked"]} == set(range(4))
     assert {"trial", "state", "reason"} <= set(said["unranked"][0])
     assert said["cost"]["trials"]["complete"] == 4
+    (precision,) = re.findall(r"precision auto: (fp32|bf16); this machine trains", "\n".join(said["notes"]))
+    assert f"precision: {precision}\n" in (finished / "runs" / "tiny" / "plan.yaml").read_text(encoding="utf-8")
     for name in ("report.html", "report.md"):
         assert "ordinary" in (finished / "reports" / "tiny" / name).read_text(encoding="utf-8")
     assert pq.read_table(finished / "reports" / "tiny" / "trials.parquet").num_rows == 4

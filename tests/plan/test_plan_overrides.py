@@ -45,7 +45,7 @@ def test_a_name_given_beside_the_file_is_the_name(tmp_path: Path) -> None:
     [
         (
             "training.epochs=x",
-            "--set training.epochs=x: training.epochs: expected a whole number of at least 1, got 'x'.",
+            "--set training.epochs=x: training.epochs: expected a whole number of at least 1, or 'auto', got 'x'.",
         ),
         (
             "trainig.epochs=5",
@@ -87,6 +87,8 @@ def test_problems_of_overrides_come_after_those_of_the_file() -> None:
 
 def test_an_override_cures_a_problem_of_the_file() -> None:
     assert (
-        parse_plan(made().to_yaml().replace("epochs: 3", "epochs: x"), overrides=["training.epochs=4"]).training.epochs
+        parse_plan(
+            made().to_yaml().replace("epochs: auto", "epochs: x"), overrides=["training.epochs=4"]
+        ).training.epochs
         == 4
     )

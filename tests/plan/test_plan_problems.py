@@ -17,7 +17,6 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"name": ".."}, "got '..'.\n  The name becomes a folder below storage and reports; at most 100 characters."),
     ({"name": 3}, "starting with a letter or digit, got 3."),
     ({"task": None}, "'task' is missing: expected a mapping."),
-    ({"space": None}, "'space' is missing: expected a mapping."),
     ({"task": "x"}, "task: expected a mapping, got 'x'.\n  Known here: kind, model,"),
     ({"training": [1]}, "training: expected a mapping, got a list of 1."),
     ({"storage": 3}, "storage: expected a folder or a URI, got 3.\n  Leave 'storage' out for its default."),
@@ -94,8 +93,11 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"task__data__test_fraction": 1.5}, "task.data.test_fraction: expected a number above 0 and below 1, got 1.5."),
     # training
-    ({"training__epochs": "3"}, "training.epochs: expected a whole number of at least 1, got '3'.\n  Passes over"),
-    ({"training__epochs": 0}, "got 0.\n  Passes over the training split. Leave it out for 3."),
+    (
+        {"training__epochs": "3"},
+        "training.epochs: expected a whole number of at least 1, or 'auto', got '3'.\n  Passes",
+    ),
+    ({"training__epochs": 0}, "enough for 300 optimizer steps, 3 to 20. Leave it out for 'auto'."),
     (
         {"training__precision": "fp16"},
         "training.precision: expected one of auto, fp32, bf16, got 'fp16'.\n  Did you mean",
@@ -150,7 +152,10 @@ CASES: list[tuple[dict[str, Any], str]] = [
         "task has.",
     ),
     # the space
-    ({"space": [1]}, "space: expected a mapping of parameters, got a list of 1.\n  Write what is searched below it"),
+    (
+        {"space": [1]},
+        "space: expected auto or a mapping of parameters, got a list of 1.\n  Write what is searched below it",
+    ),
     (
         {"space": {"learning_rte": 1e-5}},
         "unknown parameter 'learning_rte'.\n  Did you mean 'learning_rate'? Known here:",
@@ -310,7 +315,7 @@ space: {}
 training:
   # epochs: 3
 """
-    assert parse_plan(text).training.epochs == 3
+    assert parse_plan(text).training.epochs == "auto"
 
 
 def test_a_missing_file_names_the_plans_beside_it(tmp_path: Path) -> None:

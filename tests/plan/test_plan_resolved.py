@@ -75,7 +75,7 @@ def test_a_relative_base_starts_from_the_folder_of_the_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
-        ({"training__epochs": 5}, ["training.epochs: 5, was 3"]),
+        ({"training__epochs": 5}, ['training.epochs: 5, was "auto"']),
         ({"task__metric": "mcc"}, ['task.metric: "mcc", was "accuracy"']),
         (
             {"space": {"learning_rate": 1e-4}},

@@ -69,6 +69,7 @@ task:
 space:
   learning_rate: {{min: 1e-4, max: 1e-2, log: true}}
   weight_decay: {{min: 0.0, max: 0.1}}
+  early_stopping_patience: null
   adaptation: {{one_of: {{full: {{}}, freeze_bottom: {{layers: {{min: 1, max: 2}}}}, head_only: {{}}}}}}
 training: {{epochs: 2, batch_size: 16}}
 search: {{sampler: tpe, startup_trials: 3, pruner: {pruner}, concurrent_trials: 1}}

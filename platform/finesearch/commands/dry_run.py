@@ -23,6 +23,7 @@ def describe_search(plan: Plan) -> str:
     folder = run_folder(plan)
     with tempfile.TemporaryDirectory(prefix="finesearch-dry-run-") as scratch:
         preflight = run_preflight(plan, Path(scratch))
+    plan = preflight.plan
     most = max(1, int((os.cpu_count() or 1) // (plan.training.workers_per_trial * plan.training.cpus_per_worker)))
     concurrent = most if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
     need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)

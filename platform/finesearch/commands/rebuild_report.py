@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from finesearch.errors import InputError
@@ -13,6 +14,7 @@ from finesearch.run.final_scoring import load_final_scores
 from finesearch.run.open_search import open_search_controller
 from finesearch.run.preflight import run_preflight
 from finesearch.run.remote_run import run_storage_in
+from finesearch.run.resume_check import read_choices
 from finesearch.run.run_storage import PLAN, RunStorage
 from finesearch.storage.open_store import open_store
 from finesearch.tuning.controller.trial_queue import SEARCH
@@ -43,7 +45,8 @@ def _rewrite(run_storage: RunStorage, reports: Path) -> Path:
     path = run_storage.folder / PLAN
     plan = parse_plan(path.read_text(encoding="utf-8"), str(path))
     run_storage.name, run_storage.database = plan.name, database_url(plan)
-    preflight = run_preflight(plan, run_storage.folder / "cache")
+    preflight = run_preflight(plan, run_storage.folder / "cache", has_begun=True)
+    preflight = replace(preflight, choices=read_choices(run_storage).notes)
     controller = open_search_controller(
         plan, run_storage, unsupported_baselines=preflight.unsupported_baselines, read_only=True
     )

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -24,7 +27,7 @@ from finesearch.run.preflight import Preflight, run_preflight
 from finesearch.run.progress import Progress, format_duration
 from finesearch.run.ranked_json import write_ranking
 from finesearch.run.remote_run import run_storage_of
-from finesearch.run.resume_check import write_or_check_plan
+from finesearch.run.resume_check import RunChoices, read_begun_plan, read_choices, resumed_plan, write_plan
 from finesearch.run.run_storage import RANKED, SCORES, RunStorage
 from finesearch.run.signals import exit_on_signals
 from finesearch.storage.local_dirs import is_uploaded, on_this_node, results_home
@@ -36,9 +39,13 @@ from finesearch.tuning.cluster.shared_storage_check import check_shared_storage
 from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, initial_concurrency
 from finesearch.tuning.controller.search_controller import Concurrency, SearchController
 from finesearch.tuning.controller.trial_costs import TrialCosts
+from finesearch.tuning.workers.node_precision import MeasuredNodes, measure_run_precision
 from finesearch.tuning.workers.rescoring import StandbyScorer
 from finesearch.tuning.workers.training_job_runner import TrainingJobRunner
 from finesearch.tuning.workers.worker_group import GroupSettings
+
+if TYPE_CHECKING:
+    from finesearch.training.runtime.precision_benchmark import LayerShape
 
 
 def run_search(request: SearchRequest, progress: Progress | None = None) -> RunRecord:
@@ -58,7 +65,9 @@ def run_search(request: SearchRequest, progress: Progress | None = None) -> RunR
         run_storage.archive()
     run_storage.prepare()
     with run_storage.locked(progress.say):
-        write_or_check_plan(plan, run_storage)
+        begun = read_begun_plan(run_storage)
+        if begun is not None:
+            plan = resumed_plan(plan, begun, run_storage)
         if is_uploaded(Path.cwd()):
             progress.say(
                 f"{plan.name}: this job runs in a copy of its directory that Ray deletes; runs and reports are"
@@ -70,12 +79,39 @@ def run_search(request: SearchRequest, progress: Progress | None = None) -> RunR
             ray_connection.begin()
         try:
             progress.say(f"{plan.name}: reading data and model")
-            preflight = run_preflight(plan, on_this_node(run_storage.cache))
+            preflight = run_preflight(plan, on_this_node(run_storage.cache), has_begun=begun is not None)
+            choices = read_choices(run_storage)
+            if begun is None:
+                preflight, choices = _choose(preflight, ray_connection)
+            else:
+                preflight = replace(preflight, choices=choices.notes)
+            write_plan(preflight.plan, choices, run_storage)
+            request = replace(request, plan=preflight.plan)
             for warning in (*preflight.notes, *preflight.warnings):
                 progress.say(f"  note: {warning}")
             return _search(request, progress, run_storage, preflight, ray_connection)
         finally:
             ray_connection.end()
+
+
+def _choose(preflight: Preflight, ray_connection: BackgroundConnect) -> tuple[Preflight, RunChoices]:
+    """Choose what the plan of a new run leaves to measurements on its nodes."""
+    training = preflight.plan.training
+    if training.precision != "auto":
+        return preflight, RunChoices(preflight.choices)
+    if os.environ.get("RAY_ADDRESS") or training.gpus_per_worker:
+        ray_connection.wait()
+    decision = measure_run_precision(training, _layer_shape(preflight))
+    training = training.model_copy(update={"precision": decision.name})
+    choices = RunChoices((*preflight.choices, decision.note), decision.nodes if decision.name == "bf16" else ())
+    plan = preflight.plan.model_copy(update={"training": training})
+    return replace(preflight, plan=plan, choices=choices.notes), choices
+
+
+def _layer_shape(preflight: Preflight) -> LayerShape:
+    from finesearch.training.runtime.precision_benchmark import LayerShape
+
+    return LayerShape.of_model(preflight.model.dimensions.hidden_size, preflight.plan.training.batch_size)
 
 
 def _search(
@@ -143,7 +179,7 @@ def _execute(
     from finesearch.tuning.observability.trackers import Tracking, make_trackers
     from finesearch.tuning.ray_tune.run_tuner import run_tuner
 
-    plan = controller.plan
+    plan, bf16_nodes = controller.plan, read_choices(run_storage).bf16_nodes
     goal = plan.objectives[0].goal
     runner = functools.partial(
         TrainingJobRunner,
@@ -154,6 +190,7 @@ def _execute(
         plan.task.metric,
         goal,
         cache_depths=cache_depths_of_space(plan.space, preflight.model.num_layers),
+        measured=MeasuredNodes(bf16_nodes, plan.training, _layer_shape(preflight)) if bf16_nodes else None,
     )
     made: list[StandbyScorer] = []
 

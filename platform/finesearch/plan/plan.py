@@ -20,11 +20,15 @@ from finesearch.plan.sections.task_kinds import TASK_KINDS
 from finesearch.plan.sections.task_section import TaskPlan
 from finesearch.plan.sections.tracking_section import TrackingPlan
 from finesearch.plan.sections.training_section import TrainingPlan
-from finesearch.plan.space.parse_space import parse_space
+from finesearch.plan.space.parse_space import AUTO_SPACE, parse_space
 from finesearch.plan.space.search_space import Space
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 _WITHOUT_INFLUENCE = ("budget", "report", "tracking", "storage", "study", "base", "source")
+
+
+def _read_space(raw: object) -> object:
+    return parse_space(raw) if isinstance(raw, dict | str) else raw
 
 
 class Plan(BaseModel):
@@ -39,7 +43,7 @@ class Plan(BaseModel):
 
     name: str
     task: TaskPlan
-    space: Annotated[InstanceOf[Space], BeforeValidator(lambda raw: parse_space(raw) if isinstance(raw, dict) else raw)]
+    space: Annotated[InstanceOf[Space], BeforeValidator(_read_space)] = AUTO_SPACE
     training: TrainingPlan = Field(default_factory=TrainingPlan)
     search: SearchPlan = Field(default_factory=SearchPlan)
     budget: BudgetPlan = Field(default_factory=BudgetPlan)
@@ -65,6 +69,16 @@ class Plan(BaseModel):
         secret_problems(self.to_plain(), problems)
         problems.raise_if_any(SourceLocations(str(self.source or "plan")))
         return self
+
+    def continuing(self, begun: "Plan") -> "Plan":
+        """This plan for a run that began as ``begun``: ``auto`` stands for what was chosen then."""
+        keys = [key for key in ("epochs", "precision") if getattr(self.training, key) == "auto"]
+        training = self.training.model_copy(update={key: getattr(begun.training, key) for key in keys})
+        space = begun.space if self.space.is_auto else self.space
+        patience = begun.space.values.get("early_stopping_patience")
+        if patience is not None and not space.gives("early_stopping_patience"):
+            space = space.with_value("early_stopping_patience", patience)
+        return self.model_copy(update={"training": training, "space": space})
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -100,7 +114,7 @@ class Plan(BaseModel):
     @property
     def max_evaluations(self) -> int:
         """Evaluations of the longest trial."""
-        return self.space.largest("epochs", self.training.epochs) * self.training.evaluations_per_epoch
+        return self.space.largest("epochs", self.training.num_epochs) * self.training.evaluations_per_epoch
 
     def to_plain(self) -> dict[str, Any]:
         """The resolved plan as plain data: every default spelled out, ``base`` absolute, ``source`` left out."""

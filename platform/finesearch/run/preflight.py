@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.errors import DataError, ModelError
-from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan
+from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Space
+from finesearch.plan.auto_choices import PlanFacts, resolve_auto
 
 if TYPE_CHECKING:
     from finesearch.tasks import RawSplits, Task, TaskFacts
@@ -20,25 +21,32 @@ from importlib.util import find_spec
 from finesearch.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preflight:
     """Facts about a plan's data and model."""
 
+    plan: Plan
+    """The plan with every ``auto`` resolved that data and model decide."""
     task: Task
     splits: RawSplits
     facts: TaskFacts
     model: ModelFacts
     warnings: tuple[str, ...]
+    head_notes: tuple[str, ...] = ()
     unsupported_baselines: Mapping[str, str] = field(default_factory=dict)
     """Baselines that cannot be run with this task and model, and why."""
+    choices: tuple[str, ...] = ()
+    """Notes about what ``auto`` stands for."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.splits.notes, *self.facts.notes)
+        return (*self.splits.notes, *self.facts.notes, *self.head_notes, *self.choices)
 
 
-def run_preflight(plan: Plan, cache: Path) -> Preflight:
-    """Read data and model.
+def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight:
+    """Read data and model, and resolve every ``auto`` that they decide.
+
+    has_begun: the plan is that of a run that has begun, in which nothing is chosen any more.
 
     Raises:
         InputError: the first problem, with where, expected, got and what to do.
@@ -48,13 +56,18 @@ def run_preflight(plan: Plan, cache: Path) -> Preflight:
     from finesearch.tasks import make_task
     from finesearch.tasks.generation.generation_task import GenerationTask
     from finesearch.training.adaptations.space_check import check_recipe_space
+    from finesearch.training.heads.space_heads import heads_of_space
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
 
     check_tracking(plan)
     model = inspect_model(plan.longest_task, plan.base)
-    check_recipe_space(plan.space, model)
+    if not plan.space.is_auto:
+        check_recipe_space(plan.space, model)
     splits = load_splits(plan.task, plan.base, cache)
+    choices: tuple[str, ...] = ()
+    if not has_begun:
+        plan, choices = resolve_auto(plan, _plan_facts(splits, model), lambda space: _problem_of(space, model))
     task = make_task(plan.task)
     facts = task.read(splits)
     if isinstance(task, GenerationTask):
@@ -67,7 +80,32 @@ def run_preflight(plan: Plan, cache: Path) -> Preflight:
         **unsupported_floors(plan.task, plan.floors),
         **_check_prompts(plan, task, facts, Path(model.folder)),
     }
-    return Preflight(task, splits, facts, model, plan.warnings, unsupported)
+    return Preflight(
+        plan=plan,
+        task=task,
+        splits=splits,
+        facts=facts,
+        model=model,
+        warnings=plan.warnings,
+        head_notes=tuple(dict.fromkeys(head.note for head in heads_of_space(plan.space, model) if head.note)),
+        unsupported_baselines=unsupported,
+        choices=choices,
+    )
+
+
+def _plan_facts(splits: RawSplits, model: ModelFacts) -> PlanFacts:
+    return PlanFacts(rows=len(splits["train"]), num_layers=model.num_layers, parameters=model.parameters)
+
+
+def _problem_of(space: Space, model: ModelFacts) -> str | None:
+    """Why the model does not support a space."""
+    from finesearch.training.adaptations.space_check import check_recipe_space
+
+    try:
+        check_recipe_space(space, model)
+    except ModelError as error:
+        return error.message
+    return None
 
 
 def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Storage of one run: where its files, its checkpoints and its study are kept, and how it is locked.
 
-storage        plan.yaml, scores/, ranked.json   checkpoints/   study            locked by
+storage        plan.yaml, choices.json,        checkpoints/   study            locked by
+               scores/, ranked.json
 a folder       there                             there          there, SQLite    flock
   on a cluster that is joined                                   here, copied there
 s3://, gs://   here, copied there                there          here, copied there    flock here, lease there
@@ -31,7 +32,7 @@ from finesearch.tuning.study.study_backup import STUDY, StudyBackup
 from finesearch.tuning.study.study_storage import OpenStudy, new_study_name, open_database, open_storage
 
 PLAN, SCORES, NAMED = "plan.yaml", "scores", "study.json"
-RANKED = "ranked.json"
+RANKED, CHOICES = "ranked.json", "choices.json"
 
 
 @dataclass

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from finesearch.training.checkpointing.checkpoint_store import CheckpointStore
     from finesearch.training.checkpointing.preemption_state import PreemptionCheck
     from finesearch.training.metric_history import RankingMetric
+    from finesearch.training.model.base_model import PretrainedBase
     from finesearch.training.model.dimensions import ParameterCounts
     from finesearch.training.runtime.distributed import Processes
     from finesearch.training.task_context import TaskContext
@@ -51,6 +52,11 @@ class Attempt:
     @property
     def recipe(self) -> Recipe:
         return self.spec.recipe
+
+    @property
+    def base(self) -> PretrainedBase:
+        """The base model with the recipe's head."""
+        return self.context.bases.of(self.recipe)
 
     @property
     def steps_per_epoch(self) -> int:

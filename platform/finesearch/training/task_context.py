@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from finesearch.data import TokenizedSplits, load_splits, tokenize
 from finesearch.tasks import Task, TaskFacts, make_task
 from finesearch.tasks.generation.generation_task import GenerationTask
+from finesearch.training.heads.recipe_base import RecipeBases
 from finesearch.training.model.base_model import PretrainedBase, load_base_model
 from finesearch.training.model.base_reference import BaseReference
 from finesearch.training.model.model_config import build_skeleton, check_max_length
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 class TaskContext:
     """Read-only after loading, except for two caches that later trials reuse: ``prompt_models`` and ``prefix_session``.
 
+    base: with the head that the folder's config asks for; ``bases`` has those of recipes.
     cache_depths: numbers of frozen bottom blocks that the search space can request, the most useful first.
     """
 
@@ -48,6 +50,11 @@ class TaskContext:
         with tempfile.TemporaryDirectory() as folder, quiet_transformers():
             self.base.tokenizer.save_pretrained(folder)
             return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+    @cached_property
+    def bases(self) -> RecipeBases:
+        """The base model with the head of each recipe."""
+        return RecipeBases(self.base)
 
     @cached_property
     def base_reference(self) -> BaseReference:

@@ -198,8 +198,8 @@ def test_relations_stand_on_any_architecture(architecture: str) -> None:
     from test_adaptations import ARCHITECTURES, EXAMPLE
     from transformers import AutoConfig
 
+    from finesearch.training.heads.relation_model import AutoModelForRelationExtraction
     from finesearch.training.model.module_structure import num_blocks, trace_structure
-    from finesearch.training.model.relation_model import AutoModelForRelationExtraction
 
     settings = {**ARCHITECTURES[architecture][0], "num_labels": 3, "added_tokens_start": 118, "num_added_tokens": 6}
     model = AutoModelForRelationExtraction.from_config(AutoConfig.for_model(architecture, **settings)).eval()

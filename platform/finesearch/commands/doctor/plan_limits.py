@@ -23,6 +23,7 @@ def limit_findings(plan: Plan, capacity: Capacity) -> list[Finding]:
     with tempfile.TemporaryDirectory(prefix="finesearch-doctor-") as scratch:
         try:
             preflight = run_preflight(plan, Path(scratch))
+            plan = preflight.plan
             concurrent = fit_concurrency(plan, capacity, preflight.model.bytes_in_training)
         except FinesearchError as error:
             return [bad("plan", error.message, "Correct the plan, or what it names.")]

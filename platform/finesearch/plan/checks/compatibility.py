@@ -41,7 +41,8 @@ def plan_problems(
         _check_several_objectives(search, problems)
     if space is not None and search is not None:
         _check_sampler(space, search, problems)
-        for index, configuration in enumerate(search.first):
+        # Configurations for an automatic space are checked once it is known.
+        for index, configuration in enumerate(() if space.is_auto else search.first):
             read_configuration(space, configuration, problems, ("search", "first", index))
     if task is not None and space is not None:
         _check_templates(task, space, problems)

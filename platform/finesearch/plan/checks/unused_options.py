@@ -19,7 +19,7 @@ def unused_option_warnings(
     report: ReportPlan,
 ) -> tuple[str, ...]:
     """Sentences that name an option and why it has no effect; an option at its default is never named."""
-    evaluations = space.largest("epochs", training.epochs) * training.evaluations_per_epoch
+    evaluations = space.largest("epochs", training.num_epochs) * training.evaluations_per_epoch
     return (
         *_task(task),
         *_form(task, space),

@@ -23,7 +23,7 @@ def json_schema() -> Schema:
     min is above its max, a sampler that does not support the space) are only checked when the plan is parsed.
 
     >>> sorted(json_schema()["required"])
-    ['name', 'space', 'task']
+    ['name', 'task']
     """
     definitions: Schema = {}
     models: dict[str, type[Section]] = {
@@ -53,7 +53,7 @@ def json_schema() -> Schema:
         "title": "finesearch plan",
         "type": "object",
         "additionalProperties": False,
-        "required": ["name", "task", "space"],
+        "required": ["name", "task"],
         "properties": {
             "name": {
                 "type": "string",
@@ -87,11 +87,12 @@ def json_schema() -> Schema:
 def _space() -> Schema:
     properties: Schema = {name: _selector(name, branches) for name, branches in SELECTORS.items()}
     properties |= {name: _parameter(parameter) for name, parameter in PARAMETERS.items()}
+    own = {"type": "object", "additionalProperties": False, "properties": properties}
     return {
-        "type": "object",
-        "additionalProperties": False,
-        "description": "What is searched: a value is fixed, a list a choice, {min, max} a range, one_of has branches.",
-        "properties": properties,
+        "description": "What is searched: a value is fixed, a list a choice, {min, max} a range, one_of has branches. "
+        "auto: a space for the task, the model, the rows and the budget.",
+        "default": "auto",
+        "anyOf": [{"const": "auto"}, own],
     }
 
 

@@ -91,11 +91,10 @@ def _read(data: Mapping[str, Any], folder: Path, source: Path, problems: Problem
         )
     elif (problem := name_problem(data["name"])) is not None:
         problems.add(problem.path, problem.text, problem.advice)
-    for key in ("task", "space"):
-        if key not in data:
-            problems.add((), f"'{key}' is missing: expected a mapping", _SKETCH)
+    if "task" not in data:
+        problems.add((), "'task' is missing: expected a mapping", _SKETCH)
     task = validate(TaskPlan, data["task"], problems, ("task",)) if "task" in data else None
-    space = read_space(data["space"], problems) if "space" in data else None
+    space = read_space(data.get("space", "auto"), problems)
     sections = {
         # An empty section (for example, all of its keys commented out) keeps its defaults.
         key: validate(model, data[key] if data.get(key) is not None else {}, problems, (key,))

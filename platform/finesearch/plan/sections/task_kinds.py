@@ -99,7 +99,7 @@ TASK_KINDS: dict[str, TaskKind] = {
                     default_metric="pearson",
                 ),
             },
-            options={"verbalizers": None},
+            options={"verbalizers": None, "pooling": "auto"},
             placeholders=("text", "text_pair", "labels", "label"),
         ),
         TaskKind(

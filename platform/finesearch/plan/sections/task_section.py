@@ -11,6 +11,7 @@ from finesearch.plan.sections.generation_section import GenerationPlan
 from finesearch.plan.sections.section import Section as Section
 from finesearch.plan.sections.section import as_tuple
 from finesearch.plan.sections.task_kinds import TASK_KINDS, TaskKind
+from finesearch.plan.space.parameters import Pooling
 
 Text = Annotated[str, Field(min_length=1)]
 _PATH_SCHEMA = {
@@ -156,6 +157,14 @@ class TaskPlan(Section):
         ),
     ] = ""
     max_length: Annotated[int, Field(ge=4, description="Longest input in tokens; longer ones are cut.")] = 128
+    pooling: Annotated[
+        Pooling | None,
+        Field(
+            validate_default=True,
+            description="How token states become the vector that a text is classified by. auto: as the model's folder "
+            "asks, own where it says nothing; own: by the head of the architecture's class in transformers.",
+        ),
+    ] = None
     no_relation: Annotated[
         Text | None,
         Field(description="Relation that means none and is left out of F1; 'no_relation' where the data has it."),
@@ -280,6 +289,7 @@ class TaskPlan(Section):
         "target_language",
         "generation",
         "verbalizers",
+        "pooling",
         "stride",
         "max_answer_length",
         "chat_template",

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from finesearch.plan.space.list_values import join, list_problem
 
@@ -14,6 +14,13 @@ ENCODER_REGULARIZERS = frozenset({"dropout", "attention_dropout", "l2sp", "mixou
 
 NEED_TRAINED_LAYERS = ENCODER_REGULARIZERS | {"layerwise_decay"}
 """Parameters without effect where no layer trains."""
+
+
+Pooling = Literal["auto", "own", "cls", "mean", "max", "last", "attention"]
+"""``auto``: as the model's folder asks, else ``own``: the head of the architecture's class in transformers."""
+
+POOLINGS: tuple[str, ...] = get_args(Pooling)[2:]
+"""How the states of a text's tokens can become one vector: see ``pooling.py`` in training."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +182,12 @@ PARAMETERS: dict[str, ParameterSpec] = {
             "Evaluations without a better metric after which the trial ends; null never ends it.",
             low=1,
             nullable=True,
+        ),
+        ParameterSpec(
+            "pooling",
+            "word",
+            "How token states become the vector that a text is classified by, instead of task.pooling.",
+            words=get_args(Pooling),
         ),
         ParameterSpec("epochs", "integer", "Passes over the training split, instead of training.epochs.", low=1),
         ParameterSpec(

@@ -10,9 +10,12 @@ from finesearch.plan.space.parameters import PARAMETERS
 from finesearch.plan.space.parse_domain import read_domain
 from finesearch.plan.space.search_space import Space
 
+AUTO_SPACE = Space({name: {branch: {}} for name, branch in DEFAULT_BRANCHES.items()}, {}, is_auto=True)
+"""What ``space: auto`` is until rows and model are known."""
 
-def parse_space(mapping: Mapping[str, Any]) -> Space:
-    """The space of a mapping.
+
+def parse_space(mapping: Mapping[str, Any] | str) -> Space:
+    """The space of a mapping, or of the word ``auto``.
 
     >>> [parameter.name for parameter in parse_space({"dropout": [0.0, 0.1], "weight_decay": 0.01}).parameters]
     ['dropout']
@@ -29,11 +32,13 @@ def parse_space(mapping: Mapping[str, Any]) -> Space:
 
 def read_space(raw: Any, problems: Problems, path: KeyPath = ("space",)) -> Space | None:
     """The space, or None when something was added to ``problems``."""
+    if raw == "auto":
+        return AUTO_SPACE
     if not isinstance(raw, Mapping):
         problems.add(
             path,
-            f"{dotted(path)}: expected a mapping of parameters, got {format_value(raw)}",
-            "Write what is searched below it, e.g. 'learning_rate: {min: 1e-6, max: 1e-3, log: true}'.",
+            f"{dotted(path)}: expected auto or a mapping of parameters, got {format_value(raw)}",
+            "Write what is searched below it, e.g. 'learning_rate: {min: 1e-6, max: 1e-3, log: true}', or auto.",
         )
         return None
     before = len(problems.found)

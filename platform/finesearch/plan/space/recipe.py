@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from finesearch.plan.problems import Problem, did_you_mean, format_value, problem_error
 from finesearch.plan.space.branches import ADAPTATIONS, OPTIMIZERS
+from finesearch.plan.space.parameters import Pooling
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -17,7 +18,8 @@ class Recipe(BaseModel):
     ``dropout``, ``attention_dropout``, ``head_dropout``: None keeps the model's own. ``gradient_clipping``: None clips
     nothing. ``layerwise_decay``: 1 gives every layer the same rate. ``ema_decay`` and ``swa_start``: None averages
     nothing, and at most one is given; the other regularizers are off at 0. ``early_stopping_patience`` counts
-    evaluations; None never stops early. ``batch_size`` counts examples over all workers and accumulation steps.
+    evaluations; None never stops early. ``pooling`` (see ``Pooling``) is that of a classifier of texts. ``batch_size``
+    counts examples over all workers and accumulation steps.
     ``optimizer_parameters`` is complete: parameters that are not given have their defaults.
     """
 
@@ -46,6 +48,7 @@ class Recipe(BaseModel):
     swa_start: Share | None = None
     gradient_clipping: Annotated[float, Field(gt=0.0)] | None = 1.0
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
+    pooling: Pooling = "own"
     epochs: Annotated[int, Field(ge=1)] = 3
     batch_size: Annotated[int, Field(ge=1)] = 32
 

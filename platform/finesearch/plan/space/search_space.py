@@ -1,9 +1,9 @@
 """The search space: which recipes a search may try, and how one is drawn."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from finesearch.errors import PlanError
 from finesearch.plan.sections.training_section import TrainingPlan
@@ -48,6 +48,8 @@ class Space:
 
     selectors: Mapping[str, Branches]
     values: Mapping[str, Domain]
+    is_auto: bool = False
+    """Whether the plan leaves the space to ``auto_choices.py``; until then it holds the default branches alone."""
 
     @cached_property
     def entries(self) -> tuple[Parameter, ...]:
@@ -130,13 +132,16 @@ class Space:
     def _fixed_branches(self) -> dict[str, Scalar]:
         return {name: next(iter(branches)) for name, branches in self.selectors.items() if len(branches) == 1}
 
-    def recipe(self, assignment: Mapping[str, Scalar], training: TrainingPlan) -> Recipe:
+    def recipe(self, assignment: Mapping[str, Scalar], training: TrainingPlan, pooling: str | None = None) -> Recipe:
         """The complete recipe of a configuration as ``suggest`` returns it.
 
-        Epochs and batch size default to the training section's; all else to the recipe's defaults.
+        Epochs and batch size default to the training section's, ``pooling`` to the task's; all else to the recipe's
+        defaults.
         """
         chosen = self._fixed_branches() | {name: assignment[name] for name in self.selectors if name in assignment}
-        settings: dict[str, Any] = {"epochs": training.epochs, "batch_size": training.batch_size}
+        settings: dict[str, Any] = {"epochs": training.num_epochs, "batch_size": training.batch_size}
+        if pooling is not None:
+            settings["pooling"] = pooling
         for entry in self.entries:
             if not entry.is_active(chosen):
                 continue
@@ -166,14 +171,34 @@ class Space:
 
     def largest(self, key: str, default: int) -> int:
         """The largest value that a whole-number root parameter can take; ``default`` where the space has none."""
-        sizes = [int(value) for entry in self.entries if entry.key == key for value in boundary_values(entry.domain)]
-        is_covered = key in self.values or any(
+        return max(int(value) for value in self.possible(key, default))
+
+    def possible(self, key: str, default: Any) -> tuple[Any, ...]:
+        """Values that a root parameter can take, of a range both ends; ``default`` where the space may have none."""
+        found = [value for entry in self.entries if entry.key == key for value in boundary_values(entry.domain)]
+        return tuple(dict.fromkeys(found if self.decides(key) and found else [*found, default]))
+
+    def decides(self, key: str) -> bool:
+        """Whether every configuration takes ``key`` from the space."""
+        return key in self.values or any(
             all(key in own for own in branches.values()) for branches in self.selectors.values()
         )
-        return max(sizes) if is_covered and sizes else max([*sizes, default])
 
-    def to_plain(self) -> dict[str, Any]:
+    def gives(self, key: str) -> bool:
+        """Whether the space has ``key`` at its top or in some branch."""
+        return key in self.values or any(
+            key in own for branches in self.selectors.values() for own in branches.values()
+        )
+
+    def with_value(self, key: str, domain: Domain) -> "Space":
+        """This space with another value at its top, in the registry's order."""
+        values = {**self.values, key: domain}
+        return replace(self, values={name: values[name] for name in PARAMETERS if name in values})
+
+    def to_plain(self) -> dict[str, Any] | Literal["auto"]:
         """The form of the space in a plan file; parsing it gives an equal space."""
+        if self.is_auto:
+            return "auto"
         plain: dict[str, Any] = {}
         for selector, branches in self.selectors.items():
             if branches == {DEFAULT_BRANCHES[selector]: {}}:

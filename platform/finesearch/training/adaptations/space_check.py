@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS as BRANCHES
@@ -11,9 +12,13 @@ from finesearch.plan import Space
 from finesearch.plan.checks.zero_limits import is_enabled
 from finesearch.plan.space.domains import boundary_values
 from finesearch.training.adaptations.adapt import ADAPTATIONS
+from finesearch.training.heads.space_heads import heads_of_space
 from finesearch.training.model.layer_depths import check_depths
 from finesearch.training.model.model_config import build_skeleton, read_config
 from finesearch.training.model.model_facts import ModelFacts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def check_recipe_space(space: Space, facts: ModelFacts) -> None:
@@ -24,7 +29,11 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
             that share one block.
     """
     folder = Path(facts.folder)
-    skeleton = build_skeleton(read_config(folder), facts.kind, folder)
+    for head in heads_of_space(space, facts):
+        _check_skeleton(space, facts, build_skeleton(read_config(folder, **head.config_fields), facts.kind, folder))
+
+
+def _check_skeleton(space: Space, facts: ModelFacts, skeleton: PreTrainedModel) -> None:
     for name, domains in space.selectors["adaptation"].items():
         branch = BRANCHES[name]
         if not branch.trains:

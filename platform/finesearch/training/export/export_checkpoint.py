@@ -18,9 +18,9 @@ def export_checkpoint(
 ) -> Path:
     """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
 
-    Where transformers has no class for the head (relation extraction), a README.md beside them shows how to use it. A
-    soft prompt cannot be merged: it is written in peft's format, and the README.md says how to load it. For a prompting
-    trial, which trained nothing, the export holds the model, the prompt, and a script that prompts the model.
+    Where transformers has no class for the head (relations, pooled texts), a README.md beside them shows how to use it.
+    A soft prompt cannot be merged: it is written in peft's format, and the README.md says how to load it. For a
+    prompting trial, which trained nothing, the export holds the model, the prompt, and a script that prompts the model.
 
     base: see ``load_checkpoint_model``. adapter: write only what was added to the base model and trained, for peft,
     instead of the merged model. generation: settings of ``task.generation`` that replace those that the trial was
@@ -41,8 +41,10 @@ def export_checkpoint(
     from finesearch.training.export.export_prompt import load_prompt_checkpoint, save_prompt_checkpoint
     from finesearch.training.export.peft_adapter import check_has_adapter, save_adapter
     from finesearch.training.export.peft_prompt import holds_prompt, save_prompt, save_relation_prompt
+    from finesearch.training.export.pooled_readme import pooled_readme
+    from finesearch.training.heads.pooled_classifier import PooledClassifier
+    from finesearch.training.heads.relation_model import LOADER, RelationExtractionModel
     from finesearch.training.model.model_files import quiet_transformers
-    from finesearch.training.model.relation_model import LOADER, RelationExtractionModel
     from finesearch.training.prompting import trains
 
     destination = Path(destination).absolute()
@@ -82,6 +84,8 @@ def export_checkpoint(
                 if isinstance(model, RelationExtractionModel):
                     model.merge_added_tokens()
                     (temporary / "README.md").write_text(LOADER, encoding="utf-8")
+                elif isinstance(model, PooledClassifier):
+                    (temporary / "README.md").write_text(pooled_readme(model), encoding="utf-8")
                 model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
             if destination.exists():

@@ -79,8 +79,8 @@ def save_prompt(model: PreTrainedModel, plain: PreTrainedModel, record: Checkpoi
 
 def save_relation_prompt(model: Any, plain: Any, record: CheckpointRecord, folder: Path) -> None:
     """Write a relation model: the whole model with its markers, and its encoder's prompt in ``prompt/``."""
+    from finesearch.training.heads.relation_model import LOADER
     from finesearch.training.model.base_model import overlay
-    from finesearch.training.model.relation_model import LOADER
 
     beside = {name: model.get_parameter(name) for name in record.trained if not _is_prompts(name)}
     overlay(plain, beside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,10 @@ def run_attempt(attempt: Attempt) -> TrialResult:
     with heartbeat(attempt.callbacks.beat):
         found = processes.run_on_rank_zero(lambda: find_resume_point(spec, attempt.store))
         resume_point = fetch_resume_point(found, attempt.store)
+    if resume_point.record is not None and resume_point.record.recipe.pooling != spec.recipe.pooling:
+        # An older version began the trial, with the architecture's own head whatever the folder asks for.
+        recipe = spec.recipe.model_copy(update={"pooling": resume_point.record.recipe.pooling})
+        attempt = replace(attempt, spec=spec.model_copy(update={"recipe": recipe}))
     if resume_point.result is not None:
         done = resume_point.result
         continues = processes.run_on_rank_zero(lambda: _replay(done.history[:-1], report))
@@ -69,7 +74,7 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
     context.prompt_models.clear()
     with heartbeat(attempt.callbacks.beat):
         model, adapted, warnings = build_model(attempt, resume_point)
-    regularizers = attach(model, context.base, recipe, attempt.spec.seed, processes.rank)
+    regularizers = attach(model, attempt.base, recipe, attempt.spec.seed, processes.rank)
     precision = choose_precision(training.precision, processes.device)
     compute_in(model, precision.name, processes.device)
     parameters = count_parameters(model)
@@ -126,7 +131,7 @@ def build_model(
     from safetensors.torch import load_file
 
     context, recipe, seed = attempt.context, attempt.recipe, attempt.spec.seed
-    base = context.base
+    base = attempt.base
     # ZeRO 3 partitions every parameter, frozen ones too.
     model, warnings = base.build(recipe, seed, shares=attempt.training.zero_stage < 3)
     name, settings = recipe.adaptation, recipe.adaptation_parameters
@@ -159,7 +164,7 @@ def depths_of(attempt: Attempt, model: PreTrainedModel, adapted: AdaptationResul
     if attempt.recipe.layerwise_decay == 1.0:
         return None
     check_depths("layerwise_decay", model)
-    return parameter_depths(model, attempt.context.base.structure, attempt.context.base.fresh)
+    return parameter_depths(model, attempt.base.structure, attempt.base.fresh)
 
 
 def _class_weights(attempt: Attempt) -> tuple[Tensor | None, tuple[str, ...]]:

@@ -235,7 +235,7 @@ class TrainingLoop:
             scored = evaluate(
                 self.writer.model,
                 context.task,
-                context.base,
+                self.attempt.base,
                 context.tokens.validation,
                 self.attempt.processes,
                 scoring=ScoringOptions(calibrate=True, metric=metric),

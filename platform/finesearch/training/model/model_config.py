@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
+from finesearch.training.heads.pooled_head import pooled_head
 from finesearch.training.model.dimensions import max_positions
 from finesearch.training.model.model_files import quiet_transformers
 
@@ -85,9 +86,13 @@ def auto_class(kind: str, config: PretrainedConfig) -> Any:
 
     name = TASKS_BY_KIND[kind].auto_class_of(config)
     if name == "AutoModelForRelationExtraction":
-        from finesearch.training.model.relation_model import AutoModelForRelationExtraction
+        from finesearch.training.heads.relation_model import AutoModelForRelationExtraction
 
         return AutoModelForRelationExtraction
+    if name == "AutoModelForSequenceClassification" and pooled_head(config) is not None:
+        from finesearch.training.heads.pooled_classifier import AutoModelForPooledClassification
+
+        return AutoModelForPooledClassification
     return getattr(transformers, name)
 
 

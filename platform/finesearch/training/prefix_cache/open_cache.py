@@ -66,7 +66,7 @@ def open_prefix_cache(
     """
     if attempt.training.prefix_cache == "off":
         return NOTHING
-    recipe, structure = attempt.recipe, attempt.context.base.structure
+    recipe, structure = attempt.recipe, attempt.base.structure
     depth = find_frozen_depth(model, structure, recipe.adaptation, adapted)
     frozen = num_frozen_blocks(recipe.adaptation, recipe.adaptation_parameters, len(structure.blocks))
     if not depth.blocks:
@@ -104,7 +104,7 @@ class _Opening:
         Raises:
             NotCacheable: the model does not accept cached outputs.
         """
-        base, store = self.context.base, self._store()
+        base, store = self.attempt.base, self._store()
         has_target = "decoder_input_ids" in self.context.tokens.train.column_names
         stacks = stacks_of(base.structure, base.config.is_encoder_decoder, has_target)
         prefix_forward = PrefixForward(self.model, self.context.task, base, stacks, self.processes)
@@ -169,13 +169,13 @@ class _Opening:
 
     def _others(self, depth: int) -> tuple[int, ...]:
         """Depths of the space that this trial's model can compute: those above its own only before any training."""
-        base = self.context.base
+        base = self.attempt.base
         # With adapters, even untrained ones, a block may return something else.
         is_plain = all(name in base.tensors or name in base.fresh for name, _ in self.model.named_parameters())
         return tuple(asked for asked in self.context.cache_depths if asked < depth or (is_plain and self.is_untouched))
 
     def _key(self, split: str) -> str:
-        """First 32 hex digits of the SHA-256 over all that the outputs depend on, except the depth."""
+        """First 32 hex digits of the SHA-256 over all that the outputs depend on, except the depth; not of the head."""
         known, place = self.context.prefix_session.keys, (split, self.precision, self.processes.device.type)
         if place not in known:
             known[place] = self._computed_key(split)

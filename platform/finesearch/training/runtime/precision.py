@@ -33,14 +33,18 @@ class Precision:
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
-    """The precision for the plan's setting ``wanted`` (``auto``, ``fp32`` or ``bf16``)."""
+    """The precision for a job's setting ``wanted`` (``auto``, ``fp32`` or ``bf16``).
+
+    A search measures before its first trial and sends ``fp32`` or ``bf16``; ``auto`` comes from runs that were begun
+    before it did, and goes by the processor's flags, as it did then.
+    """
     native = has_native_bf16(device)
     if wanted == "auto":
         chosen = "bf16" if native else "fp32"
         why = "computes" if native else "does not compute"
         return Precision(chosen, (f"precision auto: {chosen}, since this {device.type} {why} in bf16 natively.",))
     if wanted == "bf16" and not native:
-        emulated = f"precision bf16: this {device.type} has no native bf16, so that it is emulated and slow."
+        emulated = f"precision bf16: this {device.type} reports no native bf16; it may be emulated and slow."
         return Precision("bf16", warnings=(emulated,))
     return Precision(wanted)
 

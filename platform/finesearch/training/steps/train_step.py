@@ -67,7 +67,7 @@ class TrainStep:
         for piece, (weight, inputs) in enumerate(zip(weights, batches, strict=True), start=1):
             # The number of pieces depends on the batch, so DeepSpeed cannot count them by itself.
             self.engine.set_gradient_accumulation_boundary(piece == len(batches))
-            known = model_inputs(task, self.attempt.context.base, inputs)
+            known = model_inputs(task, self.attempt.base, inputs)
             with self._given(numbers[piece - 1], taken[piece - 1], known):
                 loss, own = self.regularizers.losses(self.engine, task, known, inputs, smoothing)
             summed = summed + own.detach() * weight

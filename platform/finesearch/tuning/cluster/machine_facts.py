@@ -11,8 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from finesearch.training.runtime.precision_benchmark import PrecisionRates
 
 PACKAGES = ("ray", "torch", "transformers", "datasets", "optuna", "deepspeed", "pyarrow", "peft")
 GPU_DRIVER = Path("/dev/nvidiactl")
@@ -30,7 +34,8 @@ class MachineFacts:
     cpus: int
     gpus: tuple[str, ...]
     has_gpu_driver: bool
-    has_bf16: bool
+    rates: PrecisionRates
+    """Measured in fp32 and bf16: on the first GPU, else on one CPU."""
     memory: int
     free_memory: int
     disks: Mapping[str, tuple[int, int]]
@@ -41,10 +46,9 @@ def describe_machine() -> MachineFacts:
     """This machine; imports torch."""
     import torch
 
-    from finesearch.training.runtime.precision import has_native_bf16
+    from finesearch.training.runtime.precision_benchmark import LayerShape, measure_precisions
 
     gpus = tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-    device = torch.device("cuda", 0) if gpus else torch.device("cpu")
     memory = psutil.virtual_memory()
     return MachineFacts(
         host=socket.gethostname(),
@@ -53,7 +57,7 @@ def describe_machine() -> MachineFacts:
         cpus=len(os.sched_getaffinity(0)),
         gpus=gpus,
         has_gpu_driver=GPU_DRIVER.exists(),
-        has_bf16=has_native_bf16(device),
+        rates=measure_precisions(LayerShape(), gpus=len(gpus)),
         memory=memory.total,
         free_memory=memory.available,
         disks={str(folder): _disk(folder) for folder in (_cache_home(), Path(os.environ.get("RAY_TMPDIR") or "/tmp"))},

@@ -142,7 +142,7 @@ class JournaledTrial:
 
 def recipe_of(trial: JournaledTrial, plan: Plan) -> Recipe:
     """The recipe of a trial of a plan."""
-    return trial.recipe or plan.space.recipe(trial.parameters, plan.training)
+    return trial.recipe or plan.space.recipe(trial.parameters, plan.training, plan.task.pooling)
 
 
 def journaled_evaluations(

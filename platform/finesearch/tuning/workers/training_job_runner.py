@@ -9,6 +9,7 @@ from finesearch.storage.local_dirs import on_this_node
 from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 from finesearch.tuning.cluster.shared_storage_check import check_attempt_is_seen
+from finesearch.tuning.workers.node_precision import MeasuredNodes
 
 
 class TrainingJobRunner:
@@ -24,10 +25,14 @@ class TrainingJobRunner:
         goal: str,
         *,
         cache_depths: tuple[int, ...] = (),
+        measured: MeasuredNodes | None = None,
     ) -> None:
+        """measured: the nodes that chose the precision, where that is to be said of others."""
         self._runner = TrialRunner(
             task, training, base, str(on_this_node(cache)), metric, goal, cache_depths=cache_depths
         )
+        self._measured = measured
+        self._late_notes: tuple[str, ...] | None = None
 
     def run(
         self,
@@ -38,4 +43,8 @@ class TrainingJobRunner:
     ) -> TrialResult:
         check_attempt_is_seen(spec.directory, spec.attempt)
         # The last evaluation goes with the result; nothing waits for an answer to it.
-        return self._runner.run(spec, report, beat, is_preempted, report_last=lambda _: True)
+        result = self._runner.run(spec, report, beat, is_preempted, report_last=lambda _: True)
+        if self._late_notes is None:
+            note = None if self._measured is None else self._measured.late_node_note()
+            self._late_notes = () if note is None else (note,)
+        return result.model_copy(update={"notes": (*result.notes, *self._late_notes)})

@@ -1,0 +1,114 @@
+"""The head of a recipe over one model: what ``pooling: auto`` means for its folder, and whose class has such a head."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finesearch.errors import ModelError
+from finesearch.plan.space.parameters import POOLINGS
+from finesearch.training.heads.backbone import backbone_of
+from finesearch.training.heads.folder_pooling import folder_pooling
+from finesearch.training.heads.pooled_head import PooledHead, pooled_head
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+NATIVE_FIELD = "classifier_pooling"
+"""The config field by which classes of transformers pool the first token or the mean (ModernBERT)."""
+NATIVE_POOLINGS = ("cls", "mean")
+
+
+@dataclass(frozen=True)
+class HeadChoice:
+    """config_fields: what makes a config's class the one with this head; none: the class that the folder's config has.
+
+    note: what ``auto`` decided and by what; "" where there was nothing to decide.
+    """
+
+    config_fields: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+OWN_HEAD = HeadChoice()
+"""The head that the architecture's own class has."""
+
+
+def choose_head(folder: Path, config: PretrainedConfig, pooling: str, hidden_size: int | None = None) -> HeadChoice:
+    """The head for a recipe's ``pooling`` and ``head_hidden_size``; ``config`` is that of the model in ``folder``.
+
+    Raises:
+        ModelError: the model cannot be pooled so.
+    """
+    if pooling == "own":
+        return OWN_HEAD
+    if pooling == "auto":
+        return _follow_folder(folder, config, hidden_size)
+    if not _is_poolable(config):
+        raise ModelError(
+            f"pooling {pooling}: {type(config).__name__} of {folder} is no plain encoder or decoder, whose states "
+            f"could be pooled. Use auto or own, or choose a model of another architecture."
+        )
+    if pooling == "cls" and reads_left_to_right(config):
+        raise ModelError(
+            f"pooling cls: {type(config).__name__} of {folder} reads from left to right, so that the first token's "
+            f"state knows nothing of the text. Use last, mean, max or attention."
+        )
+    return HeadChoice(_fields(config, pooling, hidden_size))
+
+
+def _follow_folder(folder: Path, config: PretrainedConfig, hidden_size: int | None) -> HeadChoice:
+    own = pooled_head(config)
+    if own is not None:
+        note = f"pooling: {own.pooling}, as the model's config.json says."
+        return HeadChoice({} if hidden_size is None else _fields(config, own.pooling, hidden_size), note)
+    asked, poolable = folder_pooling(folder), _is_poolable(config)
+    if asked in POOLINGS and poolable:
+        note = f"pooling: {asked}, as the model's folder asks (sentence-transformers' pooling)."
+        return HeadChoice(_fields(config, asked, hidden_size), note)
+    if asked is not None:
+        why = f"{type(config).__name__} takes no pooling" if asked in POOLINGS else "finesearch has no such pooling"
+        note = f"pooling: the architecture's own head; the model's folder asks for {asked}, but {why}."
+        return HeadChoice(note=note)
+    native = getattr(config, NATIVE_FIELD, None)
+    if native in NATIVE_POOLINGS:
+        note = f"pooling: {native}, as {NATIVE_FIELD} in the model's config.json says."
+        return HeadChoice(_fields(config, native, hidden_size), note)
+    if hidden_size is None or not poolable:
+        return OWN_HEAD
+    usual = "last" if reads_left_to_right(config) else "cls"
+    note = f"pooling: {usual} under head_hidden_size, since the model's folder says none."
+    return HeadChoice(_fields(config, usual, hidden_size), note)
+
+
+def _fields(config: PretrainedConfig, pooling: str, hidden_size: int | None) -> Mapping[str, Any]:
+    if hidden_size is None and pooled_head(config) is None:
+        if pooling in NATIVE_POOLINGS and getattr(config, NATIVE_FIELD, None) in NATIVE_POOLINGS:
+            return {NATIVE_FIELD: pooling}
+        if pooling == "last" and reads_left_to_right(config):
+            # Decoders are classified by the last token in transformers.
+            return {}
+    return PooledHead(pooling, hidden_size).config_fields
+
+
+def reads_left_to_right(config: PretrainedConfig) -> bool:
+    """Whether the architecture is a decoder, whose tokens see only those before them."""
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    kind = type(config)
+    if config.is_encoder_decoder or kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        return False
+    model: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[kind]
+    return "past_key_values" in inspect.signature(model.forward).parameters
+
+
+def _is_poolable(config: PretrainedConfig) -> bool:
+    kind: Any = type(config)
+    try:
+        backbone_of(kind)
+    except ValueError:
+        return False
+    return not config.is_encoder_decoder

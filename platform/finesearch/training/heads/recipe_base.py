@@ -1,0 +1,92 @@
+"""The base model as one recipe starts from it: with the recipe's head, and the same tensors in the same memory."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from finesearch.errors import ModelError
+from finesearch.training.heads.head_choice import choose_head
+from finesearch.training.heads.pooled_head import FIELD
+from finesearch.training.model.base_model import PretrainedBase, share, short_example
+from finesearch.training.model.dropout import head_dropouts
+from finesearch.training.model.model_config import auto_class
+from finesearch.training.model.model_files import quiet_transformers
+from finesearch.training.model.module_structure import backbone_prefix, trace_structure
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from transformers import PretrainedConfig
+
+    from finesearch.plan import Recipe
+
+POOLED_KIND = "text-classification"
+
+
+@dataclass(frozen=True, eq=False)
+class RecipeBases:
+    """The bases of a task's recipes, each made when a recipe first asks for it. ``own``: as the folder's config has it.
+
+    All of them share the tensors of ``own``.
+    """
+
+    own: PretrainedBase
+    _made: dict[Hashable, PretrainedBase] = field(default_factory=dict)
+
+    def of(self, recipe: Recipe) -> PretrainedBase:
+        """
+        Raises:
+            ModelError: see ``choose_head``.
+        """
+        if self.own.kind != POOLED_KIND:
+            return self.own
+        key = (recipe.pooling,)
+        if key not in self._made:
+            self._made[key] = self._make(recipe)
+        return self._made[key]
+
+    def _make(self, recipe: Recipe) -> PretrainedBase:
+        choice = choose_head(self.own.folder, self.own.config, recipe.pooling)
+        config = copy.deepcopy(self.own.config)
+        for name, value in choice.config_fields.items():
+            setattr(config, name, value)
+        # A class of transformers may pool by its config; then names and tensors are the same.
+        return with_pooled_head(self.own, config) if FIELD in choice.config_fields else replace(self.own, config=config)
+
+
+def with_pooled_head(base: PretrainedBase, config: PretrainedConfig) -> PretrainedBase:
+    """``base`` with the class of ``config``, a pooled classifier: its backbone is the base's, its head is fresh.
+
+    Raises:
+        ModelError: the pooled classifier has its backbone under other names than the architecture's own class.
+    """
+    import torch
+    from transformers.initialization import no_init_weights
+
+    with quiet_transformers(), no_init_weights():
+        model = auto_class(base.kind, config).from_config(config, trust_remote_code=False, dtype=torch.float32)
+    prefix = backbone_prefix(model)
+    known = {*dict(model.named_parameters()), *dict(model.named_buffers())}
+    tensors = {name: tensor for name, tensor in base.tensors.items() if name.startswith(prefix) and name in known}
+    fresh = frozenset(name for name, _ in model.named_parameters() if name not in tensors)
+    lost = sorted(name for name in fresh - base.fresh if name.startswith(prefix))
+    if lost:
+        raise ModelError(
+            f"task.pooling: {type(model).__name__} calls parts of the model otherwise than the weights in "
+            f"{base.folder} do ({lost[0]}, say). Use own, or choose a model of another architecture."
+        )
+    share(model, tensors)
+    inputs = frozenset(inspect.signature(model.forward).parameters)
+    example = short_example(base.tokenizer, inputs, config.is_encoder_decoder)
+    return replace(
+        base,
+        config=config,
+        tensors=tensors,
+        fresh=fresh,
+        head_dropouts=head_dropouts(model),
+        inputs=inputs,
+        structure=trace_structure(model, example),
+    )
