@@ -26,11 +26,12 @@ FLOORS = {
     "storage": {"storage"},
     "plan": {"plan"},
     "tasks": {"plan", "tasks"},
+    "floors": {"plan", "tasks", "floors"},
     "data": {"plan", "tasks", "data", "storage"},
     "training": {"plan", "tasks", "data", "training", "storage"},
     "tuning": {"plan", "training", "tuning", "storage"},
     "report": {"report", "storage"},
-    "run": {"plan", "tasks", "data", "training", "tuning", "report", "run", "storage"},
+    "run": {"plan", "tasks", "floors", "data", "training", "tuning", "report", "run", "storage"},
     "commands": {"plan", "training", "tuning", "report", "run", "commands", "storage"},
 }
 GROUND = {"errors", "redaction"}
@@ -38,6 +39,7 @@ FORBIDDEN = {
     "storage": {"torch", "ray", "optuna", "transformers", "datasets", "deepspeed"},
     "plan": {"torch", "ray", "optuna", "transformers", "datasets", "deepspeed"},
     "tasks": {"ray", "optuna"},
+    "floors": {"torch", "ray", "optuna", "transformers", "datasets", "deepspeed"},
     "data": {"ray", "optuna", "deepspeed"},
     "training": {"ray", "optuna"},
     "tuning": set(),

@@ -139,11 +139,17 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"budget__trails": 3}, "unknown key 'trails' in budget.\n  Did you mean 'trials'?"),
     (
         {"report__baselines": "majority"},
-        "report.baselines: expected a list, each one of majority, zero_shot, ordinary, got 'majority'.",
+        "report.baselines: expected a list, each one of majority, floors, tfidf, dictionary, crf, best_sentence, copy, "
+        "nearest, lead, bm25, zero_shot, strong, ordinary, got 'majority'.",
     ),
     (
         {"report__baselines": ["majorty"]},
-        "report.baselines.0: expected one of majority, zero_shot, ordinary, got 'majorty'.\n  Did you",
+        "got 'majorty'.\n  Did you mean 'majority'?",
+    ),
+    (
+        {"report__baselines": ["majority", "crf"]},
+        "report.baselines.1: text-classification has no baseline crf.\n  It has tfidf; 'floors' stands for all that a "
+        "task has.",
     ),
     # the space
     (

@@ -62,6 +62,7 @@ def test_report_json_keeps_its_contract(tmp_path):
     assert len(content["ranked"]) + len(content["unranked"]) == 60
     assert content["cost"] == {"seconds": 5.0, "odd": None, "trials": {"complete": 3}}
     assert content["verdict"]["tone"] == "better"
+    assert (content["verdict"]["baseline"], content["verdict"]["compared"]) == ("ordinary", ["ordinary", "majority"])
     assert content["ranked"][0]["parameters"]["learning_rate"] == record.ranked[0].parameters["learning_rate"]
 
 
@@ -128,7 +129,7 @@ def test_report_md_says_what_the_page_says():
     text = markdown(record)
     assert "> **Partial: the search has not ended" in text
     assert "reloads" not in text
-    assert re.search(r"\*\*Trial \d+ beats the ordinary recipe on test: accuracy 0\.9", text)
+    assert re.search(r"\*\*Trial \d+ beats every baseline on test: accuracy 0\.9.* of the ordinary recipe", text)
     assert "| baseline | ordinary | 0.8771 | 0.8771 | 0.870 (0.855 to 0.885) | 22.6 M | 27 s |" in text
     assert "- validation and test were cut from train (10 % each, stratified by label, seed 0)" in text
     assert "```sh\npython platform/search.py space.yaml --name made-up\n```" in text

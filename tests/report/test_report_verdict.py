@@ -2,7 +2,7 @@
 
 import pytest
 
-from finesearch.report import RunRecord, ScoredRow, StepRow, TrialRow, verdict
+from finesearch.report import RunRecord, ScoredRow, StepRow, TrialRow, Verdict, verdict
 from finesearch.report.ranking import ties, unranked, verified_rows
 
 
@@ -48,13 +48,18 @@ def test_a_paired_interval_decides_where_it_is_given():
 def test_worse_is_said_plainly():
     result = claim(scored("trial 7", 0.800, (0.780, 0.820)), baselines=[ORDINARY])
     assert result.tone == "worse"
-    assert result.sentence.startswith("Trial 7 does not beat the ordinary recipe on test: accuracy 0.800")
+    assert result.sentence == (
+        "The ordinary recipe scores better than trial 7 on test: accuracy 0.880 (95 % interval 0.860 to 0.900) against "
+        "0.800 (0.780 to 0.820) of the best that the search found; the intervals do not overlap. Train with that "
+        "recipe, or give the search more: trials, or a space that holds it."
+    )
 
 
 def test_slightly_worse_is_said_plainly_too():
     result = claim(scored("trial 7", 0.875, (0.855, 0.895)), baselines=[ORDINARY])
     assert result.tone == "unclear"
-    assert result.sentence.startswith("Trial 7 does not beat the ordinary recipe on test")
+    assert result.sentence.startswith("The ordinary recipe scores better than trial 7 on test: accuracy 0.880")
+    assert "the intervals overlap, so it may be chance." in result.sentence
 
 
 def test_the_same_score_does_not_beat():
@@ -75,10 +80,77 @@ def test_without_intervals_no_certainty_is_claimed():
     assert result.sentence.endswith("without intervals nobody can say whether that is chance.")
 
 
-def test_without_an_ordinary_recipe_nothing_is_claimed():
-    result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[scored("majority", 0.1)])
+def test_without_any_baseline_nothing_is_claimed():
+    result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[])
     assert result.tone == "unknown"
-    assert result.sentence.endswith("no ordinary recipe was run beside it, so whether it beats one is not known.")
+    assert result.sentence.endswith("no baseline was run beside it, so whether it beats one is not known.")
+
+
+def test_the_majority_alone_is_named_as_what_was_beaten():
+    result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[scored("majority", 0.1, (0.08, 0.12))])
+    assert result.tone == "better"
+    assert result.sentence.startswith("Trial 7 beats the most frequent answer on test: accuracy 0.950")
+
+
+TFIDF = scored("tfidf", 0.90, (0.88, 0.92))
+
+
+def test_the_winner_is_compared_with_the_best_of_all_baselines_on_test():
+    row = scored("trial 7", 0.93, (0.91, 0.95), gain_intervals={"ordinary": (0.03, 0.07), "tfidf": (0.01, 0.05)})
+    result = claim(row, baselines=[scored("majority", 0.1), TFIDF, ORDINARY])
+    assert result == Verdict(
+        "Trial 7 beats every baseline on test: accuracy 0.930 (95 % interval 0.910 to 0.950) against 0.900 (0.880 to "
+        "0.920) of a bag of words (TF-IDF with a linear model), the best of 3 baselines; the paired difference on the "
+        "same examples is +0.0300 (95 % interval +0.0100 to +0.0500).",
+        "better",
+        "tfidf",
+        ("majority", "tfidf", "ordinary"),
+    )
+
+
+def test_better_than_every_baseline_but_perhaps_by_chance():
+    row = scored("trial 7", 0.91, (0.89, 0.93), gain_intervals={"ordinary": (0.01, 0.05), "tfidf": (-0.01, 0.03)})
+    result = claim(row, baselines=[TFIDF, ORDINARY])
+    assert result.tone == "unclear"
+    assert result.sentence.startswith("Trial 7 scores better than every baseline on test: ")
+    assert result.sentence.endswith("so it may be chance.")
+
+
+def test_a_bag_of_words_that_wins_is_the_first_thing_that_is_said():
+    row = scored("trial 7", 0.85, (0.83, 0.87), gain_intervals={"tfidf": (-0.08, -0.02)})
+    result = claim(row, baselines=[scored("majority", 0.1), TFIDF, scored("ordinary", 0.70, (0.68, 0.72))])
+    assert (result.tone, result.baseline) == ("worse", "tfidf")
+    assert result.sentence == (
+        "A bag of words (TF-IDF with a linear model), the best of 3 baselines, scores better than trial 7 on test: "
+        "accuracy 0.900 (95 % interval 0.880 to 0.920) against 0.850 (0.830 to 0.870) of the best that the search "
+        "found; the paired difference on the same examples is -0.0500 (95 % interval -0.0800 to -0.0200). It needs no "
+        "model: use it, or give the search more: trials, epochs, rows, or another model."
+    )
+
+
+def test_the_best_baseline_is_the_lowest_where_the_goal_is_min():
+    rows = [scored("zero_shot", 9.0, (8.0, 9.9)), scored("ordinary", 12.0, (11.0, 13.0))]
+    result = claim(scored("trial 7", 7.0, (6.5, 7.5)), baselines=rows, metric="perplexity", goal="min")
+    assert (result.tone, result.baseline) == ("better", "zero_shot")
+    assert "against 9.00 (8.00 to 9.90) of the model without training, the best of 2 baselines" in result.sentence
+
+
+def test_a_strong_recipe_that_leads_the_search_is_not_compared_with_itself():
+    strong = scored("strong", 0.93, (0.91, 0.95), trial=0)
+    result = claim(scored("trial 0", 0.93, (0.91, 0.95), trial=0), baselines=[strong, ORDINARY])
+    assert result.sentence.startswith(
+        "The search found nothing better on validation than the strong recipe, its first trial. Trial 0 beats the "
+        "ordinary recipe on test"
+    )
+    result = claim(scored("trial 7", 0.90, (0.88, 0.92), trial=7), baselines=[strong, ORDINARY])
+    assert result.sentence.startswith("The strong recipe, the best of 2 baselines, scores better than trial 7 on test")
+
+
+def test_a_trained_baseline_without_a_score_is_named_beside_the_others():
+    failed = ScoredRow(name="ordinary", error="training loss became NaN at step 3")
+    result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[TFIDF, failed])
+    assert result.sentence.startswith("Trial 7 beats a bag of words")
+    assert result.sentence.endswith("The ordinary recipe has no valid test score (training loss became NaN at step 3).")
 
 
 def test_an_ordinary_recipe_that_failed_is_named_with_its_reason():

@@ -30,7 +30,7 @@ def estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[str]:
     model = CostModel(workload, plan.training, machine)
     fixed = [
         FIXED_RECIPES[name]
-        for name in plan.report.baselines
+        for name in plan.baselines
         if name in FIXED_RECIPES and name not in preflight.unsupported_baselines
     ]
     is_kept = uses_prefix_cache(plan.training)

@@ -48,7 +48,7 @@ def _lines(plan: Plan, preflight: Preflight, where: str, concurrent: int, need: 
         f"  at once  {concurrent} trial(s) on this machine; on a cluster, as many as it holds",
         f"  disk     checkpoints take at most {need / (1 << 30):.2f} GiB in {where}",
         *times,
-        f"  baselines {', '.join(plan.report.baselines) or 'none'}",
+        f"  baselines {', '.join(plan.baselines) or 'none'}",
         *(f"  note     {note}" for note in preflight.notes),
         *(f"  warning  {warning}" for warning in preflight.warnings),
         "Nothing was started.",

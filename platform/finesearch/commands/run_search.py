@@ -20,6 +20,7 @@ from finesearch.run.build_record import FinalScores
 from finesearch.run.disk_check import check_disk
 from finesearch.run.driver_metrics import DriverMetrics
 from finesearch.run.final_scoring import compute_final_scores, load_final_scores, rescoring_settings_of
+from finesearch.run.floor_scores.floor_process import FloorProcess
 from finesearch.run.open_search import SearchRequest, open_search_controller
 from finesearch.run.partial_report import PartialReporter
 from finesearch.run.preflight import Preflight, run_preflight
@@ -27,7 +28,7 @@ from finesearch.run.progress import Progress, format_duration
 from finesearch.run.ranked_json import write_ranking
 from finesearch.run.remote_run import run_storage_of
 from finesearch.run.resume_check import RunChoices, read_begun_plan, read_choices, resumed_plan, write_plan
-from finesearch.run.run_storage import RANKED, RunStorage
+from finesearch.run.run_storage import RANKED, SCORES, RunStorage
 from finesearch.run.signals import exit_on_signals
 from finesearch.storage.local_dirs import is_uploaded, on_this_node, results_home
 from finesearch.training.cost_model.cost_model import uses_prefix_cache
@@ -129,6 +130,8 @@ def _search(
             record = reporter.write(final_scores, partial=False)
             write_ranking(run_storage, plan, record)
             return conclude(record, controller, reporter, progress)
+    floors = FloorProcess(plan, preflight, folder / SCORES)
+    floors.start()
     workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
     controller.set_trial_costs(TrialCosts(plan, workload, uses_prefix_cache(plan.training)))
     ray_connection.wait()
@@ -141,6 +144,7 @@ def _search(
     reporter, driver_metrics = PartialReporter(request, controller, preflight), DriverMetrics(controller)
     controller.usage.begin()
     with (
+        contextlib.closing(floors),
         run_storage.watched(controller.abort),
         exit_on_signals(lambda code: reporter.close_on_signal(code, progress, run_storage)),
     ):
@@ -159,6 +163,7 @@ def _search(
             progress.stop()
             controller.usage.persist(force=True)
         progress.say(f"{plan.name}: scoring the best checkpoints again, in clean processes")
+        floors.finish(controller.usage.seconds)
         final_scores = compute_final_scores(controller, preflight, run_storage, standby)
         controller.usage.persist(force=True)
         record = reporter.write(final_scores, partial=False)

@@ -14,8 +14,9 @@ from finesearch.plan.checks.unused_options import unused_option_warnings
 from finesearch.plan.parsing.yaml_lines import write_yaml
 from finesearch.plan.problems import Problem, Problems, SourceLocations, format_value, problem_error
 from finesearch.plan.sections.budget_section import BudgetPlan
-from finesearch.plan.sections.report_section import ReportPlan
+from finesearch.plan.sections.report_section import FLOORS, ReportPlan
 from finesearch.plan.sections.search_section import Objective, SearchPlan
+from finesearch.plan.sections.task_kinds import TASK_KINDS
 from finesearch.plan.sections.task_section import TaskPlan
 from finesearch.plan.sections.tracking_section import TrackingPlan
 from finesearch.plan.sections.training_section import TrainingPlan
@@ -83,6 +84,18 @@ class Plan(BaseModel):
     def objectives(self) -> tuple[Objective, ...]:
         """The objectives; the first is the task's metric."""
         return objectives_of(self.task, self.search)
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The baselines by name, each once: ``report.baselines`` with the task's floors in place of ``floors``."""
+        of_task = TASK_KINDS[self.task.kind].floors
+        named = [(of_task if name == FLOORS else (name,)) for name in self.report.baselines]
+        return tuple(dict.fromkeys(name for names in named for name in names))
+
+    @property
+    def floors(self) -> tuple[str, ...]:
+        """The baselines that need no neural network, besides the majority."""
+        return tuple(name for name in self.baselines if name in TASK_KINDS[self.task.kind].floors)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from finesearch.report.number_format import count, pluralize, score
 from finesearch.report.run_record import RunRecord, ScoredRow, TrialRow
 
-ORDINARY = "ordinary"
-UNTRAINED_BASELINES = ("majority", "zero_shot")
-"""Baselines that usually score far below all else: including them in a scale would flatten the rest."""
 STATE_ORDER = ("failed", "running", "complete", "pruned")
 
 
@@ -27,11 +24,6 @@ def verified_rows(record: RunRecord) -> tuple[ScoredRow, ...]:
 def refused(record: RunRecord) -> tuple[ScoredRow, ...]:
     """Checkpoints that would have been ranked, but failed re-scoring."""
     return tuple(row for row in record.ranked if row.error is not None)
-
-
-def ordinary(record: RunRecord) -> ScoredRow | None:
-    """The baseline trained by the ordinary recipe, if the plan has it."""
-    return next((row for row in record.baselines if row.name == ORDINARY), None)
 
 
 def count_by_state(record: RunRecord) -> dict[str, int]:

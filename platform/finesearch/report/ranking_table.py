@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from finesearch.report.baseline_rows import WITHOUT_SCALE, best_on_test
 from finesearch.report.html import Html, concat_html, tag
 from finesearch.report.number_format import MISSING_VALUE, count, format_duration, interval_decimals, parameter, score
-from finesearch.report.ranking import UNTRAINED_BASELINES, ordinary, refused, ties, verified_rows
+from finesearch.report.ranking import refused, ties, verified_rows
 from finesearch.report.run_record import Interval, RunRecord, Scalar, ScoredRow
 
 COLUMNS = ("", "", "validation", "revalidated", "test, 95 % interval", "trainable", "time", "settings, checkpoint")
@@ -16,7 +17,7 @@ def ranking(record: RunRecord) -> Html:
     if not record.ranked and not record.baselines:
         return tag("section", tag("h2", "Ranking"), tag("p", "Nothing is ranked.", class_="empty"))
     bounds = _bounds([*record.ranked, *record.baselines])
-    guide = ordinary(record)
+    guide = best_on_test(record, [row for row in record.baselines if row.error is None])
     line = guide.test if guide else None
     rows = [
         _row(record, row, str(place), "winner" if place == 1 else "", bounds, line)
@@ -106,11 +107,11 @@ def _settings(row: ScoredRow) -> Html:
 
 
 def _bounds(rows: Sequence[ScoredRow]) -> Interval | None:
-    """The scale on which all intervals of the table are drawn; untrained baselines do not count.
+    """The scale on which all intervals of the table are drawn; some baselines do not count (``WITHOUT_SCALE``).
 
     A row outside of it shows its numbers and no drawing.
     """
-    trained = [row for row in rows if row.name not in UNTRAINED_BASELINES]
+    trained = [row for row in rows if row.name not in WITHOUT_SCALE]
     ranges = [row.test_interval or (row.test, row.test) for row in trained if row.test is not None]
     if not ranges:
         return None
@@ -119,7 +120,7 @@ def _bounds(rows: Sequence[ScoredRow]) -> Interval | None:
 
 
 def _forest(row: ScoredRow, bounds: Interval, line: float | None) -> Html:
-    """The interval drawn as a whisker with a dot at the score; the dashed line is the ordinary recipe's score."""
+    """The interval drawn as a whisker with a dot at the score; the dashed line is the best baseline's score."""
     assert row.test is not None
     low, high = row.test_interval or (row.test, row.test)
     if low < bounds[0] or high > bounds[1]:

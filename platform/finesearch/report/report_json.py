@@ -25,7 +25,12 @@ def summary(record: RunRecord) -> dict[str, Any]:
         "goal": record.goal,
         "objectives": [objective.model_dump() for objective in record.objectives],
         "partial": record.partial,
-        "verdict": {"sentence": claim.sentence, "tone": claim.tone},
+        "verdict": {
+            "sentence": claim.sentence,
+            "tone": claim.tone,
+            "baseline": claim.baseline,
+            "compared": list(claim.compared),
+        },
         "baselines": [row.model_dump() for row in record.baselines],
         "ranked": [{"rank": place} | row.model_dump() for place, row in enumerate(verified_rows(record), start=1)],
         "unranked": [_unranked(entry) for entry in unranked(record)],

@@ -103,10 +103,10 @@ class ScoredRow(ReportModel):
 
     ``validation`` is the score that the trial reported, ``revalidated`` that of the reloaded checkpoint on the same
     split, ``test_interval`` a 95 % bootstrap interval. ``gain_interval`` is optional: the 95 % interval of the paired
-    difference on test to the ordinary recipe, positive where this row is better, for either goal. ``generation`` holds
-    the generation settings that were chosen on validation after training, ``chosen_validation`` the score there with
-    them; test is scored with them, and they are part of the ranked system. A row with an ``error`` is shown with it and
-    never counts as ranked.
+    difference on test to the ordinary recipe, positive where this row is better, for either goal; ``gain_intervals``
+    holds the same to each baseline that has a score, by its name. ``generation`` holds the generation settings that
+    were chosen on validation after training, ``chosen_validation`` the score there with them; test is scored with them,
+    and they are part of the ranked system. A row with an ``error`` is shown with it and never counts as ranked.
     """
 
     name: str
@@ -116,6 +116,7 @@ class ScoredRow(ReportModel):
     test: FiniteOrNone = None
     test_interval: Interval | None = None
     gain_interval: Interval | None = None
+    gain_intervals: dict[str, Interval] = {}
     validation_metrics: dict[str, FiniteOrNone] = {}
     test_metrics: dict[str, FiniteOrNone] = {}
     parameters: dict[str, Scalar] = {}

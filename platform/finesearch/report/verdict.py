@@ -1,10 +1,19 @@
-"""The sentence on top of a report: does the best checkpoint beat the ordinary recipe on test?"""
+"""The sentence on top of a report: does the best checkpoint beat the best of all baselines on test?"""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from finesearch.report.baseline_rows import (
+    FLOOR_MEANING,
+    MEANINGS,
+    ORDINARY,
+    STRONG,
+    baseline_words,
+    best_on_test,
+    comparable,
+)
 from finesearch.report.number_format import listed, pluralize, score, scored
-from finesearch.report.ranking import count_by_state, ordinary, refused, verified_rows
+from finesearch.report.ranking import count_by_state, refused, verified_rows
 from finesearch.report.run_record import RunRecord, ScoredRow
 
 Tone = Literal["better", "unclear", "worse", "unknown"]
@@ -12,10 +21,15 @@ Tone = Literal["better", "unclear", "worse", "unknown"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """The claim and its sentence: better only where the difference is significant."""
+    """The claim and its sentence: better only where the difference is significant.
+
+    baseline: the one that the winner is compared with, the best of ``compared`` on test.
+    """
 
     sentence: str
     tone: Tone
+    baseline: str | None = None
+    compared: tuple[str, ...] = ()
 
 
 def verdict(record: RunRecord) -> Verdict:
@@ -23,39 +37,57 @@ def verdict(record: RunRecord) -> Verdict:
     ranked = verified_rows(record)
     if not ranked:
         return Verdict(_without_winner(record), "unknown")
-    winner, baseline = ranked[0], ordinary(record)
+    return _claim(record, ranked[0])
+
+
+def _claim(record: RunRecord, winner: ScoredRow) -> Verdict:
     if winner.test is None:
         sentence = f"{_named(winner)} leads with {record.metric} {score(winner.validation)} on validation"
         return Verdict(f"{sentence}; test has not been scored, so nothing is claimed about it.", "unknown")
-    if baseline is None or baseline.test is None or baseline.error is not None:
-        return Verdict(_without_baseline(record, winner, baseline), "unknown")
-    return _compared(record, winner, baseline)
+    rows = comparable(record, winner)
+    best = best_on_test(record, rows)
+    if best is None:
+        return Verdict(_without_baseline(record, winner), "unknown")
+    sentence, tone = _compared(record, winner, best, len(rows))
+    said = [*_is_strong(record, winner), sentence, *_not_compared(record)]
+    return Verdict(" ".join(said), tone, best.name, tuple(row.name for row in rows))
 
 
-def _compared(record: RunRecord, winner: ScoredRow, baseline: ScoredRow) -> Verdict:
+def _compared(record: RunRecord, winner: ScoredRow, best: ScoredRow, number: int) -> tuple[str, Tone]:
+    """The comparison with the best of ``number`` baselines."""
     assert winner.test is not None
-    assert baseline.test is not None
-    gain = (winner.test - baseline.test) * (1 if record.goal == "max" else -1)
-    figures = (
-        f"{record.metric} {scored(winner.test, winner.test_interval, '95 % interval ')} against "
-        f"{scored(baseline.test, baseline.test_interval)}"
-    )
-    certain, grounds = _certainty(winner, baseline, gain)
-    name = _named(winner)
+    assert best.test is not None
+    gain = (winner.test - best.test) * (1 if record.goal == "max" else -1)
+    ours = scored(winner.test, winner.test_interval, "95 % interval ")
+    theirs = scored(best.test, best.test_interval)
+    certain, grounds = _certainty(winner, best, gain)
+    name, words = _named(winner), baseline_words(best.name)
+    best_of = f", the best of {number} baselines" if number > 1 else ""
     if gain == 0:
-        return Verdict(f"{name} does not beat the ordinary recipe on test: they score the same, {figures}.", "unclear")
-    if gain > 0 and certain:
-        return Verdict(f"{name} beats the ordinary recipe on test: {figures}; {grounds}.", "better")
+        start = f"{name} does not beat {words}{best_of}{',' if best_of else ''} on test"
+        return f"{start}: they score the same, {record.metric} {ours}.", "unclear"
     if gain > 0:
-        return Verdict(f"{name} scores better than the ordinary recipe on test: {figures}; {grounds}.", "unclear")
-    plain = f"{name} does not beat the ordinary recipe on test: {figures}; {grounds}."
-    return Verdict(plain, "worse" if certain else "unclear")
+        verb = "beats" if certain else "scores better than"
+        if number == 1:
+            return f"{name} {verb} {words} on test: {record.metric} {ours} against {theirs}; {grounds}.", (
+                "better" if certain else "unclear"
+            )
+        against = f"{record.metric} {ours} against {theirs} of {words}{best_of}"
+        return f"{name} {verb} every baseline on test: {against}; {grounds}.", "better" if certain else "unclear"
+    meaning = MEANINGS.get(best.name, FLOOR_MEANING)
+    first = f"{_start(words)}{best_of}{',' if best_of else ''} scores better than {winner.name}"
+    figures = f"{record.metric} {scored(best.test, best.test_interval, '95 % interval ')} against "
+    figures += f"{scored(winner.test, winner.test_interval)} of the best that the search found"
+    return f"{first} on test: {figures}; {grounds}. {meaning}", "worse" if certain else "unclear"
 
 
 def _certainty(winner: ScoredRow, baseline: ScoredRow, gain: float) -> tuple[bool, str]:
     """Whether the sign of the gain is significant, and the words for it."""
-    if winner.gain_interval is not None:
-        low, high = winner.gain_interval
+    paired = winner.gain_intervals.get(baseline.name)
+    if paired is None and baseline.name == ORDINARY:
+        paired = winner.gain_interval
+    if paired is not None:
+        low, high = paired
         shown = f"the paired difference on the same examples is {gain:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"
         if low > 0 or high < 0:
             return True, shown
@@ -67,14 +99,29 @@ def _certainty(winner: ScoredRow, baseline: ScoredRow, gain: float) -> tuple[boo
     return False, "the intervals overlap, so it may be chance"
 
 
-def _without_baseline(record: RunRecord, winner: ScoredRow, baseline: ScoredRow | None) -> str:
-    figures = scored(winner.test, winner.test_interval, "95 % interval ")
-    found = f"{_named(winner)} scores {record.metric} {figures} on test"
-    if baseline is None:
-        return f"{found}; no ordinary recipe was run beside it, so whether it beats one is not known."
-    why = f" ({baseline.error})" if baseline.error else ""
-    waiting = "has not been scored yet" if record.partial and not baseline.error else f"has no valid test score{why}"
-    return f"{found}; the ordinary recipe {waiting}, so whether it is beaten is not known."
+def _is_strong(record: RunRecord, winner: ScoredRow) -> list[str]:
+    """That the winner is the strong recipe, which the search tried first."""
+    same = any(row.name == STRONG and row.trial is not None and row.trial == winner.trial for row in record.baselines)
+    return ["The search found nothing better on validation than the strong recipe, its first trial."] if same else []
+
+
+def _not_compared(record: RunRecord) -> list[str]:
+    """Recipes of the baselines that were trained and have no valid score."""
+    rows = [row for row in record.baselines if row.name in (STRONG, ORDINARY) and row.error is not None]
+    return [f"{_start(baseline_words(row.name))} has no valid test score ({row.error})." for row in rows]
+
+
+def _without_baseline(record: RunRecord, winner: ScoredRow) -> str:
+    found = (
+        f"{_named(winner)} scores {record.metric} {scored(winner.test, winner.test_interval, '95 % interval ')} on test"
+    )
+    if not record.baselines:
+        return f"{found}; no baseline was run beside it, so whether it beats one is not known."
+    trained = [row for row in record.baselines if row.name in (STRONG, ORDINARY)]
+    row = (trained or list(record.baselines))[-1]
+    why = f" ({row.error})" if row.error else ""
+    waiting = "has not been scored yet" if record.partial and not row.error else f"has no valid test score{why}"
+    return f"{found}; {baseline_words(row.name)} {waiting}, so whether it is beaten is not known."
 
 
 def _without_winner(record: RunRecord) -> str:
@@ -91,4 +138,8 @@ def _without_winner(record: RunRecord) -> str:
 
 
 def _named(row: ScoredRow) -> str:
-    return row.name[:1].upper() + row.name[1:]
+    return _start(row.name)
+
+
+def _start(words: str) -> str:
+    return words[:1].upper() + words[1:]

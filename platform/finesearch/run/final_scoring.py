@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +47,9 @@ def compute_final_scores(
     standby: a scoring process that is already running, if any.
     """
     plan, score_cache = controller.plan, ScoreCache(run_storage.folder / SCORES)
-    known = _cached_scores(controller, score_cache)
-    missing = {name: path for name, path in _checkpoints_to_score(controller).items() if name not in known}
+    known = _cached_scores(controller, score_cache, preflight.unsupported_baselines)
+    wanted = _checkpoints_to_score(controller, preflight.unsupported_baselines)
+    missing = {name: path for name, path in wanted.items() if name not in known}
     checkpoints = {name: path for name, path in missing.items() if path is not None}
     rescoring, at_once = rescoring_settings_of(plan, run_storage), controller.concurrency.concurrent_trials
     found = rescore_all(list(checkpoints.values()), rescoring, at_once, standby)
@@ -78,11 +79,12 @@ def load_final_scores(
     controller: SearchController, preflight: Preflight, run_storage: RunStorage
 ) -> tuple[FinalScores, bool]:
     """Cached final scores, and whether nothing is left to score."""
-    known = _cached_scores(controller, ScoreCache(run_storage.folder / SCORES))
-    return _build_final_scores(controller, preflight, known), set(known) == set(_checkpoints_to_score(controller))
+    known = _cached_scores(controller, ScoreCache(run_storage.folder / SCORES), preflight.unsupported_baselines)
+    is_complete = known.keys() == _checkpoints_to_score(controller, preflight.unsupported_baselines).keys()
+    return _build_final_scores(controller, preflight, known), is_complete
 
 
-def _checkpoints_to_score(controller: SearchController) -> dict[str, str | None]:
+def _checkpoints_to_score(controller: SearchController, unsupported: Collection[str]) -> dict[str, str | None]:
     """Checkpoints to score: name to checkpoint, in rank order, baselines last."""
     plan = controller.plan
     wanted: dict[str, str | None] = {
@@ -90,25 +92,30 @@ def _checkpoints_to_score(controller: SearchController) -> dict[str, str | None]
         for trial in rankable_trials(controller.journals[SEARCH], plan.report.top)
     }
     for name, trial in controller.baseline_trials.items():
-        if name in plan.report.baselines and trial.state == "complete":
+        if name in plan.baselines and trial.state == "complete":
             wanted[name] = trial.detail.checkpoint
-    if MAJORITY in plan.report.baselines:
-        wanted[MAJORITY] = None
-    return wanted
+    return wanted | {name: None for name in _without_model(plan) if name not in unsupported}
+
+
+def _without_model(plan: Plan) -> list[str]:
+    """Baselines that are scored from the rows alone."""
+    return [name for name in plan.baselines if name == MAJORITY or name in plan.floors]
 
 
 def _choices(plan: Plan, name: str) -> dict[str, Any] | None:
     """The generation settings that a row chooses from, in the form that is cached with its score."""
-    if plan.report.generation is None or name == MAJORITY:
+    if plan.report.generation is None or name in _without_model(plan):
         return None
     return plan.report.generation.model_dump(mode="json")
 
 
-def _cached_scores(controller: SearchController, score_cache: ScoreCache) -> dict[str, CheckpointScore]:
+def _cached_scores(
+    controller: SearchController, score_cache: ScoreCache, unsupported: Collection[str] = ()
+) -> dict[str, CheckpointScore]:
     plan = controller.plan
     found = {}
-    for name, path in _checkpoints_to_score(controller).items():
-        is_lost = path is None and name != MAJORITY
+    for name, path in _checkpoints_to_score(controller, unsupported).items():
+        is_lost = path is None and name not in _without_model(plan)
         found[name] = _without_checkpoint(name) if is_lost else score_cache.get(name, path, _choices(plan, name))
     return {name: score for name, score in found.items() if score is not None}
 
@@ -129,16 +136,14 @@ def _build_final_scores(
     controller: SearchController, preflight: Preflight, scores: dict[str, CheckpointScore]
 ) -> FinalScores:
     plan = controller.plan
-    reference = scores.get(ORDINARY_ROW)
-    if reference is not None and reference.error is not None:
-        reference = None
+    usable = {name: scores[name] for name in plan.baselines if name in scores and scores[name].error is None}
     task, validation = preflight.task, preflight.splits.plain_rows("validation")
     num_decisions = task.num_decisions(task.answers(validation, preflight.facts))
     row_builder = _RowBuilder(
         plan, Intervals(plan, task), num_decisions, lambda said: task.scale(plan.task.metric, said)
     )
     ranked = [
-        row_builder.row(trial, scores[score_name(trial)], reference)
+        row_builder.row(trial, scores[score_name(trial)], usable)
         for trial in rankable_trials(controller.journals[SEARCH], plan.report.top)
         if score_name(trial) in scores
     ]
@@ -149,7 +154,7 @@ def _build_final_scores(
         ScoredRow(name=name, error=preflight.unsupported_baselines[name])
         if name in preflight.unsupported_baselines
         else row_builder.baseline(name, controller, scores.get(name))
-        for name in plan.report.baselines
+        for name in plan.baselines
     ]
     return FinalScores(tuple(ranked), tuple(row for row in baselines if row is not None))
 
@@ -168,11 +173,16 @@ class _RowBuilder:
     validation_decisions: int
     scale: Callable[[float], float]
 
-    def row(self, trial: JournaledTrial, score: CheckpointScore, reference: CheckpointScore | None) -> ScoredRow:
+    def row(self, trial: JournaledTrial, score: CheckpointScore, baselines: Mapping[str, CheckpointScore]) -> ScoredRow:
         detail, name = trial.detail, self.plan.task.metric
         assert detail.best is not None, "the trial is complete"
         said = detail.best.metrics[name]
         usable = score.error is None
+        gains = {
+            baseline: gain
+            for baseline, other in baselines.items()
+            if usable and (gain := self.intervals.of_gain(score, other)) is not None
+        }
         return ScoredRow(
             name=f"trial {trial.number}",
             trial=trial.number,
@@ -180,7 +190,8 @@ class _RowBuilder:
             revalidated=score.validation.get(name),
             test=score.test.get(name),
             test_interval=self.intervals.of(score) if usable else None,
-            gain_interval=self.intervals.of_gain(score, reference) if usable and reference else None,
+            gain_interval=gains.get(ORDINARY_ROW),
+            gain_intervals=gains,
             validation_metrics=dict(score.validation),
             test_metrics=dict(score.test),
             parameters=dict(trial.parameters),
@@ -201,27 +212,31 @@ class _RowBuilder:
 
     def baseline(self, name: str, controller: SearchController, score: CheckpointScore | None) -> ScoredRow | None:
         """The row of a baseline; None while it has no score."""
-        if name == MAJORITY:
-            return None if score is None else self._majority(score)
+        if name in _without_model(self.plan):
+            return None if score is None else self._without_model(name, score)
         trial = controller.baseline_trials.get(name)
         if trial is None or trial.outcome is None:
             return None
         if score is None:
             return None if trial.state == "complete" else ScoredRow(name=name, error=trial.outcome.reason)
-        row = self.row(trial, score, None)
+        row = self.row(trial, score, {})
         parameters = FIXED_RECIPES[name].model_dump(include=SHOWN[name])
         return row.model_copy(update={"name": name, "trial": None, "parameters": parameters})
 
-    def _majority(self, score: CheckpointScore) -> ScoredRow:
-        name = self.plan.task.metric
+    def _without_model(self, name: str, score: CheckpointScore) -> ScoredRow:
+        """The row of the majority or of a floor."""
+        if score.error is not None:
+            return ScoredRow(name=name, error=score.error)
+        metric = self.plan.task.metric
         return ScoredRow(
-            name=MAJORITY,
-            validation=score.validation[name],
-            revalidated=score.validation[name],
-            test=score.test[name],
+            name=name,
+            validation=score.validation[metric],
+            revalidated=score.validation[metric],
+            test=score.test[metric],
             test_interval=self.intervals.of(score),
             validation_metrics=dict(score.validation),
             test_metrics=dict(score.test),
-            trainable_parameters=0,
-            seconds=0.0,
+            parameters=score.settings,
+            trainable_parameters=0 if name == MAJORITY else None,
+            seconds=score.seconds or 0.0,
         )

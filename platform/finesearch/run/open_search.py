@@ -47,7 +47,7 @@ def open_search_controller(
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, devices)
     fixed = {
         str(name): FIXED_RECIPES[name]
-        for name in plan.report.baselines
+        for name in plan.baselines
         if name in FIXED_RECIPES and name not in unsupported_baselines
     }
     return SearchController(

@@ -52,6 +52,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         InputError: the first problem, with where, expected, got and what to do.
     """
     from finesearch.data import load_splits
+    from finesearch.floors import unsupported_floors
     from finesearch.tasks import make_task
     from finesearch.tasks.generation.generation_task import GenerationTask
     from finesearch.training.adaptations.space_check import check_recipe_space
@@ -77,7 +78,10 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     if isinstance(task, GenerationTask):
         notes = (*facts.notes, *task.truncation_notes(splits, tokenizer, facts))
         facts = facts.model_copy(update={"notes": notes})
-    unsupported = _check_prompts(plan, task, facts, Path(model.folder))
+    unsupported = {
+        **unsupported_floors(plan.task, plan.floors),
+        **_check_prompts(plan, task, facts, Path(model.folder)),
+    }
     return Preflight(
         plan=plan,
         task=task,
@@ -119,7 +123,7 @@ def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> di
     if asking or plan.task.verbalizers:
         check_prompt_recipes(task, asking, folder)
         make_prompt_task(task, facts)
-    baselines = [name for name in plan.report.baselines if name in FIXED_RECIPES]
+    baselines = [name for name in plan.baselines if name in FIXED_RECIPES]
     unsupported_baselines: dict[str, str] = {}
     for name in baselines:
         recipe = FIXED_RECIPES[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ class CheckpointScore:
 
     ``validation``: with the plan's own generation settings. Where settings were chosen, ``choices`` is that part of the
     plan, ``generation`` the chosen ones, ``chosen_validation`` the metric with them; test is scored with them.
+    ``seconds`` and ``settings`` are those of a floor: processor time, and what was chosen on validation.
     """
 
     name: str
@@ -38,6 +39,8 @@ class CheckpointScore:
     choices: dict[str, Any] | None = None
     generation: dict[str, Any] | None = None
     chosen_validation: float | None = None
+    seconds: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class ScoreCache:
@@ -54,9 +57,9 @@ class ScoreCache:
         score = CheckpointScore(**json.loads(path.read_text(encoding="utf-8")))
         return score if (score.checkpoint, score.choices) == (checkpoint, choices) else None
 
-    def put(self, score: CheckpointScore) -> None:
-        """Cache a score atomically. A score with an error is not cached, so that it is retried."""
-        if score.error is not None:
+    def put(self, score: CheckpointScore, keep_error: bool = False) -> None:
+        """Cache a score atomically. One with an error is not cached, so that it is retried, unless ``keep_error``."""
+        if score.error is not None and not keep_error:
             return
         with storage_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,8 @@ def plan_problems(
             text = f"report.generation: {task.metric} does not look at what is written, so nothing can be chosen by it"
             others = ", ".join(name for name in kind.metrics if name not in kind.teacher_forced_metrics)
             problems.add(("report", "generation"), text, f"Remove it, or set task.metric to one of {others}.")
+    if task is not None and report is not None:
+        _check_baselines(task, report, problems)
     if search is not None:
         _check_several_objectives(search, problems)
     if space is not None and search is not None:
@@ -47,6 +49,16 @@ def plan_problems(
     if space is not None and training is not None:
         _check_batch_sizes(space, training, problems)
         check_zero_stage(space, training, problems)
+
+
+def _check_baselines(task: TaskPlan, report: ReportPlan, problems: Problems) -> None:
+    own = TASK_KINDS[task.kind].floors
+    others = {name for kind in TASK_KINDS.values() for name in kind.floors} - set(own)
+    for index, name in enumerate(report.baselines):
+        if name in others:
+            text = f"report.baselines.{index}: {task.kind} has no baseline {name}"
+            advice = f"It has {', '.join(own)}; 'floors' stands for all that a task has."
+            problems.add(("report", "baselines", index), text, advice)
 
 
 def objectives_of(task: TaskPlan, search: SearchPlan) -> tuple[Objective, ...]:

@@ -27,6 +27,7 @@ class TaskKind:
     ``placeholders`` are allowed in prompt templates, a role of an optional column only where the plan gives it;
     ``asked`` is the placeholder of the answer.
     ``teacher_forced_metrics`` score true answers that the model reads, not text that it generates.
+    ``floors`` are the baselines without a neural network, by name in ``report.baselines``, the quickest first.
     ``options`` are the keys of ``task`` that only some kinds take, with their defaults (``generation``: its section's).
     """
 
@@ -36,6 +37,7 @@ class TaskKind:
     optional_columns: tuple[str, ...]
     metrics: dict[str, Goal]
     default_metric: str
+    floors: tuple[str, ...]
     column_choices: tuple[tuple[str, ...], ...] = ()
     default_form: str | None = None
     forms: dict[str, Form] = field(default_factory=dict)
@@ -83,6 +85,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=("text_pair",),
             metrics={"accuracy": "max", "macro_f1": "max", "micro_f1": "max", "mcc": "max"},
             default_metric="accuracy",
+            floors=("tfidf",),
             default_form="single-label",
             forms={
                 "multi-label": Form(
@@ -107,6 +110,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=(),
             metrics={"precision": "max", "recall": "max", "f1": "max"},
             default_metric="f1",
+            floors=("dictionary", "crf"),
             options={"verbalizers": None},
             placeholders=("text", "word", "labels", "label"),
         ),
@@ -118,6 +122,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=("head_type", "tail_type"),
             metrics={"micro_f1": "max", "macro_f1": "max", "accuracy": "max"},
             default_metric="micro_f1",
+            floors=("tfidf",),
             options={"verbalizers": None},
             placeholders=("text", "head", "tail", "labels", "label"),
         ),
@@ -128,6 +133,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=(),
             metrics={"f1": "max", "exact_match": "max"},
             default_metric="f1",
+            floors=("best_sentence",),
             options={"stride": None, "max_answer_length": 30},
         ),
         TaskKind(
@@ -137,6 +143,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=(),
             metrics={"bleu": "max", "chrf": "max"},
             default_metric="bleu",
+            floors=("copy", "nearest"),
             options={
                 "prefix": "",
                 "separator": "\n",
@@ -155,6 +162,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=(),
             metrics={"rouge1": "max", "rouge2": "max", "rougeL": "max"},
             default_metric="rougeL",
+            floors=("lead",),
             # The prompt of GPT-2 (Radford et al., 2019).
             options={"prefix": "", "separator": "\nTL;DR: ", "max_target_length": 128, "generation": None},
             placeholders=("text", "summary"),
@@ -167,6 +175,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             optional_columns=(),
             metrics={"perplexity": "min", "rougeL": "max", "bleu": "max"},
             default_metric="perplexity",
+            floors=("bm25",),
             teacher_forced_metrics=("perplexity",),
             options={"chat_template": "auto", "system": None, "generation": None},
         ),

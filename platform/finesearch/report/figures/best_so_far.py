@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from finesearch.report.baseline_rows import WITHOUT_SCALE
 from finesearch.report.figures.plotly_spec import Figure, Trace, axis, markers, round_significant, text
 from finesearch.report.number_format import pluralize, score
-from finesearch.report.ranking import UNTRAINED_BASELINES
 from finesearch.report.run_record import RunRecord, TrialRow
 
 
@@ -52,7 +52,7 @@ def _best_so_far(record: RunRecord) -> list[Trace]:
 
 
 def _baselines(record: RunRecord, rows: Sequence[TrialRow]) -> list[Trace]:
-    """A horizontal line for each trained baseline."""
+    """A horizontal line for each baseline that does not flatten the rest."""
     first, last = rows[0].trial, rows[-1].trial
     return [
         {
@@ -65,5 +65,5 @@ def _baselines(record: RunRecord, rows: Sequence[TrialRow]) -> list[Trace]:
             "hovertemplate": f"{text(row.name)} {score(row.validation)}<extra></extra>",
         }
         for row in record.baselines
-        if row.validation is not None and row.name not in UNTRAINED_BASELINES
+        if row.validation is not None and row.name not in WITHOUT_SCALE
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from finesearch.errors import DataError
 from finesearch.tasks.classification.entity_markers import (
     HEAD,
@@ -15,7 +17,7 @@ from finesearch.tasks.classification.entity_markers import (
     window_around,
 )
 from finesearch.tasks.classification.label_column import label_name, ordered_names, read_labels, refuse_unknown
-from finesearch.tasks.classification.relation_metrics import METRICS
+from finesearch.tasks.classification.relation_metrics import METRICS, micro_f1_of_sums
 from finesearch.tasks.classification.single_label import SingleLabel
 from finesearch.tasks.encoding.array_columns import table
 from finesearch.tasks.encoding.list_columns import raise_row_error, read_span, require_lists
@@ -24,7 +26,7 @@ from finesearch.tasks.encoding.sliding_windows import special_token_affixes
 from finesearch.tasks.encoding.text_columns import read_texts
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
-from finesearch.tasks.task import TaskFacts, UnencodableRow
+from finesearch.tasks.task import SufficientStatistics, TaskFacts, UnencodableRow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +105,7 @@ class RelationExtraction(SingleLabel):
         before, behind = special_token_affixes(tokenizer)
         capacity = self.plan.max_length - len(before) - len(behind)
         starts = self._opening_markers(rows)
-        texts = self._marked_texts(rows)
+        texts = self.marked_texts(rows)
         tokens = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
         own = set(tokenizer.convert_tokens_to_ids(list(facts.special_tokens)))
         encoded: dict[str, list[Any]] = {"input_ids": [], "markers": []}
@@ -165,6 +167,18 @@ class RelationExtraction(SingleLabel):
             return None
         return [float(given == true) for given, true in zip(predictions, references, strict=True)]
 
+    def statistics(
+        self, name: str, predictions: Sequence[str], references: Sequence[str]
+    ) -> SufficientStatistics | None:
+        if name != "micro_f1":
+            return None
+        none = self.no_relation
+        counts = [
+            [given == true != none, given != none, true != none]
+            for given, true in zip(predictions, references, strict=True)
+        ]
+        return SufficientStatistics(np.array(counts, dtype=float), micro_f1_of_sums)
+
     def num_decisions(self, references: Sequence[str]) -> int:
         """Half the number of pairs with a relation: one differing prediction changes micro-F1 by up to 2 / pairs."""
         return max(1, sum(name != self.no_relation for name in references) // 2)
@@ -180,7 +194,7 @@ class RelationExtraction(SingleLabel):
             (opening_marker(HEAD, head), opening_marker(TAIL, tail)) for head, tail in zip(heads, tails, strict=True)
         ]
 
-    def _marked_texts(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:
+    def marked_texts(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:
         columns = self.plan.columns
         ends = zip(rows[columns["head"]], rows[columns["tail"]], strict=True)
         types = zip(self._types(rows, "head_type"), self._types(rows, "tail_type"), strict=True)
