@@ -30,6 +30,7 @@ TINY_WORK = ["--rows", "80", "--epochs", "1", "--rounds", "1"]
 SMALL_WITH_RAY = {
     "memory.py": ["--trials", "4", "--peer-trials", "2"],
     "overhead.py": ["--trials", "12", "--peer-trials", "2", "--rounds", "1"],
+    "record_curves.py": ["--trials", "3", "--repeated", "1", "--seeds", "2"],
     "same_work.py": ["--case", "deep", *TINY_WORK],
     "time_to_target.py": ["--trials", "2", *TINY_WORK],
 }
@@ -45,7 +46,7 @@ def run(name: str, arguments: list[str], out: Path, **variables: str) -> None:
 
 def test_no_benchmark_is_forgotten() -> None:
     there = {path.name for path in (ROOT / "tests" / "benchmarks").glob("*.py")}
-    assert there == SMALL.keys() | SMALL_WITH_RAY.keys()
+    assert there == SMALL.keys() | SMALL_WITH_RAY.keys() | {"search_quality.py"}
 
 
 def test_make_bench_goes_on_behind_a_missed_goal_and_names_it(tmp_path: Path) -> None:
@@ -89,6 +90,66 @@ def test_a_target_is_reached_by_the_first_evaluation_that_is_good_enough() -> No
     pair = compared([better], [run])
     assert (pair["ours"], pair["peer"], pair["ratio"]) == (15.0, 60.0, 4.0)
     assert pair["never_reached"] == {"ours": 0, "peer": 1}
+
+
+def test_policies_are_replayed_over_recorded_curves(tmp_path: Path) -> None:
+    from shared.curve_tables import Curve, RecordedTrial, read_recorded, write_recorded
+
+    from finesearch.plan.space.parse_space import parse_space
+    from finesearch.plan.space.random_sampling import RandomTrial
+
+    space = parse_space(
+        {
+            "learning_rate": {"min": 1e-5, "max": 1e-1, "log": True},
+            "label_smoothing": [0.0, 0.1],
+            "adaptation": {"one_of": {"full": {}, "freeze_bottom": {"layers": {"min": 1, "max": 5}}}},
+        }
+    )
+    drawn = [space.suggest(RandomTrial(seed)) for seed in range(20)]
+    curves = [Curve(tuple(one["learning_rate"] * step for step in range(1, 7)), (2.0,) * 6) for one in drawn]
+    curves[0] = Curve((0.3,), (1.0,))  # solved, not trained
+    trials = [RecordedTrial(*each, seed=0) for each in zip(drawn, curves, strict=True)]
+    write_recorded(tmp_path / "curves.parquet", space, trials)
+    assert read_recorded(tmp_path / "curves.parquet")[0] == space
+    policies = ["freeze-thaw", "default", "optuna-tpe-halving", "optuna-tpe-hyperband", "optuna-tpe-median", "random"]
+    arguments = ["--curves", str(tmp_path / "curves.parquet"), "--seeds", "1", "--trials", "3", "--policies", *policies]
+    for unit in ([], ["--seconds"]):
+        run("search_quality.py", [*arguments, *unit], tmp_path / "figures.json")
+        told = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+        assert told["policies"].keys() == set(policies)
+        assert all(row["mean"] == sorted(row["mean"], reverse=True) for row in told["policies"].values())
+        assert told["verdict"]["best_peer"] in policies
+
+
+def test_a_replay_charges_two_workers_and_a_stopped_trial_goes_on_where_it_was() -> None:
+    from shared.curve_tables import Curve, RecordedTable
+    from shared.replay import Replay, Resume, Start
+
+    from finesearch.plan.space.parse_space import parse_space
+
+    space = parse_space({"learning_rate": {"min": 0.1, "max": 0.9}})
+    curves = [Curve((0.1 * row, 0.2 * row, 0.3 * row), (1.0, 1.0, 4.0)) for row in (1, 2, 3)]
+    table = RecordedTable("made", space, [{"learning_rate": rate} for rate in (0.1, 0.5, 0.9)], curves)
+
+    class Scripted:
+        def __init__(self) -> None:
+            self.told: list[tuple[int, int, float, bool]] = []
+
+        def next(self) -> Start | Resume | None:
+            events = len(self.told)
+            return Start({"learning_rate": 0.9}) if events < 3 else Resume(0) if events == 3 else None
+
+        def evaluated(self, trial: int, step: int, value: float, is_last: bool) -> bool:
+            self.told.append((trial, step, round(value, 6), is_last))
+            return trial == 1
+
+    replay = Replay(table, total=4.0, in_seconds=True)
+    policy = Scripted()
+    regrets = replay.run(policy)
+    # The nearest configuration that was not yet tried: 0.9, then 0.5, then 0.1.
+    assert policy.told[:4] == [(0, 1, 0.3, False), (1, 1, 0.2, False), (2, 1, 0.1, False), (1, 2, 0.4, False)]
+    assert policy.told[4:] == [(0, 2, 0.6, False)]
+    assert regrets == pytest.approx([2.0, 5 / 3, 1.0])  # best 0.9, median 0.6; found 0.3, 0.4, 0.6
 
 
 def test_only_workers_that_are_at_work_together_count_as_at_once() -> None:

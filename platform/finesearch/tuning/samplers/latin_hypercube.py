@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from finesearch.plan import Scalar
+from finesearch.plan import Scalar, Space
 from finesearch.plan.space.random_sampling import QuantileTrial
 
 if TYPE_CHECKING:
@@ -28,10 +28,15 @@ def latin_hypercube_configuration(plan: Plan, number: int) -> dict[str, Scalar] 
     count, place = search.startup_trials - len(search.first), number - len(search.first)
     if search.sampler not in MODELLED or not 0 <= place < count:
         return None
-    names = [parameter.name for parameter in plan.space.parameters]
+    return spread_configuration(plan.space, count, place, search.seed) or None
+
+
+def spread_configuration(space: Space, count: int, place: int, seed: int) -> dict[str, Scalar]:
+    """The configuration at ``place`` of ``count`` that are spread evenly over a space; empty where it draws nothing."""
+    names = [parameter.name for parameter in space.parameters]
     if not names:
-        return None
+        return {}
     from scipy.stats.qmc import LatinHypercube  # takes most of a second to import
 
-    places = LatinHypercube(d=len(names), rng=search.seed).random(count)[place]
-    return plan.space.suggest(QuantileTrial(dict(zip(names, map(float, places), strict=True)).__getitem__))
+    places = LatinHypercube(d=len(names), rng=seed).random(count)[place]
+    return space.suggest(QuantileTrial(dict(zip(names, map(float, places), strict=True)).__getitem__))

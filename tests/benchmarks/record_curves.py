@@ -1,0 +1,145 @@
+"""Records learning curves of fine-tuning: configurations of a plan's space, drawn at random, trained to their end.
+
+    HF_HUB_OFFLINE=1 python tests/benchmarks/record_curves.py [--trials 300] [--repeated 30] [--seeds 3]
+        [--plan search_spaces/quickstart.yaml] [--folder FOLDER] [--out FILE.parquet] [--json FILE]
+
+Every trial has six evaluations, one an epoch; ``epochs`` is therefore not drawn. The first ``--repeated``
+configurations train again under other seeds. A row of the Parquet file is a trial: its parameters, null where inactive,
+``seed``, ``values`` and ``seconds`` of each evaluation. The space stands in the file's metadata. An interrupted
+recording goes on with the same command and ``--folder``. What ``search_quality.py`` reads by default is
+``tests/benchmarks/shared/fine_tuning_curves.parquet``: give that as ``--out`` to renew it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "platform")]
+
+from shared import machine  # noqa: E402
+from shared.competitors import timed  # noqa: E402
+from shared.curve_tables import EVALUATIONS, Curve, RecordedTrial, write_recorded  # noqa: E402
+
+from finesearch.plan.space.parse_space import parse_space  # noqa: E402
+
+LEFT_OUT = ("epochs", "early_stopping_patience")
+"""Parameters that change how many evaluations a trial has."""
+
+
+def recording_plan(
+    path: Path, name: str, trials: int, seed: int, first: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """A plan that trains ``trials`` configurations to their end and compares them with nothing."""
+    plan: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    space = {key: domain for key, domain in plan["space"].items() if key not in LEFT_OUT}
+    training = {**plan.get("training", {}), "epochs": EVALUATIONS, "evaluations_per_epoch": 1, "seed": seed}
+    search = {"sampler": "random", "pruner": "none", "seed": 0, "first": [dict(each) for each in first]}
+    report = {"top": 1, "baselines": []}
+    sections = {"name": name, "space": space, "training": training, "search": search, "report": report}
+    return {**plan, **sections, "budget": {"trials": trials}}
+
+
+def recorded(folder: Path, plan: dict[str, Any]) -> list[RecordedTrial]:
+    """Run a plan in a folder, or go on with it; its complete trials."""
+    import optuna
+
+    from finesearch.tuning.study.journaled_trial import JournaledTrial
+
+    name, seed = plan["name"], plan["training"]["seed"]
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
+    timed([sys.executable, str(ROOT / "platform" / "search.py"), f"{name}.yaml"], folder)
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'runs' / name / 'study.db'}")
+    trials = [JournaledTrial.read(trial) for trial in study.get_trials()]
+    return [
+        RecordedTrial(trial.parameters, curve_of(trial), seed)
+        for trial in trials
+        if trial.state == "complete" and trial.evaluations
+    ]
+
+
+def curve_of(trial: Any) -> Curve:
+    """Values of a journaled trial, larger is better, and what each evaluation took."""
+    evaluations = list(trial.evaluations.values())
+    until = [0.0, *(each.seconds for each in evaluations)]
+    seconds = tuple(max(0.0, after - before) for before, after in zip(until[:-1], until[1:], strict=True))
+    return Curve(tuple(each.value for each in evaluations), seconds)
+
+
+def nested(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration by flat names as ``search.first`` nests it.
+
+    >>> nested({"adaptation": "freeze_bottom", "adaptation.freeze_bottom.layers": 2, "dropout": 0.1})
+    {'adaptation': {'freeze_bottom': {'layers': 2}}, 'dropout': 0.1}
+    """
+    tree: dict[str, Any] = {}
+    for name, value in parameters.items():
+        selector, _, inside = name.partition(".")
+        if inside:
+            branch, _, key = inside.partition(".")
+            if not isinstance(tree[selector], dict):
+                tree[selector] = {branch: {}}
+            tree[selector][branch][key] = value
+        else:
+            tree[selector] = value
+    return tree
+
+
+def figures(trials: Sequence[RecordedTrial], repeated: int) -> dict[str, Any]:
+    """What was recorded, and how far seeds alone move the best value of a configuration."""
+    best = [max(trial.curve.values) for trial in trials if trial.seed == 0]
+    groups: dict[str, list[float]] = {}
+    for trial in trials:
+        groups.setdefault(json.dumps(dict(trial.parameters), sort_keys=True), []).append(max(trial.curve.values))
+    spreads = [statistics.pstdev(group) for group in groups.values() if len(group) > 1]
+    return {
+        "trials": len(trials),
+        "configurations": len(best),
+        "best": max(best),
+        "median": statistics.median(best),
+        "seconds": sum(sum(trial.curve.seconds) for trial in trials),
+        "repeated": repeated,
+        "deviation_between_seeds": statistics.median(spreads) if spreads else None,
+    }
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--trials", type=int, default=300)
+    options.add_argument("--repeated", type=int, default=30)
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--plan", type=Path, default=ROOT / "search_spaces" / "quickstart.yaml")
+    options.add_argument("--folder", type=Path, help="where the searches run; default: a folder that is deleted")
+    options.add_argument("--out", type=Path, help="the Parquet file; default: none is kept")
+    options.add_argument("--json", type=Path)
+    given = options.parse_args()
+    told: dict[str, Any] = {"benchmark": "record_curves", **machine.provenance()}
+    print(machine.shown(told))
+    with tempfile.TemporaryDirectory(prefix="curves-") as temporary:
+        folder = given.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        plan = recording_plan(given.plan, "curves", given.trials, 0)
+        trials = recorded(folder, plan)
+        again = [nested(trial.parameters) for trial in trials[: given.repeated]]
+        for seed in range(1, given.seeds if again else 0):
+            trials += recorded(folder, recording_plan(given.plan, f"curves-{seed}", len(again), seed, again))
+        written = given.out or Path(temporary) / "curves.parquet"
+        write_recorded(written, parse_space(plan["space"]), trials)
+        told |= {**figures(trials, len(again)), "bytes": written.stat().st_size}
+    print(json.dumps({key: told[key] for key in list(told)[5:]}, indent=1))
+    if given.json:
+        given.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
