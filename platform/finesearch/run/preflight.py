@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.errors import DataError, ModelError
-from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Space
+from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Recipe, Space
 from finesearch.plan.auto_choices import PlanFacts, resolve_auto
+from finesearch.plan.space.strong_recipe import STRONG, strong_recipe
 
 if TYPE_CHECKING:
     from finesearch.tasks import RawSplits, Task, TaskFacts
@@ -35,6 +36,8 @@ class Preflight:
     head_notes: tuple[str, ...] = ()
     unsupported_baselines: Mapping[str, str] = field(default_factory=dict)
     """Baselines that cannot be run with this task and model, and why."""
+    strong: Recipe | None = None
+    """The strong recipe, if it is among the plan's baselines."""
     choices: tuple[str, ...] = ()
     """Notes about what ``auto`` stands for."""
 
@@ -89,6 +92,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         warnings=plan.warnings,
         head_notes=tuple(dict.fromkeys(head.note for head in heads_of_space(plan.space, model) if head.note)),
         unsupported_baselines=unsupported,
+        strong=strong_recipe(plan, _plan_facts(splits, model)) if STRONG in plan.baselines else None,
         choices=choices,
     )
 
