@@ -19,7 +19,8 @@ from trial_reports import completed, evaluation
 SMALL = PlanFacts(rows=562, num_layers=6, parameters=22_700_000)
 HOLDS_IT = (
     "{learning_rate: {min: 1e-5, max: 1e-3, log: true}, warmup_fraction: {min: 0.0, max: 0.2}, weight_decay: 0.01, "
-    "epochs: {min: 2, max: 20}, adaptation: {one_of: {full: {dropout: {min: 0.0, max: 0.3}}, head_only: {}}}}"
+    "head_init: [probe, random], epochs: {min: 2, max: 20}, "
+    "adaptation: {one_of: {full: {dropout: {min: 0.0, max: 0.3}}, head_only: {}}}}"
 )
 
 
@@ -30,7 +31,7 @@ def plan_of(space: str = HOLDS_IT, **sections: str) -> Plan:
 
 def opened(folder: Path, plan: Plan) -> SearchController:
     folder.mkdir(exist_ok=True)
-    return open_search_controller(plan, folder, strong=strong_recipe(plan, SMALL))
+    return open_search_controller(plan, folder, strong=strong_recipe(plan, SMALL, can_probe=True))
 
 
 def next_job(controller: SearchController) -> Job:
@@ -53,16 +54,19 @@ def next_job(controller: SearchController) -> Job:
 def test_it_follows_the_rows_and_the_size_of_the_model(
     rows: int, parameters: int, expected: tuple[str, float, int]
 ) -> None:
-    recipe = strong_recipe(plan_of(), PlanFacts(rows=rows, num_layers=6, parameters=parameters))
+    facts = PlanFacts(rows=rows, num_layers=6, parameters=parameters)
+    recipe = strong_recipe(plan_of(), facts, can_probe=True)
     assert (recipe.adaptation, recipe.learning_rate, recipe.epochs) == expected
     assert (recipe.schedule, recipe.warmup_fraction, recipe.batch_size) == ("linear", 0.1, 32)
+    assert recipe.head_init == "probe"
+    assert strong_recipe(plan_of(), facts, can_probe=False) == recipe.model_copy(update={"head_init": "random"})
 
 
 def test_a_space_that_holds_it_gives_a_configuration_with_the_models_usual_dropout() -> None:
     plan = plan_of()
-    recipe = strong_recipe(plan, SMALL)
+    recipe = strong_recipe(plan, SMALL, can_probe=True)
     found = configuration_of(plan, recipe)
-    drawn = {"learning_rate": 1e-4, "warmup_fraction": 0.1, "epochs": 17}
+    drawn = {"learning_rate": 1e-4, "warmup_fraction": 0.1, "epochs": 17, "head_init": "probe"}
     assert found == {"adaptation": "full", "adaptation.full.dropout": 0.1, **drawn}
     again = plan.space.recipe(found, plan.training, plan.task.pooling)
     assert again == recipe.model_copy(update={"dropout": 0.1})
@@ -79,7 +83,7 @@ def test_a_space_that_holds_it_gives_a_configuration_with_the_models_usual_dropo
 )
 def test_a_space_without_one_of_its_settings_does_not_hold_it(space: str) -> None:
     plan = plan_of(space)
-    assert configuration_of(plan, strong_recipe(plan, SMALL)) is None
+    assert configuration_of(plan, strong_recipe(plan, SMALL, can_probe=True)) is None
 
 
 def test_it_is_the_first_trial_is_not_stopped_and_keeps_its_checkpoint(tmp_path: Path) -> None:
@@ -114,7 +118,7 @@ def test_where_the_space_does_not_hold_it_it_runs_beside_the_search(tmp_path: Pa
     plan = plan_of("{learning_rate: [1e-4, 3e-4]}")
     controller = opened(tmp_path, plan)
     job = next_job(controller)
-    assert (job.study, job.recipe) == (BASELINES, strong_recipe(plan, SMALL))
+    assert (job.study, job.recipe) == (BASELINES, strong_recipe(plan, SMALL, can_probe=True))
     controller.trial_ended("t", completed(evaluation(1, 0.5, 1.0)), False)
     assert baseline_score_name("strong", controller.baseline_trials["strong"]) == "strong"
     assert next_job(controller).study == SEARCH

@@ -22,7 +22,7 @@ MAJORITY, ORDINARY_ROW = "majority", "ordinary"
 SHOWN = {
     "zero_shot": {"adaptation"},
     "ordinary": {"adaptation", "learning_rate", "schedule", "epochs", "batch_size"},
-    "strong": {"adaptation", "learning_rate", "schedule", "warmup_fraction", "weight_decay", "epochs", "batch_size"},
+    "strong": {"adaptation", "learning_rate", "schedule", "warmup_fraction", "head_init", "epochs", "batch_size"},
 }
 """Description of the fixed recipes in the report."""
 

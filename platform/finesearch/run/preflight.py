@@ -62,6 +62,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.training.heads.space_heads import heads_of_space
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
+    from finesearch.training.probing.probe_space_check import can_start_from_probe, check_probes
 
     check_tracking(plan)
     model = inspect_model(plan.longest_task, plan.base)
@@ -72,6 +73,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     if not has_begun:
         plan, choices = resolve_auto(plan, _plan_facts(splits, model), lambda space: _problem_of(space, model))
     task = make_task(plan.task)
+    check_probes(task, plan.space, Path(model.folder))
     facts = task.read(splits)
     if isinstance(task, GenerationTask):
         facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
@@ -83,6 +85,9 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         **unsupported_floors(plan.task, plan.floors),
         **_check_prompts(plan, task, facts, Path(model.folder)),
     }
+    strong = None
+    if STRONG in plan.baselines:
+        strong = strong_recipe(plan, _plan_facts(splits, model), can_start_from_probe(task, Path(model.folder)))
     return Preflight(
         plan=plan,
         task=task,
@@ -92,7 +97,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         warnings=plan.warnings,
         head_notes=tuple(dict.fromkeys(head.note for head in heads_of_space(plan.space, model) if head.note)),
         unsupported_baselines=unsupported,
-        strong=strong_recipe(plan, _plan_facts(splits, model)) if STRONG in plan.baselines else None,
+        strong=strong,
         choices=choices,
     )
 
@@ -129,7 +134,7 @@ def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> di
     unsupported_baselines: dict[str, str] = {}
     for name in baselines:
         recipe = FIXED_RECIPES[name]
-        if ADAPTATIONS[recipe.adaptation].trains:
+        if not ADAPTATIONS[recipe.adaptation].is_prompted:
             continue
         try:
             given = {key: (value,) for key, value in recipe.adaptation_parameters.items()}

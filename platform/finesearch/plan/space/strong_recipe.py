@@ -22,14 +22,15 @@ DROPOUT = 0.1
 """What nearly all models come with; taken where a space draws dropout and does not hold the model's own."""
 
 
-def strong_recipe(plan: Plan, facts: PlanFacts) -> Recipe:
+def strong_recipe(plan: Plan, facts: PlanFacts, can_probe: bool) -> Recipe:
     """The strong recipe for a plan's task, model and rows.
 
-    All weights train over enough epochs for 300 optimizer steps (Zhang et al., 2021; see ``auto_epochs``), with a tenth
-    of them as warm-up and linear decay (Mosbach et al., 2021). Learning rate: 1e-4 for compact models (Turc et al.,
-    2019), 2e-5 for base models (Mosbach et al., 2021), 1e-5 for large ones (Liu et al., 2019). Above two billion
-    parameters, low-rank matrices with 2e-4 (Dettmers et al., 2023). What these papers do not speak of is as the plan
-    has it: the batch size, and early stopping.
+    Where task and model allow it (``can_probe``), the output layer is solved first (Kumar et al., 2022, "Fine-tuning
+    can distort pretrained features"). Then all weights train over enough epochs for 300 optimizer steps (Zhang et al.,
+    2021; see ``auto_epochs``), with a tenth of them as warm-up and linear decay (Mosbach et al., 2021). Learning rate:
+    1e-4 for compact models (Turc et al., 2019), 2e-5 for base models (Mosbach et al., 2021), 1e-5 for large ones (Liu
+    et al., 2019). Above two billion parameters, low-rank matrices with 2e-4 (Dettmers et al., 2023). What these papers
+    do not speak of is as the plan has it: the batch size, and early stopping.
     """
     training = plan.training
     epochs, _ = auto_epochs(facts.rows, training.batch_size)
@@ -39,6 +40,7 @@ def strong_recipe(plan: Plan, facts: PlanFacts) -> Recipe:
         "epochs": epochs,
         "batch_size": training.batch_size,
         "early_stopping_patience": _fixed(plan.space, "early_stopping_patience"),
+        "head_init": "probe" if can_probe else "random",
     }
     if plan.task.pooling is not None:
         settings["pooling"] = plan.task.pooling
