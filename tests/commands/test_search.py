@@ -191,7 +191,7 @@ report: {{top: 3}}
     none, few, many = sorted(row["trainable_parameters"] for row in said["ranked"])
     assert none == 0 < few < many / 2
     baselines = {row["name"]: row["test"] for row in said["baselines"]}
-    assert baselines.keys() == {"majority", "zero_shot", "ordinary"}
+    assert baselines.keys() == {"majority", "dictionary", "crf", "zero_shot", "strong", "ordinary"}
     assert baselines["majority"] == 0.0
     assert baselines["zero_shot"] is not None
     for row in said["ranked"]:

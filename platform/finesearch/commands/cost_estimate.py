@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.plan import FIXED_RECIPES, Plan, Recipe
 from finesearch.plan.space.random_sampling import sample_recipes
+from finesearch.plan.space.strong_recipe import configuration_of
 from finesearch.training.cost_model.cost_model import CostModel, uses_prefix_cache
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[str]:
         for name in plan.baselines
         if name in FIXED_RECIPES and name not in preflight.unsupported_baselines
     ]
+    if preflight.strong is not None and configuration_of(plan, preflight.strong) is None:
+        fixed.append(preflight.strong)
     is_kept = uses_prefix_cache(plan.training)
     return [
         f"  time     an estimate, from {measured}, measured now:",

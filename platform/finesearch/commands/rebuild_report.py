@@ -48,7 +48,11 @@ def _rewrite(run_storage: RunStorage, reports: Path) -> Path:
     preflight = run_preflight(plan, run_storage.folder / "cache", has_begun=True)
     preflight = replace(preflight, choices=read_choices(run_storage).notes)
     controller = open_search_controller(
-        plan, run_storage, unsupported_baselines=preflight.unsupported_baselines, read_only=True
+        plan,
+        run_storage,
+        unsupported_baselines=preflight.unsupported_baselines,
+        strong=preflight.strong,
+        read_only=True,
     )
     final_scores, complete = load_final_scores(controller, preflight, run_storage)
     partial = not complete or controller.journals[SEARCH].counts()["running"] > 0

@@ -122,7 +122,9 @@ def _search(
     ray_connection: BackgroundConnect,
 ) -> RunRecord:
     plan, folder = request.plan, run_storage.folder
-    controller = open_search_controller(plan, run_storage, unsupported_baselines=preflight.unsupported_baselines)
+    controller = open_search_controller(
+        plan, run_storage, unsupported_baselines=preflight.unsupported_baselines, strong=preflight.strong
+    )
     if controller.is_finished:
         final_scores, is_complete = load_final_scores(controller, preflight, run_storage)
         if is_complete:  # nothing to run and nothing to score: Ray is not needed

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finesearch.plan import FIXED_RECIPES, Plan
+from finesearch.plan import Plan
 from finesearch.report import ScoredRow
 from finesearch.run.build_record import FinalScores
 from finesearch.run.preflight import Preflight
@@ -15,13 +15,14 @@ from finesearch.run.score_cache import CheckpointScore, Intervals, ScoreCache, m
 from finesearch.tuning.controller.search_controller import SearchController
 from finesearch.tuning.controller.trial_queue import SEARCH
 from finesearch.tuning.study.checkpoint_retention import rankable_trials
-from finesearch.tuning.study.journaled_trial import JournaledTrial
+from finesearch.tuning.study.journaled_trial import JournaledTrial, recipe_of
 from finesearch.tuning.workers.rescoring import RescoredCheckpoint, RescoringSettings, StandbyScorer, rescore_all
 
 MAJORITY, ORDINARY_ROW = "majority", "ordinary"
 SHOWN = {
     "zero_shot": {"adaptation"},
     "ordinary": {"adaptation", "learning_rate", "schedule", "epochs", "batch_size"},
+    "strong": {"adaptation", "learning_rate", "schedule", "warmup_fraction", "head_init", "epochs", "batch_size"},
 }
 """Description of the fixed recipes in the report."""
 
@@ -93,7 +94,7 @@ def _checkpoints_to_score(controller: SearchController, unsupported: Collection[
     }
     for name, trial in controller.baseline_trials.items():
         if name in plan.baselines and trial.state == "complete":
-            wanted[name] = trial.detail.checkpoint
+            wanted[baseline_score_name(name, trial)] = trial.detail.checkpoint
     return wanted | {name: None for name in _without_model(plan) if name not in unsupported}
 
 
@@ -132,11 +133,20 @@ def score_name(trial: JournaledTrial) -> str:
     return f"trial-{trial.number:04d}"
 
 
+def baseline_score_name(name: str, trial: JournaledTrial) -> str:
+    """Name of the score of a baseline: of a trial of the search, where it is one, so that test is read once for it."""
+    return score_name(trial) if trial.recipe is None else name
+
+
 def _build_final_scores(
     controller: SearchController, preflight: Preflight, scores: dict[str, CheckpointScore]
 ) -> FinalScores:
     plan = controller.plan
-    usable = {name: scores[name] for name in plan.baselines if name in scores and scores[name].error is None}
+    of_trials = {
+        name: scores.get(baseline_score_name(name, trial)) for name, trial in controller.baseline_trials.items()
+    }
+    of_baselines = {name: of_trials.get(name, scores.get(name)) for name in plan.baselines}
+    usable = {name: score for name, score in of_baselines.items() if score is not None and score.error is None}
     task, validation = preflight.task, preflight.splits.plain_rows("validation")
     num_decisions = task.num_decisions(task.answers(validation, preflight.facts))
     row_builder = _RowBuilder(
@@ -153,7 +163,7 @@ def _build_final_scores(
     baselines = [
         ScoredRow(name=name, error=preflight.unsupported_baselines[name])
         if name in preflight.unsupported_baselines
-        else row_builder.baseline(name, controller, scores.get(name))
+        else row_builder.baseline(name, controller, of_baselines[name])
         for name in plan.baselines
     ]
     return FinalScores(tuple(ranked), tuple(row for row in baselines if row is not None))
@@ -220,8 +230,9 @@ class _RowBuilder:
         if score is None:
             return None if trial.state == "complete" else ScoredRow(name=name, error=trial.outcome.reason)
         row = self.row(trial, score, {})
-        parameters = FIXED_RECIPES[name].model_dump(include=SHOWN[name])
-        return row.model_copy(update={"name": name, "trial": None, "parameters": parameters})
+        parameters = recipe_of(trial, self.plan).model_dump(include=SHOWN[name])
+        number = trial.number if trial.recipe is None else None
+        return row.model_copy(update={"name": name, "trial": number, "parameters": parameters})
 
     def _without_model(self, name: str, score: CheckpointScore) -> ScoredRow:
         """The row of the majority or of a floor."""

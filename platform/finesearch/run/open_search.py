@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesearch.plan import FIXED_RECIPES, Plan
+from finesearch.plan import FIXED_RECIPES, Plan, Recipe
+from finesearch.plan.space.strong_recipe import STRONG, configuration_of
 from finesearch.run.run_storage import RunStorage
 from finesearch.tuning.controller.budget_usage import BudgetUsage
 from finesearch.tuning.controller.search_controller import SearchController
@@ -30,12 +31,14 @@ def open_search_controller(
     run_storage: RunStorage | Path,
     concurrent_trials: int = 1,
     unsupported_baselines: Collection[str] = (),
+    strong: Recipe | None = None,
     read_only: bool = False,
 ) -> SearchController:
     """Load the journal and build the search controller over it.
 
     run_storage: where the run lives; a folder stands for a run that lies in it and nowhere else. unsupported_baselines:
-    baselines that cannot be run. read_only: another driver may be working on the run; nothing of it is changed.
+    baselines that cannot be run. strong: the strong recipe, where the plan has that baseline: the first trial of the
+    search, if its space holds it. read_only: another driver may be working on the run; nothing of it is changed.
     """
     run_storage = run_storage if isinstance(run_storage, RunStorage) else RunStorage(plan.name, run_storage)
     study = run_storage.open_study()
@@ -50,6 +53,9 @@ def open_search_controller(
         for name in plan.baselines
         if name in FIXED_RECIPES and name not in unsupported_baselines
     }
+    first = None if strong is None or not may_be_first(search) else configuration_of(plan, strong)
+    if strong is not None and first is None:
+        fixed[STRONG] = strong
     return SearchController(
         plan,
         search=search,
@@ -58,5 +64,12 @@ def open_search_controller(
         concurrent_trials=concurrent_trials,
         usage=usage,
         fixed=fixed,
+        strong=first,
         read_only=read_only,
     )
+
+
+def may_be_first(search: Journal) -> bool:
+    """Whether the strong recipe is the first trial of a search: it is, or no trial was asked for yet."""
+    trials = search.trials()
+    return not trials or trials[0].label == STRONG

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.errors import DataError, ModelError
-from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Space
+from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Recipe, Space
 from finesearch.plan.auto_choices import PlanFacts, resolve_auto
+from finesearch.plan.space.strong_recipe import STRONG, strong_recipe
 
 if TYPE_CHECKING:
     from finesearch.tasks import RawSplits, Task, TaskFacts
@@ -35,6 +36,8 @@ class Preflight:
     head_notes: tuple[str, ...] = ()
     unsupported_baselines: Mapping[str, str] = field(default_factory=dict)
     """Baselines that cannot be run with this task and model, and why."""
+    strong: Recipe | None = None
+    """The strong recipe, if it is among the plan's baselines."""
     choices: tuple[str, ...] = ()
     """Notes about what ``auto`` stands for."""
 
@@ -59,7 +62,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.training.heads.space_heads import heads_of_space
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
-    from finesearch.training.probing.probe_space_check import check_probes
+    from finesearch.training.probing.probe_space_check import can_start_from_probe, check_probes
 
     check_tracking(plan)
     model = inspect_model(plan.longest_task, plan.base)
@@ -82,6 +85,9 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         **unsupported_floors(plan.task, plan.floors),
         **_check_prompts(plan, task, facts, Path(model.folder)),
     }
+    strong = None
+    if STRONG in plan.baselines:
+        strong = strong_recipe(plan, _plan_facts(splits, model), can_start_from_probe(task, Path(model.folder)))
     return Preflight(
         plan=plan,
         task=task,
@@ -91,6 +97,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         warnings=plan.warnings,
         head_notes=tuple(dict.fromkeys(head.note for head in heads_of_space(plan.space, model) if head.note)),
         unsupported_baselines=unsupported,
+        strong=strong,
         choices=choices,
     )
 

@@ -40,7 +40,7 @@ class ReportPlan(Section):
             description="Baselines in the same table; may be empty. `floors` stands for those of the task that need "
             "no neural network."
         ),
-    ] = ("majority", "floors", "zero_shot", "ordinary")
+    ] = ("majority", "floors", "zero_shot", "strong", "ordinary")
     generation: Annotated[
         GenerationChoices | None,
         Field(description="Generation settings that are chosen on validation for each checkpoint that is ranked."),

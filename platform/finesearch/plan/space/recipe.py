@@ -93,4 +93,4 @@ ORDINARY = Recipe()
 """The ordinary recipe that every search is measured against: full, 5e-5, linear decay, 3 epochs, batches of 32."""
 
 FIXED_RECIPES = {"zero_shot": Recipe(adaptation="zero_shot"), "ordinary": ORDINARY}
-"""Fixed recipes that are run beside every search, by baseline name in ``report.baselines``."""
+"""Recipes that are the same for every plan, by baseline name in ``report.baselines``; ``strong_recipe`` is not."""

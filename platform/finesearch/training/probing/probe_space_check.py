@@ -43,6 +43,17 @@ def check_probes(task: Task, space: Space, folder: Path) -> None:
         check_layer(config, task.kind, folder, layer)
 
 
+def can_start_from_probe(task: Task, folder: Path) -> bool:
+    """Whether ``head_init: probe`` is possible: task and model have an output layer that can be solved."""
+    if not has_probe(task):
+        return False
+    try:
+        find_output_layer(build_skeleton(read_config(folder), task.kind, folder))
+    except ModelError:
+        return False
+    return True
+
+
 def _starts_from_probe(key: str, domain: object) -> bool:
     return key == "head_init" and "probe" in boundary_values(domain)  # type: ignore[arg-type]
 

@@ -13,7 +13,8 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from finesearch.errors import DiskFullError, FinesearchError, StorageError
-from finesearch.plan import ADAPTATIONS, Plan, Recipe
+from finesearch.plan import ADAPTATIONS, Plan, Recipe, Scalar
+from finesearch.plan.space.strong_recipe import STRONG
 from finesearch.storage.open_store import open_store
 from finesearch.storage.store import Store
 from finesearch.tuning.controller.budget_usage import BudgetUsage, budget_stop_reason
@@ -55,6 +56,8 @@ class SearchController:
         concurrent_trials: worker groups at once.
         usage: wall-clock and device seconds, over all resumes.
         fixed: recipes that are run beside the search, by baseline name; each once.
+        strong: configuration of the strong recipe, where it is the first trial of the search: it is never stopped
+            early, and its checkpoint is kept.
         read_only: for a report alone: no trial is ended, and no checkpoint deleted.
     """
 
@@ -68,6 +71,7 @@ class SearchController:
         concurrent_trials: int,
         usage: BudgetUsage,
         fixed: Mapping[str, Recipe],
+        strong: Mapping[str, Scalar] | None = None,
         read_only: bool = False,
     ) -> None:
         self.plan = plan
@@ -77,11 +81,11 @@ class SearchController:
         self.usage = usage
         self.fatal: FinesearchError | None = None
         self.stop_reason: str | None = None
-        self._retention = CheckpointRetention(plan, search, run)
+        self._retention = CheckpointRetention(plan, search, run, keep_first=strong is not None)
         self._outcomes = TrialOutcomes(plan)
         self._assigned_trials: dict[str, TrialKey] = {}
         waiting = [] if read_only else self._recover_running_trials()
-        self._queue = TrialQueue(plan, self.journals, fixed, waiting)
+        self._queue = TrialQueue(plan, self.journals, fixed, waiting, strong)
         self._lock = threading.RLock()
         self._check_budget()
 
@@ -180,7 +184,7 @@ class SearchController:
             seed=trial_seed(self.plan.training.seed, key.number if key.study == SEARCH else -1),
             recipe=recipe_of(trial, self.plan),
             directory=self._directory(key),
-            bar=self._retention.bar if key.study == SEARCH else None,
+            bar=self._retention.bar if key.study == SEARCH and trial.label is None else None,
         )
 
     def _directory(self, key: TrialKey) -> str:
@@ -228,7 +232,9 @@ class SearchController:
         self.usage.trained((key.study, key.number), report.seconds)
         journal = self.journals[key.study]
         # A trial that trains nothing ends with its one evaluation: pruning must not stop it, nor count it for others.
-        is_prunable = ADAPTATIONS[recipe_of(journal.get(key.number), self.plan).adaptation].trains
+        # The strong recipe, which has a label, is compared as a whole.
+        trial = journal.get(key.number)
+        is_prunable = ADAPTATIONS[recipe_of(trial, self.plan).adaptation].trains and trial.label != STRONG
         go_on = journal.report(key.number, report, value, is_prunable, end)
         if end is not None:
             self._make_room(key)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import optuna
 
-from finesearch.plan import Plan, Recipe
+from finesearch.plan import Plan, Recipe, Scalar
 from finesearch.plan.space.first_trials import first_configuration
+from finesearch.plan.space.strong_recipe import STRONG
 from finesearch.tuning.controller.time_left import TimeLeft
 from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
@@ -36,11 +37,18 @@ class TrialQueue:
         journals: by study name.
         fixed: recipes that are run beside the search, by baseline name; each once.
         waiting: trials to resume.
+        strong: configuration of the strong recipe, which is the search's first trial; None where it is none of it.
     """
 
     def __init__(
-        self, plan: Plan, journals: Mapping[str, Journal], fixed: Mapping[str, Recipe], waiting: Iterable[TrialKey]
+        self,
+        plan: Plan,
+        journals: Mapping[str, Journal],
+        fixed: Mapping[str, Recipe],
+        waiting: Iterable[TrialKey],
+        strong: Mapping[str, Scalar] | None = None,
     ) -> None:
+        self._strong = strong
         self._plan, self._journals, self._fixed = plan, journals, dict(fixed)
         self._waiting = list(waiting)
         self._time_left: TimeLeft | None = None
@@ -81,8 +89,15 @@ class TrialQueue:
 
     @property
     def baseline_trials(self) -> dict[str, JournaledTrial]:
-        """The journaled runs of the fixed recipes, by baseline name."""
-        return {str(trial.label): trial for trial in self._journals[BASELINES].trials()}
+        """The journaled runs of the fixed recipes, by baseline name; the strong one may be a trial of the search."""
+        found = {str(trial.label): trial for trial in self._journals[BASELINES].trials()}
+        return found | ({STRONG: self._journals[SEARCH].get(0)} if self._is_strong_first else {})
+
+    @property
+    def _is_strong_first(self) -> bool:
+        """Whether the first trial of the search is the strong recipe."""
+        journal = self._journals[SEARCH]
+        return any(journal.counts().values()) and journal.get(0).label == STRONG
 
     def seconds_left(self, concurrent_trials: int) -> float | None:
         """Estimated seconds until the search ends; None before a trial has been evaluated."""
@@ -100,10 +115,14 @@ class TrialQueue:
             return None
         journal = self._journals[SEARCH]
         number = sum(journal.counts().values())
-        first = self._plan.search.first
-        given = first_configuration(self._plan.space, first[number]) if number < len(first) else None
+        if self._strong is not None and not number:
+            sampler = make_sampler(self._plan, number, concurrent_trials)
+            asked = journal.ask(self._plan.space.suggest, sampler, dict(self._strong), note={"label": STRONG})
+            return TrialKey(SEARCH, asked.number)
+        first, place = self._plan.search.first, number - self._is_strong_first
+        given = first_configuration(self._plan.space, first[place]) if place < len(first) else None
         if given is None:
-            given = latin_hypercube_configuration(self._plan, number)
+            given = latin_hypercube_configuration(self._plan, place)
         if given is None and self._plan.search.cost_weight:
             assert self._time_left is not None, "trials that are chosen by cost need costs"
             given = self._time_left.choose_by_cost(journal, number)

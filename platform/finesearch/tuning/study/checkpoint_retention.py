@@ -21,9 +21,11 @@ class CheckpointRetention:
     """Deletes checkpoints that can no longer enter the report, so disk use does not grow with the number of trials.
 
     With one objective the best ``report.top`` complete trials are kept; with several, the Pareto front as well.
+    keep_first: the first trial is a baseline too, and is kept whatever its score.
     """
 
-    def __init__(self, plan: Plan, journal: Journal, run: Store) -> None:
+    def __init__(self, plan: Plan, journal: Journal, run: Store, keep_first: bool = False) -> None:
+        self._kept_always = {0} if keep_first else set()
         self._plan, self._journal, self._folders = plan, journal, run.child(CHECKPOINTS)
         self._present = {int(found[1]) for found in map(TRIAL.fullmatch, self._folders.folders()) if found}
         # Kept in order, so that the end of a trial costs the same after thousands of others.
@@ -32,7 +34,7 @@ class CheckpointRetention:
     def trial_ended(self, number: int) -> None:
         """Delete what trial ``number`` made obsolete by its end."""
         self._present.add(number)
-        kept = self._rankable_after(number) | self._journal.running_numbers()
+        kept = self._rankable_after(number) | self._journal.running_numbers() | self._kept_always
         # What could not be deleted is tried again when the next trial ends.
         self._present -= {gone for gone in self._present - kept if self._delete(gone)}
 
