@@ -171,6 +171,7 @@ def _execute(
 ) -> StandbyScorer | None:
     """Run the trials; returns a process for final scoring, if one could be prepared beside the last of them."""
     from finesearch.training.prefix_cache.cacheable_depth import cache_depths_of_space
+    from finesearch.training.probing.probe_space_check import probe_layers_of
     from finesearch.tuning.observability.trackers import Tracking, make_trackers
     from finesearch.tuning.ray_tune.run_tuner import run_tuner
 
@@ -186,6 +187,7 @@ def _execute(
         goal,
         cache_depths=cache_depths_of_space(plan.space, preflight.model.num_layers),
         measured=MeasuredNodes(bf16_nodes, plan.training, _layer_shape(preflight)) if bf16_nodes else None,
+        probe_layers=probe_layers_of(plan.space),
     )
     made: list[StandbyScorer] = []
 

@@ -58,16 +58,18 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.training.heads.space_heads import heads_of_space
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
+    from finesearch.training.probing.probe_space_check import check_probes
 
     check_tracking(plan)
     model = inspect_model(plan.longest_task, plan.base)
     if not plan.space.is_auto:
         check_recipe_space(plan.space, model)
     splits = load_splits(plan.task, plan.base, cache)
+    task = make_task(plan.task)
     choices: tuple[str, ...] = ()
     if not has_begun:
-        plan, choices = resolve_auto(plan, _plan_facts(splits, model), lambda space: _problem_of(space, model))
-    task = make_task(plan.task)
+        plan, choices = resolve_auto(plan, _plan_facts(splits, model), lambda space: _problem_of(space, task, model))
+    check_probes(task, plan.space, Path(model.folder))
     facts = task.read(splits)
     if isinstance(task, GenerationTask):
         facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
@@ -93,12 +95,14 @@ def _plan_facts(splits: RawSplits, model: ModelFacts) -> PlanFacts:
     return PlanFacts(rows=len(splits["train"]), num_layers=model.num_layers, parameters=model.parameters)
 
 
-def _problem_of(space: Space, model: ModelFacts) -> str | None:
-    """Why the model does not support a space."""
+def _problem_of(space: Space, task: Task, model: ModelFacts) -> str | None:
+    """Why task and model do not support a space."""
     from finesearch.training.adaptations.space_check import check_recipe_space
+    from finesearch.training.probing.probe_space_check import check_probes
 
     try:
         check_recipe_space(space, model)
+        check_probes(task, space, Path(model.folder))
     except ModelError as error:
         return error.message
     return None
@@ -121,7 +125,7 @@ def _check_prompts(plan: Plan, task: Task, facts: TaskFacts, folder: Path) -> di
     unsupported_baselines: dict[str, str] = {}
     for name in baselines:
         recipe = FIXED_RECIPES[name]
-        if ADAPTATIONS[recipe.adaptation].trains:
+        if not ADAPTATIONS[recipe.adaptation].is_prompted:
             continue
         try:
             given = {key: (value,) for key, value in recipe.adaptation_parameters.items()}

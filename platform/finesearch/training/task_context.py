@@ -31,7 +31,9 @@ class TaskContext:
     """Read-only after loading, except for two caches that later trials reuse: ``prompt_models`` and ``prefix_session``.
 
     base: with the head that the folder's config asks for; ``bases`` has those of recipes.
-    cache_depths: numbers of frozen bottom blocks that the search space can request, the most useful first.
+    cache: the run's cache folder on this node. cache_depths: numbers of frozen bottom blocks that the search space can
+    request, the most useful first. probe_layers: layers that it can probe; None is the last. known_features: names of
+    folders of features that this process has verified.
     """
 
     plan: TaskPlan
@@ -40,7 +42,10 @@ class TaskContext:
     tokens: TokenizedSplits
     base: PretrainedBase
     splits: RawSplits
+    cache: Path
     cache_depths: tuple[int, ...] = ()
+    probe_layers: tuple[int | None, ...] = ()
+    known_features: set[str] = field(default_factory=set)
     prompt_models: PromptModels = field(default_factory=PromptModels)
     prefix_session: PrefixCacheSession = field(default_factory=PrefixCacheSession)
 
@@ -82,7 +87,13 @@ class TaskContext:
         return replace(self, plan=plan, task=task, base=base, prompt_models=PromptModels())
 
 
-def load_task_context(plan: TaskPlan, base: Path, cache: Path, cache_depths: tuple[int, ...] = ()) -> TaskContext:
+def load_task_context(
+    plan: TaskPlan,
+    base: Path,
+    cache: Path,
+    cache_depths: tuple[int, ...] = (),
+    probe_layers: tuple[int | None, ...] = (),
+) -> TaskContext:
     """Read data and model of a plan; tokenized splits are found in ``cache`` or built there.
 
     Raises:
@@ -100,5 +111,13 @@ def load_task_context(plan: TaskPlan, base: Path, cache: Path, cache_depths: tup
     references = task.references(tokens.validation.rows())
     task.score(task.perfect_predictions(references), references)
     return TaskContext(
-        plan=plan, task=task, facts=facts, tokens=tokens, base=model, splits=splits, cache_depths=cache_depths
+        plan=plan,
+        task=task,
+        facts=facts,
+        tokens=tokens,
+        base=model,
+        splits=splits,
+        cache=cache,
+        cache_depths=cache_depths,
+        probe_layers=probe_layers,
     )

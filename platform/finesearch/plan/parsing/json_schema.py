@@ -123,12 +123,14 @@ def _branch(branch: Branch) -> Schema:
 
 def _parameter(parameter: ParameterSpec) -> Schema:
     value = _value(parameter)
+    words: list[Schema] = [{"enum": list(parameter.words)}] if parameter.is_numeric and parameter.words else []
     if parameter.is_list:
         # A flat list is one value; a list of lists is a choice.
         items: Schema = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
         choice = {"type": "array", "items": {"anyOf": [value, items]}, "minItems": 1, "uniqueItems": True}
         return {"description": parameter.doc, "anyOf": [value, items, choice]}
-    single = {"anyOf": [value, {"type": "null"}]} if parameter.nullable else value
+    others = [*words, *([{"type": "null"}] if parameter.nullable else [])]
+    single = {"anyOf": [value, *others]} if others else value
     forms: list[Schema] = [single, {"type": "array", "items": single, "minItems": 1, "uniqueItems": True}]
     if parameter.is_numeric:
         properties = {

@@ -1,6 +1,6 @@
 """Choices whose branches have their own parameters: adaptation and optimizer."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from finesearch.plan.space.parameters import NEED_TRAINED_LAYERS, PARAMETERS, ParameterSpec, Scalar
 
@@ -11,15 +11,17 @@ class Branch:
 
     A branch may also have any root parameter (such as ``learning_rate``); it replaces the root's there. ``required``
     names own parameters without a default; ``without_effect`` names root parameters that have no effect here.
-    ``trains`` is false where the model is prompted without training.
+    ``trains`` is false where the model is prompted, or its output layer solved, without training.
     """
 
     name: str
     doc: str
     parameters: dict[str, ParameterSpec]
     defaults: dict[str, Scalar]
+    _: KW_ONLY
     without_effect: frozenset[str] = frozenset()
     trains: bool = True
+    is_prompted: bool = False
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -41,10 +43,11 @@ def _branch(
     *parameters: tuple[ParameterSpec, Scalar],
     without_effect: frozenset[str] = frozenset(),
     trains: bool = True,
+    is_prompted: bool = False,
 ) -> Branch:
     own = {parameter.name: parameter for parameter, _ in parameters}
     defaults = {parameter.name: default for parameter, default in parameters if default != REQUIRED}
-    return Branch(name, doc, own, defaults, without_effect, trains)
+    return Branch(name, doc, own, defaults, without_effect=without_effect, trains=trains, is_prompted=is_prompted)
 
 
 _FROZEN = ParameterSpec("layers", "integer", "How many of the bottom layers stay frozen, beside the embeddings.", low=0)
@@ -124,6 +127,9 @@ _HIDDEN_SIZE = ParameterSpec(
     nullable=True,
 )
 
+SOLVED_BY = frozenset({"class_weights", "pooling"})
+"""Parameters with an effect where the output layer is solved and nothing trains."""
+
 NO_EFFECT_ON_FROZEN_WEIGHTS = frozenset({"l2sp", "mixout", "neftune"})
 """Parameters without effect where every pretrained weight is frozen."""
 
@@ -144,6 +150,33 @@ ADAPTATIONS: dict[str, Branch] = {
         ),
         _branch("train_top", "The top layers train; all below them stays as it is.", (_TRAINED, REQUIRED)),
         _branch("head_only", "The output layer alone trains.", without_effect=NEED_TRAINED_LAYERS),
+        _branch(
+            "linear_probe",
+            "Nothing trains: the output layer is solved by logistic or ridge regression on the frozen model's outputs.",
+            (
+                ParameterSpec(
+                    "layer",
+                    "integer",
+                    "Layer whose outputs are used; the model is cut above it. null: the last.",
+                    low=1,
+                    nullable=True,
+                ),
+                None,
+            ),
+            (
+                ParameterSpec(
+                    "regularization",
+                    "float",
+                    "Factor of the squared weights beside the mean loss; auto: that of the lowest loss on validation.",
+                    low=0.0,
+                    open_low=True,
+                    words=("auto",),
+                ),
+                "auto",
+            ),
+            without_effect=frozenset(PARAMETERS) - SOLVED_BY,
+            trains=False,
+        ),
         _branch(
             "norms_only",
             "The normalisations and the output layer of a task train.",
@@ -206,6 +239,7 @@ ADAPTATIONS: dict[str, Branch] = {
             *_PROMPT,
             without_effect=frozenset(PARAMETERS),
             trains=False,
+            is_prompted=True,
         ),
         _branch(
             "few_shot",
@@ -223,6 +257,7 @@ ADAPTATIONS: dict[str, Branch] = {
             *_PROMPT,
             without_effect=frozenset(PARAMETERS),
             trains=False,
+            is_prompted=True,
         ),
     )
 }

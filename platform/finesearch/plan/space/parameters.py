@@ -74,7 +74,8 @@ class ParameterSpec:
         if math.isfinite(self.high):
             bounds.append(f"{'below' if self.open_high else 'of at most'} {self.high:g}")
         noun = "a whole number" if self.kind == "integer" else "a number"
-        return " ".join([noun, " and ".join(bounds)]).strip() + (", or null" if self.nullable else "")
+        others = [*self.words, *(["null"] if self.nullable else [])]
+        return " ".join([noun, " and ".join(bounds)]).strip() + "".join(f", or {other}" for other in others)
 
     def problem(self, value: object) -> str:
         """Why a list is not accepted, where ``expected`` is not enough; "" otherwise."""
@@ -90,6 +91,8 @@ class ParameterSpec:
         """
         if value is None:
             return self.nullable
+        if self.is_numeric and isinstance(value, str):
+            return value in self.words
         if self.kind == "word":
             return isinstance(value, str) and value in self.words
         if self.kind == "text":
@@ -154,6 +157,12 @@ PARAMETERS: dict[str, ParameterSpec] = {
             "attention_dropout", "Dropout of attention weights in the layers that train; null keeps the model's own."
         ),
         _dropout("head_dropout", "Dropout before the output layer; null keeps the model's own."),
+        ParameterSpec(
+            "head_init",
+            "word",
+            "What the output layer starts from: random weights, or a solved probe (Kumar et al., 2022).",
+            words=("random", "probe"),
+        ),
         _rate("label_smoothing", "Share of a label's weight that is spread over all labels."),
         ParameterSpec(
             "class_weights",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from finesearch.plan.problems import KeyPath, Problems, did_you_mean, dotted, format_value
@@ -110,13 +111,13 @@ def _read_range(spec: ParameterSpec, raw: Mapping[str, Any], problems: Problems,
 def _bound(
     name: str, spec: ParameterSpec, raw: Mapping[str, Any], problems: Problems, path: KeyPath
 ) -> float | int | None:
-    expected = spec.expected.removesuffix(", or null")
+    expected = replace(spec, words=(), nullable=False).expected
     if name not in raw:
         advice = f"Write '{path[-1]}: {{min: …, max: …}}', a list of values, or one value."
         problems.add(path, f"{dotted(path)}: a range needs '{name}': {expected}", advice)
         return None
     value = raw[name]
-    if value is None or not spec.accepts(value):
+    if value is None or isinstance(value, str) or not spec.accepts(value):
         text = f"{dotted(path)}.{name}: expected {expected}, got {format_value(value)}"
         problems.add((*path, name), text, f"Move '{name}' to where {path[-1]} can be.")
         return None

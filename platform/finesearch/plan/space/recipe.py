@@ -37,6 +37,7 @@ class Recipe(BaseModel):
     dropout: Fraction | None = None
     attention_dropout: Fraction | None = None
     head_dropout: Fraction | None = None
+    head_init: Literal["random", "probe"] = "random"
     label_smoothing: Fraction = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     l2sp: Annotated[float, Field(ge=0.0)] = 0.0

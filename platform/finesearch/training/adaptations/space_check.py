@@ -37,7 +37,7 @@ def _check_skeleton(space: Space, facts: ModelFacts, skeleton: PreTrainedModel) 
     for name, domains in space.selectors["adaptation"].items():
         branch = BRANCHES[name]
         if not branch.trains:
-            continue  # see ``check_prompt_recipes``
+            continue  # see ``check_prompt_recipes`` and ``check_probes``
         adaptation = ADAPTATIONS[name]
         given = [
             boundary_values(domains[key]) if key in domains else (branch.defaults[key],) for key in adaptation.checked

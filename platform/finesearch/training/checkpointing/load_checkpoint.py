@@ -42,6 +42,7 @@ def build_checkpoint_model(folder: Path, record: CheckpointRecord, home: Path) -
     """The model of a verified checkpoint, in eval mode; ``home`` holds the base model it was trained from."""
     from safetensors.torch import load_file
 
+    from finesearch.plan import ADAPTATIONS
     from finesearch.tasks.task_registry import TASKS_BY_KIND
     from finesearch.training.adaptations.adapt import attach
     from finesearch.training.checkpointing.checkpoint_writer import WEIGHTS
@@ -49,7 +50,8 @@ def build_checkpoint_model(folder: Path, record: CheckpointRecord, home: Path) -
 
     assert record.kind in TASKS_BY_KIND, record.kind
     model = _read_base(folder, record, home)
-    attach(model, record.recipe.adaptation, record.recipe.adaptation_parameters, fresh=record.trained)
+    if ADAPTATIONS[record.recipe.adaptation].trains:
+        attach(model, record.recipe.adaptation, record.recipe.adaptation_parameters, fresh=record.trained)
     overlay(model, load_file(folder / WEIGHTS))
     model.train(False)
     return model

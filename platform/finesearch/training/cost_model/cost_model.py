@@ -19,6 +19,7 @@ THROUGH_ONLY = frozenset({"lora", "ia3", "norms_only", "biases_only", "prompt_tu
 """Adaptations under which a gradient flows through every block, but no block's matrices train."""
 PROMPT_TOKENS = 12  # in a template's own words
 ANSWER_TOKENS = 2  # in a candidate that a prompted model scores
+SOLVER_PASSES = 400  # over the features of train, on a path of some 200 iterations
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,11 @@ class CostModel:
 
     def cost(self, recipe: Recipe, cached: bool = False) -> Cost:
         """Work of a whole trial, over all its workers."""
-        if not ADAPTATIONS[recipe.adaptation].trains:
+        branch = ADAPTATIONS[recipe.adaptation]
+        if branch.is_prompted:
             return self._asking(recipe)
+        if not branch.trains:
+            return self._solving(recipe, cached)
         steps_per_epoch = ceil(self.workload.train_rows / recipe.batch_size)
         steps = steps_per_epoch * recipe.epochs
         evaluations = len(evaluation_steps(steps_per_epoch, recipe.epochs, self.training.evaluations_per_epoch))
@@ -173,6 +177,18 @@ class CostModel:
             work += Cost(operations=answers * rows * load.candidates * ANSWER_TOKENS)
         batches = ceil(rows / load.evaluation_batch_size)
         return replace(work, calls=float(blocks * batches)) + self._generation(token_counts, batches)
+
+    def _solving(self, recipe: Recipe, cached: bool) -> Cost:
+        """A solved output layer: one pass over both splits, unless it is cached, and the solver's iterations."""
+        load = self.workload
+        layers = int(recipe.adaptation_parameters.get("layer") or load.dimensions.blocks)
+        found = 2.0 * load.train_rows * load.dimensions.hidden_size * load.candidates * SOLVER_PASSES
+        work = Cost(operations=found)
+        if not cached:
+            calls = layers * ceil(load.rows / load.evaluation_batch_size)
+            work += self._passes(load.train, 0, layers, 1.0) + self._passes(load.validation, 0, layers, 1.0)
+            work += Cost(calls=float(calls))
+        return work
 
     def _passes(self, token_counts: tuple[TokenCounts, ...], low: int, high: int, times: float) -> Cost:
         """``times`` the forward operations of blocks ``low`` to ``high`` (not included), counted over all stacks."""

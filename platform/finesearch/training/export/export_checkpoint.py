@@ -45,29 +45,29 @@ def export_checkpoint(
     from finesearch.training.heads.pooled_classifier import PooledClassifier
     from finesearch.training.heads.relation_model import LOADER, RelationExtractionModel
     from finesearch.training.model.model_files import quiet_transformers
-    from finesearch.training.prompting import trains
+    from finesearch.training.prompting import is_prompted
 
     destination = Path(destination).absolute()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise StorageError(f"{destination}: expected a folder that does not exist yet or is empty. Name another one.")
     check_intact(Path(folder))
     record = read_record(Path(folder))
-    is_prompted = not trains(record.recipe.adaptation)
+    has_prompt = is_prompted(record.recipe.adaptation)
     if adapter:
         check_has_adapter(record)
     model, tokenizer = (
-        load_prompt_checkpoint(Path(folder), record, base) if is_prompted else load_checkpoint_model(folder, base)[:2]
+        load_prompt_checkpoint(Path(folder), record, base) if has_prompt else load_checkpoint_model(folder, base)[:2]
     )
     if generation:
         apply_generation_settings(model.generation_config, generation)
-    if not (adapter or is_prompted or holds_prompt(record)):
+    if not (adapter or has_prompt or holds_prompt(record)):
         merge_adapter(model)
     temporary = destination.with_name(f".tmp-{destination.name}")
     checksummed_dirs.remove_folder(temporary)
     try:
         with checksummed_dirs.disk_full_as_error(destination), quiet_transformers():
             temporary.mkdir(parents=True)
-            if is_prompted:
+            if has_prompt:
                 save_prompt_checkpoint(model, Path(folder), record, base, temporary)
             elif holds_prompt(record):
                 is_relation = isinstance(model, RelationExtractionModel)

@@ -50,7 +50,7 @@ TASK_TYPES = {
 
 def holds_prompt(record: CheckpointRecord) -> bool:
     """Whether a checkpoint holds a soft prompt, which cannot be merged."""
-    return isinstance(ADAPTATIONS[record.recipe.adaptation], soft_prompts.Prompt)
+    return isinstance(ADAPTATIONS.get(record.recipe.adaptation), soft_prompts.Prompt)
 
 
 def save_prompt(model: PreTrainedModel, plain: PreTrainedModel, record: CheckpointRecord, folder: Path) -> None:

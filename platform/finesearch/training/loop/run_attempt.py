@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.errors import CheckpointError
+from finesearch.plan import ADAPTATIONS
 from finesearch.plan.checks.zero_limits import require_zero_stage_support
 from finesearch.storage import checksummed_dirs
 from finesearch.storage.atomic_files import replace_synced
@@ -24,7 +25,9 @@ from finesearch.training.model.base_model import overlay
 from finesearch.training.model.dimensions import count_parameters
 from finesearch.training.model.layer_depths import check_depths, parameter_depths
 from finesearch.training.prefix_cache.open_cache import open_prefix_cache
-from finesearch.training.prompting import trains
+from finesearch.training.probing.head_init import HeadStart, solve_head_start
+from finesearch.training.probing.output_layer import set_output_layer
+from finesearch.training.probing.run_probe_trial import run_probe_trial
 from finesearch.training.prompting.run_prompt_trial import run_prompt_trial
 from finesearch.training.regularizers.active_regularizers import attach
 from finesearch.training.regularizers.weight_average import RAW
@@ -60,11 +63,18 @@ def run_attempt(attempt: Attempt) -> TrialResult:
     history = resume_point.record.history if resume_point.record else ()
     if history and not processes.run_on_rank_zero(lambda: _replay(history, report)):
         return _stopped_in_replay(resume_point, history, attempt.ranking_metric)
-    result = _train(attempt, resume_point) if trains(spec.recipe.adaptation) else run_prompt_trial(attempt)
+    result = _run(attempt, resume_point)
     if result.stopped:
         return result
     processes.run_on_rank_zero(lambda: _finish(attempt.store, result, spec.attempt))
     return _report_last(attempt, result)
+
+
+def _run(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
+    branch = ADAPTATIONS[attempt.recipe.adaptation]
+    if branch.trains:
+        return _train(attempt, resume_point)
+    return run_prompt_trial(attempt) if branch.is_prompted else run_probe_trial(attempt)
 
 
 def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
@@ -73,7 +83,9 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
     # Prompted models must not occupy the memory that training needs.
     context.prompt_models.clear()
     with heartbeat(attempt.callbacks.beat):
-        model, adapted, warnings = build_model(attempt, resume_point)
+        starts_anew = resume_point.record is None
+        start = solve_head_start(attempt) if starts_anew and recipe.head_init == "probe" else HeadStart()
+        model, adapted, warnings = build_model(attempt, resume_point, start)
     regularizers = attach(model, attempt.base, recipe, attempt.spec.seed, processes.rank)
     precision = choose_precision(training.precision, processes.device)
     compute_in(model, precision.name, processes.device)
@@ -110,12 +122,13 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
         told = (
             *resume_point.warnings,
             *warnings,
+            *start.warnings,
             *weight_warnings,
             *regularizers.warnings,
             *precision.warnings,
             *run.warnings,
         )
-        return _result(run, told, (*precision.notes, *prefix.notes), stopped=not ended)
+        return _result(run, told, (*start.notes, *precision.notes, *prefix.notes), stopped=not ended)
 
 
 def _report_last(attempt: Attempt, result: TrialResult) -> TrialResult:
@@ -125,15 +138,20 @@ def _report_last(attempt: Attempt, result: TrialResult) -> TrialResult:
 
 
 def build_model(
-    attempt: Attempt, resume_point: ResumePoint
+    attempt: Attempt, resume_point: ResumePoint, start: HeadStart
 ) -> tuple[PreTrainedModel, AdaptationResult, tuple[str, ...]]:
-    """The trial's adapted model, with the weights of the checkpoint to resume from, if there is one; and warnings."""
+    """The trial's adapted model, with the weights of the checkpoint to resume from, if there is one; and warnings.
+
+    start: the output layer of a trial that does not resume, where it is not drawn.
+    """
     from safetensors.torch import load_file
 
     context, recipe, seed = attempt.context, attempt.recipe, attempt.spec.seed
     base = attempt.base
     # ZeRO 3 partitions every parameter, frozen ones too.
     model, warnings = base.build(recipe, seed, shares=attempt.training.zero_stage < 3)
+    if start.head is not None:
+        set_output_layer(model, start.head)
     name, settings = recipe.adaptation, recipe.adaptation_parameters
     adapted = adapt(model, base.structure, name, settings, base.fresh, steps=attempt.steps, seed=seed)
     base.unshare_trained(model)

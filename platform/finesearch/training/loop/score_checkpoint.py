@@ -55,7 +55,7 @@ class CheckpointScorer:
         from finesearch.training.checkpointing.checkpoint_layout import check_intact
         from finesearch.training.checkpointing.checkpoint_record import read_record
         from finesearch.training.checkpointing.load_checkpoint import build_checkpoint_model, check_base
-        from finesearch.training.prompting import trains
+        from finesearch.training.prompting import is_prompted
         from finesearch.training.runtime.precision import compute_in, move
 
         files = open_store(folder).local_copy()
@@ -67,7 +67,7 @@ class CheckpointScorer:
             home = context.base.folder
             check_base(record, home, folder, context.base_reference.sha256)
             model = None
-            if trains(record.recipe.adaptation):
+            if not is_prompted(record.recipe.adaptation):
                 model = build_checkpoint_model(folder, record, home)
                 compute_in(model, record.precision, self.processes.device)
                 move(model, self.processes.device)

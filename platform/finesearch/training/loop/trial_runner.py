@@ -25,7 +25,7 @@ class TrialRunner:
 
     base: folder that relative paths of ``task`` are relative to. cache: folder for tokens, shared by a node's workers.
     metric, goal (``max`` or ``min``): the ranking of evaluations. cache_depths: numbers of frozen bottom layers that
-    trials may request of the prefix cache.
+    trials may request of the prefix cache. probe_layers: layers that trials may probe; None is the last.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class TrialRunner:
         goal: str,
         *,
         cache_depths: tuple[int, ...] = (),
+        probe_layers: tuple[int | None, ...] = (),
     ) -> None:
         self.task_plan = task
         self.training = training
@@ -45,6 +46,7 @@ class TrialRunner:
         self.cache = cache
         self.ranking_metric = RankingMetric(metric, goal)
         self.cache_depths = cache_depths
+        self.probe_layers = probe_layers
         self._is_settled = False
 
     def run(
@@ -119,4 +121,6 @@ class TrialRunner:
     def _context(self) -> TaskContext:
         from finesearch.training.task_context import load_task_context
 
-        return load_task_context(self.task_plan, Path(self.base), Path(self.cache), self.cache_depths)
+        return load_task_context(
+            self.task_plan, Path(self.base), Path(self.cache), self.cache_depths, self.probe_layers
+        )

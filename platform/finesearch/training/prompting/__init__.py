@@ -11,6 +11,6 @@ prompt_space_check  whether a model supports the prompts of a search space
 run_prompt_trial    one trial from its parameters to its checkpoint
 """
 
-from finesearch.training.prompting.methods import check_prompting, trains
+from finesearch.training.prompting.methods import check_prompting, is_prompted
 
-__all__ = ["check_prompting", "trains"]
+__all__ = ["check_prompting", "is_prompted"]

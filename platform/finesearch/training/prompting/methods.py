@@ -28,9 +28,9 @@ WITH_HEAD = ("ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForConditionalGenerat
 PRETRAINED_BY_GAPS = ("albert", "bert", "big_bird", "ernie", "megatron-bert", "mobilebert")
 
 
-def trains(adaptation: str) -> bool:
-    """Whether an adaptation changes the model at all."""
-    return ADAPTATIONS[adaptation].trains
+def is_prompted(adaptation: str) -> bool:
+    """Whether the model is asked with a prompt, and no weight of it changes."""
+    return ADAPTATIONS[adaptation].is_prompted
 
 
 def possible_methods(config: PretrainedConfig) -> tuple[str, ...]:

@@ -35,11 +35,11 @@ def check_prompt_recipes(task: Task, recipes: Mapping[str, Mapping[str, Any]], f
 
 
 def prompt_adaptations_of(space: Space) -> dict[str, dict[str, Any]]:
-    """Every adaptation of a space that trains nothing, with the values that its parameters can take."""
+    """Every adaptation of a space that asks the model, with the values that its parameters can take."""
     found = {}
     for name, domains in space.selectors["adaptation"].items():
         branch = BRANCHES[name]
-        if not branch.trains:
+        if branch.is_prompted:
             found[name] = {
                 key: boundary_values(domains[key]) if key in domains else (default,)
                 for key, default in branch.defaults.items()

@@ -89,7 +89,7 @@ def evaluate(
     if not all(each_finite for each_finite, _ in everyone):
         raise DivergedError("the model's outputs on the validation split are NaN or infinite")
     by_row = dict(pair for _, part in everyone for pair in part)
-    return processes.run_on_rank_zero(lambda: _score(task, base, tokens, by_row, scoring))
+    return processes.run_on_rank_zero(lambda: score_predictions(task, base, tokens, by_row, scoring))
 
 
 def _shares(task: Task, tokens: TokenRows, processes: Processes) -> Iterator[tuple[int, np.ndarray]]:
@@ -120,9 +120,10 @@ def _generate(
         return task.generate(model, prompts, base.tokenizer)
 
 
-def _score(
-    task: Task, base: PretrainedBase, tokens: TokenRows, by_row: dict[int, Any], scoring: ScoringOptions
+def score_predictions(
+    task: Task, base: PretrainedBase, tokens: TokenRows, by_row: Mapping[int, Any], scoring: ScoringOptions
 ) -> ScoredPredictions:
+    """The scores of a split from the task's prediction for each of its token rows, by row number."""
     rows = _Rows(tokens)
     combined = task.combine([by_row[row] for row in range(len(tokens))], rows, base.facts)
     references = task.references(rows)

@@ -25,11 +25,19 @@ class TrainingJobRunner:
         goal: str,
         *,
         cache_depths: tuple[int, ...] = (),
+        probe_layers: tuple[int | None, ...] = (),
         measured: MeasuredNodes | None = None,
     ) -> None:
         """measured: the nodes that chose the precision, where that is to be said of others."""
         self._runner = TrialRunner(
-            task, training, base, str(on_this_node(cache)), metric, goal, cache_depths=cache_depths
+            task,
+            training,
+            base,
+            str(on_this_node(cache)),
+            metric,
+            goal,
+            cache_depths=cache_depths,
+            probe_layers=probe_layers,
         )
         self._measured = measured
         self._late_notes: tuple[str, ...] | None = None
