@@ -87,6 +87,14 @@ def test_an_adaptation_that_the_model_does_not_support_is_left_out_and_named() -
     assert "Left out: freeze_bottom (no such layers.)" in notes
 
 
+def test_a_head_that_cannot_be_solved_starts_at_random() -> None:
+    plan, notes = resolve_auto(
+        made(space="auto"), SMALL, lambda space: "no output layer." if space.gives("head_init") else None
+    )
+    assert not plan.space.gives("head_init")
+    assert "Left out: head_init probe (no output layer.)" in "\n".join(notes)
+
+
 def test_the_resolved_plan_is_concrete_and_a_run_goes_on_with_it() -> None:
     asked = made(space="auto")
     assert parse_plan(asked.to_yaml()).space.is_auto
