@@ -51,28 +51,29 @@ def recording_plan(
 
 def recorded(folder: Path, plan: dict[str, Any]) -> list[RecordedTrial]:
     """Run a plan in a folder, or go on with it; its complete trials."""
+    name = plan["name"]
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
+    timed([sys.executable, str(ROOT / "platform" / "search.py"), f"{name}.yaml"], folder)
+    return complete_trials(folder / "runs" / name / "study.db", name, plan["training"]["seed"])
+
+
+def complete_trials(database: Path, name: str, seed: int) -> list[RecordedTrial]:
+    """Complete trials of a study with their curves, larger is better."""
     import optuna
 
     from finesearch.tuning.study.journaled_trial import JournaledTrial
 
-    name, seed = plan["name"], plan["training"]["seed"]
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
-    timed([sys.executable, str(ROOT / "platform" / "search.py"), f"{name}.yaml"], folder)
-    study = optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'runs' / name / 'study.db'}")
-    trials = [JournaledTrial.read(trial) for trial in study.get_trials()]
-    return [
-        RecordedTrial(trial.parameters, curve_of(trial), seed)
-        for trial in trials
-        if trial.state == "complete" and trial.evaluations
-    ]
-
-
-def curve_of(trial: Any) -> Curve:
-    """Values of a journaled trial, larger is better, and what each evaluation took."""
-    evaluations = list(trial.evaluations.values())
-    until = [0.0, *(each.seconds for each in evaluations)]
-    seconds = tuple(max(0.0, after - before) for before, after in zip(until[:-1], until[1:], strict=True))
-    return Curve(tuple(each.value for each in evaluations), seconds)
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{database}")
+    sign = 1.0 if study.directions[0] is optuna.study.StudyDirection.MAXIMIZE else -1.0
+    found = []
+    for trial in map(JournaledTrial.read, study.get_trials()):
+        if trial.state == "complete" and trial.evaluations:
+            evaluations = list(trial.evaluations.values())
+            until = [0.0, *(each.seconds for each in evaluations)]
+            seconds = tuple(max(0.0, after - before) for before, after in zip(until[:-1], until[1:], strict=True))
+            curve = Curve(tuple(sign * each.value for each in evaluations), seconds)
+            found.append(RecordedTrial(trial.parameters, curve, seed))
+    return found
 
 
 def nested(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -169,13 +169,15 @@ def main() -> int:
         options.error(f"no curves: {given.curves} does not exist, and neither --taskset nor --lcbench gave any")
     unit = "seconds" if given.seconds else "evaluations"
     print(f"{len(tables)} tables, {given.seeds} seeds, {given.trials} trials' worth of {unit}\n")
-    rows = {name: summary(regrets) for name, regrets in replay_all(tables, given).items()}
+    regrets = replay_all(tables, given)
+    rows = {name: summary(each) for name, each in regrets.items()}
     verdict = judged(rows)
     print(shown(rows))
     if verdict is not None:
         print(f"\ngoals: {'met' if verdict['met'] else 'MISSED'} against {verdict['best_peer']}")
     told |= {"tables": [table.name for table in tables], "seeds": given.seeds, "unit": unit, "shares": SHARES}
     told |= {"policies": rows, "verdict": verdict}
+    told |= {"regrets": {name: each.round(5).tolist() for name, each in regrets.items()}}  # by table, seed, share
     if given.json:
         given.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return 0 if verdict is None or verdict["met"] else 1

@@ -6,8 +6,10 @@ import doctest
 import importlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,32 @@ def test_policies_are_replayed_over_recorded_curves(tmp_path: Path) -> None:
         assert told["policies"].keys() == set(policies)
         assert all(row["mean"] == sorted(row["mean"], reverse=True) for row in told["policies"].values())
         assert told["verdict"]["best_peer"] in policies
+
+
+def test_a_recording_trains_what_the_plan_searches_and_reads_every_curve(tmp_path: Path) -> None:
+    import yaml
+    from record_curves import complete_trials, nested, recording_plan
+
+    from finesearch.plan import parse_plan
+    from finesearch.plan.space.first_trials import first_configuration
+    from finesearch.plan.space.random_sampling import RandomTrial
+
+    quickstart = ROOT / "search_spaces" / "quickstart.yaml"
+    plan = parse_plan(yaml.safe_dump(recording_plan(quickstart, "curves", 7, 0)))
+    drawn = [plan.space.suggest(RandomTrial(seed)) for seed in range(12)]
+    assert [first_configuration(plan.space, nested(one)) for one in drawn] == drawn
+    again = parse_plan(yaml.safe_dump(recording_plan(quickstart, "curves", 12, 1, [nested(one) for one in drawn])))
+    assert (again.training.epochs, again.training.seed, again.search.pruner) == (6, 1, "none")
+    with tarfile.open(ROOT / "tests" / "commands" / "run_of_an_older_version.tar.xz") as archive:
+        archive.extract("runs/tiny/study.sql", tmp_path, filter="data")
+    with sqlite3.connect(tmp_path / "study.db") as study:
+        study.executescript((tmp_path / "runs" / "tiny" / "study.sql").read_text(encoding="utf-8"))
+    trials = complete_trials(tmp_path / "study.db", "tiny", seed=0)
+    assert trials
+    for trial in trials:
+        assert trial.parameters
+        assert len(trial.curve.values) == len(trial.curve.seconds) > 0
+        assert all(0.0 <= value <= 1.0 for value in trial.curve.values)
 
 
 def test_a_replay_charges_two_workers_and_a_stopped_trial_goes_on_where_it_was() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from finesearch.plan import Scalar, Space
 from finesearch.plan.space.parse_space import parse_space
 from finesearch.plan.space.random_sampling import RandomTrial
+from finesearch.tuning.samplers.curve_forecast import forecast
 from finesearch.tuning.samplers.encoded_space import EncodedSpace
 from finesearch.tuning.samplers.freeze_thaw import (
     SHOWN,
@@ -26,7 +27,6 @@ from finesearch.tuning.samplers.freeze_thaw import (
     shown_to_model,
 )
 from finesearch.tuning.samplers.gaussian_process import GaussianProcess, fitting_density
-from finesearch.tuning.samplers.learning_curves import forecast
 
 BRANCHED: dict[str, Any] = {
     "learning_rate": {"min": 1e-5, "max": 1e-2, "log": True},

@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 
 from finesearch.plan import Scalar, Space
+from finesearch.tuning.samplers.curve_forecast import Forecast, forecast
 from finesearch.tuning.samplers.encoded_space import EncodedSpace
 from finesearch.tuning.samplers.gaussian_process import GaussianProcess
 from finesearch.tuning.samplers.latin_hypercube import spread_configuration
-from finesearch.tuning.samplers.learning_curves import Forecast, forecast
 
 DRAWN, NEAR, AROUND = 512, 48, 5
 """Candidates: drawn at random, and near each of the best trials."""
