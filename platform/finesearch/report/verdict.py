@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from finesearch.report.number_format import listed, pluralize, score, scored
-from finesearch.report.ranking import count_by_state, ordinary, refused, verified_rows
+from finesearch.report.ranking import count_by_state, full_name, majority_words, ordinary, refused, verified_rows
 from finesearch.report.run_record import RunRecord, ScoredRow
 
 Tone = Literal["better", "unclear", "worse", "unknown"]
@@ -23,7 +23,14 @@ def verdict(record: RunRecord) -> Verdict:
     ranked = verified_rows(record)
     if not ranked:
         return Verdict(_without_winner(record), "unknown")
-    winner, baseline = ranked[0], ordinary(record)
+    claim, low = _claim(record, ranked[0]), majority_words(ranked[0], record)
+    if low is None:
+        return claim
+    return Verdict(f"{_named(ranked[0])} leads the search, and is {low}. {claim.sentence}", "worse")
+
+
+def _claim(record: RunRecord, winner: ScoredRow) -> Verdict:
+    baseline = ordinary(record)
     if winner.test is None:
         sentence = f"{_named(winner)} leads with {record.metric} {score(winner.validation)} on validation"
         return Verdict(f"{sentence}; test has not been scored, so nothing is claimed about it.", "unknown")
@@ -91,4 +98,5 @@ def _without_winner(record: RunRecord) -> str:
 
 
 def _named(row: ScoredRow) -> str:
-    return row.name[:1].upper() + row.name[1:]
+    name = full_name(row)
+    return name[:1].upper() + name[1:]
