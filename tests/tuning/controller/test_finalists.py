@@ -225,6 +225,28 @@ def test_a_finalist_that_fails_stays_as_it_was_stopped(tmp_path: Path) -> None:
     ]
 
 
+def test_a_finalist_that_a_spent_budget_stops_goes_on_once_more_when_it_is_raised(tmp_path: Path) -> None:
+    controller = open_search_controller(halving(), tmp_path)
+    for _ in range(6):
+        job = controller.next_job("t")
+        assert job is not None
+        if job.decided == 0:
+            play(controller, job)
+    write_checkpoint(job, 2, attempt=2)
+    controller.stop_reason = "the budget of 1 hours is spent"
+    assert not controller.evaluation("t", evaluation(2, 0.65, 20.0, epoch=2.0))
+    controller.trial_ended("t", evaluation(2, 0.65, 20.0, epoch=2.0), False)
+    trial = controller.journals[SEARCH].get(3)
+    assert trial.outcome.reason == "stopped at evaluation 2: the budget of 1 hours is spent"
+    assert Path(str(trial.detail.checkpoint)).name == "step-0002-a2"
+    assert ranked(controller) == ["trial-0001", "trial-0003", "trial-0000"]
+    (said,) = finalist_warnings(controller)
+    assert said.endswith("stays stopped, at evaluation 2 of 4: the budget of 1 hours is spent.")
+    again = open_search_controller(halving(), tmp_path)
+    assert search_all(again) == [(3, 2)]
+    assert ended(again)[3] == (3, "complete", (0.95,), list(CURVES[3]))
+
+
 @pytest.mark.parametrize("budget", ["hours: 0.0001", "device_hours: 0.035"])
 def test_a_budget_that_is_too_short_leaves_finalists_stopped_and_says_so(budget: str, tmp_path: Path) -> None:
     controller = open_search_controller(halving(), tmp_path)

@@ -328,7 +328,7 @@ class SearchController:
         """Trials among the best ``search.finish_top`` that were stopped and did not go on, with the reason."""
         with self._lock:
             known = self._finalists.obstacles()
-            waiting = self.stop_reason or "the search has not come to that yet"
+            waiting = self.stop_reason or "the search has not gone on with it"
             return known | {number: waiting for number in self._finalists.numbers()}
 
     # -- budgets -----------------------------------------------------------------------------------------------------
