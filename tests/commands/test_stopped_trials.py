@@ -16,15 +16,16 @@ from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
 
 LEARNS, STANDS_STILL = "{learning_rate: 5.0e-3, adaptation: full}", "{learning_rate: 1.0e-9, adaptation: full}"
-EPOCHS = 40
+EPOCHS, STOP = 30, 14
 
 
 def plan_text() -> str:
     """Two of three trials stand still; the median stops both, and the first of them goes on."""
     first = f"[{LEARNS}, {STANDS_STILL}, {STANDS_STILL}]"
-    stops = f"startup_trials: 1, min_evaluations: 20, finish_top: 2, first: {first}"
-    text = tiny_plan(trials=3, pruner="median", baselines="[majority]").replace("startup_trials: 3", stops)
-    text = text.replace("min: 1e-4", "min: 1e-9").replace("epochs: 2", f"epochs: {EPOCHS}").replace("top: 2", "top: 3")
+    stops = f"startup_trials: 1, min_evaluations: {STOP + 1}, finish_top: 2, first: {first}"
+    text = tiny_plan(trials=3, pruner="median", baselines="[majority]").replace("report: {top: 2", "report: {top: 3")
+    text = text.replace("startup_trials: 3", stops)
+    text = text.replace("min: 1e-4", "min: 1e-9").replace("epochs: 2", f"epochs: {EPOCHS}")
     return text.replace("{min: 0.0, max: 0.1}", "0.01")
 
 
@@ -45,12 +46,12 @@ def test_stopped_trials_are_ranked_verified_and_gone_on_with(tmp_path: Path, mon
     assert [row["evaluations"] for row in said["ranked"]] == [EPOCHS] * 3
     winner, finished, stopped = said["ranked"]
     assert (winner["stopped_at"], finished["stopped_at"]) == (None, None)
-    assert stopped["stopped_at"] == 20
-    assert stopped["remarks"][0] == f"stopped at evaluation 20 of {EPOCHS}"
+    assert stopped["stopped_at"] == STOP
+    assert stopped["remarks"][0] == f"stopped at evaluation {STOP} of {EPOCHS}"
     assert "not above the majority baseline" in stopped["remarks"][1]
     assert stopped["validation"] == pytest.approx(stopped["revalidated"], abs=1e-9)
     assert not (Path(stopped["checkpoint"]) / "resume").exists()
     assert said["cost"]["trials"] == {"complete": 2, "pruned": 1, "failed": 0, "running": 0}
     assert any(note.startswith("Trial 1 had been stopped early, and went on") for note in said["notes"])
-    assert f"trial 1, stopped at evaluation 20 of {EPOCHS}" in done.stdout
+    assert f"trial 1, stopped at evaluation {STOP} of {EPOCHS}" in done.stdout
     assert "going on with 1, stopped before and among the best" in done.stdout or "trial 1 complete" in done.stdout
