@@ -3,7 +3,11 @@
 import pytest
 
 from finesearch.report import RunRecord, ScoredRow, StepRow, TrialRow, Verdict, verdict
+from finesearch.report.markdown import markdown
+from finesearch.report.page import html_page
 from finesearch.report.ranking import ties, unranked, verified_rows
+from finesearch.report.report_json import summary
+from finesearch.report.trials_parquet import trials_table
 
 
 def scored(name, test, interval=None, **more):
@@ -60,6 +64,61 @@ def test_slightly_worse_is_said_plainly_too():
     assert result.tone == "unclear"
     assert result.sentence.startswith("The ordinary recipe scores better than trial 7 on test: accuracy 0.880")
     assert "the intervals overlap, so it may be chance." in result.sentence
+
+
+def test_a_winner_that_is_not_above_the_majority_baseline_is_said_first():
+    majority = scored("majority", 0.300, validation=0.25)
+    result = claim(scored("trial 7", 0.310, validation=0.25), baselines=[majority, ORDINARY])
+    start = (
+        "Trial 7 leads the search, and is not above the majority baseline (accuracy 0.2500 on validation). Trial 7 does"
+    )
+    assert (result.tone, result.sentence[: len(start)]) == ("worse", start)
+    result = claim(scored("trial 7", 0.300), baselines=[majority])
+    assert "not above the majority baseline (accuracy 0.3000 on test)" in result.sentence
+    assert "majority" not in claim(scored("trial 7", 0.310), baselines=[majority]).sentence
+
+
+def test_a_majority_baseline_of_a_loss_is_beaten_from_below():
+    majority = scored("majority", 2.0, validation=2.0)
+    assert "not above" in claim(scored("trial 7", 3.0, validation=3.0), baselines=[majority], goal="min").sentence
+    assert "not above" not in claim(scored("trial 7", 1.0, validation=1.0), baselines=[majority], goal="min").sentence
+
+
+def test_a_winner_that_was_stopped_is_named_so():
+    row = scored("trial 7", 0.930, trial=7, stopped_at=3, evaluations=4)
+    assert claim(row, baselines=[ORDINARY]).sentence.startswith("Trial 7 (stopped at evaluation 3 of 4) scores better")
+    assert claim(scored("trial 7", 0.930, trial=7, evaluations=4)).sentence.startswith("Trial 7 scores")
+
+
+def test_every_file_marks_a_stopped_trial_and_one_that_beats_nothing():
+    ranked = [
+        scored("trial 7", 0.6, trial=7, stopped_at=3, evaluations=4),
+        scored("trial 8", 0.02, trial=8, validation=0.02, evaluations=4),
+    ]
+    trials = [
+        TrialRow(trial=7, state="pruned", best=0.9, stopped_at=3, evaluations=4, history=[StepRow(step=3, value=0.5)]),
+        TrialRow(trial=8, state="complete", values=[0.02], evaluations=4),
+    ]
+    record = RunRecord(
+        name="a",
+        metric="accuracy",
+        goal="max",
+        trials=trials,
+        ranked=ranked,
+        baselines=[scored("majority", 0.05, validation=0.05)],
+    )
+    said = ["stopped at evaluation 3 of 4", "not above the majority baseline (accuracy 0.0500 on validation)"]
+    page, text, rows = html_page(record), markdown(record), summary(record)["ranked"]
+    for words in said:
+        assert words in page
+        assert words in text
+    assert [row["remarks"] for row in rows] == [[words] for words in said]
+    assert [row["stopped_at"] for row in rows] == [3, None]
+    table = trials_table(record).to_pylist()
+    assert [(row["rank"], row["stopped_at"], row["evaluations"], row["best"]) for row in table] == [
+        (1, 3, 4, 0.9),
+        (2, None, 4, 0.02),
+    ]
 
 
 def test_the_same_score_does_not_beat():
