@@ -13,10 +13,17 @@ import pytest
 
 from clusters import BIN, environment, ray_folder
 from paths import ROOT
-from plans import related_row, tagged_row, tiny_plan, write_json_lines, write_sentiment
+from plans import BAD, FILLER, GOOD, related_row, tagged_row, tiny_plan, write_json_lines, write_sentiment
 from tiny_models import write_tiny_model
 
 sys.path.append(str(ROOT / "tests" / "benchmarks"))
+
+
+def praised_row(generator: random.Random) -> dict[str, Any]:
+    """A sentence with one word that tells the label."""
+    words, label = generator.choices(FILLER, k=6), generator.choice(["positive", "negative"])
+    words.insert(generator.randrange(6), generator.choice(GOOD if label == "positive" else BAD))
+    return {"sentence": " ".join(words), "label": label}
 
 
 def asked_row(generator: random.Random) -> dict[str, Any]:
@@ -48,8 +55,8 @@ def spoken_row(generator: random.Random) -> dict[str, Any]:
     return {"messages": [said, {"role": "assistant", "content": f"That {word} was good."}]}
 
 
-KINDS: dict[str, tuple[str, str, Callable[[random.Random], dict[str, Any]] | None]] = {
-    "text-classification": ("{text: sentence, label: label}", "accuracy", None),
+KINDS: dict[str, tuple[str, str, Callable[[random.Random], dict[str, Any]]]] = {
+    "text-classification": ("{text: sentence, label: label}", "accuracy", praised_row),
     "token-classification": ("{tokens: tokens, tags: tags}", "f1", tagged_row),
     "relation-extraction": ("{tokens: tokens, head: head, tail: tail, relation: relation}", "macro_f1", related_row),
     "question-answering": ("{question: question, context: context, answers: answers}", "f1", asked_row),
@@ -61,11 +68,7 @@ KINDS: dict[str, tuple[str, str, Callable[[random.Random], dict[str, Any]] | Non
 
 def write_contest(folder: Path, kind: str) -> Path:
     columns, metric, make = KINDS[kind]
-    if make is None:
-        write_sentiment(folder)
-        data = "{train: train.csv, validation: validation.csv, test: test.csv}"
-    else:
-        data = write_json_lines(folder, "rows", make)
+    data = write_json_lines(folder, "rows", make, rows=120 if kind == "text-classification" else 60)
     write_tiny_model(folder / "model")
     plan = folder / "plan.yaml"
     task = f"{{kind: {kind}, model: model, data: {data}, columns: {columns}, metric: {metric}, max_length: 48}}"
