@@ -81,7 +81,7 @@ def ended(controller: SearchController) -> list[tuple[object, ...]]:
 
 
 def ranked(controller: SearchController) -> list[str]:
-    return list(_checkpoints_to_score(controller))
+    return list(_checkpoints_to_score(controller, ()))
 
 
 def test_a_stopped_trial_ranks_before_worse_ones_that_ran_to_their_end(tmp_path: Path) -> None:
