@@ -73,7 +73,8 @@ def _run(attempt: Attempt) -> TrialResult:
         )
         scored = _score(attempt, features, solved, precision.name)
         notes = _notes(request, layer, regularization, solved, features)
-    model = _solved_model(attempt, cut_base(base, layer), solved)
+    cut = cut_base(base, layer)
+    model = _solved_model(attempt, cut, solved)
     parameters = ParameterCounts(
         trainable=sum(model.get_parameter(name).numel() for name in request.output.parameters),
         total=count_parameters(model).total,
@@ -90,7 +91,7 @@ def _run(attempt: Attempt) -> TrialResult:
     )
     record = attempt.checkpoint_record(
         history=(evaluation,),
-        trained=tuple(sorted(base.fresh | set(request.output.parameters))),
+        trained=tuple(sorted(cut.fresh | set(request.output.parameters))),
         parameters=parameters,
         zero_stage=0,
         precision=precision.name,
@@ -143,7 +144,7 @@ def _notes(
         )
     if request.drawn:
         notes.append(
-            f"linear_probe: the base model lacks parameters under the output layer ({', '.join(request.drawn)}); they "
+            f"linear_probe: the base model lacks parameters under the output layer ({request.drawn_names}); they "
             f"stay as they are drawn, the same in every trial."
         )
     if features.is_drawn:
