@@ -20,9 +20,10 @@ from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
 from paths import TESTS
+from prefix_cases import alike
 from tiny_models import VOCABULARY, sentences, write_tiny_tokenizer
 from tiny_writers import write_tiny_writer
-from training_cases import run, task_plan, trial
+from training_cases import make_runner, run, task_plan, trial
 
 sys.path.append(str(TESTS / "training" / "adaptations"))
 from test_adaptations import ARCHITECTURES
@@ -181,3 +182,14 @@ def test_a_trial_goes_on_with_the_head_that_it_began_with(works: Any, tmp_path: 
     assert "bert.pooler.dense.weight" in load_file(Path(result.checkpoint) / "model.safetensors")
     record = json.loads((Path(result.checkpoint) / "config.json").read_text())
     assert record["architectures"] == ["BertForSequenceClassification"]
+
+
+@pytest.mark.parametrize("stage", [pytest.param(2, marks=pytest.mark.slow), 3])
+def test_a_partitioned_head_learns_what_a_whole_one_learns(stage: int, home: Path, tmp_path: Path) -> None:
+    settings = {"pooling": "attention", "head_hidden_size": 8, "head_learning_rate": 4.0, "epochs": 1}
+    whole, _ = run(make_runner(home), trial(tmp_path / "whole", **settings))
+    parts, _ = run(make_runner(home, zero_stage=stage), trial(tmp_path / "parts", **settings))
+    assert alike(parts, whole)
+    one, other = (load_file(Path(str(each.checkpoint)) / "model.safetensors") for each in (whole, parts))
+    for name in ("token_scores.weight", "dense.weight", "classifier.weight"):
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from finesearch.errors import ModelError, TrialError
 from finesearch.plan import ADAPTATIONS
 from finesearch.plan.prompt_templates import AUTO, placeholders
 from finesearch.tasks.prompting import prompt_task_class, supports_prompting
+from finesearch.training.heads.folder_pooling import folder_pooling
 from finesearch.training.model.dimensions import max_positions
 from finesearch.training.model.model_files import load_tokenizer, quiet_transformers
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from finesearch.tasks import Task
 
 CLASSES = {"cloze": "AutoModelForMaskedLM", "similarity": "AutoModel"}
-POOLING = Path("1_Pooling", "config.json")
 WITH_TURNS = ("likelihood", "generation")
 # Suffixes of class names whose weights include an output layer that predicts words.
 WITH_HEAD = ("ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
@@ -169,10 +168,7 @@ def max_input_tokens(model: PreTrainedModel) -> int | None:
 
 def uses_cls_pooling(folder: Path) -> bool:
     """Whether a text's embedding is its first token's state instead of the mean, by sentence-transformers' config."""
-    try:
-        return bool(json.loads((folder / POOLING).read_text()).get("pooling_mode_cls_token", False))
-    except (OSError, ValueError):
-        return False
+    return folder_pooling(folder) == "cls"
 
 
 def load_prompt_model(folder: Path, method: str) -> tuple[PreTrainedModel, Any]:

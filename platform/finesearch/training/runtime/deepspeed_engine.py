@@ -101,7 +101,8 @@ def open_engine(
     import deepspeed
 
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    bucket = max(1, min(LARGEST_BUCKET, trained))
+    # ZeRO 1 and 2 refuse an odd size.
+    bucket = max(2, min(LARGEST_BUCKET, trained + trained % 2))
     config = {
         "train_micro_batch_size_per_gpu": settings.micro_batch_size,
         "gradient_accumulation_steps": settings.accumulation_steps,
