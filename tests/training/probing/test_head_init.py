@@ -46,7 +46,9 @@ UNDER: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("under", UNDER)
+@pytest.mark.parametrize(
+    "under", ["virtual tokens", "a hidden layer", pytest.param("random layers", marks=pytest.mark.slow)]
+)
 def test_what_is_random_under_the_output_layer_is_that_of_the_trial(under: str, home: Path, tmp_path: Path) -> None:
     """Features that depend on the seed are computed by each trial for itself, and not kept."""
     work, settings = make_runner(home), {**STILL, **UNDER[under], "head_init": "probe"}
@@ -73,6 +75,7 @@ def test_a_resumed_trial_is_not_solved_again(home: Path, tmp_path: Path, monkeyp
     assert without_clock(resumed.history) == without_clock(whole.history)
 
 
+@pytest.mark.slow
 def test_the_report_says_that_an_output_layer_of_the_folder_is_replaced(home: Path, tmp_path: Path) -> None:
     from finesearch.training.export.export_checkpoint import export_checkpoint
     from finesearch.training.loop.trial_runner import TrialRunner

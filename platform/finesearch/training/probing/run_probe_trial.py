@@ -107,7 +107,7 @@ def _run(attempt: Attempt) -> TrialResult:
         seconds=evaluation.seconds,
         tokens=0,
         checkpoint_bytes=checksummed_dirs.listed_bytes(path),
-        warnings=(*precision.warnings, *(f"linear_probe: {problem}" for problem in solved.problems)),
+        warnings=(*precision.warnings, *_warnings(attempt, solved)),
         notes=(*precision.notes, *notes),
     )
 
@@ -131,6 +131,16 @@ def _solved_model(attempt: Attempt, base: PretrainedBase, solved: SolvedProbe) -
     model, _ = base.build(attempt.recipe, SEED, shares=True)
     set_output_layer(model, solved.head)
     return model
+
+
+def _warnings(attempt: Attempt, solved: SolvedProbe) -> tuple[str, ...]:
+    context, found = attempt.context, [f"linear_probe: {problem}" for problem in solved.problems]
+    is_weighed = attempt.recipe.class_weights == "none" or context.task.class_weights(
+        context.tokens.train.column("labels"), context.facts
+    )
+    if not is_weighed:
+        found.append(f"class_weights balanced has no effect: {context.task.kind} has no classes to weigh.")
+    return tuple(found)
 
 
 def _notes(
