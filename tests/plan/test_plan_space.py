@@ -361,3 +361,25 @@ def test_every_drawn_configuration_may_be_named_as_a_first_one(written: dict[str
         else:
             nested.setdefault(selector, {rest[0]: {}})[rest[0]][rest[1]] = value
     assert first_configuration(space, nested) == flat
+
+
+def test_a_number_that_may_be_a_word_is_a_value_a_choice_or_a_range_of_numbers() -> None:
+    def regularization(written: Any) -> Any:
+        space = parse_space({"adaptation": {"one_of": {"linear_probe": {"regularization": written}}}})
+        return space.selectors["adaptation"]["linear_probe"]["regularization"]
+
+    assert regularization("auto") == Fixed("auto")
+    assert regularization(["auto", 1]) == Choice(("auto", 1.0))
+    assert regularization({"min": 0.001, "max": 1.0, "log": True}) == Range(0.001, 1.0, log=True)
+    with pytest.raises(PlanError, match=r"expected a number above 0, or auto, got 'strong'"):
+        regularization("strong")
+    with pytest.raises(PlanError, match=r"regularization.min: expected a number above 0, got 'auto'"):
+        regularization({"min": "auto", "max": 1.0})
+
+
+def test_nothing_but_pooling_and_class_weights_is_drawn_for_a_solved_layer() -> None:
+    branches = {"full": {}, "linear_probe": {"layer": [None, 2]}}
+    rest = {"learning_rate": [1e-4, 1e-3], "head_init": ["random", "probe"], "class_weights": ["none", "balanced"]}
+    space = parse_space({**rest, "adaptation": {"one_of": branches}})
+    active = {p.name for p in space.parameters if p.is_active({"adaptation": "linear_probe"})}
+    assert active == {"adaptation", "adaptation.linear_probe.layer", "class_weights"}

@@ -149,6 +149,12 @@ def test_asking_costs_one_evaluation_and_examples_make_it_longer() -> None:
     assert few > 4 * zero
 
 
+def test_a_solved_layer_costs_one_pass_up_to_its_layer_and_little_once_the_features_are_there() -> None:
+    last, lower = seconds(priced("linear_probe")), seconds(priced("linear_probe", {"layer": 2}))
+    assert seconds(priced("head_only")) > last > 1.5 * lower
+    assert seconds(priced("linear_probe"), cached=True) < last / 5
+
+
 def test_writing_answers_costs_by_the_token_and_the_beam() -> None:
     def writing(new_tokens: int, beams: int = 1) -> float:
         load = minilm_workload().model_copy(update={"new_tokens": new_tokens, "beams": beams})

@@ -10,18 +10,8 @@ from finesearch.plan import parse_space
 from finesearch.tasks import make_task
 from finesearch.training.probing import head_init
 from finesearch.training.probing.probe_space_check import check_probes, probe_layers_of
+from probe_pair_worker import STILL
 from training_cases import make_runner, run, task_plan, trial, without_clock
-
-STILL: dict[str, Any] = {
-    "learning_rate": 1e-12,
-    "weight_decay": 0.0,
-    "dropout": 0.0,
-    "attention_dropout": 0.0,
-    "head_dropout": 0.0,
-    "label_smoothing": 0.0,
-    "epochs": 1,
-}
-"""Training that changes nothing: its loss and its evaluation are those of what it starts from."""
 
 
 @pytest.mark.parametrize(
@@ -49,16 +39,27 @@ def test_training_starts_at_the_score_of_the_probe(adaptation: dict[str, Any], h
     assert [note for note in started.notes if note.startswith("head_init probe: the output layer (classifier) starts")]
 
 
-def test_layers_under_the_output_layer_are_those_of_the_trial(home: Path, tmp_path: Path) -> None:
-    """With virtual tokens, features depend on the seed: each trial computes its own and keeps none."""
-    work = make_runner(home)
-    settings = {**STILL, "adaptation": "prompt_tuning", "adaptation_parameters": {"virtual_tokens": 3}}
-    losses = [
-        run(work, trial(tmp_path / str(seed), seed=seed, **settings, head_init="probe"))[0].history[0].train_loss
-        for seed in (3, 4)
-    ]
+UNDER: dict[str, dict[str, Any]] = {
+    "virtual tokens": {"adaptation": "prompt_tuning", "adaptation_parameters": {"virtual_tokens": 3}},
+    "a hidden layer": {"pooling": "mean", "head_hidden_size": 16},
+    "random layers": {"reinit_top_layers": 2},
+}
+
+
+@pytest.mark.parametrize(
+    "under", ["virtual tokens", "a hidden layer", pytest.param("random layers", marks=pytest.mark.slow)]
+)
+def test_what_is_random_under_the_output_layer_is_that_of_the_trial(under: str, home: Path, tmp_path: Path) -> None:
+    """Features that depend on the seed are computed by each trial for itself, and not kept."""
+    work, settings = make_runner(home), {**STILL, **UNDER[under], "head_init": "probe"}
+    work.cache = str(tmp_path / "cache")
+    found = [run(work, trial(tmp_path / str(seed), seed=seed, **settings))[0] for seed in (3, 4)]
+    losses = [result.history[0].train_loss for result in found]
     assert losses[0] != losses[1]
-    assert max(losses) < 0.55
+    assert max(losses) < 0.6
+    assert list((tmp_path / "cache" / "features").glob("*/*.npy")) == []
+    is_told = any("each trial solves its own" in note for note in found[0].notes)
+    assert is_told == (under != "virtual tokens")
 
 
 def test_a_resumed_trial_is_not_solved_again(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +75,7 @@ def test_a_resumed_trial_is_not_solved_again(home: Path, tmp_path: Path, monkeyp
     assert without_clock(resumed.history) == without_clock(whole.history)
 
 
+@pytest.mark.slow
 def test_the_report_says_that_an_output_layer_of_the_folder_is_replaced(home: Path, tmp_path: Path) -> None:
     from finesearch.training.export.export_checkpoint import export_checkpoint
     from finesearch.training.loop.trial_runner import TrialRunner

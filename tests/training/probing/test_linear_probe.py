@@ -94,6 +94,8 @@ def test_a_probe_is_solved_and_scored_again_by_its_model(form: str, folder: Path
     )
     assert again.metrics == pytest.approx(result.best.metrics, abs=1e-6)
     assert any("regularization auto is" in note for note in result.notes)
+    told = [warning for warning in result.warnings if "class_weights balanced has no effect" in warning]
+    assert len(told) == (form in ("regression", "entities"))
 
 
 def test_one_pass_computes_all_layers_and_later_trials_read_them(folder: Path, tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_one_pass_computes_all_layers_and_later_trials_read_them(folder: Path, t
     )
 
 
-@pytest.mark.parametrize("harm", ["flipped", "cut", "half built"])
+@pytest.mark.parametrize("harm", ["flipped", pytest.param("cut", marks=pytest.mark.slow), "half built"])
 def test_a_damaged_or_killed_build_is_built_again(harm: str, folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     first, _ = probed(runner_of(folder, cache, "entities"), tmp_path / "first")

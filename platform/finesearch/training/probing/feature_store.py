@@ -46,6 +46,8 @@ LAYOUT = 1
 MOST_BYTES = 1 << 29
 """Largest features of train, float32: solving takes about four times as much memory. Beyond it, rows are drawn."""
 
+MOST_NAMED = 4
+
 ROWS = "rows.npy"
 
 
@@ -81,6 +83,12 @@ class FeatureRequest:
     def drawn(self) -> tuple[str, ...]:
         """Parameters under the output layer that the base lacks, so that features depend on the seed."""
         return tuple(sorted(self.base.fresh - set(self.output.parameters)))
+
+    @property
+    def drawn_names(self) -> str:
+        """``drawn`` as a sentence names them."""
+        more = len(self.drawn) - MOST_NAMED
+        return ", ".join(self.drawn[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
     @property
     def _adds_input(self) -> bool:

@@ -71,7 +71,7 @@ def _solve(attempt: Attempt) -> HeadStart:
         ]
         if request.drawn:
             notes.append(
-                f"head_init probe: parameters under the output layer start at random ({', '.join(request.drawn)}), so "
+                f"head_init probe: parameters under the output layer start at random ({request.drawn_names}), so "
                 f"that each trial solves its own."
             )
         if set(request.output.parameters) - attempt.base.fresh:

@@ -86,7 +86,8 @@ def cut_base(base: PretrainedBase, layer: int) -> PretrainedBase:
     return replace(
         base,
         config=cut_config(base.config, layer),
-        tensors={name: tensor for name, tensor in base.tensors.items() if not (above and name.startswith(above))},
+        tensors={name: tensor for name, tensor in base.tensors.items() if not name.startswith(above)},
+        fresh=frozenset(name for name in base.fresh if not name.startswith(above)),
         structure=replace(
             structure,
             blocks=structure.blocks[:layer],

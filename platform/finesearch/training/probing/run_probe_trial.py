@@ -73,7 +73,8 @@ def _run(attempt: Attempt) -> TrialResult:
         )
         scored = _score(attempt, features, solved, precision.name)
         notes = _notes(request, layer, regularization, solved, features)
-    model = _solved_model(attempt, cut_base(base, layer), solved)
+    cut = cut_base(base, layer)
+    model = _solved_model(attempt, cut, solved)
     parameters = ParameterCounts(
         trainable=sum(model.get_parameter(name).numel() for name in request.output.parameters),
         total=count_parameters(model).total,
@@ -90,7 +91,7 @@ def _run(attempt: Attempt) -> TrialResult:
     )
     record = attempt.checkpoint_record(
         history=(evaluation,),
-        trained=tuple(sorted(base.fresh | set(request.output.parameters))),
+        trained=tuple(sorted(cut.fresh | set(request.output.parameters))),
         parameters=parameters,
         zero_stage=0,
         precision=precision.name,
@@ -106,7 +107,7 @@ def _run(attempt: Attempt) -> TrialResult:
         seconds=evaluation.seconds,
         tokens=0,
         checkpoint_bytes=checksummed_dirs.listed_bytes(path),
-        warnings=(*precision.warnings, *(f"linear_probe: {problem}" for problem in solved.problems)),
+        warnings=(*precision.warnings, *_warnings(attempt, solved)),
         notes=(*precision.notes, *notes),
     )
 
@@ -132,6 +133,16 @@ def _solved_model(attempt: Attempt, base: PretrainedBase, solved: SolvedProbe) -
     return model
 
 
+def _warnings(attempt: Attempt, solved: SolvedProbe) -> tuple[str, ...]:
+    context, found = attempt.context, [f"linear_probe: {problem}" for problem in solved.problems]
+    is_weighed = attempt.recipe.class_weights == "none" or context.task.class_weights(
+        context.tokens.train.column("labels"), context.facts
+    )
+    if not is_weighed:
+        found.append(f"class_weights balanced has no effect: {context.task.kind} has no classes to weigh.")
+    return tuple(found)
+
+
 def _notes(
     request: FeatureRequest, layer: int, wanted: str | float, solved: SolvedProbe, features: LayerFeatures
 ) -> tuple[str, ...]:
@@ -143,7 +154,7 @@ def _notes(
         )
     if request.drawn:
         notes.append(
-            f"linear_probe: the base model lacks parameters under the output layer ({', '.join(request.drawn)}); they "
+            f"linear_probe: the base model lacks parameters under the output layer ({request.drawn_names}); they "
             f"stay as they are drawn, the same in every trial."
         )
     if features.is_drawn:
