@@ -84,14 +84,16 @@ def test_the_best_so_far_follows_the_goal(goal, best):
     assert line["y"] == best
 
 
-def test_a_pruned_trial_never_raises_the_best_so_far():
+@pytest.mark.parametrize(("checkpoint", "best"), [(None, 0.5), (0.7, 0.7)])
+def test_a_pruned_trial_raises_the_best_so_far_by_its_best_checkpoint_alone(checkpoint, best):
     rows = [
         TrialRow(trial=0, state="complete", values=[0.5]),
-        TrialRow(trial=1, state="pruned", history=[StepRow(step=1, value=0.99)]),
+        TrialRow(trial=1, state="pruned", best=checkpoint, history=[StepRow(step=1, value=0.99)]),
     ]
     figure = best_so_far(RunRecord(name="a", metric="accuracy", goal="max", trials=rows))
     line = next(trace for trace in figure.traces if trace["name"] == "best so far")
-    assert max(line["y"]) == 0.5
+    assert max(line["y"]) == best
+    assert ("best checkpoint" in figure.caption) == (checkpoint is not None)
 
 
 def test_learning_curves_of_many_trials_are_thinned_and_the_caption_says_so():

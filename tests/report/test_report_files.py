@@ -52,7 +52,7 @@ def test_report_json_keeps_its_contract(tmp_path):
     record = search_record(trials=60, cost={"seconds": 5.0, "odd": math.inf, "trials": {"complete": 3}})
     write_report(record, tmp_path)
     content = strict_json((tmp_path / "report.json").read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert {"name", "metric", "goal", "baselines", "ranked", "unranked", "cost"} <= set(content)
     assert [row["rank"] for row in content["ranked"]] == [1, 2, 3]
     wanted = {"rank", "trial", "validation", "test", "parameters", "trainable_parameters", "seconds", "checkpoint"}
@@ -91,7 +91,7 @@ def test_trials_parquet_has_a_row_a_trial_with_typed_columns(tmp_path):
     assert types["parameter.learning_rate"] == pa.float64()
     assert types["parameter.adaptation"] == pa.string()
     assert types["parameter.adaptation.freeze_bottom.layers"] == pa.int64()
-    assert table.schema.metadata[b"schema_version"] == b"1"
+    assert table.schema.metadata[b"schema_version"] == b"2"
     rows = table.to_pylist()
     first, original = rows[0], record.trials[0]
     assert first["history"][0]["value"] == original.history[0].value

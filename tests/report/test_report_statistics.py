@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import matthews_corrcoef
 
-from finesearch.report import TrialRow, pareto_front, percentile_interval, rank, resampled_scores
+from finesearch.report import StepRow, TrialRow, pareto_front, percentile_interval, rank, resampled_scores
 
 
 def bootstrap_interval(score, predictions, references, **settings):
@@ -128,8 +128,15 @@ def test_the_goal_turns_the_order():
 
 
 @pytest.mark.parametrize("state", ["pruned", "failed", "running"])
-def test_a_trial_that_is_not_complete_is_never_ranked(state):
+def test_a_trial_that_left_no_checkpoint_is_never_ranked(state):
     assert rank([trial(0, 0.99, state=state)], "max", top=3) == ()
+
+
+def test_a_stopped_trial_ranks_by_its_best_checkpoint():
+    stopped = TrialRow(
+        trial=1, state="pruned", best=0.7, history=[StepRow(step=1, value=0.7), StepRow(step=2, value=0.2)]
+    )
+    assert [row.trial for row in rank([trial(0, 0.6), stopped, trial(2, 0.8)], "max", top=3)] == [2, 1, 0]
 
 
 def test_a_value_that_is_not_finite_is_never_ranked():

@@ -3,7 +3,11 @@
 import pytest
 
 from finesearch.report import RunRecord, ScoredRow, StepRow, TrialRow, Verdict, verdict
+from finesearch.report.markdown import markdown
+from finesearch.report.page import html_page
 from finesearch.report.ranking import ties, unranked, verified_rows
+from finesearch.report.report_json import summary
+from finesearch.report.trials_parquet import trials_table
 
 
 def scored(name, test, interval=None, **more):
@@ -62,6 +66,61 @@ def test_slightly_worse_is_said_plainly_too():
     assert "the intervals overlap, so it may be chance." in result.sentence
 
 
+def test_a_winner_that_is_not_above_the_majority_baseline_is_said_first():
+    majority = scored("majority", 0.300, validation=0.25)
+    result = claim(scored("trial 7", 0.310, validation=0.25), baselines=[majority, ORDINARY])
+    start = (
+        "Trial 7 leads the search, and is not above the majority baseline (accuracy 0.2500 on validation). The ordinary"
+    )
+    assert (result.tone, result.sentence[: len(start)]) == ("worse", start)
+    result = claim(scored("trial 7", 0.300), baselines=[majority])
+    assert "not above the majority baseline (accuracy 0.3000 on test)" in result.sentence
+    assert "majority" not in claim(scored("trial 7", 0.310), baselines=[majority]).sentence
+
+
+def test_a_majority_baseline_of_a_loss_is_beaten_from_below():
+    majority = scored("majority", 2.0, validation=2.0)
+    assert "not above" in claim(scored("trial 7", 3.0, validation=3.0), baselines=[majority], goal="min").sentence
+    assert "not above" not in claim(scored("trial 7", 1.0, validation=1.0), baselines=[majority], goal="min").sentence
+
+
+def test_a_winner_that_was_stopped_is_named_so():
+    row = scored("trial 7", 0.930, trial=7, stopped_at=3, evaluations=4)
+    assert claim(row, baselines=[ORDINARY]).sentence.startswith("Trial 7 (stopped at evaluation 3 of 4) scores better")
+    assert claim(scored("trial 7", 0.930, trial=7, evaluations=4)).sentence.startswith("Trial 7 scores")
+
+
+def test_every_file_marks_a_stopped_trial_and_one_that_beats_nothing():
+    ranked = [
+        scored("trial 7", 0.6, trial=7, stopped_at=3, evaluations=4),
+        scored("trial 8", 0.02, trial=8, validation=0.02, evaluations=4),
+    ]
+    trials = [
+        TrialRow(trial=7, state="pruned", best=0.9, stopped_at=3, evaluations=4, history=[StepRow(step=3, value=0.5)]),
+        TrialRow(trial=8, state="complete", values=[0.02], evaluations=4),
+    ]
+    record = RunRecord(
+        name="a",
+        metric="accuracy",
+        goal="max",
+        trials=trials,
+        ranked=ranked,
+        baselines=[scored("majority", 0.05, validation=0.05)],
+    )
+    said = ["stopped at evaluation 3 of 4", "not above the majority baseline (accuracy 0.0500 on validation)"]
+    page, text, rows = html_page(record), markdown(record), summary(record)["ranked"]
+    for words in said:
+        assert words in page
+        assert words in text
+    assert [row["remarks"] for row in rows] == [[words] for words in said]
+    assert [row["stopped_at"] for row in rows] == [3, None]
+    table = trials_table(record).to_pylist()
+    assert [(row["rank"], row["stopped_at"], row["evaluations"], row["best"]) for row in table] == [
+        (1, 3, 4, 0.9),
+        (2, None, 4, 0.02),
+    ]
+
+
 def test_the_same_score_does_not_beat():
     result = claim(scored("trial 7", 0.880, (0.860, 0.900)), baselines=[ORDINARY])
     assert result.sentence.startswith("Trial 7 does not beat the ordinary recipe on test: they score the same")
@@ -87,7 +146,9 @@ def test_without_any_baseline_nothing_is_claimed():
 
 
 def test_the_majority_alone_is_named_as_what_was_beaten():
-    result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[scored("majority", 0.1, (0.08, 0.12))])
+    result = claim(
+        scored("trial 7", 0.95, (0.94, 0.96)), baselines=[scored("majority", 0.1, (0.08, 0.12), validation=0.1)]
+    )
     assert result.tone == "better"
     assert result.sentence.startswith("Trial 7 beats the most frequent answer on test: accuracy 0.950")
 
@@ -97,7 +158,7 @@ TFIDF = scored("tfidf", 0.90, (0.88, 0.92))
 
 def test_the_winner_is_compared_with_the_best_of_all_baselines_on_test():
     row = scored("trial 7", 0.93, (0.91, 0.95), gain_intervals={"ordinary": (0.03, 0.07), "tfidf": (0.01, 0.05)})
-    result = claim(row, baselines=[scored("majority", 0.1), TFIDF, ORDINARY])
+    result = claim(row, baselines=[scored("majority", 0.1, validation=0.1), TFIDF, ORDINARY])
     assert result == Verdict(
         "Trial 7 beats every baseline on test: accuracy 0.930 (95 % interval 0.910 to 0.950) against 0.900 (0.880 to "
         "0.920) of a bag of words (TF-IDF with a linear model), the best of 3 baselines; the paired difference on the "
@@ -118,7 +179,9 @@ def test_better_than_every_baseline_but_perhaps_by_chance():
 
 def test_a_bag_of_words_that_wins_is_the_first_thing_that_is_said():
     row = scored("trial 7", 0.85, (0.83, 0.87), gain_intervals={"tfidf": (-0.08, -0.02)})
-    result = claim(row, baselines=[scored("majority", 0.1), TFIDF, scored("ordinary", 0.70, (0.68, 0.72))])
+    result = claim(
+        row, baselines=[scored("majority", 0.1, validation=0.1), TFIDF, scored("ordinary", 0.70, (0.68, 0.72))]
+    )
     assert (result.tone, result.baseline) == ("worse", "tfidf")
     assert result.sentence == (
         "A bag of words (TF-IDF with a linear model), the best of 3 baselines, scores better than trial 7 on test: "

@@ -232,6 +232,6 @@ def conclude(
     progress.say(f"{record.name}: {verdict(record).sentence}")
     progress.say(f"{record.name}: report in {reporter.path}; {format_duration(controller.usage.seconds)} in all")
     if not any(row.error is None for row in record.ranked):
-        why = controller.stop_reason or "no trial completed"
+        why = controller.stop_reason or "no trial left a checkpoint"
         raise SearchError(f"{record.name}: no checkpoint could be ranked: {why}. See {reporter.path}.")
     return record

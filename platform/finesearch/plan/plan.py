@@ -116,6 +116,15 @@ class Plan(BaseModel):
         """Evaluations of the longest trial."""
         return self.space.largest("epochs", self.training.num_epochs) * self.training.evaluations_per_epoch
 
+    @property
+    def ranks_stopped_trials(self) -> bool:
+        """Whether a pruner or a limit on time may stop a trial that is then ranked by its best checkpoint.
+
+        With several objectives none is: a stopped trial does not have all of them.
+        """
+        is_limited = self.budget.hours is not None or self.budget.device_hours is not None
+        return len(self.objectives) == 1 and (self.search.pruner != "none" or is_limited)
+
     def to_plain(self) -> dict[str, Any]:
         """The resolved plan as plain data: every default spelled out, ``base`` absolute, ``source`` left out."""
         sections = self.model_dump(mode="json", exclude={"space", "source", "base", "name", "storage", "study"})

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from finesearch.report.number_format import count, format_duration, format_utc, parameter, score, scored, shorten_line
 from finesearch.report.page_sections import all_warnings, flatten, key_figures, partial_notice, reasons
-from finesearch.report.ranking import refused, ties, unranked, verified_rows
+from finesearch.report.ranking import refused, remarks, ties, unranked, verified_rows
 from finesearch.report.ranking_table import ranking_rule, settings, validation
 from finesearch.report.run_record import RunRecord, ScoredRow
 from finesearch.report.verdict import verdict
@@ -63,8 +63,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _ranking(record: RunRecord) -> list[str]:
     if not record.ranked and not record.baselines:
         return ["## Ranking", "Nothing is ranked."]
-    rows = [_scored(str(place), row) for place, row in enumerate(verified_rows(record), start=1)]
-    rows += [_scored("refused", row) for row in refused(record)]
+    rows = [_scored(str(place), row, remarks(row, record)) for place, row in enumerate(verified_rows(record), start=1)]
+    rows += [_scored("refused", row, remarks(row, record)) for row in refused(record)]
     rows += [_scored("baseline", row) for row in record.baselines]
     errors = [
         f"- {escape_markdown(row.name)}: {escape_markdown(row.error)}"
@@ -75,10 +75,10 @@ def _ranking(record: RunRecord) -> list[str]:
     return ["## Ranking", escape_markdown(rule), table(COLUMNS, rows), "\n".join(errors)]
 
 
-def _scored(place: str, row: ScoredRow) -> list[str]:
+def _scored(place: str, row: ScoredRow, remarked: Sequence[str] = ()) -> list[str]:
     return [
         place,
-        row.name,
+        "; ".join((row.name, *remarked)),
         validation(row),
         score(row.revalidated),
         scored(row.test, row.test_interval),

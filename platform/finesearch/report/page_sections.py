@@ -15,7 +15,7 @@ from finesearch.report.number_format import (
     score,
     shorten_line,
 )
-from finesearch.report.ranking import Unranked, count_by_state, unranked, verified_rows
+from finesearch.report.ranking import Unranked, count_by_state, full_name, unranked, verified_rows
 from finesearch.report.run_record import RunRecord
 from finesearch.report.verdict import verdict
 
@@ -55,7 +55,7 @@ def key_figures(record: RunRecord) -> list[tuple[str, str]]:
     if ranked:
         winner = ranked[0]
         where, value = ("test", winner.test) if winner.test is not None else ("validation", winner.validation)
-        shown.insert(0, (score(value), f"{where} {record.metric} of {winner.name}"))
+        shown.insert(0, (score(value), f"{where} {record.metric} of {full_name(winner)}"))
         if winner.trainable_parameters is not None:
             shown.insert(1, (count(winner.trainable_parameters), "trainable parameters in it"))
     if record.front:

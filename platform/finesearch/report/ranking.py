@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from finesearch.report.number_format import count, pluralize, score
 from finesearch.report.run_record import RunRecord, ScoredRow, TrialRow
 
+MAJORITY = "majority"
 STATE_ORDER = ("failed", "running", "complete", "pruned")
 
 
@@ -24,6 +25,42 @@ def verified_rows(record: RunRecord) -> tuple[ScoredRow, ...]:
 def refused(record: RunRecord) -> tuple[ScoredRow, ...]:
     """Checkpoints that would have been ranked, but failed re-scoring."""
     return tuple(row for row in record.ranked if row.error is not None)
+
+
+def stop_words(row: TrialRow | ScoredRow) -> str | None:
+    """Where a trial was stopped before its end; None where it was not.
+
+    >>> stop_words(TrialRow(trial=0, state="pruned", stopped_at=3, evaluations=4))
+    'stopped at evaluation 3 of 4'
+    """
+    if row.stopped_at is None:
+        return None
+    return f"stopped at evaluation {row.stopped_at}" + (f" of {row.evaluations}" if row.evaluations else "")
+
+
+def majority_words(row: ScoredRow, record: RunRecord) -> str | None:
+    """That a checkpoint is not better than the majority baseline, on validation or on test; None where it is, or where
+    the plan has no such baseline."""
+    baseline = next((each for each in record.baselines if each.name == MAJORITY and each.error is None), None)
+    if baseline is None:
+        return None
+    sign = 1 if record.goal == "max" else -1
+    splits = (("validation", row.ranking_score, baseline.validation), ("test", row.test, baseline.test))
+    for split, ours, theirs in splits:
+        if ours is not None and theirs is not None and sign * ours <= sign * theirs:
+            return f"not above the majority baseline ({record.metric} {score(theirs)} on {split})"
+    return None
+
+
+def remarks(row: ScoredRow, record: RunRecord) -> list[str]:
+    """What a reader of a ranked row must know beside its scores."""
+    return [words for words in (stop_words(row), majority_words(row, record)) if words is not None]
+
+
+def full_name(row: ScoredRow) -> str:
+    """The row's name, with where its trial was stopped."""
+    stopped = stop_words(row)
+    return row.name if stopped is None else f"{row.name} ({stopped})"
 
 
 def count_by_state(record: RunRecord) -> dict[str, int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from finesearch.report.baseline_rows import WITHOUT_SCALE, best_on_test
 from finesearch.report.html import Html, concat_html, tag
 from finesearch.report.number_format import MISSING_VALUE, count, format_duration, interval_decimals, parameter, score
-from finesearch.report.ranking import refused, ties, verified_rows
+from finesearch.report.ranking import refused, remarks, ties, verified_rows
 from finesearch.report.run_record import Interval, RunRecord, Scalar, ScoredRow
 
 COLUMNS = ("", "", "validation", "revalidated", "test, 95 % interval", "trainable", "time", "settings, checkpoint")
@@ -42,10 +42,12 @@ def ranking_rule(record: RunRecord) -> str:
         if is_chosen
         else ""
     )
+    is_stopped = any(row.stopped_at is not None for row in record.ranked)
+    stopped = " A trial that was stopped early counts by its best checkpoint, and is marked." if is_stopped else ""
     return (
         f"Ordered by validation {record.metric} ({better} is better){chosen}; ties go to fewer trainable parameters, "
         "then to the lower trial number. Each checkpoint is reloaded and scored again on validation (revalidated) "
-        "before it is scored on test, once."
+        f"before it is scored on test, once.{stopped}"
     )
 
 
@@ -55,7 +57,8 @@ def validation(row: ScoredRow) -> str:
 
 
 def _row(record: RunRecord, row: ScoredRow, place: str, kind: str, bounds: Interval | None, line: float | None) -> Html:
-    name = concat_html(tag("b", row.name), *([tag("small", row.error, class_="error")] if row.error else []))
+    said = [] if kind == "baseline" else [tag("small", remark) for remark in remarks(row, record)]
+    name = concat_html(tag("b", row.name), *said, *([tag("small", row.error, class_="error")] if row.error else []))
     return tag(
         "tr",
         _title(place),

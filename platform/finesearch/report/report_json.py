@@ -8,11 +8,11 @@ import json
 from typing import Any
 
 from finesearch.report.page_sections import all_warnings
-from finesearch.report.ranking import Unranked, unranked, verified_rows
+from finesearch.report.ranking import Unranked, remarks, unranked, verified_rows
 from finesearch.report.run_record import RunRecord
 from finesearch.report.verdict import verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def summary(record: RunRecord) -> dict[str, Any]:
@@ -32,7 +32,10 @@ def summary(record: RunRecord) -> dict[str, Any]:
             "compared": list(claim.compared),
         },
         "baselines": [row.model_dump() for row in record.baselines],
-        "ranked": [{"rank": place} | row.model_dump() for place, row in enumerate(verified_rows(record), start=1)],
+        "ranked": [
+            {"rank": place} | row.model_dump() | {"remarks": remarks(row, record)}
+            for place, row in enumerate(verified_rows(record), start=1)
+        ],
         "unranked": [_unranked(entry) for entry in unranked(record)],
         "front": list(record.front),
         "importances": dict(record.importances),
@@ -58,6 +61,8 @@ def _unranked(entry: Unranked) -> dict[str, Any]:
         "state": row.state,
         "reason": entry.reason,
         "validation": row.value,
+        "stopped_at": row.stopped_at,
+        "evaluations": row.evaluations,
         "values": row.values,
         "parameters": row.parameters,
         "trainable_parameters": row.trainable_parameters,

@@ -71,7 +71,9 @@ class TrialRow(ReportModel):
     """One trial: its parameters, its evaluations and why it ended.
 
     ``values`` has one number an objective, None for a trial without a result. ``parameters`` holds only drawn ones.
-    ``started`` and ``finished`` are Unix times in seconds.
+    ``started`` and ``finished`` are Unix times in seconds. A trial that was stopped before its end has ``stopped_at``,
+    its last evaluation, and ``best``, the value of the best evaluation that left a checkpoint (None where none did).
+    ``evaluations`` is how many the whole trial has without early stopping.
     """
 
     trial: int = Field(ge=0)
@@ -88,6 +90,15 @@ class TrialRow(ReportModel):
     group: str | None = None
     checkpoint: str | None = None
     warnings: FrozenSequence[str] = ()
+    stopped_at: int | None = None
+    evaluations: int | None = None
+    best: FiniteOrNone = None
+
+    @property
+    def ranking_value(self) -> float | None:
+        """The quality metric by which the trial may be ranked; None where it may not."""
+        complete = self.values[0] if self.state == "complete" and self.values else None
+        return self.best if self.state == "pruned" else complete
 
     @property
     def value(self) -> float | None:
@@ -107,6 +118,8 @@ class ScoredRow(ReportModel):
     holds the same to each baseline that has a score, by its name. ``generation`` holds the generation settings that
     were chosen on validation after training, ``chosen_validation`` the score there with them; test is scored with them,
     and they are part of the ranked system. A row with an ``error`` is shown with it and never counts as ranked.
+    ``stopped_at`` and ``evaluations``: see :class:`TrialRow`; its ``validation`` is that of the trial's best
+    checkpoint.
     """
 
     name: str
@@ -124,6 +137,8 @@ class ScoredRow(ReportModel):
     seconds: float | None = None
     checkpoint: str | None = None
     error: str | None = None
+    stopped_at: int | None = None
+    evaluations: int | None = None
     generation: dict[str, Scalar] = {}
     chosen_validation: FiniteOrNone = None
 

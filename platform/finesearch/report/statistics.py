@@ -75,9 +75,9 @@ def percentile_interval(samples: NDArray[np.float64], level: float = 0.95) -> In
 
 
 def rank(trials: Sequence[TrialRow], goal: Goal, top: int) -> tuple[TrialRow, ...]:
-    """The best ``top`` complete trials on validation, best first.
+    """The best ``top`` trials on validation, best first; stopped ones by their best checkpoint.
 
-    Ties go to the trial with fewer trainable parameters, then to the lower number. Trials that are not complete or
+    Ties go to the trial with fewer trainable parameters, then to the lower number. Trials that left no checkpoint or
     whose value is not finite are never ranked.
 
     >>> rows = [TrialRow(trial=n, state="complete", values=[v]) for n, v in enumerate([0.5, 0.9, 0.9])]
@@ -88,10 +88,10 @@ def rank(trials: Sequence[TrialRow], goal: Goal, top: int) -> tuple[TrialRow, ..
 
     def place(row: TrialRow) -> tuple[float, float, int]:
         size = math.inf if row.trainable_parameters is None else row.trainable_parameters
-        return (sign * (row.value or 0.0), size, row.trial)
+        return (sign * (row.ranking_value or 0.0), size, row.trial)
 
-    finished = [row for row in trials if row.state == "complete" and row.values and row.value is not None]
-    return tuple(sorted(finished, key=place)[: max(0, top)])
+    rankable = [row for row in trials if row.ranking_value is not None]
+    return tuple(sorted(rankable, key=place)[: max(0, top)])
 
 
 def pareto_front(values: Sequence[Sequence[float | None]], goals: Sequence[Goal]) -> list[int]:

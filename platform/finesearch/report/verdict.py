@@ -13,7 +13,7 @@ from finesearch.report.baseline_rows import (
     comparable,
 )
 from finesearch.report.number_format import listed, pluralize, score, scored
-from finesearch.report.ranking import count_by_state, refused, verified_rows
+from finesearch.report.ranking import count_by_state, full_name, majority_words, refused, verified_rows
 from finesearch.report.run_record import RunRecord, ScoredRow
 
 Tone = Literal["better", "unclear", "worse", "unknown"]
@@ -37,7 +37,11 @@ def verdict(record: RunRecord) -> Verdict:
     ranked = verified_rows(record)
     if not ranked:
         return Verdict(_without_winner(record), "unknown")
-    return _claim(record, ranked[0])
+    claim, low = _claim(record, ranked[0]), majority_words(ranked[0], record)
+    if low is None:
+        return claim
+    sentence = f"{_named(ranked[0])} leads the search, and is {low}. {claim.sentence}"
+    return Verdict(sentence, "worse", claim.baseline, claim.compared)
 
 
 def _claim(record: RunRecord, winner: ScoredRow) -> Verdict:
@@ -138,7 +142,7 @@ def _without_winner(record: RunRecord) -> str:
 
 
 def _named(row: ScoredRow) -> str:
-    return _start(row.name)
+    return _start(full_name(row))
 
 
 def _start(words: str) -> str:

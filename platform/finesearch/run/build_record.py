@@ -12,10 +12,13 @@ from typing import Any
 
 from finesearch.plan import Plan
 from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, StepRow, TrialRow
+from finesearch.report.number_format import listed
 from finesearch.run.preflight import Preflight
 from finesearch.tuning.controller.search_controller import SearchController
 from finesearch.tuning.controller.trial_queue import SEARCH
-from finesearch.tuning.study.journaled_trial import JournaledTrial
+from finesearch.tuning.study.checkpoint_retention import quality_of
+from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.study.journaled_trial import JournaledTrial, planned_evaluations
 from finesearch.tuning.study.parameter_importance import parameter_importances
 
 PACKAGES = (
@@ -51,6 +54,9 @@ def build_record(
     warnings = dict.fromkeys(preflight.warnings)
     trials_of_all = (trial for journal in controller.journals.values() for trial in journal.trials())
     notes = dict.fromkeys((*preflight.notes, *(note for trial in trials_of_all for note in trial.detail.notes)))
+    notes |= dict.fromkeys(stopping_notes(plan, journal))
+    if not partial:
+        warnings |= dict.fromkeys(finalist_warnings(controller))
     if controller.stop_reason:
         warnings[f"The search ended early: {controller.stop_reason}."] = None
     return RunRecord(
@@ -79,9 +85,45 @@ def build_record(
     )
 
 
+def stopping_notes(plan: Plan, journal: Journal) -> list[str]:
+    """Trials that the pruner rejected and that came to their end all the same."""
+    trials, notes = journal.trials(), []
+    spared = [trial.number for trial in trials if any(each.spared for each in trial.evaluations.values())]
+    if spared:
+        notes.append(
+            f"{_trials(spared)} went on although search.pruner rejected a value: what was left cost no more than "
+            "starting another trial and training it up to its first evaluation."
+        )
+    finished = [trial.number for trial in trials if trial.stopped is not None and trial.state == "complete"]
+    if finished:
+        notes.append(
+            f"{_trials(finished)} had been stopped early, and went on to their end after the search's other trials: "
+            f"they were among the best (search.finish_top: {plan.search.finish_top})."
+        )
+    return notes
+
+
+def finalist_warnings(controller: SearchController) -> list[str]:
+    """Stopped trials among the best that did not go on to their end, with the reason."""
+    plan, journal, said = controller.plan, controller.journals[SEARCH], []
+    for number, reason in sorted(controller.finalists_left_stopped().items()):
+        trial = journal.get(number)
+        last = trial.last.step if trial.last is not None else 0
+        said.append(
+            f"Trial {number} is among the best {plan.search.finish_top} and stays stopped, at evaluation {last} of "
+            f"{planned_evaluations(trial, plan)}: {reason}."
+        )
+    return said
+
+
+def _trials(numbers: list[int]) -> str:
+    shown = [str(number) for number in numbers]
+    return f"Trial {shown[0]}" if len(shown) == 1 else f"Trials {listed(shown)}"
+
+
 def trial_row(controller: SearchController, trial: JournaledTrial) -> TrialRow:
     """The report's row of one trial."""
-    last, outcome, detail = trial.last, trial.outcome, trial.detail
+    journal, last, outcome, detail = controller.journals[SEARCH], trial.last, trial.outcome, trial.detail
     evaluations = trial.evaluations.values()
     seconds = detail.seconds or max((evaluation.seconds for evaluation in evaluations), default=0.0)
     training = controller.plan.training
@@ -111,6 +153,9 @@ def trial_row(controller: SearchController, trial: JournaledTrial) -> TrialRow:
         group=detail.group or (last.group if last else None),
         checkpoint=detail.checkpoint if controller.has_checkpoint(detail.checkpoint, trial.number) else None,
         warnings=detail.warnings,
+        stopped_at=last.step if trial.state == "pruned" and last is not None else None,
+        evaluations=planned_evaluations(trial, controller.plan),
+        best=quality_of(journal, trial) if trial.state == "pruned" and trial.rankable is not None else None,
     )
 
 

@@ -14,15 +14,20 @@ RESUMABLE_COPIES = 7  # of a running trial: best (1), last with two moments (3),
 AVERAGED_COPIES = 2  # the raw weights beside averaged ones, in the last checkpoint and in the next one
 
 
+FINALIST_COPIES = 6  # of a stopped trial that may go on, beside its best: up to two checkpoints with two moments each
+
+
 SLACK_BYTES = 200_000_000
 
 
 def disk_need(plan: Plan, model_bytes: int, concurrent_trials: int) -> int:
-    """Bytes that checkpoints take at most: running trials, the ranked ones and one baseline."""
+    """Bytes that checkpoints take at most: running trials, the ranked ones, what finalists go on from, one baseline."""
     kept = plan.report.top + 1 + len(plan.objectives)
     averaged = any(entry.key in ("ema_decay", "swa_start") for entry in plan.space.entries)
     copies = RESUMABLE_COPIES + (AVERAGED_COPIES if averaged else 0)
-    return concurrent_trials * copies * model_bytes + kept * model_bytes + SLACK_BYTES
+    finalists = min(plan.search.finish_top, plan.report.top) if plan.ranks_stopped_trials else 0
+    copies_in_all = concurrent_trials * copies + kept + finalists * FINALIST_COPIES
+    return copies_in_all * model_bytes + SLACK_BYTES
 
 
 def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: int) -> int:
@@ -39,7 +44,7 @@ def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: in
         raise DiskFullError(
             f"{folder}: checkpoints of {concurrent_trials} running and {plan.report.top} ranked trials may take "
             f"{need / gib:.2f} GiB; {name} {limit / gib:.2f} GiB. Free space, choose another --storage, or lower "
-            "search.concurrent_trials or report.top."
+            "search.concurrent_trials, search.finish_top or report.top."
         )
     return need
 

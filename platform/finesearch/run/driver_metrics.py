@@ -16,6 +16,7 @@ from finesearch.tuning.observability.prometheus import (
     TRIALS_WANTED,
     PrometheusMetrics,
 )
+from finesearch.tuning.study.checkpoint_retention import quality_of
 
 EVERY_S = 5.0
 
@@ -33,9 +34,11 @@ def gauge_values(controller: SearchController) -> list[GaugeValue]:
     """Current values of the driver's gauges."""
     journal, plan, usage = controller.journals[SEARCH], controller.plan, controller.usage
     found = [GaugeValue(TRIALS, count, (("state", state),)) for state, count in journal.counts().items()]
-    best = best_so_far(journal)
-    if best is not None:
-        found.append(GaugeValue(BEST, best[1], (("metric", plan.task.metric),)))
+    for state, is_complete in (("complete", True), ("pruned", False)):
+        best = best_so_far(journal, is_complete=is_complete)
+        if best is not None:
+            labels = (("metric", plan.task.metric), ("state", state))
+            found.append(GaugeValue(BEST, quality_of(journal, best), labels))
     return [
         *found,
         GaugeValue(TRIALS_WANTED, plan.budget.trials),

@@ -15,7 +15,7 @@ from finesearch.run.score_cache import CheckpointScore, Intervals, ScoreCache, m
 from finesearch.tuning.controller.search_controller import SearchController
 from finesearch.tuning.controller.trial_queue import SEARCH
 from finesearch.tuning.study.checkpoint_retention import rankable_trials
-from finesearch.tuning.study.journaled_trial import JournaledTrial, recipe_of
+from finesearch.tuning.study.journaled_trial import JournaledTrial, Outcome, planned_evaluations, recipe_of
 from finesearch.tuning.workers.rescoring import RescoredCheckpoint, RescoringSettings, StandbyScorer, rescore_all
 
 MAJORITY, ORDINARY_ROW = "majority", "ordinary"
@@ -89,7 +89,7 @@ def _checkpoints_to_score(controller: SearchController, unsupported: Collection[
     """Checkpoints to score: name to checkpoint, in rank order, baselines last."""
     plan = controller.plan
     wanted: dict[str, str | None] = {
-        score_name(trial): trial.detail.checkpoint
+        score_name(trial): _ended(trial).detail.checkpoint
         for trial in rankable_trials(controller.journals[SEARCH], plan.report.top)
     }
     for name, trial in controller.baseline_trials.items():
@@ -126,6 +126,13 @@ def _without_checkpoint(name: str) -> CheckpointScore:
     return CheckpointScore(
         name, None, {}, {}, [], [], error="its weights were not kept: it was not among report.top when it ended"
     )
+
+
+def _ended(trial: JournaledTrial) -> Outcome:
+    """How a trial of the ranking, or a baseline, ended."""
+    ended = trial.rankable
+    assert ended is not None, f"trial {trial.number} cannot be ranked"
+    return ended
 
 
 def score_name(trial: JournaledTrial) -> str:
@@ -184,8 +191,8 @@ class _RowBuilder:
     scale: Callable[[float], float]
 
     def row(self, trial: JournaledTrial, score: CheckpointScore, baselines: Mapping[str, CheckpointScore]) -> ScoredRow:
-        detail, name = trial.detail, self.plan.task.metric
-        assert detail.best is not None, "the trial is complete"
+        detail, name = _ended(trial).detail, self.plan.task.metric
+        assert detail.best is not None, "the trial has a best evaluation"
         said = detail.best.metrics[name]
         usable = score.error is None
         gains = {
@@ -208,6 +215,8 @@ class _RowBuilder:
             trainable_parameters=detail.trainable_parameters,
             seconds=detail.seconds,
             checkpoint=score.checkpoint,
+            stopped_at=None if trial.state == "complete" or trial.last is None else trial.last.step,
+            evaluations=planned_evaluations(trial, self.plan),
             generation=self._chosen(score),
             chosen_validation=score.chosen_validation,
             error=score.error or mismatch(self.plan, said, score, self.validation_decisions, self.scale(said)),

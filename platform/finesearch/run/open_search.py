@@ -14,6 +14,7 @@ from finesearch.tuning.controller.search_controller import SearchController
 from finesearch.tuning.controller.trial_queue import BASELINES, SEARCH
 from finesearch.tuning.samplers.sampler_factory import make_pruner
 from finesearch.tuning.study.journal import Direction, Journal
+from finesearch.tuning.study.resumable_journal import ResumableJournal
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def open_search_controller(
     run_storage = run_storage if isinstance(run_storage, RunStorage) else RunStorage(plan.name, run_storage)
     study = run_storage.open_study()
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
-    search = Journal(study.storage, study.name, directions, make_pruner(plan, plan.max_evaluations), read_only)
+    pruner = make_pruner(plan, plan.max_evaluations)
+    search = ResumableJournal(study.storage, study.name, directions, pruner, read_only)
     baselines = Journal(study.storage, f"{study.name} (baselines)", directions[:1], read_only=read_only)
     training = plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)

@@ -11,7 +11,9 @@ from finesearch.plan import Plan
 from finesearch.redaction import redact
 from finesearch.tuning.controller.search_controller import SearchController
 from finesearch.tuning.controller.trial_queue import BASELINES, SEARCH
+from finesearch.tuning.study.checkpoint_retention import quality_of, rank_key
 from finesearch.tuning.study.journal import Journal
+from finesearch.tuning.study.journaled_trial import JournaledTrial, planned_evaluations
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +37,7 @@ class Progress:
         self._controller: SearchController | None = None
         self._began = time.monotonic()
         self._ended_before = 0
-        self._shown: set[tuple[str, int]] = set()
+        self._shown: set[tuple[str, int, float | None]] = set()
         self._last_line = 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -50,7 +52,7 @@ class Progress:
         self._began = time.monotonic()
         self._ended_before = count_ended(controller.journals[SEARCH])
         for study, journal in controller.journals.items():
-            self._shown |= {(study, t.number) for t in journal.trials() if t.is_finished}
+            self._shown |= {(study, t.number, t.outcome.at) for t in journal.trials() if t.outcome is not None}
         target = self._draw if self._live else self._print_lines
         self._thread = threading.Thread(target=target, daemon=True, name="progress")
         self._thread.start()
@@ -102,31 +104,46 @@ class Progress:
         assert self._controller is not None
         for study, journal in self._controller.journals.items():
             for trial in journal.trials():
-                if trial.outcome is not None and (study, trial.number) not in self._shown:
-                    self._shown.add((study, trial.number))
-                    name = f"baseline {trial.label}" if study == BASELINES else f"trial {trial.number}"
-                    value = f" {self._plan.task.metric} {trial.values[0]:.4f}" if trial.values else ""
-                    reason = f" ({trial.outcome.reason})" if trial.outcome.reason else ""
-                    self.say(f"{name} {trial.state}{value}{reason} | {self.summary()}")
+                # A stopped trial that goes on ends twice, at two times.
+                if trial.outcome is not None and (study, trial.number, trial.outcome.at) not in self._shown:
+                    self._shown.add((study, trial.number, trial.outcome.at))
+                    self.say(f"{self._line(study, trial)} | {self.summary()}")
                     self._last_line = time.monotonic()
         if time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
             self.say(self.summary())
+
+    def _line(self, study: str, trial: JournaledTrial) -> str:
+        """How a trial ended."""
+        assert trial.outcome is not None, "the trial has ended"
+        name = f"baseline {trial.label}" if study == BASELINES else f"trial {trial.number}"
+        reason = f" ({trial.outcome.reason})" if trial.outcome.reason else ""
+        if trial.state == "pruned" and trial.last is not None:
+            value = f"{self._plan.task.metric} {trial.last.value:.4f}"
+            return f"{name}, {stop_of(trial, self._plan)}, {value}{reason}"
+        value = f" {self._plan.task.metric} {trial.values[0]:.4f}" if trial.values else ""
+        return f"{name} {trial.state}{value}{reason}"
 
     def summary(self) -> str:
         """Trials by state, best so far, rate, time left; one line."""
         assert self._controller is not None
         journal = self._controller.journals[SEARCH]
         counts = journal.counts()
-        done, wanted = counts["complete"] + counts["pruned"], self._plan.budget.trials
+        resumed = [trial.number for trial in journal.running() if trial.stopped is not None]
+        done, wanted = counts["complete"] + counts["pruned"] + len(resumed), self._plan.budget.trials
         parts = [f"{done}/{wanted} trials"]
         parts += [f"{counts[state]} {state}" for state in ("pruned", "failed", "running") if counts[state]]
         waiting = self._controller.concurrency.waiting
         if waiting is not None:
             parts.append(waiting)
         best = best_so_far(journal)
+        if resumed:
+            parts.append(f"going on with {', '.join(map(str, resumed))}, stopped before and among the best")
         if best is not None:
-            parts.append(f"best {self._plan.task.metric} {best[1]:.4f} (trial {best[0]})")
+            stopped = "" if best.state == "complete" else f", {stop_of(best, self._plan)}"
+            parts.append(
+                f"best {self._plan.task.metric} {quality_of(journal, best):.4f} (trial {best.number}{stopped})"
+            )
         here, elapsed = count_ended(journal) - self._ended_before, time.monotonic() - self._began
         left = self._controller.seconds_left()
         if here:
@@ -143,14 +160,19 @@ def count_ended(journal: Journal) -> int:
     return counts["complete"] + counts["pruned"]
 
 
-def best_so_far(journal: Journal) -> tuple[int, float] | None:
-    """Number and first objective of the best complete trial."""
-    complete = [(t.values[0], t.number) for t in journal.trials() if t.state == "complete" and t.values]
-    if not complete:
-        return None
-    sign = 1 if journal.directions[0].maximize else -1
-    value, number = max(complete, key=lambda pair: (sign * pair[0], -pair[1]))
-    return number, value
+def best_so_far(journal: Journal, *, is_complete: bool | None = None) -> JournaledTrial | None:
+    """The best trial that may be ranked; with ``is_complete``, of those that ran to their end, or of the others."""
+    found = (
+        trial
+        for trial in journal.trials()
+        if trial.rankable is not None and is_complete in (None, trial.state == "complete")
+    )
+    return min(found, key=lambda trial: rank_key(journal, trial), default=None)
+
+
+def stop_of(trial: JournaledTrial, plan: Plan) -> str:
+    """Where a trial was stopped: "stopped at evaluation 3 of 4"."""
+    return f"stopped at evaluation {trial.last.step if trial.last else 0} of {planned_evaluations(trial, plan)}"
 
 
 def short_value(value: object) -> str:

@@ -21,6 +21,7 @@ def write_ranking(run_storage: RunStorage, plan: Plan, record: RunRecord) -> Non
     for row in record.ranked:
         if row.error is None and row.checkpoint is not None:
             fields = {"rank": len(rows) + 1, "trial": row.trial, "test": row.test}
+            fields |= {"stopped_at": row.stopped_at, "evaluations": row.evaluations}
             kept = {"checkpoint": run_storage.store.relative(row.checkpoint), "generation": _complete(plan, row)}
             rows.append({**fields, **kept})
     run_storage.write(RANKED, (json.dumps(rows, indent=2) + "\n").encode())

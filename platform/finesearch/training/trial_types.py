@@ -22,6 +22,8 @@ class TrialSpec(FrozenRecord):
     attempt never deletes what a later one wrote, and a superseded attempt stops at its next checkpoint.
 
     ``bar``: the metric that the trial must reach to be ranked at all; weights that do not reach it are not written.
+    ``may_be_stopped``: the caller may stop the trial after any report and rank what is durable then, so weights that
+    reach the bar are written before their evaluation is reported.
     ``resume_pays``: resume state is written when training since the last one took this many times as long as writing
     it. A killed trial resumes from there.
     """
@@ -32,6 +34,7 @@ class TrialSpec(FrozenRecord):
     recipe: Recipe
     directory: str
     bar: float | None = None
+    may_be_stopped: bool = False
     resume_pays: float = Field(default=10.0, ge=0)
 
 

@@ -80,6 +80,46 @@ def test_a_trial_that_is_stopped_has_written_nothing_and_is_trained_again_to_the
     assert equal(merged(again.checkpoint), merged(undisturbed.checkpoint))
 
 
+@pytest.mark.parametrize(("bar", "is_kept"), [(None, True), (2.0, False)])
+def test_a_trial_that_may_be_stopped_leaves_its_best_checkpoint_and_goes_on_to_the_same_end(
+    bar: float | None, is_kept: bool, work: TrialRunner, undisturbed: TrialResult, home: Path, tmp_path: Path
+) -> None:
+    spec = short(tmp_path, bar=bar).model_copy(update={"may_be_stopped": True})
+    stopped, _ = run(work, spec, stop_after=1)
+    assert steps_on_disk(tmp_path) == ([1] if is_kept else [])
+    if not is_kept:
+        return
+    left = tmp_path / "step-0001-a1"
+    scored = evaluate_checkpoint(str(left), "validation", work.task_plan, work.training, home, work.cache)
+    assert scored.metrics == stopped.history[0].metrics
+    assert not (left / "resume").exists(), "writing state to go on from did not pay"
+    again, diary = run(work, spec.model_copy(update={"attempt": 2, "bar": None}))
+    assert (diary.steps, diary.trained) == ([1, 2], 8)
+    assert without_clock(again.history) == without_clock(undisturbed.history)
+    assert equal(merged(again.checkpoint), merged(undisturbed.checkpoint))
+
+
+def test_what_a_stopped_trial_is_ranked_by_stays_until_the_next_attempt_has_come_as_far(
+    work: TrialRunner, tmp_path: Path
+) -> None:
+    spec = trial(tmp_path, seed=5, **TURNING).model_copy(update={"may_be_stopped": True, "resume_pays": 1e9})
+    stopped, _ = run(work, spec, stop_after=3)
+    values = [evaluation.metrics["accuracy"] for evaluation in stopped.history]
+    best = values.index(max(values)) + 1
+    assert best > 1, "the curve rises at first"
+    found: list[set[str]] = []
+
+    def report(_: Evaluation) -> bool:
+        found.append({checkpoint.path.name for checkpoint in list_checkpoints(tmp_path)})
+        return True
+
+    work.run(spec.model_copy(update={"attempt": 2}), report, lambda: None)
+    assert [f"step-{best:04d}-a1" in names for names in found[: best - 1]] == [True] * (best - 1)
+    assert "step-0001-a2" in found[0]
+    assert f"step-{best:04d}-a2" in found[best - 1]
+    assert not any(name.endswith("a1") for name in found[best - 1])
+
+
 def test_every_report_finds_its_checkpoint_on_the_disk_where_one_is_written(work: TrialRunner, tmp_path: Path) -> None:
     _, found = watched(work, trial(tmp_path, seed=5, **TURNING))
     assert [max(steps) for steps in found[:-1]] == [1, 2, 3, 4, 5, 6, 7]

@@ -22,6 +22,7 @@ from finesearch.tuning.samplers.sampler_factory import make_pruner
 from finesearch.tuning.study.checkpoint_retention import CheckpointRetention
 from finesearch.tuning.study.journal import Direction, Journal
 from finesearch.tuning.study.journaled_trial import Outcome
+from finesearch.tuning.study.resumable_journal import ResumableJournal
 from finesearch.tuning.study.study_storage import open_storage
 from plans import empty_plan
 from trial_reports import completed, evaluation
@@ -46,7 +47,8 @@ def conduct(
 ) -> SearchController:
     storage = open_storage(folder / "study.db")
     directions = [Direction(o.name, o.goal == "max") for o in plan.objectives]
-    search = Journal(storage, plan.name, directions, make_pruner(plan, plan.max_evaluations), read_only)
+    pruner = make_pruner(plan, plan.max_evaluations)
+    search = ResumableJournal(storage, plan.name, directions, pruner, read_only)
     baselines = Journal(storage, "baselines", directions[:1])
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, devices, clock or Clock())
     fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
@@ -176,16 +178,16 @@ def ended_with(last: EvaluationReport) -> TrialCompleted:
     return completed(last, last)
 
 
-def test_the_last_evaluation_is_judged_with_the_end(tmp_path: Path) -> None:
+def test_the_last_evaluation_is_journaled_with_the_end_and_stops_nothing(tmp_path: Path) -> None:
     plan = empty_plan(search="{pruner: median, startup_trials: 1}", budget="{trials: 4}")
     controller = conduct(tmp_path, plan)
     journal = controller.journals[SEARCH]
-    for accuracy, state in ((0.5, "complete"), (0.4, "pruned"), (0.9, "complete")):
+    for accuracy, is_spared in ((0.5, False), (0.4, True), (0.9, False)):
         assert controller.next_job("t")
         assert controller.evaluation("t", evaluation(1, 0.3))
         controller.trial_ended("t", ended_with(evaluation(2, accuracy, 2.0)), False)
         trial = journal.trials()[-1]
-        assert trial.state == state
+        assert (trial.state, trial.last.go_on, trial.last.spared) == ("complete", True, is_spared)
         told = journal.study.get_trials()[-1]
         assert told.intermediate_values == {1: 0.3, 2: accuracy}
         assert trial.values == (accuracy,)
@@ -193,7 +195,6 @@ def test_the_last_evaluation_is_judged_with_the_end(tmp_path: Path) -> None:
         assert [said.metrics["accuracy"] for said in row.history] == [0.3, accuracy]
         assert (row.trainable_parameters, row.seconds) == (1234, 2.0)
         assert "last" not in told.user_attrs["outcome"], "kept as an evaluation, not twice"
-    assert journal.trials()[1].outcome.reason == "pruned by median at evaluation 2"
 
 
 def test_a_last_evaluation_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:

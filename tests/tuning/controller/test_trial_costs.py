@@ -20,7 +20,7 @@ from finesearch.tuning.samplers.cost_aware import DRAWN, PROPOSED, cost_aware_co
 from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study.journal import Direction, Journal, Outcome
-from finesearch.tuning.study.journaled_trial import JournaledTrial
+from finesearch.tuning.study.resumable_journal import ResumableJournal
 from finesearch.tuning.study.study_storage import open_storage
 from trial_reports import completed, evaluation
 
@@ -30,7 +30,8 @@ LORA = {**FULL, "adaptation": "lora", "adaptation.lora.rank": 4, "adaptation.lor
 
 def conduct(folder: Path, plan: Plan, concurrent: int = 1, with_costs: bool = True) -> SearchController:
     storage = open_storage(folder / "study.db")
-    search = Journal(storage, plan.name, [Direction("accuracy", True)], make_pruner(plan, plan.max_evaluations))
+    pruner = make_pruner(plan, plan.max_evaluations)
+    search = ResumableJournal(storage, plan.name, [Direction("accuracy", True)], pruner)
     baselines = Journal(storage, "baselines", [Direction("accuracy", True)])
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, 1.0)
     fixed = {name: FIXED_RECIPES[name] for name in plan.report.baselines if name in FIXED_RECIPES}
@@ -50,7 +51,7 @@ def conduct(folder: Path, plan: Plan, concurrent: int = 1, with_costs: bool = Tr
 
 def seconds_of(plan: Plan, recipe: Recipe) -> float:
     costs = TrialCosts(plan, minilm_workload())
-    return costs.run_of(recipe, JournaledTrial(0, "running", {}, {})).estimated
+    return costs.run_of(recipe, None).estimated
 
 
 # -- calibration -----------------------------------------------------------------------------------------------------

@@ -75,7 +75,8 @@ def test_readings_follow_the_journal(tmp_path: Path) -> None:
     values = [trial.values[0] for trial in controller.journals["search"].trials()]
     assert found[TRIALS, ("state", "complete")] == 3
     assert found[TRIALS, ("state", "running")] == 0
-    assert found[BEST, ("metric", "accuracy")] == max(values)
+    assert found[BEST, ("metric", "accuracy"), ("state", "complete")] == max(values)
+    assert (BEST, ("metric", "accuracy"), ("state", "pruned")) not in found
     assert found[("device_hours",)] == pytest.approx(9 / 3600)
     assert found[("trials_wanted",)] == 8
     assert {name for name, *_ in found} <= set(METRIC_DEFINITIONS)

@@ -57,7 +57,7 @@ def test_what_the_journal_keeps_is_flat_json(tmp_path: Path) -> None:
     (trial,) = journal.study.get_trials()
     kept = trial.user_attrs
     times = {key: kept[key].pop("at") for key in ("step:1", "outcome")}
-    assert kept["step:1"] == {**report.model_dump(), "value": 0.5, "go_on": True, "system": {}}
+    assert kept["step:1"] == {**report.model_dump(), "value": 0.5, "go_on": True, "spared": False, "system": {}}
     assert kept["outcome"] == {
         "seconds": 1.0, "trainable_parameters": 1234, **GROUP, "state": "pruned", "values": [0.5],
         "reason": "it stopped",

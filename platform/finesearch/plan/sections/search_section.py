@@ -46,6 +46,14 @@ class SearchPlan(Section):
             "ones before median stops any.",
         ),
     ] = 10
+    finish_top: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Of so many trials (at most report.top) that lead when the trials of the budget have ended, "
+            "those that were stopped early go on to their end, if hours and device_hours allow; 0: none.",
+        ),
+    ] = 3
     cost_weight: Annotated[
         float,
         Field(

@@ -22,7 +22,10 @@ def best_so_far(record: RunRecord) -> Figure:
     traces += _best_so_far(record) + _baselines(record, rows)
     silent = len(record.trials) - len([row for row in rows if row.state != "failed"])
     left_out = f" {pluralize(silent, 'trial')} without a result not drawn." if silent else ""
-    caption = f"Validation {record.metric} by trial; pruned trials at their last evaluation.{left_out}"
+    drawn = "pruned trials at their last evaluation"
+    if any(row.best is not None for row in rows):
+        drawn += ", but in the best so far by their best checkpoint"
+    caption = f"Validation {record.metric} by trial; {drawn}.{left_out}"
     layout = {"xaxis": axis("trial"), "yaxis": axis(f"validation {record.metric}")}
     return Figure("history", title, caption, traces, layout)
 
@@ -32,9 +35,10 @@ def _best_so_far(record: RunRecord) -> list[Trace]:
     x: list[int] = []
     y: list[float] = []
     for row in sorted(record.trials, key=lambda row: row.trial):
-        if row.state == "complete" and row.value is not None and (not y or sign * row.value > sign * y[-1]):
+        value = row.ranking_value
+        if value is not None and (not y or sign * value > sign * y[-1]):
             x.append(row.trial)
-            y.append(row.value)
+            y.append(value)
     if not y:
         return []
     last = max(row.trial for row in record.trials)

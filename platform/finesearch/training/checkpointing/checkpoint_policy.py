@@ -3,8 +3,9 @@
 Two things are checkpointed, and neither at every evaluation:
 
 weights       of the best evaluation, if it reaches the ``bar``: what the metric must reach for the trial to be ranked
-              at all. They are held in memory and written when the trial is over, or with the next resumable
-              checkpoint; a stopped trial has written none.
+              at all. Of a trial that may be stopped they are written before the evaluation is reported, since a
+              stopped trial is ranked too. Of others they are held in memory and written when the trial is over, or
+              with the next resumable checkpoint.
 resume state  when training since the last one took ``pays`` times as long as writing (at least ``MIN_WRITE_S``). A
               killed trial loses at most that, plus the time until its next evaluation was written.
 
@@ -56,14 +57,16 @@ class SaveDecision:
 
 @dataclass(eq=False)
 class CheckpointPolicy:
-    """trained: number of trained parameters. kept: checkpoints by evaluation number. resume_write_s: how long the last
-    resumable checkpoint took to write on rank 0, if there is one."""
+    """trained: number of trained parameters. may_be_stopped: see ``TrialSpec``. kept: checkpoints by evaluation number,
+    those of earlier attempts included. resume_write_s: how long the last resumable checkpoint took to write on rank 0,
+    if there is one."""
 
     writer: CheckpointWriter
     ranking_metric: RankingMetric
     bar: float | None
     pays: float
     trained: int
+    may_be_stopped: bool = False
     kept: dict[int, Path] = field(default_factory=dict, init=False)
     resume_write_s: float | None = field(default=None, init=False)
     _held: Snapshot | None = field(default=None, init=False)
@@ -123,10 +126,11 @@ class CheckpointPolicy:
             self._resumable_at_s, self._paused = newest.seconds, None
         elif is_wanted:
             taken = self.writer.take_snapshot(record, newest.step, False)
-            if not is_over and self._fits(BYTES_PER_WEIGHT):
-                self._held = taken
+            at_once = is_over or not self._fits(BYTES_PER_WEIGHT)
+            if at_once or self.may_be_stopped:
+                chosen = [taken]
             else:
-                chosen, at_once = [taken], True
+                self._held = taken
         if self._held is not None and (resumes or is_over):
             chosen.insert(0, self._held)
             self._held = None
@@ -138,11 +142,13 @@ class CheckpointPolicy:
 
     def folders_to_keep(self, history: tuple[Evaluation, ...]) -> set[Path]:
         """The folders to keep: the best, the newest resumable one, and an earlier one if these two are the same, so
-        that damage to the newest does not lose the trial."""
+        that damage to the newest does not lose the trial; and those of later evaluations, which an earlier attempt
+        left: a stopped trial may be ranked by one of them until this attempt has come as far."""
         best, newest = self.best(history), max(self._resumable, default=0)
         steps = {newest, best.step if best else newest}
         if len(steps) == 1:
             steps.add(max(self._resumable - steps, default=newest))
+        steps |= {step for step in self.kept if step > history[-1].step}
         self._resumable &= steps
         self.kept = {step: path for step, path in self.kept.items() if step in steps}
         return {*self.kept.values(), *([self._paused] if self._paused else [])}

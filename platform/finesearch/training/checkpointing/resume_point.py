@@ -72,7 +72,6 @@ def find_resume_point(spec: TrialSpec, store: CheckpointStore) -> ResumePoint:
             f"{spec.recipe.model_dump()}, got one of trial {record.trial} with seed {record.seed} and recipe "
             f"{record.recipe.model_dump()}. Give every trial a folder of its own."
         )
-    kept = {step: path for step, path in kept.items() if step <= len(record.history)}
     return ResumePoint(record=record, kept=kept, warnings=tuple(warnings), paused=paused)
 
 

@@ -118,6 +118,8 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
             run.resume_from_preemption(history, resume_point.kept, resume_point.paused)
         elif history:
             run.resume_from(history, resume_point.kept)
+        else:
+            run.checkpoint_policy.kept = dict(resume_point.kept)
         ended = run.train()
         told = (
             *resume_point.warnings,

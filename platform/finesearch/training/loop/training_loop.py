@@ -54,7 +54,12 @@ class TrainingLoop:
     def checkpoint_policy(self) -> CheckpointPolicy:
         spec = self.attempt.spec
         return CheckpointPolicy(
-            self.writer, self.attempt.ranking_metric, spec.bar, spec.resume_pays, self.parameters.trainable
+            self.writer,
+            self.attempt.ranking_metric,
+            spec.bar,
+            spec.resume_pays,
+            self.parameters.trainable,
+            may_be_stopped=spec.may_be_stopped,
         )
 
     @cached_property

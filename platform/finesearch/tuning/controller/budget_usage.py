@@ -65,6 +65,10 @@ class BudgetUsage:
     def device_hours(self) -> float:
         return self.device_seconds / 3600
 
+    @property
+    def devices_per_trial(self) -> float:
+        return self._devices
+
     def persist(self, force: bool = False) -> None:
         """Write the clock into the journal, at most every two seconds."""
         if force or self._clock() - self._kept_at >= KEEP_EVERY_S:
@@ -82,4 +86,21 @@ def budget_stop_reason(budget: BudgetPlan, search: Journal, usage: BudgetUsage) 
         return f"the budget of {budget.hours:g} hours is spent"
     if budget.device_hours is not None and usage.device_hours >= budget.device_hours:
         return f"the budget of {budget.device_hours:g} device-hours is spent"
+    return None
+
+
+def budget_shortage(budget: BudgetPlan, usage: BudgetUsage, rest_s: float, planned_s: float) -> str | None:
+    """Why ``rest_s`` more seconds of one trial do not fit into the budget; None where they do.
+
+    planned_s: seconds that trials which run already will still take, over all of them.
+    """
+    devices = usage.devices_per_trial
+    limits = (
+        ("budget.hours", budget.hours, usage.seconds, rest_s),
+        ("budget.device_hours", budget.device_hours, usage.device_seconds + devices * planned_s, devices * rest_s),
+    )
+    for key, hours, spent_s, needed_s in limits:
+        if hours is not None and spent_s + needed_s > 3600 * hours:
+            left_s = max(0.0, 3600 * hours - spent_s)
+            return f"its end would take an estimated {needed_s:.0f} s, and {key} leaves {left_s:.0f} s"
     return None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from optuna.exceptions import StorageInternalError
@@ -18,13 +17,21 @@ from finesearch.plan.space.strong_recipe import STRONG
 from finesearch.storage.open_store import open_store
 from finesearch.storage.store import Store
 from finesearch.tuning.controller.budget_usage import BudgetUsage, budget_stop_reason
+from finesearch.tuning.controller.finalists import Finalists
 from finesearch.tuning.controller.trial_costs import TrialCosts
-from finesearch.tuning.controller.trial_outcomes import ACTOR_DIED, TrialOutcomes, of_failed, worker_error
+from finesearch.tuning.controller.trial_outcomes import (
+    ACTOR_DIED,
+    BestCheckpoint,
+    TrialOutcomes,
+    of_failed,
+    worker_error,
+)
 from finesearch.tuning.controller.trial_queue import BASELINES, SEARCH, TrialKey, TrialQueue
 from finesearch.tuning.messages import EvaluationReport, Job, TrialCompleted, TrialEvent
 from finesearch.tuning.study.checkpoint_retention import CHECKPOINTS, CheckpointRetention, trial_dir_name
 from finesearch.tuning.study.journal import Journal
 from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial, Outcome, recipe_of
+from finesearch.tuning.study.resumable_journal import ResumableJournal
 from finesearch.tuning.trial_seed import trial_seed
 
 if TYPE_CHECKING:
@@ -65,7 +72,7 @@ class SearchController:
         self,
         plan: Plan,
         *,
-        search: Journal,
+        search: ResumableJournal,
         baselines: Journal,
         run: Store,
         concurrent_trials: int,
@@ -85,7 +92,8 @@ class SearchController:
         self._outcomes = TrialOutcomes(plan)
         self._assigned_trials: dict[str, TrialKey] = {}
         waiting = [] if read_only else self._recover_running_trials()
-        self._queue = TrialQueue(plan, self.journals, fixed, waiting, strong)
+        self._finalists = Finalists(plan, SEARCH, search, usage)
+        self._queue = TrialQueue(plan, self.journals, fixed, waiting, self._finalists, strong=strong)
         self._lock = threading.RLock()
         self._check_budget()
 
@@ -147,7 +155,7 @@ class SearchController:
     @property
     def is_ending(self) -> bool:
         """A worker group has nothing left to do while others still run, or all will end within ``SOON_S``."""
-        if self.stop_reason or self._queue.has_known or not self._assigned_trials:
+        if self.stop_reason or self._queue.has_known or self._queue.has_finalists or not self._assigned_trials:
             return False
         unasked = self._queue.unasked
         if not unasked and not self.is_full:
@@ -162,7 +170,8 @@ class SearchController:
             for trial in self.journals[study].running():
                 last = trial.last
                 if last is not None and not last.go_on:
-                    self._finish(TrialKey(study, trial.number), self._outcomes.of_stopped(last, self.stop_reason))
+                    key = TrialKey(study, trial.number)
+                    self._finish(key, self._outcome_of_stop(key))
                 else:
                     keys.append(TrialKey(study, trial.number))
         return keys
@@ -184,7 +193,9 @@ class SearchController:
             seed=trial_seed(self.plan.training.seed, key.number if key.study == SEARCH else -1),
             recipe=recipe_of(trial, self.plan),
             directory=self._directory(key),
-            bar=self._retention.bar if key.study == SEARCH and trial.label is None else None,
+            # A trial that goes on is in the ranking already, and its best checkpoint stays; a labelled one has a row.
+            bar=self._retention.bar if key.study == SEARCH and trial.stopped is None and trial.label is None else None,
+            may_be_stopped=key.study == SEARCH and self.plan.ranks_stopped_trials,
         )
 
     def _directory(self, key: TrialKey) -> str:
@@ -235,7 +246,9 @@ class SearchController:
         # The strong recipe, which has a label, is compared as a whole.
         trial = journal.get(key.number)
         is_prunable = ADAPTATIONS[recipe_of(trial, self.plan).adaptation].trains and trial.label != STRONG
-        go_on = journal.report(key.number, report, value, is_prunable, end)
+        # At its end nothing is left to save.
+        is_spared = end is not None or self._queue.ends_cheaply(key, report)
+        go_on = journal.report(key.number, report, value, is_prunable, end, is_spared=is_spared)
         if end is not None:
             self._make_room(key)
         return go_on
@@ -271,19 +284,33 @@ class SearchController:
     def _outcome_of_stopped(self, key: TrialKey, report: EvaluationReport) -> Outcome:
         if self._outcomes.quality(report) is None:
             return self._outcomes.of_unmeasured(report)
-        return self._outcomes.of_stopped(self.journals[key.study].get(key.number).last, self.stop_reason)
+        return self._outcome_of_stop(key)
+
+    def _outcome_of_stop(self, key: TrialKey) -> Outcome:
+        trial = self.journals[key.study].get(key.number)
+        best = self._retention.best_checkpoint(trial) if key.study == SEARCH else None
+        return self._outcomes.of_stopped(trial.last, self.stop_reason, None if best is None else BestCheckpoint(*best))
 
     def _complete(self, key: TrialKey, completed: TrialCompleted) -> None:
         self.usage.trained((key.study, key.number), completed.result.seconds)
-        end = functools.partial(self._outcomes.of_completed, completed, key.study == BASELINES)
+        outcome = self._after_resume(key, self._outcomes.of_completed(completed, key.study == BASELINES))
         if completed.last is None:
-            self._finish(key, end(None))
+            self._finish(key, outcome)
         else:
-            self._judge(key, completed.last, end)
+            self._judge(key, completed.last, lambda _: outcome)
 
     def _finish(self, key: TrialKey, outcome: Outcome) -> None:
-        self.journals[key.study].finish(key.number, outcome)
+        self.journals[key.study].finish(key.number, self._after_resume(key, outcome))
         self._make_room(key)
+
+    def _after_resume(self, key: TrialKey, outcome: Outcome) -> Outcome:
+        """The outcome. A stopped trial that went on and failed keeps its place, by the best checkpoint that it has."""
+        before = self.journals[key.study].get(key.number).stopped
+        if before is None or outcome.state != "failed":
+            return outcome
+        stopped = self._outcome_of_stop(key)
+        detail = stopped.detail.model_copy(update={"resume_error": outcome.reason})
+        return replace(stopped, reason=f"{before.reason}; going on with it failed: {outcome.reason}", detail=detail)
 
     def _make_room(self, key: TrialKey) -> None:
         if key.study == SEARCH:
@@ -302,6 +329,13 @@ class SearchController:
             )
             self.fatal = DiskFullError(text) if "full" in str(cause) else StorageError(text)
             self.stop_reason = text
+
+    def finalists_left_stopped(self) -> dict[int, str]:
+        """Trials among the best ``search.finish_top`` that were stopped and did not go on, with the reason."""
+        with self._lock:
+            known = self._finalists.obstacles()
+            waiting = self.stop_reason or "the search has not gone on with it"
+            return known | {number: waiting for number in self._finalists.numbers()}
 
     # -- budgets -----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from operator import mul
+from statistics import mean, median
 from typing import TYPE_CHECKING
 
 from finesearch.plan import ADAPTATIONS, Plan, Recipe, Scalar
@@ -13,7 +14,7 @@ from finesearch.training.cost_model.cost_model import CostModel
 
 if TYPE_CHECKING:
     from finesearch.training.cost_model.workload import Workload
-    from finesearch.tuning.study.journaled_trial import JournaledTrial
+    from finesearch.training.trial_types import Evaluation
 
 ENOUGH_OF_A_FAMILY = 3
 SAMPLE = 32
@@ -51,11 +52,15 @@ class TrialCosts:
         self._plan = plan
         self._model = CostModel(workload, plan.training)
         self._are_kept = are_kept
-        self._drawn = [self._estimate(recipe) for recipe in sample_recipes(plan.space, plan.training, SAMPLE)]
+        recipes = sample_recipes(plan.space, plan.training, SAMPLE)
+        self._drawn = [self._estimate(recipe) for recipe in recipes]
+        shares = [self._first_share(recipe) for recipe in recipes]
+        self.first_evaluation = mean(map(mul, self._drawn, shares))
+        """Estimated seconds of training up to the first evaluation of a trial, the mean over the space."""
 
-    def run_of(self, recipe: Recipe, trial: JournaledTrial) -> TrialProgress:
-        """Progress of a trial in the journal."""
-        estimated, last = self._estimate(recipe), trial.last
+    def run_of(self, recipe: Recipe, last: Evaluation | None) -> TrialProgress:
+        """Progress of a trial after its ``last`` evaluation."""
+        estimated = self._estimate(recipe)
         if last is None:
             return TrialProgress(recipe.adaptation, estimated)
         # A trial that trains nothing ends with its one evaluation, at epoch 0.
@@ -100,6 +105,12 @@ class TrialCosts:
         ran = sum(run.share for run in ended) / len(ended) if ended else 1.0
         rest = [self.remaining(run, calibration) * ran for run in under_way]
         return max([(sum(rest) + unasked * mean * ran) / concurrent_trials, *rest])
+
+    def _first_share(self, recipe: Recipe) -> float:
+        """Share of a trial that is trained before its first evaluation."""
+        if not ADAPTATIONS[recipe.adaptation].trains:
+            return 1.0
+        return 1.0 / (recipe.epochs * self._plan.training.evaluations_per_epoch)
 
     def _estimate(self, recipe: Recipe) -> float:
         return self._model.seconds(recipe, cached=self._are_kept)

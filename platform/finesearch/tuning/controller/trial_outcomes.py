@@ -11,6 +11,15 @@ from finesearch.training.trial_types import Evaluation, TrialResult
 from finesearch.tuning.messages import TrialCompleted, TrialFailed
 from finesearch.tuning.study.journaled_trial import JournaledEvaluation, Outcome, OutcomeDetail
 
+
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """The best evaluation of a stopped trial that has a checkpoint, and the checkpoint's folder or URI."""
+
+    evaluation: JournaledEvaluation
+    address: str
+
+
 ACTOR_DIED = Outcome("failed", "its Ray Tune actor died three times; see the log of the node it ran on")
 
 
@@ -30,9 +39,11 @@ class TrialOutcomes:
         name = self.plan.task.metric
         return Outcome("failed", f"{name} was {evaluation.metrics.get(name)} at evaluation {evaluation.step}")
 
-    def of_stopped(self, last: JournaledEvaluation | None, stop_reason: str | None) -> Outcome:
+    def of_stopped(
+        self, last: JournaledEvaluation | None, stop_reason: str | None, checkpoint: BestCheckpoint | None = None
+    ) -> Outcome:
         """Outcome of a trial that was stopped after its ``last`` evaluation, by the pruner or because the search ends
-        (``stop_reason``: why)."""
+        (``stop_reason``: why). checkpoint: the one that it may be ranked by."""
         if last is None:
             return Outcome("pruned", f"pruned by {self.plan.search.pruner} at evaluation 0")
         if last.go_on:
@@ -42,12 +53,13 @@ class TrialOutcomes:
         detail = OutcomeDetail(
             seconds=last.seconds, trainable_parameters=last.trainable_parameters, group=last.group, began=last.began
         )
+        if checkpoint is not None:
+            best = Evaluation(**{name: getattr(checkpoint.evaluation, name) for name in Evaluation.model_fields})
+            detail = detail.model_copy(update={"best": best, "checkpoint": checkpoint.address})
         return Outcome("pruned", reason, detail=detail)
 
-    def of_completed(self, completed: TrialCompleted, is_baseline: bool, last: JournaledEvaluation | None) -> Outcome:
-        """Outcome of a trial that ran to its end; ``last``: its last evaluation, where it was judged with the end."""
-        if last is not None and not last.go_on:
-            return self.of_stopped(last, None)
+    def of_completed(self, completed: TrialCompleted, is_baseline: bool) -> Outcome:
+        """Outcome of a trial that ran to its end."""
         detail = OutcomeDetail(
             **completed.result.model_dump(exclude={"history"}), group=completed.group, began=completed.began
         )

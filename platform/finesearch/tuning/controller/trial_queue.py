@@ -1,4 +1,5 @@
-"""Queue of trials: those that an earlier driver left running, then baselines, then the sampler's suggestions."""
+"""Queue of trials: those that an earlier driver left running, then baselines, then the sampler's suggestions, then
+stopped trials that go on."""
 
 from __future__ import annotations
 
@@ -11,8 +12,10 @@ import optuna
 from finesearch.plan import Plan, Recipe, Scalar
 from finesearch.plan.space.first_trials import first_configuration
 from finesearch.plan.space.strong_recipe import STRONG
+from finesearch.tuning.controller.finalists import Finalists
 from finesearch.tuning.controller.time_left import TimeLeft
 from finesearch.tuning.controller.trial_costs import TrialCosts
+from finesearch.tuning.messages import EvaluationReport
 from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
 from finesearch.tuning.samplers.sampler_factory import make_sampler
 from finesearch.tuning.study.journal import Journal
@@ -37,6 +40,7 @@ class TrialQueue:
         journals: by study name.
         fixed: recipes that are run beside the search, by baseline name; each once.
         waiting: trials to resume.
+        finalists: stopped trials of the search that go on once its others have ended.
         strong: configuration of the strong recipe, which is the search's first trial; None where it is none of it.
     """
 
@@ -46,10 +50,12 @@ class TrialQueue:
         journals: Mapping[str, Journal],
         fixed: Mapping[str, Recipe],
         waiting: Iterable[TrialKey],
+        finalists: Finalists,
+        *,
         strong: Mapping[str, Scalar] | None = None,
     ) -> None:
         self._strong = strong
-        self._plan, self._journals, self._fixed = plan, journals, dict(fixed)
+        self._plan, self._journals, self._fixed, self._finalists = plan, journals, dict(fixed), finalists
         self._waiting = list(waiting)
         self._time_left: TimeLeft | None = None
 
@@ -57,12 +63,13 @@ class TrialQueue:
         """Set estimated trial costs; before this call, trials start in the order in which they were suggested."""
         studies = {study: self._journals[study] for study in (BASELINES, SEARCH)}
         self._time_left = TimeLeft(self._plan, costs, studies)
+        self._finalists.time_left = self._time_left
         self._waiting = self._longest_first(self._waiting)
 
     def next_trial(self, concurrent_trials: int) -> TrialKey | None:
         """The trial to start now, at this concurrency; None when no more may start yet."""
         self._ask_baselines()
-        return self._waiting.pop(0) if self._waiting else self._ask(concurrent_trials)
+        return self._waiting.pop(0) if self._waiting else self._ask(concurrent_trials) or self._resume_finalist()
 
     @property
     def has_known(self) -> bool:
@@ -71,9 +78,9 @@ class TrialQueue:
 
     @property
     def is_spent(self) -> bool:
-        """The budget's number of trials have completed or were pruned."""
+        """The budget's number of trials have completed or were stopped, and none of these will go on."""
         counts = self._journals[SEARCH].counts()
-        return counts["complete"] + counts["pruned"] >= self._trial_target()
+        return counts["complete"] + counts["pruned"] >= self._trial_target() and not self._finalists.numbers()
 
     @property
     def unasked(self) -> int:
@@ -85,7 +92,7 @@ class TrialQueue:
     def trials_left(self) -> int:
         """Trials that run or are still to run, if none fails."""
         running = sum(self._journals[study].counts()["running"] for study in (SEARCH, BASELINES))
-        return self.unasked + running + len(self._missing_baselines)
+        return self.unasked + running + len(self._missing_baselines) + len(self._due_finalists)
 
     @property
     def baseline_trials(self) -> dict[str, JournaledTrial]:
@@ -98,6 +105,10 @@ class TrialQueue:
         """Whether the first trial of the search is the strong recipe."""
         journal = self._journals[SEARCH]
         return any(journal.counts().values()) and journal.get(0).label == STRONG
+
+    def ends_cheaply(self, key: TrialKey, report: EvaluationReport) -> bool:
+        """See :meth:`TimeLeft.ends_cheaply`; False before costs are known."""
+        return self._time_left is not None and self._time_left.ends_cheaply(key.study, key.number, report)
 
     def seconds_left(self, concurrent_trials: int) -> float | None:
         """Estimated seconds until the search ends; None before a trial has been evaluated."""
@@ -128,6 +139,23 @@ class TrialQueue:
             given = self._time_left.choose_by_cost(journal, number)
         sampler = make_sampler(self._plan, number, concurrent_trials)
         return TrialKey(SEARCH, journal.ask(self._plan.space.suggest, sampler, given).number)
+
+    @property
+    def has_finalists(self) -> bool:
+        """All trials were suggested, and by what is known some of those that were stopped will go on."""
+        return not self.unasked and bool(self._finalists.numbers())
+
+    @property
+    def _due_finalists(self) -> list[int]:
+        """Stopped trials to go on with now: no other trial of the search runs, so their places are final."""
+        journal = self._finalists.journal
+        if self.unasked or journal.running_numbers() - journal.resumed_numbers():
+            return []
+        return self._finalists.numbers()
+
+    def _resume_finalist(self) -> TrialKey | None:
+        due = self._due_finalists
+        return TrialKey(SEARCH, self._finalists.journal.resume(due[0]).number) if due else None
 
     @property
     def _missing_baselines(self) -> list[str]:

@@ -48,7 +48,7 @@ METRIC_DEFINITIONS = {
     for definition in (
         MetricDefinition(TRIALS, "gauge", "Trials by state: complete, pruned, failed, running.", ("state",)),
         MetricDefinition(TRIALS_WANTED, "gauge", "Finished trials that the budget asks for."),
-        MetricDefinition(BEST, "gauge", "The metric of the best complete trial.", ("metric",)),
+        MetricDefinition(BEST, "gauge", "The metric of the best trial: complete, or pruned.", ("metric", "state")),
         MetricDefinition(GROUPS, "gauge", "Worker groups: busy, waiting (for devices or processes), idle.", ("state",)),
         MetricDefinition(DEVICE_HOURS, "gauge", "Hours of training times devices, over all resumes."),
         MetricDefinition(SEARCH_SECONDS, "gauge", "Seconds that the search has taken, over all resumes."),

@@ -194,19 +194,22 @@ class Journal:
         value: float,
         is_prunable: bool = True,
         end: Callable[[JournaledEvaluation], Outcome] | None = None,
+        *,
+        is_spared: bool = False,
     ) -> bool:
         """Ask the pruner about one evaluation and journal its verdict; True when the trial continues.
 
         A step that was decided before keeps its verdict: a resumed trial reports its history again. The pruner, which
         compares trials at equal training steps, does not see a trial that is not prunable.
 
-        end: the trial's outcome given the verdict, where this was its last evaluation.
+        end: the trial's outcome given the verdict, where this was its last evaluation. is_spared: the trial goes on
+        even if the pruner rejects it.
 
         Raises:
             ValueError: ``value`` is NaN or infinite; such a trial is failed, not reported.
         """
         with self._lock:
-            verdict = self._ask_pruner(number, evaluation, value, is_prunable)
+            verdict = self._ask_pruner(number, evaluation, value, is_prunable, is_spared)
             if verdict.is_new:
                 disk_id = self._running[number]
                 if verdict.seen_by_pruner is not None:
@@ -217,7 +220,9 @@ class Journal:
                 self.finish(number, end(verdict.kept))
             return verdict.kept.go_on
 
-    def _ask_pruner(self, number: int, evaluation: EvaluationReport, value: float, is_prunable: bool) -> PrunerVerdict:
+    def _ask_pruner(
+        self, number: int, evaluation: EvaluationReport, value: float, is_prunable: bool, is_spared: bool
+    ) -> PrunerVerdict:
         """The verdict; writes nothing to disk."""
         step = evaluation.step
         if not math.isfinite(value):
@@ -227,14 +232,21 @@ class Journal:
         if known is not None:
             return PrunerVerdict(known, None, is_new=False)
         before = dict(trial.system_attrs)
-        go_on, seen_by_pruner = True, None
+        is_rejected, seen_by_pruner = False, None
         if len(self.directions) == 1 and is_prunable:
             handle, seen_by_pruner = optuna.trial.Trial(self.study, self._memory_id(number)), value
             handle.report(value, step)
-            go_on = not handle.should_prune()
+            is_rejected = handle.should_prune()
         after = self._in_memory(number).system_attrs
         system_attrs = {k: v for k, v in after.items() if before.get(k) != v}
-        kept = JournaledEvaluation(**dict(evaluation), value=value, go_on=go_on, system=system_attrs, at=time.time())
+        kept = JournaledEvaluation(
+            **dict(evaluation),
+            value=value,
+            go_on=is_spared or not is_rejected,
+            spared=is_spared and is_rejected,
+            system=system_attrs,
+            at=time.time(),
+        )
         return PrunerVerdict(kept, seen_by_pruner, is_new=True)
 
     # -- ending ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ConfigDict
 
-from finesearch.plan import Plan, Recipe, Scalar
+from finesearch.plan import ADAPTATIONS, Plan, Recipe, Scalar
 from finesearch.training.trial_types import Evaluation, FrozenRecord
 from finesearch.tuning.messages import EvaluationReport
 
@@ -28,13 +28,15 @@ ENDED: Mapping[Ended, TrialState] = {
 class JournaledEvaluation(EvaluationReport):
     """An evaluation with its verdict; ``system``: the trial's system attributes that the pruner changed with it.
 
-    ``value`` is the first objective, ``at`` the Unix seconds of the verdict.
+    ``value`` is the first objective, ``at`` the Unix seconds of the verdict. ``spared``: the pruner rejected the trial,
+    which goes on because its end costs less than stopping it saves.
     """
 
     model_config = ConfigDict(extra="ignore")
 
     value: float
     go_on: bool
+    spared: bool = False
     system: dict[str, Any] = {}
     at: float
 
@@ -42,7 +44,8 @@ class JournaledEvaluation(EvaluationReport):
 class OutcomeDetail(FrozenRecord):
     """Details of a trial that has ended; unset fields are not stored.
 
-    A complete trial has all of them (see ``TrialResult``), a stopped one those of its last evaluation.
+    A complete trial has all of them (see ``TrialResult``). A stopped one has those of its last evaluation, and ``best``
+    and ``checkpoint`` where it left one that may be ranked. ``resume_error``: why it could not go on to its end.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -59,6 +62,7 @@ class OutcomeDetail(FrozenRecord):
     notes: tuple[str, ...] = ()
     group: str | None = None
     began: float | None = None
+    resume_error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class JournaledTrial:
 
     ``parameters`` holds the active ones, ``evaluations`` those with a verdict, by step and in order. ``label`` and
     ``recipe`` are set for the trial of a fixed recipe. ``outcome`` is None while it runs. ``started_at`` is the Unix
-    time at which it was created.
+    time at which it was created. ``stopped`` is set once a stopped trial has gone on: how it was stopped before.
+    ``resumes`` is set in the study of resumed trials (see ``resumable_journal.py``): the number of the trial.
     """
 
     number: int
@@ -97,6 +102,8 @@ class JournaledTrial:
     started_at: float | None = None
     label: str | None = None
     recipe: Recipe | None = None
+    stopped: Outcome | None = None
+    resumes: int | None = None
 
     @classmethod
     def read(cls, trial: FrozenTrial, known: dict[int, JournaledEvaluation] | None = None) -> JournaledTrial:
@@ -117,6 +124,7 @@ class JournaledTrial:
             started_at=None if trial.datetime_start is None else trial.datetime_start.timestamp(),
             label=asked.get("label"),
             recipe=None if recipe is None else Recipe.model_validate(recipe),
+            resumes=asked.get("resumes"),
         )
 
     @property
@@ -134,6 +142,15 @@ class JournaledTrial:
         return OutcomeDetail() if self.outcome is None else self.outcome.detail
 
     @property
+    def rankable(self) -> Outcome | None:
+        """How it ended, if the report may rank that: it is complete, or was stopped and left a checkpoint. Of a trial
+        that goes on, how it was stopped."""
+        ended = self.outcome or self.stopped
+        if ended is None or ended.state == "complete":
+            return ended
+        return ended if ended.state == "pruned" and ended.detail.best and ended.detail.checkpoint else None
+
+    @property
     def seconds(self) -> float:
         """Training seconds, over all of its resumes."""
         last = max((evaluation.seconds for evaluation in self.evaluations.values()), default=0.0)
@@ -143,6 +160,18 @@ class JournaledTrial:
 def recipe_of(trial: JournaledTrial, plan: Plan) -> Recipe:
     """The recipe of a trial of a plan."""
     return trial.recipe or plan.space.recipe(trial.parameters, plan.training, plan.task.pooling)
+
+
+def planned_evaluations(trial: JournaledTrial, plan: Plan) -> int | None:
+    """Number of evaluations of the whole trial without early stopping; None before its first one."""
+    if not trial.evaluations:
+        return None
+    recipe, first = recipe_of(trial, plan), trial.evaluations[min(trial.evaluations)]
+    if not ADAPTATIONS[recipe.adaptation].trains:
+        return 1
+    # An epoch with fewer steps than evaluations is evaluated after every step, first after one in so many.
+    in_an_epoch = min(plan.training.evaluations_per_epoch, round(first.step / first.epoch) if first.epoch else 1)
+    return recipe.epochs * max(1, in_an_epoch)
 
 
 def journaled_evaluations(

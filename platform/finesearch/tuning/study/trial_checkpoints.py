@@ -1,0 +1,56 @@
+"""Checkpoints of one trial as the driver finds them in the run's store; for trials that are stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from finesearch.storage.checksummed_dirs import MANIFEST
+from finesearch.storage.store import Store
+from finesearch.training.checkpointing.checkpoint_layout import NAME, PAUSED, RESUME
+
+
+@dataclass(frozen=True)
+class TrialCheckpoints:
+    """The folder of one trial; a trial that runs must not be touched.
+
+    Raises:
+        StorageError: from every method, where the store refuses or does not answer.
+    """
+
+    store: Store
+
+    def first_of(self, steps: Iterable[int]) -> tuple[int, str] | None:
+        """The first of ``steps`` (numbers of evaluations) that has a complete checkpoint, and the name of its folder:
+        that of the latest attempt."""
+        found = self._by_step()
+        for step in steps:
+            for name in found.get(step, ()):
+                # In an object store a checkpoint is complete once its manifest is there.
+                if self.store.child(name).read(MANIFEST) is not None:
+                    return step, name
+        return None
+
+    def address(self, name: str) -> str:
+        """Path or URI of a checkpoint."""
+        return self.store.child(name).address
+
+    def keep_only(self, name: str) -> None:
+        """Delete all but the loadable model of one checkpoint: a trial that will not go on needs no more."""
+        for other in self.store.folders():
+            if other != name and (NAME.fullmatch(other) or PAUSED.fullmatch(other)):
+                self._delete(self.store.child(other))
+        self._delete(self.store.child(name, RESUME))
+
+    def _by_step(self) -> dict[int, list[str]]:
+        """Names of checkpoint folders by evaluation, those of the latest attempt first."""
+        matches = [match for match in map(NAME.fullmatch, self.store.folders()) if match]
+        found: dict[int, list[str]] = {}
+        for match in sorted(matches, key=lambda match: -int(match[2])):
+            found.setdefault(int(match[1]), []).append(match[0])
+        return found
+
+    def _delete(self, folder: Store) -> None:
+        # Without its manifest it is no checkpoint, whatever else is still to be deleted.
+        folder.delete_file(MANIFEST)
+        folder.delete()
