@@ -6,6 +6,8 @@ from finesearch.plan import load_plan, parse_plan
 
 SEARCH_SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 
+FULL = {"learning_rate": 1e-4, "epochs": 6, "dropout": 0.1, "label_smoothing": 0.0}
+
 
 @pytest.mark.parametrize("path", SEARCH_SPACES, ids=lambda path: path.name)
 def test_every_example_is_a_plan_without_warnings_that_resolves(path: Path) -> None:
@@ -21,14 +23,15 @@ def test_the_quickstart_searches_what_the_readme_says() -> None:
     assert names == {
         "adaptation",
         "layers",
+        "layer",
         "learning_rate",
-        "weight_decay",
+        "epochs",
         "dropout",
         "label_smoothing",
-        "warmup_fraction",
     }
-    assert list(plan.space.selectors["adaptation"]) == ["full", "freeze_embeddings", "freeze_bottom", "head_only"]
-    assert 16 <= plan.budget.trials <= 20
+    assert list(plan.space.selectors["adaptation"]) == ["full", "freeze_bottom", "linear_probe"]
+    assert plan.space.recipe({"adaptation": "full"} | FULL, plan.training).head_init == "probe"
+    assert 10 <= plan.budget.trials <= 20
     assert len(plan.search.first) == 1
 
 

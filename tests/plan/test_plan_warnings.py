@@ -64,6 +64,18 @@ from plan_examples import BRANCHED, made
             {"space": {"epochs": [1, 2]}, "training__epochs": 4},
             "training.epochs has no effect on the trials: space.epochs decides.",
         ),
+        (
+            {"space": {"pooling": ["own", "mean"]}, "task__pooling": "max"},
+            "task.pooling has no effect on the trials: space.pooling decides.",
+        ),
+        (
+            {"space": {"adaptation": "head_only", "head_learning_rate": 10, "schedule": ["linear", "cosine"]}},
+            "space.head_learning_rate has no effect under any branch of this",
+        ),
+        (
+            {"space": {"adaptation": "lora", "reinit_top_layers": [0, 1], "schedule": ["linear", "cosine"]}},
+            "space.reinit_top_layers has no effect under any branch of this",
+        ),
         ({"training__zero_stage": 2}, "training.zero_stage 2 saves no memory: one worker has nobody to share with."),
         (
             {"training__prefix_cache": "memory", "training__prefix_cache_disk_gib": 2.0},

@@ -87,6 +87,14 @@ def test_an_adaptation_that_the_model_does_not_support_is_left_out_and_named() -
     assert "Left out: freeze_bottom (no such layers.)" in notes
 
 
+def test_a_head_that_cannot_be_solved_starts_at_random() -> None:
+    plan, notes = resolve_auto(
+        made(space="auto"), SMALL, lambda space: "no output layer." if space.gives("head_init") else None
+    )
+    assert not plan.space.gives("head_init")
+    assert "Left out: head_init probe (no output layer.)" in "\n".join(notes)
+
+
 def test_the_resolved_plan_is_concrete_and_a_run_goes_on_with_it() -> None:
     asked = made(space="auto")
     assert parse_plan(asked.to_yaml()).space.is_auto
@@ -121,7 +129,7 @@ def test_a_dry_run_says_what_auto_stands_for(tmp_path: Path) -> None:
         str(tmp_path / "auto.yaml"),
     )
     said = describe_search(plan.model_copy(update={"storage": str(tmp_path / "runs")}))
-    assert "note     space auto: full, freeze_bottom; searched: " in said.replace("linear_probe, ", "")
+    assert "note     space auto: full, freeze_bottom, linear_probe; searched: " in said
     assert "early_stopping_patience: a trial ends after 3 evaluations without a better one" in said
     assert re.search(r"  epochs: .*6.*20\n", said)
     assert re.search(r"precision auto takes (fp32|bf16) here, by \d+ billion operations a second in fp32 and \d+", said)

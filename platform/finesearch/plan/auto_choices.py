@@ -95,6 +95,9 @@ def _auto_space(plan: Plan, epochs: int, facts: PlanFacts, why_not: Check) -> tu
         if problem is not None and len(branches) > 1:
             del branches[branch]
             dropped.append(f"{branch} ({problem})")
+    if "head_init" in mapping and (problem := why_not(parse_space({"head_init": "probe"}))) is not None:
+        del mapping["head_init"]
+        dropped.append(f"head_init probe ({problem})")
     space = parse_space(mapping)
     names = [parameter.name for parameter in space.parameters if parameter.name not in SELECTORS]
     note = (

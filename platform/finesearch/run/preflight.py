@@ -69,10 +69,10 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     if not plan.space.is_auto:
         check_recipe_space(plan.space, model)
     splits = load_splits(plan.task, plan.base, cache)
+    task = make_task(plan.task)
     choices: tuple[str, ...] = ()
     if not has_begun:
-        plan, choices = resolve_auto(plan, _plan_facts(splits, model), lambda space: _problem_of(space, model))
-    task = make_task(plan.task)
+        plan, choices = resolve_auto(plan, _plan_facts(splits, model), lambda space: _problem_of(space, task, model))
     check_probes(task, plan.space, Path(model.folder))
     facts = task.read(splits)
     if isinstance(task, GenerationTask):
@@ -106,12 +106,14 @@ def _plan_facts(splits: RawSplits, model: ModelFacts) -> PlanFacts:
     return PlanFacts(rows=len(splits["train"]), num_layers=model.num_layers, parameters=model.parameters)
 
 
-def _problem_of(space: Space, model: ModelFacts) -> str | None:
-    """Why the model does not support a space."""
+def _problem_of(space: Space, task: Task, model: ModelFacts) -> str | None:
+    """Why task and model do not support a space."""
     from finesearch.training.adaptations.space_check import check_recipe_space
+    from finesearch.training.probing.probe_space_check import check_probes
 
     try:
         check_recipe_space(space, model)
+        check_probes(task, space, Path(model.folder))
     except ModelError as error:
         return error.message
     return None

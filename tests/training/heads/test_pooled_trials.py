@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finesearch.plan import TrainingPlan
+from finesearch.plan import Recipe, TrainingPlan
 from finesearch.plan.space.parameters import POOLINGS
+from finesearch.storage.checksummed_dirs import write_manifest
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
@@ -63,17 +64,30 @@ def works(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return work
 
 
-def scored_by_readme(exported: Path, texts: list[str]) -> list[str]:
-    """Labels by the code of the README.md, in a process that does not know us."""
-    _, code = (exported / "README.md").read_text().split("```python\n")
-    code = code.removesuffix("```\n") + "\nimport sys\nprint([label(text) for text in eval(sys.argv[1])])\n"
-    code += 'assert not any(name.split(".")[0] == "finesearch" for name in sys.modules)\n'
+READER = """
+import json, os, sys
+found = []
+for folder in sys.argv[2:]:
+    os.chdir(folder)
+    with open("README.md") as file:
+        code = file.read().split("```python\\n")[1].removesuffix("```\\n")
+    names = {}
+    exec(code, names)
+    found.append([names["label"](text) for text in json.loads(sys.argv[1])])
+assert not any(name.split(".")[0] == "finesearch" for name in sys.modules)
+print(json.dumps(found))
+"""
+
+
+def labels_by_readme(exported: list[Path], texts: list[str]) -> list[list[str]]:
+    """Labels by the code of each folder's README.md, in a process that does not know us."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONPATH", None)
-    command = [sys.executable, "-W", "ignore", "-c", code, repr(texts)]
-    done = subprocess.run(command, env=environment, cwd=exported, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-W", "ignore", "-c", READER, json.dumps(texts), *map(str, exported)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return list(eval(done.stdout.splitlines()[-1]))
+    found: list[list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 @pytest.mark.parametrize(
@@ -91,7 +105,7 @@ def test_a_pooled_trial_trains_its_head_and_scores_the_same_again(
     architecture: str, pooling: str, works: Any, tmp_path: Path
 ) -> None:
     work = works(architecture)
-    result, _ = run(work, trial(tmp_path, pooling=pooling, epochs=2))
+    result, _ = run(work, trial(tmp_path, pooling=pooling, epochs=1))
     assert result.checkpoint is not None
     assert result.best is not None
     base = work._context.bases.of(trial(tmp_path, pooling=pooling).recipe)
@@ -104,14 +118,66 @@ def test_a_pooled_trial_trains_its_head_and_scores_the_same_again(
     assert again.metrics == result.best.metrics
 
 
-@pytest.mark.parametrize(("architecture", "pooling"), [("bert", "attention"), ("gpt2", "mean")])
-def test_an_exported_pooled_model_predicts_the_same_by_the_code_that_stands_beside_it(
-    architecture: str, pooling: str, works: Any, tmp_path: Path
+EXPORTED: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "hidden": ("bert", {"pooling": "attention", "head_hidden_size": 16}, False),
+    "decoder": ("gpt2", {"pooling": "mean"}, False),
+    "prompt": ("bert", {"pooling": "mean", "adaptation": "prompt_tuning", "learning_rate": 0.1}, False),
+    "merged": ("bert", {"pooling": "max", "adaptation": "lora"}, False),
+    "adapter": ("bert", {"pooling": "last", "adaptation": "lora", "adaptation_parameters": {"rank": 4}}, True),
+}
+"""Architecture, recipe, and whether the adapter alone is exported."""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("hidden", "decoder"), pytest.param(("prompt", "merged", "adapter"), marks=pytest.mark.slow)],
+    ids="+".join,
+)
+def test_exported_pooled_models_predict_the_same_by_the_code_that_stands_beside_them(
+    names: tuple[str, ...], works: Any, tmp_path: Path
 ) -> None:
-    work = works(architecture)
-    result, _ = run(work, trial(tmp_path / "trial", pooling=pooling, epochs=6))
-    exported = export_checkpoint(str(result.checkpoint), tmp_path / "out")
-    scored = evaluate_checkpoint(str(result.checkpoint), "test", work.task_plan, work.training, work.base, work.cache)
-    expected = [("bad", "good")[index] for index in scored.predictions]
-    assert set(expected) == {"bad", "good"}
-    assert scored_by_readme(exported, sentences(30, seed=2)[0]) == expected
+    folders, expected = [], []
+    for name in names:
+        architecture, recipe, adapter = EXPORTED[name]
+        work = works(architecture)
+        result, _ = run(work, trial(tmp_path / name, epochs=5, **recipe))
+        checkpoint = str(result.checkpoint)
+        folders.append(export_checkpoint(checkpoint, tmp_path / f"{name}-out", adapter=adapter))
+        scored = evaluate_checkpoint(checkpoint, "test", work.task_plan, work.training, work.base, work.cache)
+        expected.append([("bad", "good")[index] for index in scored.predictions])
+    assert all(len(set(labels)) == 2 for labels in expected)
+    assert labels_by_readme(folders, sentences(30, seed=2)[0]) == expected
+    assert (folders[-1] / "model.safetensors").exists() == ("adapter" not in names)
+
+
+def test_an_export_is_trained_on_with_the_head_that_it_has(works: Any, tmp_path: Path) -> None:
+    work = works("bert")
+    result, _ = run(work, trial(tmp_path / "trial", pooling="mean", head_hidden_size=16))
+    home = Path(shutil.copytree(work.base, tmp_path / "home"))
+    shutil.rmtree(home / "model")
+    export_checkpoint(str(result.checkpoint), home / "model")
+    again = TrialRunner(task_plan(), work.training, str(home), str(home / "cache"), "accuracy", "max")
+    bases, known = again._context.bases, load_file(Path(str(result.checkpoint)) / "model.safetensors")
+    for pooling in ("auto", "own"):
+        kept = bases.of(Recipe(pooling=pooling))
+        assert not kept.fresh
+        assert torch.equal(kept.tensors["dense.weight"], known["dense.weight"])
+    assert bases.of(Recipe(pooling="mean", head_hidden_size=16)) is kept
+    assert bases.of(Recipe(pooling="max")).fresh == {"classifier.weight", "classifier.bias"}
+
+
+def test_a_trial_goes_on_with_the_head_that_it_began_with(works: Any, tmp_path: Path) -> None:
+    """An older version began it: its recipe, read again, follows the folder, which asks for a mean."""
+    work = works("bert")
+    run(work, trial(tmp_path, pooling="own"), stop_after=1)
+    (folder,) = tmp_path.glob("step-*")
+    written = json.loads((folder / "finesearch.json").read_text())
+    del written["recipe"]["pooling"]
+    (folder / "finesearch.json").write_text(json.dumps(written))
+    write_manifest(folder)
+    result, diary = run(work, trial(tmp_path, attempt=2, pooling="mean"))
+    assert result.checkpoint is not None
+    assert diary.steps == [1, 2]
+    assert "bert.pooler.dense.weight" in load_file(Path(result.checkpoint) / "model.safetensors")
+    record = json.loads((Path(result.checkpoint) / "config.json").read_text())
+    assert record["architectures"] == ["BertForSequenceClassification"]

@@ -23,6 +23,7 @@ def unused_option_warnings(
     return (
         *_task(task),
         *_form(task, space),
+        *_head(task, space),
         *_prompting(task, space),
         *_data(task.data),
         *_space(space, training, budget),
@@ -61,6 +62,19 @@ def _form(task: TaskPlan, space: Space) -> list[str]:
 
 
 _OFF = (Fixed(0.0), Fixed("none"))
+
+
+def _head(task: TaskPlan, space: Space) -> list[str]:
+    """Options of the output layer, in kinds of task that have none or do not pool."""
+    kind, idle = TASK_KINDS[task.kind], {}
+    if "pooling" not in kind.options:
+        idle = dict.fromkeys(("pooling", "head_hidden_size"), f"{task.kind} pools no text")
+    if kind.generates_text:
+        idle["head_learning_rate"] = f"{task.kind} has no output layer beside the language model's"
+    found = [f"space.{entry.name} has no effect: {idle[entry.key]}." for entry in space.entries if entry.key in idle]
+    if "pooling" in space.values and task.pooling not in (None, kind.options.get("pooling")):
+        found.append("task.pooling has no effect on the trials: space.pooling decides.")
+    return found
 
 
 def _prompting(task: TaskPlan, space: Space) -> list[str]:

@@ -130,7 +130,7 @@ _HIDDEN_SIZE = ParameterSpec(
 SOLVED_BY = frozenset({"class_weights", "pooling"})
 """Parameters with an effect where the output layer is solved and nothing trains."""
 
-NO_EFFECT_ON_FROZEN_WEIGHTS = frozenset({"l2sp", "mixout", "neftune"})
+NO_EFFECT_ON_FROZEN_WEIGHTS = frozenset({"l2sp", "mixout", "neftune", "reinit_top_layers"})
 """Parameters without effect where every pretrained weight is frozen."""
 
 ADAPTATIONS: dict[str, Branch] = {
@@ -149,7 +149,9 @@ ADAPTATIONS: dict[str, Branch] = {
             without_effect=frozenset({"neftune"}),
         ),
         _branch("train_top", "The top layers train; all below them stays as it is.", (_TRAINED, REQUIRED)),
-        _branch("head_only", "The output layer alone trains.", without_effect=NEED_TRAINED_LAYERS),
+        _branch(
+            "head_only", "The output layer alone trains.", without_effect=NEED_TRAINED_LAYERS | {"head_learning_rate"}
+        ),
         _branch(
             "linear_probe",
             "Nothing trains: the output layer is solved by logistic or ridge regression on the frozen model's outputs.",
@@ -180,19 +182,25 @@ ADAPTATIONS: dict[str, Branch] = {
         _branch(
             "norms_only",
             "The normalisations and the output layer of a task train.",
-            without_effect=frozenset({"mixout"}),
+            without_effect=frozenset({"mixout", "reinit_top_layers"}),
         ),
         _branch(
             "biases_only",
             "The biases and the output layer of a task train: BitFit (Ben Zaken et al., 2022).",
-            without_effect=frozenset({"mixout"}),
+            without_effect=frozenset({"mixout", "reinit_top_layers"}),
         ),
-        _branch("pattern", "The parameters whose names match train, and a new output layer.", (_PATTERNS, REQUIRED)),
+        _branch(
+            "pattern",
+            "The parameters whose names match train, and a new output layer.",
+            (_PATTERNS, REQUIRED),
+            without_effect=frozenset({"reinit_top_layers"}),
+        ),
         _branch(
             "gradual_unfreezing",
             "The output layer trains first, then one more layer from the top each time (Howard and Ruder, 2018).",
             (_EVERY_STEPS, None),
             (_EVERY_FRACTION, 0.1),
+            without_effect=frozenset({"reinit_top_layers"}),
         ),
         _branch(
             "lora",

@@ -12,7 +12,7 @@ Kind = Literal["float", "integer", "boolean", "word", "names", "patterns", "text
 ENCODER_REGULARIZERS = frozenset({"dropout", "attention_dropout", "l2sp", "mixout", "neftune", "layer_drop"})
 """Parameters that act inside the encoder; frozen layers ignore them, so they need a layer that trains."""
 
-NEED_TRAINED_LAYERS = ENCODER_REGULARIZERS | {"layerwise_decay"}
+NEED_TRAINED_LAYERS = ENCODER_REGULARIZERS | {"layerwise_decay", "reinit_top_layers"}
 """Parameters without effect where no layer trains."""
 
 
@@ -197,6 +197,26 @@ PARAMETERS: dict[str, ParameterSpec] = {
             "word",
             "How token states become the vector that a text is classified by, instead of task.pooling.",
             words=get_args(Pooling),
+        ),
+        ParameterSpec(
+            "head_hidden_size",
+            "integer",
+            "Width of a hidden layer between the pooled states and the output layer; null: none.",
+            low=1,
+            nullable=True,
+        ),
+        ParameterSpec(
+            "head_learning_rate",
+            "float",
+            "What the learning rate is multiplied with for the output layer and all else that the model did not have.",
+            low=0.0,
+            open_low=True,
+        ),
+        ParameterSpec(
+            "reinit_top_layers",
+            "integer",
+            "How many of the top layers start from random weights (Zhang et al., 2021), as far as they train.",
+            low=0,
         ),
         ParameterSpec("epochs", "integer", "Passes over the training split, instead of training.epochs.", low=1),
         ParameterSpec(

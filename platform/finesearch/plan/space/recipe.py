@@ -18,8 +18,9 @@ class Recipe(BaseModel):
     ``dropout``, ``attention_dropout``, ``head_dropout``: None keeps the model's own. ``gradient_clipping``: None clips
     nothing. ``layerwise_decay``: 1 gives every layer the same rate. ``ema_decay`` and ``swa_start``: None averages
     nothing, and at most one is given; the other regularizers are off at 0. ``early_stopping_patience`` counts
-    evaluations; None never stops early. ``pooling`` (see ``Pooling``) is that of a classifier of texts. ``batch_size``
-    counts examples over all workers and accumulation steps.
+    evaluations; None never stops early. ``pooling`` (see ``Pooling``) and
+    ``head_hidden_size`` (None: no hidden layer) are those of a classifier of texts. ``head_learning_rate`` is a factor
+    on ``learning_rate``. ``batch_size`` counts examples over all workers and accumulation steps.
     ``optimizer_parameters`` is complete: parameters that are not given have their defaults.
     """
 
@@ -50,6 +51,9 @@ class Recipe(BaseModel):
     gradient_clipping: Annotated[float, Field(gt=0.0)] | None = 1.0
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
     pooling: Pooling = "own"
+    head_hidden_size: Annotated[int, Field(ge=1)] | None = None
+    head_learning_rate: Annotated[float, Field(gt=0.0)] = 1.0
+    reinit_top_layers: Annotated[int, Field(ge=0)] = 0
     epochs: Annotated[int, Field(ge=1)] = 3
     batch_size: Annotated[int, Field(ge=1)] = 32
 

@@ -77,8 +77,8 @@ class Adaptation(ABC):
         return ()
 
 
-def check_layers(adaptation: str, layers: int, model: PreTrainedModel) -> None:
-    """Check that the model has at least ``layers`` separate blocks.
+def check_layers(parameter: str, layers: int, model: PreTrainedModel) -> None:
+    """Check that the model has at least ``layers`` separate blocks, as ``parameter`` asks.
 
     Raises:
         ModelError: the model has fewer, or its layers share one block.
@@ -86,12 +86,12 @@ def check_layers(adaptation: str, layers: int, model: PreTrainedModel) -> None:
     architecture, available = type(model).__name__, num_blocks(model)
     if layers and not available:
         raise ModelError(
-            f"adaptation.{adaptation}.layers: {architecture} shares one block among all of its layers, so that none "
-            f"can be frozen alone. Use freeze_embeddings or head_only."
+            f"{parameter}: {architecture} shares one block among all of its layers, so that none can be treated "
+            f"alone. Use freeze_embeddings or head_only, or leave it out."
         )
     if layers > available:
         raise ModelError(
-            f"adaptation.{adaptation}.layers: {architecture} has {available} layers, so expected at most {available}, "
+            f"{parameter}: {architecture} has {available} layers, so expected at most {available}, "
             f"got {layers}. Lower the number, or choose a deeper model."
         )
 

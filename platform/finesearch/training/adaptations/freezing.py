@@ -44,7 +44,7 @@ class FreezeBottom(Adaptation):
     checked = ("layers",)
 
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
-        check_layers(self.name, parameters["layers"], model)
+        check_layers(f"adaptation.{self.name}.layers", parameters["layers"], model)
 
     def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
         return all_but(model, context.structure.bottom(parameters["layers"]))
@@ -57,7 +57,7 @@ class TrainTop(Adaptation):
     checked = ("layers",)
 
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
-        check_layers(self.name, parameters["layers"], model)
+        check_layers(f"adaptation.{self.name}.layers", parameters["layers"], model)
 
     def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
         return all_but(model, context.structure.bottom(len(context.structure.blocks) - parameters["layers"]))

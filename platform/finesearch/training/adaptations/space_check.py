@@ -12,6 +12,7 @@ from finesearch.plan import Space
 from finesearch.plan.checks.zero_limits import is_enabled
 from finesearch.plan.space.domains import boundary_values
 from finesearch.training.adaptations.adapt import ADAPTATIONS
+from finesearch.training.adaptations.adaptation import check_layers
 from finesearch.training.heads.space_heads import heads_of_space
 from finesearch.training.model.layer_depths import check_depths
 from finesearch.training.model.model_config import build_skeleton, read_config
@@ -49,6 +50,8 @@ def _check_skeleton(space: Space, facts: ModelFacts, skeleton: PreTrainedModel) 
     for entry in space.entries:
         if entry.key == "layerwise_decay" and any(value < 1.0 for value in boundary_values(entry.domain)):
             check_depths(entry.key, skeleton)
+        if entry.key == "reinit_top_layers":
+            check_layers(f"space.{entry.name}", max(boundary_values(entry.domain)), skeleton)
         if entry.key == "layer_drop" and not facts.num_layers and any(map(is_enabled, boundary_values(entry.domain))):
             raise ModelError(
                 f"space.{entry.name}: {facts.architecture} shares one block among all of its layers, so that none can "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from finesearch.errors import CheckpointError
+from finesearch.plan import Recipe
 from finesearch.storage import checksummed_dirs
 from finesearch.training.checkpointing import checkpoint_layout
 from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord, read_record
@@ -66,13 +67,18 @@ def find_resume_point(spec: TrialSpec, store: CheckpointStore) -> ResumePoint:
         return ResumePoint(kept=kept, warnings=tuple(warnings))
     source = paused or resumable[-1].path
     record = read_record(source)
-    if record.recipe != spec.recipe or record.seed != spec.seed:
+    if record.recipe != as_begun(spec.recipe, record.recipe) or record.seed != spec.seed:
         raise CheckpointError(
             f"{source}: expected a checkpoint of trial {spec.number} with seed {spec.seed} and recipe "
             f"{spec.recipe.model_dump()}, got one of trial {record.trial} with seed {record.seed} and recipe "
             f"{record.recipe.model_dump()}. Give every trial a folder of its own."
         )
     return ResumePoint(record=record, kept=kept, warnings=tuple(warnings), paused=paused)
+
+
+def as_begun(recipe: Recipe, begun: Recipe) -> Recipe:
+    """The recipe of a trial that was begun with ``begun``, maybe by a version that knew no pooling: it had ``own``."""
+    return recipe if "pooling" in begun.model_fields_set else recipe.model_copy(update={"pooling": begun.pooling})
 
 
 def fetch_resume_point(resume_point: ResumePoint, store: CheckpointStore) -> ResumePoint:

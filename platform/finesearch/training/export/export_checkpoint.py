@@ -40,7 +40,7 @@ def export_checkpoint(
     from finesearch.training.checkpointing.load_checkpoint import load_base, load_checkpoint_model
     from finesearch.training.export.export_prompt import load_prompt_checkpoint, save_prompt_checkpoint
     from finesearch.training.export.peft_adapter import check_has_adapter, save_adapter
-    from finesearch.training.export.peft_prompt import holds_prompt, save_prompt, save_relation_prompt
+    from finesearch.training.export.peft_prompt import holds_prompt, save_backbone_prompt, save_prompt
     from finesearch.training.export.pooled_readme import pooled_readme
     from finesearch.training.heads.pooled_classifier import PooledClassifier
     from finesearch.training.heads.relation_model import LOADER, RelationExtractionModel
@@ -70,10 +70,10 @@ def export_checkpoint(
             if has_prompt:
                 save_prompt_checkpoint(model, Path(folder), record, base, temporary)
             elif holds_prompt(record):
-                is_relation = isinstance(model, RelationExtractionModel)
-                save = save_relation_prompt if is_relation else save_prompt
+                is_ours = isinstance(model, RelationExtractionModel | PooledClassifier)
+                save = save_backbone_prompt if is_ours else save_prompt
                 save(model, load_base(Path(folder), record, base), record, temporary)
-                if not is_relation:
+                if not is_ours:
                     model.config.save_pretrained(temporary)
                     if model.can_generate():
                         model.generation_config.save_pretrained(temporary)

@@ -9,6 +9,7 @@ from finesearch.training.adaptations import soft_prompts
 from finesearch.training.adaptations.adapt import ADAPTATIONS
 from finesearch.training.adaptations.prompt_injection import PROMPT_ENCODER, has_encoder_classifier
 from finesearch.training.export.peft_adapter import address
+from finesearch.training.export.pooled_readme import prompted_readme
 from finesearch.training.model.module_structure import backbone_prefix
 
 if TYPE_CHECKING:
@@ -77,21 +78,24 @@ def save_prompt(model: PreTrainedModel, plain: PreTrainedModel, record: Checkpoi
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def save_relation_prompt(model: Any, plain: Any, record: CheckpointRecord, folder: Path) -> None:
-    """Write a relation model: the whole model with its markers, and its encoder's prompt in ``prompt/``."""
-    from finesearch.training.heads.relation_model import LOADER
+def save_backbone_prompt(model: Any, plain: Any, record: CheckpointRecord, folder: Path) -> None:
+    """Write a model whose class is ours: the whole model, its backbone's prompt in ``prompt/``, and a README.md."""
+    from finesearch.training.heads.relation_model import LOADER, RelationExtractionModel
     from finesearch.training.model.base_model import overlay
 
     beside = {name: model.get_parameter(name) for name in record.trained if not _is_prompts(name)}
     overlay(plain, beside)
-    plain.merge_added_tokens()
+    if isinstance(plain, RelationExtractionModel):
+        plain.merge_added_tokens()
+        text = LOADER.replace("import torch\n", "import torch\nfrom peft import PeftModel\n")
+        for old, new in zip(RELATION, PROMPTED, strict=True):
+            assert old in text, old
+            text = text.replace(old, new)
+    else:
+        text = prompted_readme(plain)
     plain.save_pretrained(folder)
     (folder / "prompt").mkdir()
     _save(model, plain.base_model, record, folder / "prompt", "FEATURE_EXTRACTION")
-    text = LOADER.replace("import torch\n", "import torch\nfrom peft import PeftModel\n")
-    for old, new in zip(RELATION, PROMPTED, strict=True):
-        assert old in text, old
-        text = text.replace(old, new)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 

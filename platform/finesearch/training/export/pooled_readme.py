@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from finesearch.training.heads.pooled_head import PooledHead
+from finesearch.training.heads.pooled_head import pooled_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,10 +17,10 @@ same file and reads {what}.
 ```python
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 folder = "."
-tokenizer = AutoTokenizer.from_pretrained(folder)
+config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 backbone = AutoModel.from_pretrained(folder).eval()
 weights = load_file(f"{{folder}}/model.safetensors")
 
@@ -62,25 +62,26 @@ _HIDDEN = """    pooled = torch.tanh(pooled @ weights["dense.weight"].T + weight
 _FUNCTIONS = {
     "single_label_classification": '''label(text, pair=None):
     """The most likely label."""
-    return backbone.config.id2label[int(logits([text], pair and [pair])[0].argmax())]''',
+    return config.id2label[int(logits([text], pair and [pair])[0].argmax())]''',
     "multi_label_classification": '''labels(text, pair=None, threshold=0.5):
     """The labels above a threshold."""
     above = logits([text], pair and [pair])[0].sigmoid() > threshold
-    return [backbone.config.id2label[number] for number in above.nonzero().flatten().tolist()]''',
+    return [config.id2label[number] for number in above.nonzero().flatten().tolist()]''',
     "regression": '''value(text, pair=None):
     """The number."""
     return float(logits([text], pair and [pair])[0, 0])''',
 }
 
 
+_BACKBONE = "AutoModel.from_pretrained(folder).eval()"
+_STATES = "backbone(**tokens).last_hidden_state"
+
+
 def pooled_readme(model: PreTrainedModel) -> str:
     """The text for a model of ``PooledClassifier``; its code block runs beside the weights."""
     config: Any = model.config
-    head: Any = model
-    return _readme(head.head, str(config.problem_type))
-
-
-def _readme(head: PooledHead, problem_type: str) -> str:
+    head, problem_type = pooled_head(config), str(config.problem_type)
+    assert head is not None
     what, expression = _POOLED[head.pooling]
     return README.format(
         what=what + (" through a hidden layer" if head.hidden_size is not None else ""),
@@ -88,3 +89,33 @@ def _readme(head: PooledHead, problem_type: str) -> str:
         hidden=_HIDDEN if head.hidden_size is not None else "",
         function=_FUNCTIONS[problem_type],
     )
+
+
+def prompted_readme(model: PreTrainedModel) -> str:
+    """The text where a soft prompt stands in ``prompt/``."""
+    prompted = 'PeftModel.from_pretrained(AutoModel.from_pretrained(folder), f"{folder}/prompt").eval()'
+    return _changed(pooled_readme(model), (_BACKBONE, prompted), (_STATES, f"{_STATES}[:, -mask.shape[1] :]"))
+
+
+def adapter_readme(model: PreTrainedModel, home: str, revision: str | None) -> str:
+    """The text where an adapter for the base model in ``home`` stands beside the head."""
+    base = repr(home) + (f", revision={revision!r}" if revision else "")
+    adapted = f"PeftModel.from_pretrained(AutoModel.from_pretrained({base}, dtype=torch.float32), folder).eval()"
+    files = ("model.safetensors", HEAD_FILE)
+    said = (
+        "`AutoModel` loads the backbone (and says that the head is not its own)",
+        "peft loads the adapter onto the base",
+    )
+    beside = ("stands in the\nsame file", f"stands in\n{HEAD_FILE}")
+    return _changed(pooled_readme(model), (_BACKBONE, adapted), files, said, beside)
+
+
+HEAD_FILE = "head.safetensors"
+"""The head beside an exported adapter."""
+
+
+def _changed(text: str, *changes: tuple[str, str]) -> str:
+    for old, new in (("import torch\n", "import torch\nfrom peft import PeftModel\n"), *changes):
+        assert old in text, old
+        text = text.replace(old, new)
+    return text

@@ -37,6 +37,16 @@ class Backbone:
         return states
 
 
+class OwnClass:
+    """Mixin of every class of our own."""
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """False: initialised as classes of transformers are. For other code, transformers leaves out modules without
+        parameters, by which GPT-2 scales the weights of its residual layers."""
+        return False
+
+
 @cache
 def backbone_of(config_class: type) -> Backbone:
     """The backbone of an architecture.

@@ -85,6 +85,8 @@ def _follow_folder(folder: Path, config: PretrainedConfig, hidden_size: int | No
 
 
 def _fields(config: PretrainedConfig, pooling: str, hidden_size: int | None) -> Mapping[str, Any]:
+    if pooled_head(config) == PooledHead(pooling, hidden_size):
+        return {}
     if hidden_size is None and pooled_head(config) is None:
         if pooling in NATIVE_POOLINGS and getattr(config, NATIVE_FIELD, None) in NATIVE_POOLINGS:
             return {NATIVE_FIELD: pooling}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from finesearch.training.heads.backbone import backbone_of, head_dropout, refuse_encoder_decoder
+from finesearch.training.heads.backbone import OwnClass, backbone_of, head_dropout, refuse_encoder_decoder
 from finesearch.training.heads.own_auto_class import OwnAutoClass
 from finesearch.training.heads.pooled_head import pooled_head
 from finesearch.training.heads.pooling import pool
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-class PooledClassifier:
+class PooledClassifier(OwnClass):
     """Mixin of every ``…ForPooledClassification`` class, whatever its backbone; see ``pooled_class``."""
 
     def pooled(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import ModelError
 from finesearch.training.heads.head_choice import choose_head
+from finesearch.training.heads.head_parameters import reinitialized_layers
 from finesearch.training.heads.pooled_head import FIELD
 from finesearch.training.model.base_model import PretrainedBase, share, short_example
 from finesearch.training.model.dropout import head_dropouts
@@ -41,15 +42,17 @@ class RecipeBases:
         Raises:
             ModelError: see ``choose_head``.
         """
-        if self.own.kind != POOLED_KIND:
-            return self.own
-        key = (recipe.pooling,)
-        if key not in self._made:
-            self._made[key] = self._make(recipe)
-        return self._made[key]
+        head = (recipe.pooling, recipe.head_hidden_size)
+        layers = reinitialized_layers(recipe, len(self.own.structure.blocks))
+        if (head, layers) not in self._made:
+            base = self._with_head(*head) if self.own.kind == POOLED_KIND else self.own
+            self._made[head, layers] = with_reinitialized(base, layers)
+        return self._made[head, layers]
 
-    def _make(self, recipe: Recipe) -> PretrainedBase:
-        choice = choose_head(self.own.folder, self.own.config, recipe.pooling)
+    def _with_head(self, pooling: str, hidden_size: int | None) -> PretrainedBase:
+        choice = choose_head(self.own.folder, self.own.config, pooling, hidden_size)
+        if not choice.config_fields:
+            return self.own
         config = copy.deepcopy(self.own.config)
         for name, value in choice.config_fields.items():
             setattr(config, name, value)
@@ -89,4 +92,24 @@ def with_pooled_head(base: PretrainedBase, config: PretrainedConfig) -> Pretrain
         head_dropouts=head_dropouts(model),
         inputs=inputs,
         structure=trace_structure(model, example),
+    )
+
+
+def with_reinitialized(base: PretrainedBase, layers: int) -> PretrainedBase:
+    """``base`` whose top ``layers`` blocks, and all that runs after them, start from random weights for every trial.
+
+    As the architecture initialises them, pooler included: Zhang, Wu, Katiyar, Weinberger and Artzi, Revisiting
+    Few-sample BERT Fine-tuning, 2021 (section 5).
+    """
+    if not layers:
+        return base
+    blocks, stages = base.structure.blocks, base.structure.stages
+    above = (name for name, stage in stages.items() if stage == len(blocks))
+    redrawn = tuple(f"{name}." for name in (*blocks[len(blocks) - layers :], *above))
+    names = frozenset(name for name in base.tensors if name.startswith(redrawn))
+    return replace(
+        base,
+        tensors={name: tensor for name, tensor in base.tensors.items() if name not in names},
+        fresh=base.fresh | names,
+        reinitialized=names,
     )

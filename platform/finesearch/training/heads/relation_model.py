@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from finesearch.training.heads.backbone import backbone_of, head_dropout, refuse_encoder_decoder
+from finesearch.training.heads.backbone import OwnClass, backbone_of, head_dropout, refuse_encoder_decoder
 from finesearch.training.heads.own_auto_class import OwnAutoClass
 from finesearch.training.model.added_tokens import ExtendedEmbedding
 
@@ -48,7 +48,7 @@ def relation(text, head="[E1]", tail="[E2]"):
 '''
 
 
-class RelationExtractionModel:
+class RelationExtractionModel(OwnClass):
     """Mixin of every ``…ForRelationExtraction`` class, whatever its encoder; see ``relation_class``."""
 
     def merge_added_tokens(self: Any) -> None:

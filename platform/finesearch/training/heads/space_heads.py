@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def heads_of_space(space: Space, facts: ModelFacts) -> tuple[HeadChoice, ...]:
-    """A head for each pooling of the space; the architecture's own for kinds of task without pooling.
+    """A head for each pooling and hidden layer of the space; the architecture's own for kinds of task without pooling.
 
     Raises:
         ModelError: the model cannot be pooled so.
@@ -23,4 +23,8 @@ def heads_of_space(space: Space, facts: ModelFacts) -> tuple[HeadChoice, ...]:
         return (OWN_HEAD,)
     folder = Path(facts.folder)
     config = read_config(folder)
-    return tuple(choose_head(folder, config, pooling) for pooling in space.possible("pooling", facts.pooling))
+    return tuple(
+        choose_head(folder, config, pooling, hidden_size)
+        for pooling in space.possible("pooling", facts.pooling)
+        for hidden_size in space.possible("head_hidden_size", None)
+    )

@@ -18,7 +18,8 @@ from finesearch.training.attempt import Attempt, Report
 from finesearch.training.checkpointing import checkpoint_layout
 from finesearch.training.checkpointing.checkpoint_store import CheckpointStore
 from finesearch.training.checkpointing.checkpoint_writer import WEIGHTS, CheckpointWriter
-from finesearch.training.checkpointing.resume_point import ResumePoint, fetch_resume_point, find_resume_point
+from finesearch.training.checkpointing.resume_point import ResumePoint, as_begun, fetch_resume_point, find_resume_point
+from finesearch.training.heads.head_parameters import head_names, head_warnings
 from finesearch.training.loop.training_loop import TrainingLoop
 from finesearch.training.metric_history import RankingMetric
 from finesearch.training.model.base_model import overlay
@@ -52,9 +53,8 @@ def run_attempt(attempt: Attempt) -> TrialResult:
     with heartbeat(attempt.callbacks.beat):
         found = processes.run_on_rank_zero(lambda: find_resume_point(spec, attempt.store))
         resume_point = fetch_resume_point(found, attempt.store)
-    if resume_point.record is not None and resume_point.record.recipe.pooling != spec.recipe.pooling:
-        # An older version began the trial, with the architecture's own head whatever the folder asks for.
-        recipe = spec.recipe.model_copy(update={"pooling": resume_point.record.recipe.pooling})
+    if resume_point.record is not None:
+        recipe = as_begun(spec.recipe, resume_point.record.recipe)
         attempt = replace(attempt, spec=spec.model_copy(update={"recipe": recipe}))
     if resume_point.result is not None:
         done = resume_point.result
@@ -98,7 +98,8 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
         accumulation_steps=training.gradient_accumulation_steps,
         gradient_clipping=recipe.gradient_clipping,
     )
-    optimizer = build_optimizer(model, recipe, depths_of(attempt, model, adapted))
+    head = head_names(model, attempt.base)
+    optimizer = build_optimizer(model, recipe, depths_of(attempt, model, adapted), head)
     prefix = open_prefix_cache(attempt, model, adapted, precision.name, is_untouched=resume_point.record is None)
     with closing(prefix), keep_freed_pages(), running_engine(model, optimizer, settings, processes) as engine:
         weights, weight_warnings = _class_weights(attempt)
@@ -170,7 +171,7 @@ def build_model(
         overlay(model, load_file(checkpoint / WEIGHTS))
         if (raw := checkpoint / checkpoint_layout.RESUME / RAW).is_file():
             overlay(model, load_file(raw))
-    return model, adapted, (*warnings, *adapted.notes)
+    return model, adapted, (*warnings, *adapted.notes, *head_warnings(recipe, base, head_names(model, base)))
 
 
 def depths_of(attempt: Attempt, model: PreTrainedModel, adapted: AdaptationResult) -> Mapping[str, int] | None:
@@ -184,7 +185,7 @@ def depths_of(attempt: Attempt, model: PreTrainedModel, adapted: AdaptationResul
     if attempt.recipe.layerwise_decay == 1.0:
         return None
     check_depths("layerwise_decay", model)
-    return parameter_depths(model, attempt.base.structure, attempt.base.fresh)
+    return parameter_depths(model, attempt.base.structure, attempt.base.fresh - attempt.base.reinitialized)
 
 
 def _class_weights(attempt: Attempt) -> tuple[Tensor | None, tuple[str, ...]]:

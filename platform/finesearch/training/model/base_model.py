@@ -36,6 +36,7 @@ class PretrainedBase:
 
     tensors: every tensor in the folder, by its name in the model; fp32, on the CPU, never changed.
     fresh: names of the parameters that the folder did not have (usually the head): initialised anew for every trial.
+    reinitialized: those of them that the folder did have, in layers that start from random weights.
     facts: what the task learned from its rows, such as the labels; the head was built for them.
     generation: settings of text generation, for tasks whose predictions are generated.
     """
@@ -50,6 +51,7 @@ class PretrainedBase:
     head_dropouts: Mapping[str, float]
     inputs: frozenset[str]
     structure: ModuleStructure
+    reinitialized: frozenset[str] = frozenset()
     generation: GenerationConfig | None = None
 
     def build(self, recipe: Recipe, seed: int, shares: bool = False) -> tuple[PreTrainedModel, tuple[str, ...]]:

@@ -170,8 +170,9 @@ class _Opening:
     def _others(self, depth: int) -> tuple[int, ...]:
         """Depths of the space that this trial's model can compute: those above its own only before any training."""
         base = self.attempt.base
-        # With adapters, even untrained ones, a block may return something else.
-        is_plain = all(name in base.tensors or name in base.fresh for name, _ in self.model.named_parameters())
+        # With adapters, even untrained ones, a block may return something else; with random weights it does.
+        is_known = all(name in base.tensors or name in base.fresh for name, _ in self.model.named_parameters())
+        is_plain = is_known and not base.reinitialized
         return tuple(asked for asked in self.context.cache_depths if asked < depth or (is_plain and self.is_untouched))
 
     def _key(self, split: str) -> str:

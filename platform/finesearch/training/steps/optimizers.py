@@ -6,7 +6,8 @@ others, no built-in schedule to disable); Lion is lion-pytorch's, since DeepSpee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,41 +36,58 @@ class DecoupledSGD(torch.optim.SGD):
         return loss
 
 
+@dataclass(frozen=True)
+class HeadRate:
+    """The learning rate of the parameters named ``names``, as a ``factor`` on that of the others."""
+
+    names: Collection[str] = ()
+    factor: float = 1.0
+
+
 def parameter_groups(
-    model: torch.nn.Module, weight_decay: float, depths: Mapping[str, int] | None = None, layerwise_decay: float = 1.0
+    model: torch.nn.Module,
+    weight_decay: float,
+    depths: Mapping[str, int] | None = None,
+    layerwise_decay: float = 1.0,
+    head: HeadRate = HeadRate(),
 ) -> list[dict[str, Any]]:
     """Trained parameters as optimizer groups: matrices with ``weight_decay``, vectors (biases, norms) without.
 
     With ``depths`` (see ``parameter_depths``) each depth has its own groups, with their ``depth`` and ``rate_factor``:
     layerwise_decay ** depth, the factor of the learning rate. Discriminative fine-tuning (Howard and Ruder, 2018), in
-    the form of Clark et al. (ELECTRA, 2020). Empty groups are left out.
+    the form of Clark et al. (ELECTRA, 2020). ``head`` has groups of its own if its factor is not 1, which multiplies
+    their ``rate_factor``. Empty groups are left out.
     """
-    groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+    groups: dict[tuple[int, bool, bool], list[torch.nn.Parameter]] = {}
+    has_own_rate = frozenset(head.names if head.factor != 1.0 else ())
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             # IA3's vectors are stored as matrices; decay would pull them towards 0, but their neutral value is 1.
             is_vector = parameter.ndim < 2 or ".ia3_l." in name
-            place = (depths[name] if depths else 0, is_vector)
+            place = (depths[name] if depths else 0, name in has_own_rate, is_vector)
             groups.setdefault(place, []).append(parameter)
     return [
         {"params": parameters, "weight_decay": 0.0 if are_vectors else weight_decay}
-        | ({"depth": depth, "rate_factor": layerwise_decay**depth} if depths else {})
-        for (depth, are_vectors), parameters in sorted(groups.items(), key=lambda item: item[0])
+        | ({"depth": depth} if depths else {})
+        | ({"rate_factor": layerwise_decay**depth * (head.factor if are_heads else 1.0)} if depths or are_heads else {})
+        for (depth, are_heads, are_vectors), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 
 def build_optimizer(
-    model: torch.nn.Module, recipe: Recipe, depths: Mapping[str, int] | None = None
+    model: torch.nn.Module, recipe: Recipe, depths: Mapping[str, int] | None = None, head: Collection[str] = ()
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer over the trained parameters; AdamW and SGD fused: one pass over memory instead of ten.
 
-    depths: needed for a ``layerwise_decay``; see ``parameter_groups``.
+    depths: needed for a ``layerwise_decay``; see ``parameter_groups``. head: names of the parameters that
+    ``head_learning_rate`` is for.
 
     Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019 (AdamW). Shazeer and Stern, Adafactor: Adaptive
     Learning Rates with Sublinear Memory Cost, 2018: a step is at most ``learning_rate`` times the root mean square of
     its matrix. Chen et al., Symbolic Discovery of Optimization Algorithms, 2023 (Lion).
     """
-    groups = parameter_groups(model, recipe.weight_decay, depths, recipe.layerwise_decay)
+    rate = HeadRate(head, recipe.head_learning_rate)
+    groups = parameter_groups(model, recipe.weight_decay, depths, recipe.layerwise_decay, rate)
     own = recipe.optimizer_parameters
     if recipe.optimizer == "adamw":
         betas = (own["beta1"], own["beta2"])

@@ -25,8 +25,8 @@ class TrainingJobRunner:
         goal: str,
         *,
         cache_depths: tuple[int, ...] = (),
-        measured: MeasuredNodes | None = None,
         probe_layers: tuple[int | None, ...] = (),
+        measured: MeasuredNodes | None = None,
     ) -> None:
         """measured: the nodes that chose the precision, where that is to be said of others."""
         self._runner = TrialRunner(

@@ -1,0 +1,111 @@
+"""Which head a recipe gets over which model: by the folder, by the config, or refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoConfig
+
+from finesearch.errors import ModelError
+from finesearch.plan import parse_space
+from finesearch.training.adaptations.space_check import check_recipe_space
+from finesearch.training.heads.head_choice import choose_head
+from finesearch.training.heads.pooled_head import FIELD
+from finesearch.training.heads.space_heads import heads_of_space
+from finesearch.training.model.model_facts import inspect_model
+from tiny_models import write_tiny_model
+from training_cases import task_plan
+
+
+def head(pooling: str, hidden_size: int | None = None) -> dict[str, Any]:
+    return {FIELD: {"pooling": pooling, "hidden_size": hidden_size}}
+
+
+def asks_for(folder: Path, mode: str) -> None:
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{mode}": True}))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pooling", "hidden_size", "fields"),
+    [
+        ("bert", "own", None, {}),
+        ("bert", "own", 8, {}),
+        ("bert", "auto", None, {}),
+        ("bert", "auto", 8, head("cls", 8)),
+        ("bert", "cls", None, head("cls")),
+        ("bert", "mean", 8, head("mean", 8)),
+        ("modernbert", "auto", None, {"classifier_pooling": "cls"}),
+        ("modernbert", "auto", 8, head("cls", 8)),
+        ("modernbert", "mean", None, {"classifier_pooling": "mean"}),
+        ("modernbert", "max", None, head("max")),
+        ("gpt2", "auto", None, {}),
+        ("llama", "auto", 8, head("last", 8)),
+        ("llama", "last", None, {}),
+        ("llama", "mean", None, head("mean")),
+        ("bart", "auto", 8, {}),
+    ],
+)
+def test_a_class_of_transformers_is_used_where_it_has_the_head(
+    architecture: str, pooling: str, hidden_size: int | None, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    config = AutoConfig.for_model(architecture)
+    assert choose_head(tmp_path, config, pooling, hidden_size).config_fields == fields
+
+
+@pytest.mark.parametrize(
+    ("mode", "architecture", "fields", "note"),
+    [
+        ("mean_tokens", "bert", head("mean"), "pooling: mean, as the model's folder asks"),
+        ("mean_tokens", "modernbert", {"classifier_pooling": "mean"}, "pooling: mean, as the model's folder asks"),
+        ("lasttoken", "llama", {}, "pooling: last, as the model's folder asks"),
+        (
+            "mean_tokens",
+            "t5",
+            {},
+            "architecture's own head; the model's folder asks for mean, but T5Config takes no po",
+        ),
+        ("weightedmean_tokens", "bert", {}, "asks for weightedmean_tokens, but finesearch has no such pooling"),
+    ],
+)
+def test_auto_follows_the_folder_and_says_so(
+    mode: str, architecture: str, fields: dict[str, Any], note: str, tmp_path: Path
+) -> None:
+    asks_for(tmp_path, mode)
+    choice = choose_head(tmp_path, AutoConfig.for_model(architecture), "auto")
+    assert choice.config_fields == fields
+    assert note in choice.note
+    assert choose_head(tmp_path, AutoConfig.for_model(architecture), "own").note == ""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pooling", "message"),
+    [
+        ("bart", "mean", "pooling mean: BartConfig of .* is no plain encoder or decoder.* Use auto or own, or choose"),
+        ("llama", "cls", "pooling cls: LlamaConfig of .* reads from left to right.* Use last, mean, max or attention"),
+    ],
+)
+def test_a_pooling_that_a_model_cannot_have_is_refused(
+    architecture: str, pooling: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        choose_head(tmp_path, AutoConfig.for_model(architecture), pooling)
+
+
+def test_a_space_is_checked_against_every_head_that_it_can_give(tmp_path: Path) -> None:
+    asks_for(write_tiny_model(tmp_path / "model"), "mean_tokens")
+    facts = inspect_model(task_plan(), tmp_path)
+    choices = heads_of_space(parse_space({"pooling": ["auto", "own"], "head_hidden_size": [None, 8]}), facts)
+    assert [choice.config_fields for choice in choices] == [head("mean"), head("mean", 8), {}, {}]
+    # Within the mean there is no pooler.
+    named = {"adaptation": {"one_of": {"pattern": {"patterns": "pooler"}}}}
+    check_recipe_space(parse_space({**named, "pooling": "own"}), facts)
+    with pytest.raises(
+        ModelError, match="'pooler' is found in the name of no parameter of BertForPooledClassification"
+    ):
+        check_recipe_space(parse_space(named), facts)
+    with pytest.raises(
+        ModelError, match="space.reinit_top_layers: BertFor.* has 4 layers, so expected at most 4, got 5"
+    ):
+        check_recipe_space(parse_space({"reinit_top_layers": {"min": 0, "max": 5}}), facts)
