@@ -119,6 +119,8 @@ def test_the_plan_of_the_readme_passes_a_dry_run(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "reviews: text-classification, accuracy (max)" in done.stdout
+    assert "  baselines majority, tfidf, zero_shot, strong, ordinary\n" in done.stdout
+    assert "output layer probe; beside the search: not in the space" in done.stdout
     assert "Nothing was started." in done.stdout
     assert "warning" not in done.stdout
 

@@ -70,7 +70,7 @@ def test_a_winner_that_is_not_above_the_majority_baseline_is_said_first():
     majority = scored("majority", 0.300, validation=0.25)
     result = claim(scored("trial 7", 0.310, validation=0.25), baselines=[majority, ORDINARY])
     start = (
-        "Trial 7 leads the search, and is not above the majority baseline (accuracy 0.2500 on validation). Trial 7 does"
+        "Trial 7 leads the search, and is not above the majority baseline (accuracy 0.2500 on validation). The ordinary"
     )
     assert (result.tone, result.sentence[: len(start)]) == ("worse", start)
     result = claim(scored("trial 7", 0.300), baselines=[majority])
@@ -146,7 +146,9 @@ def test_without_any_baseline_nothing_is_claimed():
 
 
 def test_the_majority_alone_is_named_as_what_was_beaten():
-    result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[scored("majority", 0.1, (0.08, 0.12))])
+    result = claim(
+        scored("trial 7", 0.95, (0.94, 0.96)), baselines=[scored("majority", 0.1, (0.08, 0.12), validation=0.1)]
+    )
     assert result.tone == "better"
     assert result.sentence.startswith("Trial 7 beats the most frequent answer on test: accuracy 0.950")
 
@@ -156,7 +158,7 @@ TFIDF = scored("tfidf", 0.90, (0.88, 0.92))
 
 def test_the_winner_is_compared_with_the_best_of_all_baselines_on_test():
     row = scored("trial 7", 0.93, (0.91, 0.95), gain_intervals={"ordinary": (0.03, 0.07), "tfidf": (0.01, 0.05)})
-    result = claim(row, baselines=[scored("majority", 0.1), TFIDF, ORDINARY])
+    result = claim(row, baselines=[scored("majority", 0.1, validation=0.1), TFIDF, ORDINARY])
     assert result == Verdict(
         "Trial 7 beats every baseline on test: accuracy 0.930 (95 % interval 0.910 to 0.950) against 0.900 (0.880 to "
         "0.920) of a bag of words (TF-IDF with a linear model), the best of 3 baselines; the paired difference on the "
@@ -177,7 +179,9 @@ def test_better_than_every_baseline_but_perhaps_by_chance():
 
 def test_a_bag_of_words_that_wins_is_the_first_thing_that_is_said():
     row = scored("trial 7", 0.85, (0.83, 0.87), gain_intervals={"tfidf": (-0.08, -0.02)})
-    result = claim(row, baselines=[scored("majority", 0.1), TFIDF, scored("ordinary", 0.70, (0.68, 0.72))])
+    result = claim(
+        row, baselines=[scored("majority", 0.1, validation=0.1), TFIDF, scored("ordinary", 0.70, (0.68, 0.72))]
+    )
     assert (result.tone, result.baseline) == ("worse", "tfidf")
     assert result.sentence == (
         "A bag of words (TF-IDF with a linear model), the best of 3 baselines, scores better than trial 7 on test: "

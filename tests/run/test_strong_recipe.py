@@ -72,6 +72,13 @@ def test_a_space_that_holds_it_gives_a_configuration_with_the_models_usual_dropo
     assert again == recipe.model_copy(update={"dropout": 0.1})
 
 
+def test_it_takes_no_more_epochs_than_the_space_searches() -> None:
+    plan = plan_of(HOLDS_IT.replace("{min: 2, max: 20}", "{min: 4, max: 8}"))
+    recipe = strong_recipe(plan, SMALL, can_probe=True)
+    assert recipe.epochs == 8
+    assert configuration_of(plan, recipe) is not None
+
+
 @pytest.mark.parametrize(
     "space",
     [

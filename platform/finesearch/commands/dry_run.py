@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from finesearch.commands.cost_estimate import estimate
-from finesearch.plan import Plan
+from finesearch.plan import Plan, Recipe
+from finesearch.plan.space.strong_recipe import configuration_of
 from finesearch.run.disk_check import check_disk
 from finesearch.run.preflight import Preflight, run_preflight
 from finesearch.run.run_storage import run_folder, run_store
@@ -49,8 +50,18 @@ def _lines(plan: Plan, preflight: Preflight, where: str, concurrent: int, need: 
         f"  disk     checkpoints take at most {need / (1 << 30):.2f} GiB in {where}",
         *times,
         f"  baselines {', '.join(plan.baselines) or 'none'}",
+        *strong_lines(plan, preflight.strong),
         *(f"  note     {note}" for note in preflight.notes),
         *(f"  warning  {warning}" for warning in preflight.warnings),
         "Nothing was started.",
     ]
     return lines
+
+
+def strong_lines(plan: Plan, strong: Recipe | None) -> list[str]:
+    """A line that says what the strong recipe is, and whether the search tries it first."""
+    if strong is None:
+        return []
+    place = "the first trial" if configuration_of(plan, strong) is not None else "beside the search: not in the space"
+    settings = f"{strong.adaptation}, learning_rate {strong.learning_rate:g}, {strong.epochs} epochs"
+    return [f"  strong   {settings}, output layer {strong.head_init}; {place}"]

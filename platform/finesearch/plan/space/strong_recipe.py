@@ -8,7 +8,7 @@ from typing import Any
 from finesearch.plan.auto_choices import PlanFacts, auto_epochs
 from finesearch.plan.plan import Plan
 from finesearch.plan.space.default_space import LARGE, MEDIUM, SMALL
-from finesearch.plan.space.domains import Fixed
+from finesearch.plan.space.domains import Fixed, boundary_values
 from finesearch.plan.space.parameters import PARAMETERS, Scalar
 from finesearch.plan.space.recipe import Recipe
 from finesearch.plan.space.search_space import Space
@@ -30,14 +30,14 @@ def strong_recipe(plan: Plan, facts: PlanFacts, can_probe: bool) -> Recipe:
     2021; see ``auto_epochs``), with a tenth of them as warm-up and linear decay (Mosbach et al., 2021). Learning rate:
     1e-4 for compact models (Turc et al., 2019), 2e-5 for base models (Mosbach et al., 2021), 1e-5 for large ones (Liu
     et al., 2019). Above two billion parameters, low-rank matrices with 2e-4 (Dettmers et al., 2023). What these papers
-    do not speak of is as the plan has it: the batch size, and early stopping.
+    do not speak of is as the plan has it: the batch size, early stopping, and how many epochs a trial may take where
+    the space searches them.
     """
     training = plan.training
-    epochs, _ = auto_epochs(facts.rows, training.batch_size)
     settings: dict[str, Any] = {
         "warmup_fraction": WARMUP_FRACTION,
         "weight_decay": WEIGHT_DECAY,
-        "epochs": epochs,
+        "epochs": _epochs(plan, facts.rows),
         "batch_size": training.batch_size,
         "early_stopping_patience": _fixed(plan.space, "early_stopping_patience"),
         "head_init": "probe" if can_probe else "random",
@@ -82,6 +82,15 @@ def _value(recipe: Recipe, name: str, key: str) -> Any:
         return getattr(recipe, key)
     own: Mapping[str, Any] = getattr(recipe, f"{name.split('.')[0]}_parameters")
     return own[key]
+
+
+def _epochs(plan: Plan, rows: int) -> int:
+    """Enough epochs for the rows, or the nearest bound where the space searches fewer or more."""
+    wanted, _ = auto_epochs(rows, plan.training.batch_size)
+    domain = plan.space.values.get("epochs")
+    if domain is None or isinstance(domain, Fixed) or domain.contains(wanted):
+        return wanted
+    return min((int(value) for value in boundary_values(domain) if value), key=lambda value: abs(value - wanted))
 
 
 def _fixed(space: Space, key: str) -> Any:

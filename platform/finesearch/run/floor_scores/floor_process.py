@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,7 @@ class FloorProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
         self._problem = ""
-        self._thread = threading.Thread(target=self._run, daemon=True, name="floors")
+        self._thread = threading.Thread(target=self._run_in_thread, daemon=True, name="floors")
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -96,6 +97,12 @@ class FloorProcess:
             return "it was cut off: it had not ended a tenth of the search's time after the last trial"
         return f"it was cut off: floors may take a tenth of budget.hours, here {self._limit_s:.0f} s"
 
+    def _run_in_thread(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # the end of a thread: the rows say it
+            self._problem = f"{type(error).__name__}: {error}"
+
     def _run(self) -> None:
         request = pickle.dumps(self._request())
         package = str(Path(finesearch.__file__).parents[1])
@@ -114,8 +121,7 @@ class FloorProcess:
             self._process.communicate(request)
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip().splitlines()
-        is_cut = self._limit_s is not None and self._process.returncode < 0
-        if self._process.returncode and not is_cut:
+        if self._process.returncode not in (0, -signal.SIGXCPU):
             self._problem = said[-1] if said else f"its process ended with {self._process.returncode}"
 
     def _request(self) -> FloorRequest:
