@@ -125,7 +125,7 @@ def test_every_problem_of_a_plan_is_told_at_once(folder: Path, capsys: pytest.Ca
     )
     (folder / "tiny.yaml").write_text(text)
     said = refused(capsys)
-    for line in ("line 2", "line 8", "line 15"):
+    for line in ("line 2", "line 8", "line 16"):
         assert f"tiny.yaml, {line}" in said
 
 

@@ -210,6 +210,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
+@pytest.mark.slow
 def test_a_worker_takes_no_more_memory_than_its_budget_beside_what_it_takes_without(tmp_path: Path) -> None:
     home = write_home(tmp_path / "home", train_rows=1500)
     from tiny_models import write_tiny_model

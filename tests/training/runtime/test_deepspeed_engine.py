@@ -32,6 +32,7 @@ def test_the_caches_that_outlive_an_engine_are_where_we_clear_them(home: Path, t
     assert "_PartitionedParameterCoordinator__params_to_release" in vars(PartitionedParameterCoordinator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 3])
 def test_memory_does_not_grow_over_twenty_trials(stage: int, home: Path, tmp_path: Path) -> None:
     work = make_runner(home, zero_stage=stage)

@@ -55,6 +55,7 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_trial_actor_held_comes_back_and_all_when_a_search_is_over() -> None:
     with ray_folder() as folder, ray_cluster(folder, cpus=4) as variables:
         for driver in (THEIRS, OURS):
