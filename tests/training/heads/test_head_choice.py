@@ -1,6 +1,5 @@
 """Which head a recipe gets over which model: by the folder, by the config, or refused."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,11 @@ from finesearch.training.heads.pooled_head import FIELD
 from finesearch.training.heads.space_heads import heads_of_space
 from finesearch.training.model.model_facts import inspect_model
 from tiny_models import write_tiny_model
-from training_cases import task_plan
+from training_cases import task_plan, write_pooling
 
 
-def head(pooling: str, hidden_size: int | None = None) -> dict[str, Any]:
-    return {FIELD: {"pooling": pooling, "hidden_size": hidden_size}}
-
-
-def asks_for(folder: Path, mode: str) -> None:
-    (folder / "1_Pooling").mkdir(parents=True)
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{mode}": True}))
+def head(pooling: str, hidden_size: int | None = None, normalizes: bool = False) -> dict[str, Any]:
+    return {FIELD: {"pooling": pooling, "hidden_size": hidden_size, "normalizes": normalizes}}
 
 
 @pytest.mark.parametrize(
@@ -72,11 +66,24 @@ def test_a_class_of_transformers_is_used_where_it_has_the_head(
 def test_auto_follows_the_folder_and_says_so(
     mode: str, architecture: str, fields: dict[str, Any], note: str, tmp_path: Path
 ) -> None:
-    asks_for(tmp_path, mode)
+    write_pooling(tmp_path, mode)
     choice = choose_head(tmp_path, AutoConfig.for_model(architecture), "auto")
     assert choice.config_fields == fields
     assert note in choice.note
     assert choose_head(tmp_path, AutoConfig.for_model(architecture), "own").note == ""
+
+
+@pytest.mark.parametrize("architecture", ["bert", "modernbert", "llama"])
+def test_auto_scales_pooled_states_to_length_one_where_the_folder_does(architecture: str, tmp_path: Path) -> None:
+    write_pooling(tmp_path / "plain", "mean_tokens", "Normalize")
+    write_pooling(tmp_path / "dense", "mean_tokens", "Dense", "Normalize")
+    config = AutoConfig.for_model(architecture)
+    choice = choose_head(tmp_path / "plain", config, "auto", 8)
+    assert choice.config_fields == head("mean", 8, normalizes=True)
+    assert choose_head(tmp_path / "plain", config, "auto").config_fields == head("mean", normalizes=True)
+    assert "mean, scaled to length 1, as the model's folder asks" in choice.note
+    assert choose_head(tmp_path / "dense", config, "auto", 8).config_fields == head("mean", 8)
+    assert choose_head(tmp_path / "plain", config, "mean", 8).config_fields == head("mean", 8)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +101,7 @@ def test_a_pooling_that_a_model_cannot_have_is_refused(
 
 
 def test_a_space_is_checked_against_every_head_that_it_can_give(tmp_path: Path) -> None:
-    asks_for(write_tiny_model(tmp_path / "model"), "mean_tokens")
+    write_pooling(write_tiny_model(tmp_path / "model"), "mean_tokens")
     facts = inspect_model(task_plan(), tmp_path)
     choices = heads_of_space(parse_space({"pooling": ["auto", "own"], "head_hidden_size": [None, 8]}), facts)
     assert [choice.config_fields for choice in choices] == [head("mean"), head("mean", 8), {}, {}]

@@ -23,7 +23,7 @@ from paths import TESTS
 from prefix_cases import alike
 from tiny_models import VOCABULARY, sentences, write_tiny_tokenizer
 from tiny_writers import write_tiny_writer
-from training_cases import make_runner, run, task_plan, trial
+from training_cases import make_runner, run, task_plan, trial, write_pooling
 
 sys.path.append(str(TESTS / "training" / "adaptations"))
 from test_adaptations import ARCHITECTURES
@@ -46,7 +46,9 @@ def write_model(folder: Path, architecture: str) -> None:
         torch.manual_seed(0)
         AutoModel.from_config(config).save_pretrained(folder)
     write_tiny_tokenizer(folder)
-    if architecture != "bert":
+    if architecture == "bert":
+        write_pooling(folder, "mean_tokens", "Normalize")
+    else:
         settings = json.loads((folder / "tokenizer_config.json").read_text())
         settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"]}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -121,6 +123,7 @@ def test_a_pooled_trial_trains_its_head_and_scores_the_same_again(
 
 EXPORTED: dict[str, tuple[str, dict[str, Any], bool]] = {
     "hidden": ("bert", {"pooling": "attention", "head_hidden_size": 16}, False),
+    "normalized": ("bert", {"pooling": "auto", "learning_rate": 1e-2}, False),
     "decoder": ("gpt2", {"pooling": "mean"}, False),
     "prompt": ("bert", {"pooling": "mean", "adaptation": "prompt_tuning", "learning_rate": 0.1}, False),
     "merged": ("bert", {"pooling": "max", "adaptation": "lora"}, False),
@@ -131,7 +134,7 @@ EXPORTED: dict[str, tuple[str, dict[str, Any], bool]] = {
 
 @pytest.mark.parametrize(
     "names",
-    [("hidden", "decoder"), pytest.param(("prompt", "merged", "adapter"), marks=pytest.mark.slow)],
+    [("hidden", "normalized", "decoder"), pytest.param(("prompt", "merged", "adapter"), marks=pytest.mark.slow)],
     ids="+".join,
 )
 def test_exported_pooled_models_predict_the_same_by_the_code_that_stands_beside_them(

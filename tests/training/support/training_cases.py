@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import resource
 import threading
@@ -194,3 +195,15 @@ def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
     import torch
 
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def write_pooling(folder: Path, mode: str, *after: str) -> None:
+    """Files of sentence-transformers in a model's folder; ``after``: kinds of the modules that follow the pooling."""
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{mode}": True}))
+    kinds = ("Transformer", "Pooling", *after)
+    paths = ("", "1_Pooling", *(f"{number}_{kind}" for number, kind in enumerate(after, start=2)))
+    modules = [
+        {"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in zip(paths, kinds, strict=True)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))

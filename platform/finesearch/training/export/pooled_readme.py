@@ -57,6 +57,8 @@ _POOLED = {
 _SCORES = """    scores = (states @ weights["token_scores.weight"].T)[..., 0] + weights["token_scores.bias"]
     scores = scores.masked_fill(~mask, -float("inf"))
 """
+_NORMALIZED = """    pooled = torch.nn.functional.normalize(pooled, dim=-1)
+"""
 _HIDDEN = """    pooled = torch.tanh(pooled @ weights["dense.weight"].T + weights["dense.bias"])
 """
 _FUNCTIONS = {
@@ -84,8 +86,12 @@ def pooled_readme(model: PreTrainedModel) -> str:
     assert head is not None
     what, expression = _POOLED[head.pooling]
     return README.format(
-        what=what + (" through a hidden layer" if head.hidden_size is not None else ""),
-        pooling=(_SCORES if head.pooling == "attention" else "") + f"    pooled = {expression}\n",
+        what=what
+        + (" scaled to length 1" if head.normalizes else "")
+        + (" through a hidden layer" if head.hidden_size is not None else ""),
+        pooling=(_SCORES if head.pooling == "attention" else "")
+        + f"    pooled = {expression}\n"
+        + (_NORMALIZED if head.normalizes else ""),
         hidden=_HIDDEN if head.hidden_size is not None else "",
         function=_FUNCTIONS[problem_type],
     )

@@ -1,4 +1,4 @@
-"""Which pooling a model's folder asks for, by the files that sentence-transformers writes beside the weights."""
+"""Which pooling a model's folder asks for, and whether it normalizes, by the files of sentence-transformers in it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,25 @@ def folder_pooling(folder: Path) -> str | None:
     return "+".join(names) or None
 
 
+def folder_normalizes(folder: Path) -> bool:
+    """Whether the folder's pooled states are to be scaled to length 1: a module ``Normalize`` right after the pooling.
+
+    After another module, such as ``Dense``, it does not count: that module is not part of the classifier.
+    """
+    kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in _modules(folder)]
+    return ("Pooling", "Normalize") in zip(kinds, kinds[1:], strict=False)
+
+
 def _pooling_path(folder: Path) -> str:
-    modules = _read(folder / MODULES)
-    if isinstance(modules, list):
-        for module in modules:
-            if isinstance(module, dict) and str(module.get("type", "")).endswith("Pooling"):
-                return str(module.get("path", DEFAULT_PATH))
+    for module in _modules(folder):
+        if str(module.get("type", "")).endswith("Pooling"):
+            return str(module.get("path", DEFAULT_PATH))
     return DEFAULT_PATH
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    modules = _read(folder / MODULES)
+    return [module for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []
 
 
 def _read(path: Path) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
 from finesearch.plan.space.parameters import POOLINGS
 from finesearch.training.heads.backbone import backbone_of
-from finesearch.training.heads.folder_pooling import folder_pooling
+from finesearch.training.heads.folder_pooling import folder_normalizes, folder_pooling
 from finesearch.training.heads.pooled_head import PooledHead, pooled_head
 
 if TYPE_CHECKING:
@@ -57,18 +57,19 @@ def choose_head(folder: Path, config: PretrainedConfig, pooling: str, hidden_siz
             f"pooling cls: {type(config).__name__} of {folder} reads from left to right, so that the first token's "
             f"state knows nothing of the text. Use last, mean, max or attention."
         )
-    return HeadChoice(_fields(config, pooling, hidden_size))
+    return HeadChoice(_fields(config, PooledHead(pooling, hidden_size)))
 
 
 def _follow_folder(folder: Path, config: PretrainedConfig, hidden_size: int | None) -> HeadChoice:
     own = pooled_head(config)
     if own is not None:
         note = f"pooling: {own.pooling}, as the model's config.json says."
-        return HeadChoice({} if hidden_size is None else _fields(config, own.pooling, hidden_size), note)
+        return HeadChoice({} if hidden_size is None else _fields(config, replace(own, hidden_size=hidden_size)), note)
     asked, poolable = folder_pooling(folder), _is_poolable(config)
     if asked in POOLINGS and poolable:
-        note = f"pooling: {asked}, as the model's folder asks (sentence-transformers' pooling)."
-        return HeadChoice(_fields(config, asked, hidden_size), note)
+        head = PooledHead(asked, hidden_size, folder_normalizes(folder))
+        how = f"{asked}, scaled to length 1" if head.normalizes else asked
+        return HeadChoice(_fields(config, head), f"pooling: {how}, as the model's folder asks (sentence-transformers).")
     if asked is not None:
         why = f"{type(config).__name__} takes no pooling" if asked in POOLINGS else "finesearch has no such pooling"
         note = f"pooling: the architecture's own head; the model's folder asks for {asked}, but {why}."
@@ -76,24 +77,25 @@ def _follow_folder(folder: Path, config: PretrainedConfig, hidden_size: int | No
     native = getattr(config, NATIVE_FIELD, None)
     if native in NATIVE_POOLINGS:
         note = f"pooling: {native}, as {NATIVE_FIELD} in the model's config.json says."
-        return HeadChoice(_fields(config, native, hidden_size), note)
+        return HeadChoice(_fields(config, PooledHead(native, hidden_size)), note)
     if hidden_size is None or not poolable:
         return OWN_HEAD
     usual = "last" if reads_left_to_right(config) else "cls"
     note = f"pooling: {usual} under head_hidden_size, since the model's folder says none."
-    return HeadChoice(_fields(config, usual, hidden_size), note)
+    return HeadChoice(_fields(config, PooledHead(usual, hidden_size)), note)
 
 
-def _fields(config: PretrainedConfig, pooling: str, hidden_size: int | None) -> Mapping[str, Any]:
-    if pooled_head(config) == PooledHead(pooling, hidden_size):
+def _fields(config: PretrainedConfig, head: PooledHead) -> Mapping[str, Any]:
+    pooling = head.pooling
+    if pooled_head(config) == head:
         return {}
-    if hidden_size is None and pooled_head(config) is None:
+    if head == PooledHead(pooling) and pooled_head(config) is None:
         if pooling in NATIVE_POOLINGS and getattr(config, NATIVE_FIELD, None) in NATIVE_POOLINGS:
             return {NATIVE_FIELD: pooling}
         if pooling == "last" and reads_left_to_right(config):
             # Decoders are classified by the last token in transformers.
             return {}
-    return PooledHead(pooling, hidden_size).config_fields
+    return head.config_fields
 
 
 def reads_left_to_right(config: PretrainedConfig) -> bool:

@@ -27,10 +27,11 @@ class PooledClassifier(OwnClass):
     def pooled(
         self: Any, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """The pooled states (B, H) that the head reads, before dropout."""
+        """The pooled states (B, H) that the head reads, before dropout; of length 1 where the head normalizes."""
         states = backbone_of(self.config_class).states(self, input_ids, attention_mask, token_type_ids)
         scores = self.token_scores(states)[..., 0] if self.head.pooling == "attention" else None
-        return pool(self.head.pooling, states, attention_mask, scores)
+        pooled = pool(self.head.pooling, states, attention_mask, scores)
+        return nn.functional.normalize(pooled, dim=-1) if self.head.normalizes else pooled
 
     def classified(self: Any, pooled: Tensor) -> Tensor:
         """Logits (B, num_labels) of pooled states (B, H)."""

@@ -16,10 +16,12 @@ FIELD = "finesearch_head"
 
 @dataclass(frozen=True)
 class PooledHead:
-    """pooling: one of ``POOLINGS``. hidden_size: width of a hidden layer between pooling and output; None: none."""
+    """pooling: one of ``POOLINGS``. hidden_size: width of a hidden layer between pooling and output; None: none.
+    normalizes: whether the pooled states are divided by their length, as many sentence encoders were trained."""
 
     pooling: str
     hidden_size: int | None = None
+    normalizes: bool = False
 
     def __post_init__(self) -> None:
         assert self.pooling in POOLINGS, self.pooling
