@@ -209,6 +209,30 @@ def test_a_strong_recipe_that_leads_the_search_is_not_compared_with_itself():
     assert result.sentence.startswith("The strong recipe, the best of 2 baselines, scores better than trial 7 on test")
 
 
+def test_a_strong_recipe_that_wins_alone_is_not_said_to_lack_a_score():
+    strong = scored("strong", 0.93, (0.91, 0.95), trial=0)
+    result = claim(scored("trial 0", 0.93, (0.91, 0.95), trial=0), baselines=[strong])
+    assert result.tone == "unknown"
+    assert result.sentence == (
+        "The search found nothing better on validation than the strong recipe, its first trial. Trial 0 scores "
+        "accuracy 0.930 (95 % interval 0.910 to 0.950) on test; no other baseline was run beside it, so whether it "
+        "beats one is not known."
+    )
+
+
+def test_every_baseline_is_not_claimed_where_a_floor_has_no_score():
+    cut = ScoredRow(name="tfidf", error="it was cut off")
+    rows = [
+        scored("majority", 0.1, (0.08, 0.12), validation=0.1),
+        ORDINARY,
+        cut,
+        ScoredRow(name="zero_shot", error="cannot be asked"),
+    ]
+    sentence = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=rows).sentence
+    assert sentence.startswith("Trial 7 beats every baseline that has a score on test: ")
+    assert sentence.endswith("A bag of words (TF-IDF with a linear model) has no valid test score (it was cut off).")
+
+
 def test_a_trained_baseline_without_a_score_is_named_beside_the_others():
     failed = ScoredRow(name="ordinary", error="training loss became NaN at step 3")
     result = claim(scored("trial 7", 0.95, (0.94, 0.96)), baselines=[TFIDF, failed])

@@ -2,7 +2,7 @@
 
 from finesearch.report.run_record import RunRecord, ScoredRow
 
-STRONG, ORDINARY = "strong", "ordinary"
+STRONG, ORDINARY, ZERO_SHOT = "strong", "ordinary", "zero_shot"
 WORDS = {
     "majority": "the most frequent answer",
     "tfidf": "a bag of words (TF-IDF with a linear model)",
@@ -13,20 +13,20 @@ WORDS = {
     "nearest": "the translation of the nearest source of train",
     "lead": "the first sentences of the text",
     "bm25": "the reply to the nearest turn of train",
-    "zero_shot": "the model without training",
+    ZERO_SHOT: "the model without training",
     STRONG: "the strong recipe",
     ORDINARY: "the ordinary recipe",
 }
 """Baselines in a sentence, by the name of their row."""
 MEANINGS = {
-    "zero_shot": "Ask the model as it is, or give the search more: trials, epochs, rows, or a wider space.",
+    ZERO_SHOT: "Ask the model as it is, or give the search more: trials, epochs, rows, or a wider space.",
     STRONG: "Train with that recipe, or give the search more: trials, or a space that holds it.",
     ORDINARY: "Train with that recipe, or give the search more: trials, or a space that holds it.",
     "majority": "Nothing was learned: check labels and learning rates before anything else.",
 }
 FLOOR_MEANING = "It needs no model: use it, or give the search more: trials, epochs, rows, or another model."
 """What it means where a baseline without a neural network wins."""
-WITHOUT_SCALE = ("majority", "zero_shot", "dictionary", "best_sentence", "copy", "nearest", "bm25")
+WITHOUT_SCALE = ("majority", ZERO_SHOT, "dictionary", "best_sentence", "copy", "nearest", "bm25")
 """Baselines that usually score far below all else: including them in a scale would flatten the rest."""
 
 

@@ -1,5 +1,6 @@
 """The sentence on top of a report: does the best checkpoint beat the best of all baselines on test?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,7 @@ from finesearch.report.baseline_rows import (
     MEANINGS,
     ORDINARY,
     STRONG,
+    ZERO_SHOT,
     baseline_words,
     best_on_test,
     comparable,
@@ -52,13 +54,13 @@ def _claim(record: RunRecord, winner: ScoredRow) -> Verdict:
     best = best_on_test(record, rows)
     if best is None:
         return Verdict(_without_baseline(record, winner), "unknown")
-    sentence, tone = _compared(record, winner, best, len(rows))
-    said = [*_is_strong(record, winner), sentence, *_not_compared(record)]
+    sentence, tone = _compared(record, winner, best, rows)
+    said = [*_is_strong(record, winner), sentence, *_not_compared(record, winner)]
     return Verdict(" ".join(said), tone, best.name, tuple(row.name for row in rows))
 
 
-def _compared(record: RunRecord, winner: ScoredRow, best: ScoredRow, number: int) -> tuple[str, Tone]:
-    """The comparison with the best of ``number`` baselines."""
+def _compared(record: RunRecord, winner: ScoredRow, best: ScoredRow, rows: Sequence[ScoredRow]) -> tuple[str, Tone]:
+    """The comparison with the best of ``rows``, the baselines that have a score."""
     assert winner.test is not None
     assert best.test is not None
     gain = (winner.test - best.test) * (1 if record.goal == "max" else -1)
@@ -66,7 +68,9 @@ def _compared(record: RunRecord, winner: ScoredRow, best: ScoredRow, number: int
     theirs = scored(best.test, best.test_interval)
     certain, grounds = _certainty(winner, best, gain)
     name, words = _named(winner), baseline_words(best.name)
+    number = len(rows)
     best_of = f", the best of {number} baselines" if number > 1 else ""
+    every = "every baseline that has a score" if _unscored(record, winner) else "every baseline"
     if gain == 0:
         start = f"{name} does not beat {words}{best_of}{',' if best_of else ''} on test"
         return f"{start}: they score the same, {record.metric} {ours}.", "unclear"
@@ -77,7 +81,7 @@ def _compared(record: RunRecord, winner: ScoredRow, best: ScoredRow, number: int
                 "better" if certain else "unclear"
             )
         against = f"{record.metric} {ours} against {theirs} of {words}{best_of}"
-        return f"{name} {verb} every baseline on test: {against}; {grounds}.", "better" if certain else "unclear"
+        return f"{name} {verb} {every} on test: {against}; {grounds}.", "better" if certain else "unclear"
     meaning = MEANINGS.get(best.name, FLOOR_MEANING)
     first = f"{_start(words)}{best_of}{',' if best_of else ''} scores better than {winner.name}"
     figures = f"{record.metric} {scored(best.test, best.test_interval, '95 % interval ')} against "
@@ -109,23 +113,38 @@ def _is_strong(record: RunRecord, winner: ScoredRow) -> list[str]:
     return ["The search found nothing better on validation than the strong recipe, its first trial."] if same else []
 
 
-def _not_compared(record: RunRecord) -> list[str]:
-    """Recipes of the baselines that were trained and have no valid score."""
-    rows = [row for row in record.baselines if row.name in (STRONG, ORDINARY) and row.error is not None]
-    return [f"{_start(baseline_words(row.name))} has no valid test score ({row.error})." for row in rows]
+def _unscored(record: RunRecord, winner: ScoredRow) -> list[ScoredRow]:
+    """Baselines without a valid test score that could have been compared: the model without training is left out, since
+    its row says why most models cannot be asked."""
+    compared = {row.name for row in comparable(record, winner)}
+    others = [row for row in record.baselines if row.trial is None or row.trial != winner.trial]
+    return [row for row in others if row.name not in compared and row.name != ZERO_SHOT]
+
+
+def _not_compared(record: RunRecord, winner: ScoredRow) -> list[str]:
+    """What is missing in the comparison, a sentence each."""
+    return [f"{_start(baseline_words(row.name))} {_why_missing(record, row)}." for row in _unscored(record, winner)]
+
+
+def _why_missing(record: RunRecord, row: ScoredRow) -> str:
+    if record.partial and not row.error:
+        return "has not been scored yet"
+    return "has no valid test score" + (f" ({row.error})" if row.error else "")
 
 
 def _without_baseline(record: RunRecord, winner: ScoredRow) -> str:
     found = (
         f"{_named(winner)} scores {record.metric} {scored(winner.test, winner.test_interval, '95 % interval ')} on test"
     )
-    if not record.baselines:
-        return f"{found}; no baseline was run beside it, so whether it beats one is not known."
-    trained = [row for row in record.baselines if row.name in (STRONG, ORDINARY)]
-    row = (trained or list(record.baselines))[-1]
-    why = f" ({row.error})" if row.error else ""
-    waiting = "has not been scored yet" if record.partial and not row.error else f"has no valid test score{why}"
-    return f"{found}; {baseline_words(row.name)} {waiting}, so whether it is beaten is not known."
+    others = [row for row in record.baselines if row.trial is None or row.trial != winner.trial]
+    if not others:
+        other = "other " if record.baselines else ""
+        claim = f"{found}; no {other}baseline was run beside it, so whether it beats one is not known."
+        return " ".join([*_is_strong(record, winner), claim])
+    trained = [row for row in others if row.name in (STRONG, ORDINARY)]
+    row = (trained or others)[-1]
+    claim = f"{found}; {baseline_words(row.name)} {_why_missing(record, row)}, so whether it is beaten is not known."
+    return " ".join([*_is_strong(record, winner), claim])
 
 
 def _without_winner(record: RunRecord) -> str:

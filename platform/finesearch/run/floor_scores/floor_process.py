@@ -79,8 +79,11 @@ class FloorProcess:
         self._thread.join(allowed_s)
         is_late = self._thread.is_alive()
         self.close()
+        cache = ScoreCache(self._scores)
         for name in self.missing:
-            ScoreCache(self._scores).put(failed_floor(name, self._reason(is_late), allowed_s), keep_error=True)
+            score = cache.get(name, None, None)
+            if score is None or score.seconds != 0.0:  # else it failed by itself, and its row says how
+                cache.put(failed_floor(name, self._reason(is_late), allowed_s), keep_error=True)
 
     def close(self) -> None:
         """End the process, whatever it has scored."""

@@ -67,7 +67,9 @@ def score_floors(request: FloorRequest) -> None:
         try:
             score = score_floor(name, request)
         except Exception as error:  # a process boundary: the row says it
-            score = failed_floor(name, f"it could not be computed: {type(error).__name__}: {error}")
+            # What the machine lacked may be there the next time, so that floor is tried again (see ``missing``).
+            seconds = 0.0 if isinstance(error, ImportError | MemoryError | OSError) else None
+            score = failed_floor(name, f"it could not be computed: {type(error).__name__}: {error}", seconds)
         cache.put(score, keep_error=True)
 
 
