@@ -66,6 +66,12 @@ def test_a_plan_without_a_space_gets_one(given: dict[str, Any]) -> None:
     assert "562 rows, 23 M parameters and 24 trials" in notes
 
 
+def test_a_number_of_epochs_that_the_plan_gives_is_not_searched() -> None:
+    plan, _ = resolved(made(space="auto", training__epochs=1))
+    assert "epochs" not in plan.space.values
+    assert plan.max_evaluations == 1
+
+
 @pytest.mark.parametrize("kind", TASK_KINDS)
 @pytest.mark.parametrize("parameters", [20_000_000, 110_000_000, 700_000_000, 7_000_000_000])
 @pytest.mark.parametrize("trials", [1, 12, 100])

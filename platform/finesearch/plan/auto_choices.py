@@ -89,6 +89,8 @@ def _auto_space(plan: Plan, epochs: int, facts: PlanFacts, why_not: Check) -> tu
             writes=TASK_KINDS[plan.task.kind].generates_text,
         )
     )
+    if plan.training.epochs != "auto":  # the plan decides them
+        mapping.pop("epochs", None)
     branches, dropped = mapping["adaptation"]["one_of"], []
     for branch in list(branches):
         problem = why_not(parse_space({"adaptation": {"one_of": {branch: branches[branch]}}}))

@@ -66,13 +66,16 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
 
     check_tracking(plan)
     model = inspect_model(plan.longest_task, plan.base)
-    if not plan.space.is_auto:
+    is_auto = plan.space.is_auto
+    if not is_auto:
         check_recipe_space(plan.space, model)
     splits = load_splits(plan.task, plan.base, cache)
     task = make_task(plan.task)
     choices: tuple[str, ...] = ()
     if not has_begun:
         plan, choices = resolve_auto(plan, _plan_facts(splits, model), lambda space: _problem_of(space, task, model))
+    if is_auto:  # the last adaptation stays in it, whether the model supports it or not
+        check_recipe_space(plan.space, model)
     check_probes(task, plan.space, Path(model.folder))
     facts = task.read(splits)
     if isinstance(task, GenerationTask):
