@@ -7,8 +7,9 @@ import pytest
 from transformers import AutoConfig
 
 from finesearch.errors import ModelError
-from finesearch.plan import parse_space
+from finesearch.plan import Recipe, parse_space
 from finesearch.training.adaptations.space_check import check_recipe_space
+from finesearch.training.checkpointing.resume_point import as_begun
 from finesearch.training.heads.head_choice import choose_head
 from finesearch.training.heads.pooled_head import FIELD
 from finesearch.training.heads.space_heads import heads_of_space
@@ -116,3 +117,11 @@ def test_a_space_is_checked_against_every_head_that_it_can_give(tmp_path: Path) 
         ModelError, match="space.reinit_top_layers: BertFor.* has 4 layers, so expected at most 4, got 5"
     ):
         check_recipe_space(parse_space({"reinit_top_layers": {"min": 0, "max": 5}}), facts)
+
+
+def test_a_trial_of_a_version_without_pooling_goes_on_more_than_once() -> None:
+    today, older = Recipe(pooling="auto"), Recipe()
+    once = as_begun(today, older)
+    assert once == Recipe(pooling="own")
+    assert as_begun(today, Recipe.model_validate_json(once.model_dump_json())) == once
+    assert as_begun(today, Recipe(pooling="mean")) == today

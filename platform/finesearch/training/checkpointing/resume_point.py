@@ -78,7 +78,11 @@ def find_resume_point(spec: TrialSpec, store: CheckpointStore) -> ResumePoint:
 
 def as_begun(recipe: Recipe, begun: Recipe) -> Recipe:
     """The recipe of a trial that was begun with ``begun``, maybe by a version that knew no pooling: it had ``own``."""
-    return recipe if "pooling" in begun.model_fields_set else recipe.model_copy(update={"pooling": begun.pooling})
+    # Checkpoints that such a trial wrote since then name it.
+    is_kept = begun.pooling == "own" and recipe.pooling == "auto"
+    if "pooling" in begun.model_fields_set and not is_kept:
+        return recipe
+    return recipe.model_copy(update={"pooling": begun.pooling})
 
 
 def fetch_resume_point(resume_point: ResumePoint, store: CheckpointStore) -> ResumePoint:

@@ -64,7 +64,7 @@ def check_layer(config: PretrainedConfig, kind: str, folder: Path, layer: int | 
     whole = num_blocks(build_skeleton(config, kind, folder))
     try:
         blocks = num_blocks(build_skeleton(cut_config(config, layer), kind, folder))
-    except (ModelError, AssertionError, IndexError, TypeError) as error:
+    except (ModelError, AssertionError, IndexError, NotImplementedError, TypeError) as error:
         raise _uncut(where, config, str(error)) from error
     if whole and blocks != layer:
         raise _uncut(where, config, f"it has {blocks} layers then")
