@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, field_validator, model_validator
@@ -117,13 +118,19 @@ class Plan(BaseModel):
         return self.space.largest("epochs", self.training.num_epochs) * self.training.evaluations_per_epoch
 
     @property
+    def mean_epochs(self) -> float:
+        """Epochs of a trial that draws the middle of its range, or the mean of its choices."""
+        return fmean(self.space.possible("epochs", self.training.num_epochs))
+
+    @property
     def ranks_stopped_trials(self) -> bool:
-        """Whether a pruner or a limit on time may stop a trial that is then ranked by its best checkpoint.
+        """Whether a pruner, freeze_thaw or a limit on time may stop a trial, which its best checkpoint then ranks.
 
         With several objectives none is: a stopped trial does not have all of them.
         """
         is_limited = self.budget.hours is not None or self.budget.device_hours is not None
-        return len(self.objectives) == 1 and (self.search.pruner != "none" or is_limited)
+        stops = self.search.pruner != "none" or self.search.sampler == "freeze_thaw"
+        return len(self.objectives) == 1 and (stops or is_limited)
 
     def to_plain(self) -> dict[str, Any]:
         """The resolved plan as plain data: every default spelled out, ``base`` absolute, ``source`` left out."""

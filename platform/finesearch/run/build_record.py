@@ -20,6 +20,7 @@ from finesearch.tuning.study.checkpoint_retention import quality_of
 from finesearch.tuning.study.journal import Journal
 from finesearch.tuning.study.journaled_trial import JournaledTrial, planned_evaluations
 from finesearch.tuning.study.parameter_importance import parameter_importances
+from finesearch.tuning.study.paused_trials import pauses_trials
 
 PACKAGES = (
     "ray",
@@ -90,8 +91,9 @@ def stopping_notes(plan: Plan, journal: Journal) -> list[str]:
     trials, notes = journal.trials(), []
     spared = [trial.number for trial in trials if any(each.spared for each in trial.evaluations.values())]
     if spared:
+        rejects = "freeze_thaw preferred another trial" if pauses_trials(plan) else "search.pruner rejected a value"
         notes.append(
-            f"{_trials(spared)} went on although search.pruner rejected a value: what was left cost no more than "
+            f"{_trials(spared)} went on although {rejects}: what was left cost no more than "
             "starting another trial and training it up to its first evaluation."
         )
     finished = [trial.number for trial in trials if trial.stopped is not None and trial.state == "complete"]

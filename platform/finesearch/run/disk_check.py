@@ -7,6 +7,7 @@ from pathlib import Path
 from finesearch.errors import DiskFullError
 from finesearch.plan import Plan
 from finesearch.run.run_storage import run_store
+from finesearch.tuning.study.paused_trials import KEPT, pauses_trials
 
 RESUMABLE_COPIES = 7  # of a running trial: best (1), last with two moments (3), the next one being written (3)
 
@@ -17,16 +18,20 @@ AVERAGED_COPIES = 2  # the raw weights beside averaged ones, in the last checkpo
 FINALIST_COPIES = 6  # of a stopped trial that may go on, beside its best: up to two checkpoints with two moments each
 
 
+PAUSED_COPIES = 4  # of a paused trial: its best, and the newest checkpoint with two moments
+
+
 SLACK_BYTES = 200_000_000
 
 
 def disk_need(plan: Plan, model_bytes: int, concurrent_trials: int) -> int:
-    """Bytes that checkpoints take at most: running trials, the ranked ones, what finalists go on from, one baseline."""
+    """Bytes that checkpoints take at most: running and ranked trials, what stopped ones go on from, a baseline."""
     kept = plan.report.top + 1 + len(plan.objectives)
     averaged = any(entry.key in ("ema_decay", "swa_start") for entry in plan.space.entries)
     copies = RESUMABLE_COPIES + (AVERAGED_COPIES if averaged else 0)
     finalists = min(plan.search.finish_top, plan.report.top) if plan.ranks_stopped_trials else 0
-    copies_in_all = concurrent_trials * copies + kept + finalists * FINALIST_COPIES
+    going_on = KEPT * PAUSED_COPIES if pauses_trials(plan) else finalists * FINALIST_COPIES
+    copies_in_all = concurrent_trials * copies + kept + going_on
     return copies_in_all * model_bytes + SLACK_BYTES
 
 

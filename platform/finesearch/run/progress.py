@@ -131,7 +131,12 @@ class Progress:
         counts = journal.counts()
         resumed = [trial.number for trial in journal.running() if trial.stopped is not None]
         done, wanted = counts["complete"] + counts["pruned"] + len(resumed), self._plan.budget.trials
-        parts = [f"{done}/{wanted} trials"]
+        epochs = self._controller.epochs_left
+        if epochs is None:
+            parts = [f"{done}/{wanted} trials"]
+        else:
+            whole = wanted * self._plan.mean_epochs
+            parts = [f"{whole - max(0.0, epochs):.4g}/{whole:.4g} epochs, {done} trials"]
         parts += [f"{counts[state]} {state}" for state in ("pruned", "failed", "running") if counts[state]]
         waiting = self._controller.concurrency.waiting
         if waiting is not None:
@@ -148,7 +153,7 @@ class Progress:
         left = self._controller.seconds_left()
         if here:
             parts.append(f"{elapsed / here:.1f} s a trial")
-            left = (wanted - done) * elapsed / here if left is None else left
+            left = max(0, wanted - done) * elapsed / here if left is None else left
         if left is not None:
             parts.append(f"about {format_duration(left)} left")
         return ", ".join(parts)

@@ -9,13 +9,17 @@ from shared.curve_tables import EVALUATIONS
 from shared.replay import WORKERS, Resume, Start
 
 from finesearch.plan import Space
+from finesearch.plan.sections.search_section import SearchPlan
 from finesearch.tuning.messages import EvaluationReport
 from finesearch.tuning.samplers.freeze_thaw import Decision, FreezeThaw, PastTrial, ResumeTrial, StartTrial
 from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
 from finesearch.tuning.samplers.sampler_factory import make_pruner, make_sampler
 from finesearch.tuning.study.journal import Direction, Journal
 from finesearch.tuning.study.journaled_trial import Outcome
+from finesearch.tuning.study.paused_trials import best_of_all
 from plans import empty_plan
+
+STARTUP_TRIALS = SearchPlan.model_fields["startup_trials"].default
 
 
 class DefaultSearch:
@@ -57,9 +61,9 @@ class DefaultSearch:
 
 
 class FreezeThawSearch:
-    """Freeze-thaw decisions, each from the list of trials alone."""
+    """Freeze-thaw decisions, each from the list of trials alone, with a plan's defaults and as many states kept."""
 
-    def __init__(self, space: Space, seed: int, startup_trials: int = 14) -> None:
+    def __init__(self, space: Space, seed: int, startup_trials: int = STARTUP_TRIALS) -> None:
         self._policy = FreezeThaw(space, startup_trials, seed)
         self._trials: list[PastTrial] = []
         self._decision: Decision | None = None
@@ -88,5 +92,12 @@ class FreezeThawSearch:
     def _decide(self) -> Decision:
         """The decision on the trials as they are, which is taken once."""
         if self._decision is None:
-            self._decision = self._policy.next(self._trials)
+            can_go_on = best_of_all(
+                {place: max(trial.values) for place, trial in enumerate(self._trials) if trial.values}
+            )
+            shown = [
+                replace(trial, state="ended") if trial.state == "paused" and place not in can_go_on else trial
+                for place, trial in enumerate(self._trials)
+            ]
+            self._decision = self._policy.next(shown)
         return self._decision

@@ -111,8 +111,8 @@ def _check_several_objectives(search: SearchPlan, problems: Problems) -> None:
     if search.cost_weight:
         text = f"search.cost_weight: it weighs the gain of one objective, got {len(search.objectives)} objectives"
         problems.add(("search", "cost_weight"), text, "Leave it out: as an objective, seconds weigh already.")
-    if search.sampler == "cmaes":
-        text = "search.sampler: cmaes optimises one objective, got several"
+    if search.sampler in ("cmaes", "freeze_thaw"):
+        text = f"search.sampler: {search.sampler} optimises one objective, got several"
         problems.add(("search", "sampler"), text, "Use tpe, gp, random, qmc or grid.")
 
 

@@ -145,9 +145,26 @@ def _training(training: TrainingPlan) -> list[str]:
     return found
 
 
+def _cost_weight(search: SearchPlan) -> list[str]:
+    if not search.cost_weight or search.sampler == "tpe":
+        return []
+    return [f"search.cost_weight has no effect: it chooses among what tpe proposes, not {search.sampler}."]
+
+
 def _search(search: SearchPlan, budget: BudgetPlan, evaluations: int) -> list[str]:
     found = []
     defaults = {name: field.default for name, field in SearchPlan.model_fields.items()}
+    if search.sampler == "freeze_thaw":
+        for key in ("pruner", "reduction_factor"):
+            if getattr(search, key) != defaults[key]:
+                found.append(f"search.{key} has no effect: freeze_thaw itself decides which trials go on.")
+        whole = budget.trials * evaluations
+        if search.startup_trials >= whole:
+            found.append(
+                f"search.sampler has no effect: freeze_thaw proposes trials after the first {search.startup_trials}, "
+                f"and the budget allows at most {whole} evaluations; lower search.startup_trials."
+            )
+        return found + _cost_weight(search)
     if search.reduction_factor != defaults["reduction_factor"] and search.pruner in ("none", "median"):
         found.append(f"search.reduction_factor has no effect: the pruner is {search.pruner}.")
     if search.min_evaluations != defaults["min_evaluations"] and search.pruner == "none":
@@ -165,8 +182,7 @@ def _search(search: SearchPlan, budget: BudgetPlan, evaluations: int) -> list[st
             f"search.sampler has no effect: {search.sampler} proposes trials after the first {search.startup_trials}, "
             f"and budget.trials is {budget.trials}; lower search.startup_trials."
         )
-    if search.cost_weight and search.sampler != "tpe":
-        found.append(f"search.cost_weight has no effect: it chooses among what tpe proposes, not {search.sampler}.")
+    found += _cost_weight(search)
     if search.sampler == "grid" and search.seed != defaults["seed"]:
         found.append("search.seed decides only the order of a grid.")
     return found

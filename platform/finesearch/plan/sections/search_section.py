@@ -29,7 +29,11 @@ class SearchPlan(Section):
     """How configurations are chosen and which trials are stopped early."""
 
     sampler: Annotated[
-        Literal["tpe", "random", "gp", "cmaes", "qmc", "grid"], Field(description="Who proposes configurations.")
+        Literal["tpe", "freeze_thaw", "random", "gp", "cmaes", "qmc", "grid"],
+        Field(
+            description="Who proposes configurations. freeze_thaw also pauses trials and goes on with them later, in "
+            "place of a pruner; it trains as many epochs in all as budget.trials whole trials have."
+        ),
     ] = "tpe"
     pruner: Annotated[
         Literal["none", "median", "successive_halving", "hyperband"], Field(description="Who stops weak trials early.")
@@ -42,8 +46,8 @@ class SearchPlan(Section):
         int,
         Field(
             ge=0,
-            description="Trials that are spread evenly over the space before tpe, gp and cmaes propose any; complete "
-            "ones before median stops any.",
+            description="Trials that are spread evenly over the space before tpe, freeze_thaw, gp and cmaes propose "
+            "any; complete ones before median stops any.",
         ),
     ] = 10
     finish_top: Annotated[

@@ -13,7 +13,8 @@ from finesearch.plan import Plan
 from finesearch.tuning.controller.budget_usage import BudgetUsage, budget_shortage
 from finesearch.tuning.controller.time_left import TimeLeft
 from finesearch.tuning.study.checkpoint_retention import rankable_trials
-from finesearch.tuning.study.journaled_trial import JournaledTrial, recipe_of
+from finesearch.tuning.study.journaled_trial import JournaledTrial
+from finesearch.tuning.study.paused_trials import has_rest
 from finesearch.tuning.study.resumable_journal import ResumableJournal
 
 
@@ -41,11 +42,7 @@ class Finalists:
         top = min(self.plan.search.finish_top, self.plan.report.top)
         if not top or len(self.plan.objectives) > 1:
             return []
-        return [trial for trial in rankable_trials(self.journal, top)[:top] if self._has_rest(trial)]
-
-    def _has_rest(self, trial: JournaledTrial) -> bool:
-        last = trial.last
-        return trial.state == "pruned" and last is not None and last.epoch < recipe_of(trial, self.plan).epochs
+        return [trial for trial in rankable_trials(self.journal, top)[:top] if has_rest(trial, self.plan)]
 
     def _obstacle(self, trial: JournaledTrial) -> str | None:
         if trial.detail.resume_error is not None:

@@ -31,6 +31,7 @@ from finesearch.tuning.messages import EvaluationReport, Job, TrialCompleted, Tr
 from finesearch.tuning.study.checkpoint_retention import CHECKPOINTS, CheckpointRetention, trial_dir_name
 from finesearch.tuning.study.journal import Journal
 from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial, Outcome, recipe_of
+from finesearch.tuning.study.paused_trials import pauses_trials
 from finesearch.tuning.study.resumable_journal import ResumableJournal
 from finesearch.tuning.trial_seed import trial_seed
 
@@ -148,6 +149,12 @@ class SearchController:
         return self._queue.trials_left
 
     @property
+    def epochs_left(self) -> float | None:
+        """Epochs of training that the budget leaves, where the sampler pauses trials; else None."""
+        decisions = self._queue.freeze_thaw
+        return None if decisions is None else decisions.epochs_left
+
+    @property
     def baseline_trials(self) -> dict[str, JournaledTrial]:
         """The journaled runs of the fixed recipes, by baseline name."""
         return self._queue.baseline_trials
@@ -197,7 +204,13 @@ class SearchController:
             directory=self._directory(key),
             bar=self._retention.bar if has_bar else None,
             may_be_stopped=key.study == SEARCH and self.plan.ranks_stopped_trials,
+            resume_pays=self._resume_pays(key),
         )
+
+    def _resume_pays(self, key: TrialKey) -> float:
+        # A trial that may be paused at any evaluation goes on from there.
+        may_pause = key.study == SEARCH and pauses_trials(self.plan)
+        return 0.0 if may_pause else float(Job.model_fields["resume_pays"].default)
 
     def _directory(self, key: TrialKey) -> str:
         """Checkpoint folder of a trial, or its URI."""
@@ -249,10 +262,18 @@ class SearchController:
         is_prunable = ADAPTATIONS[recipe_of(trial, self.plan).adaptation].trains and trial.label != STRONG
         # At its end nothing is left to save.
         is_spared = end is not None or self._queue.ends_cheaply(key, report)
-        go_on = journal.report(key.number, report, value, is_prunable, end, is_spared=is_spared)
+        judge = self._judge_of(key, report, value) if is_prunable and end is None else None
+        go_on = journal.report(key.number, report, value, is_prunable, end, is_spared=is_spared, judge=judge)
         if end is not None:
             self._make_room(key)
         return go_on
+
+    def _judge_of(self, key: TrialKey, report: EvaluationReport, value: float) -> Callable[[], bool] | None:
+        """Who says in place of the pruner whether a trial goes on; None where the pruner does."""
+        decisions = self._queue.freeze_thaw
+        if decisions is None or key.study != SEARCH or self.journals[SEARCH].get(key.number).to_end:
+            return None
+        return lambda: decisions.goes_on(key.number, report, value)
 
     def trial_ended(self, trial_id: str, event: TrialEvent | None, error: bool) -> None:
         """A trial ended after ``event``, its last; None where it reported nothing. error: its actor died.

@@ -34,9 +34,12 @@ class TimeLeft:
         """Remaining seconds of a trial; before any measurement, only ratios between trials mean anything."""
         return self._costs.remaining(self._run(study, self._journals[study].get(number)), self._calibration())
 
-    def left(self, unasked: int, concurrent_trials: int) -> float | None:
-        """Seconds until ``unasked`` more trials and the running ones end; None before a trial was evaluated."""
-        return self._costs.left(*self._runs(), unasked, concurrent_trials)
+    def left(self, unasked: int, concurrent_trials: int, are_whole: bool = False) -> float | None:
+        """Seconds until ``unasked`` more trials and the running ones end; None before a trial was evaluated.
+
+        are_whole: all of them will be trained to their end, though those before were not.
+        """
+        return self._costs.left(*self._runs(), unasked, concurrent_trials, are_whole)
 
     def ends_cheaply(self, study: str, number: int, report: EvaluationReport) -> bool:
         """Whether the rest of a trial costs no more than starting another: its start, and training up to its first

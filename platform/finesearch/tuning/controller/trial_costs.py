@@ -92,9 +92,17 @@ class TrialCosts:
         return Calibration(median(ratio for ratios in found.values() for ratio in ratios), families)
 
     def left(
-        self, ended: list[TrialProgress], under_way: list[TrialProgress], unasked: int, concurrent_trials: int
+        self,
+        ended: list[TrialProgress],
+        under_way: list[TrialProgress],
+        unasked: int,
+        concurrent_trials: int,
+        are_whole: bool = False,
     ) -> float | None:
-        """Seconds until ``unasked`` more trials and the running ones end; None before anything was measured."""
+        """Seconds until ``unasked`` more trials and the running ones end; None before anything was measured.
+
+        are_whole: the trials to come are trained to their end, though those before were not.
+        """
         calibration = self.calibrate([*ended, *under_way])
         if calibration is None:
             return None
@@ -102,7 +110,7 @@ class TrialCosts:
         recent = [self.whole(run, calibration) for run in [*ended, *under_way][-SAMPLE:]]
         drawn = [seconds * calibration.overall for seconds in self._drawn[len(recent) :]]
         mean = sum([*recent, *drawn]) / len([*recent, *drawn])
-        ran = sum(run.share for run in ended) / len(ended) if ended else 1.0
+        ran = sum(run.share for run in ended) / len(ended) if ended and not are_whole else 1.0
         rest = [self.remaining(run, calibration) * ran for run in under_way]
         return max([(sum(rest) + unasked * mean * ran) / concurrent_trials, *rest])
 

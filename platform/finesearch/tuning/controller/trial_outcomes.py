@@ -10,6 +10,7 @@ from finesearch.plan import COSTS, Plan
 from finesearch.training.trial_types import Evaluation, TrialResult
 from finesearch.tuning.messages import TrialCompleted, TrialFailed
 from finesearch.tuning.study.journaled_trial import JournaledEvaluation, Outcome, OutcomeDetail
+from finesearch.tuning.study.paused_trials import pauses_trials
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class TrialOutcomes:
             return Outcome("pruned", f"pruned by {self.plan.search.pruner} at evaluation 0")
         if last.go_on:
             reason = f"stopped at evaluation {last.step}: {stop_reason or 'the search was stopped'}"
+        elif pauses_trials(self.plan):
+            reason = f"paused by freeze_thaw at evaluation {last.step}"
         else:
             reason = f"pruned by {self.plan.search.pruner} at evaluation {last.step}"
         detail = OutcomeDetail(

@@ -13,13 +13,16 @@ from finesearch.plan import Plan, Recipe, Scalar
 from finesearch.plan.space.first_trials import first_configuration
 from finesearch.plan.space.strong_recipe import STRONG
 from finesearch.tuning.controller.finalists import Finalists
+from finesearch.tuning.controller.freeze_thaw_decisions import EPOCHS_OF_NO_USE, FreezeThawDecisions
 from finesearch.tuning.controller.time_left import TimeLeft
 from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.messages import EvaluationReport
+from finesearch.tuning.samplers.freeze_thaw import ResumeTrial
 from finesearch.tuning.samplers.latin_hypercube import latin_hypercube_configuration
 from finesearch.tuning.samplers.sampler_factory import make_sampler
 from finesearch.tuning.study.journal import Journal
 from finesearch.tuning.study.journaled_trial import JournaledTrial
+from finesearch.tuning.study.paused_trials import pauses_trials
 
 SEARCH, BASELINES = "search", "baselines"
 
@@ -57,6 +60,11 @@ class TrialQueue:
         self._plan, self._journals, self._fixed, self._finalists = plan, journals, dict(fixed), finalists
         self._waiting = list(waiting)
         self._time_left: TimeLeft | None = None
+        self.freeze_thaw: FreezeThawDecisions | None = None
+        """Decides which trials are paused and which go on; None for samplers that pause none."""
+        if pauses_trials(plan):
+            given = len(plan.search.first) + (strong is not None)
+            self.freeze_thaw = FreezeThawDecisions(plan, finalists.journal, given)
 
     def set_trial_costs(self, costs: TrialCosts) -> None:
         """Set estimated trial costs; before this call, trials start in the order in which they were suggested."""
@@ -79,11 +87,17 @@ class TrialQueue:
     def is_spent(self) -> bool:
         """The budget's number of trials have completed or were stopped, and none of these will go on."""
         counts = self._journals[SEARCH].counts()
-        return counts["complete"] + counts["pruned"] >= self._trial_target() and not self._finalists.numbers()
+        if self.freeze_thaw is not None:
+            is_used_up = self.freeze_thaw.epochs_left <= EPOCHS_OF_NO_USE
+        else:
+            is_used_up = counts["complete"] + counts["pruned"] >= self._trial_target()
+        return is_used_up and not self._finalists.numbers()
 
     @property
     def unasked(self) -> int:
-        """Trials that the sampler has still to suggest, if none fails."""
+        """Trials that the sampler has still to suggest, if none fails; whole ones where it pauses trials."""
+        if self.freeze_thaw is not None:
+            return self.freeze_thaw.whole_trials_left
         counts = self._journals[SEARCH].counts()
         return max(0, self._trial_target() - counts["complete"] - counts["pruned"] - counts["running"])
 
@@ -111,7 +125,9 @@ class TrialQueue:
 
     def seconds_left(self, concurrent_trials: int) -> float | None:
         """Estimated seconds until the search ends; None before a trial has been evaluated."""
-        return None if self._time_left is None else self._time_left.left(self.unasked, concurrent_trials)
+        if self._time_left is None:
+            return None
+        return self._time_left.left(self.unasked, concurrent_trials, are_whole=self.freeze_thaw is not None)
 
     def _trial_target(self) -> int:
         target = self._plan.budget.trials
@@ -131,6 +147,11 @@ class TrialQueue:
             return TrialKey(SEARCH, asked.number)
         first, place = self._plan.search.first, number - self._is_strong_first
         given = first_configuration(self._plan.space, first[place]) if place < len(first) else None
+        if given is None and self.freeze_thaw is not None:
+            decision = self.freeze_thaw.next()
+            if isinstance(decision, ResumeTrial):
+                return TrialKey(SEARCH, self._finalists.journal.resume(decision.place, to_end=False).number)
+            given = dict(decision.parameters)
         if given is None:
             given = latin_hypercube_configuration(self._plan, place)
         if given is None and self._plan.search.cost_weight:
@@ -148,7 +169,7 @@ class TrialQueue:
     def _due_finalists(self) -> list[int]:
         """Stopped trials to go on with now: no other trial of the search runs, so their places are final."""
         journal = self._finalists.journal
-        if self.unasked or journal.running_numbers() - journal.resumed_numbers():
+        if self.unasked or journal.running_numbers() - journal.finishing_numbers():
             return []
         return self._finalists.numbers()
 

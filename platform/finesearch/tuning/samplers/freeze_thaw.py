@@ -67,25 +67,24 @@ Decision = StartTrial | ResumeTrial
 class FreezeThaw:
     """Decisions of one search; the same for the same trials.
 
-    seed: of the search.
+    seed: of the search. given: trials at its start that had a configuration before; startup trials follow them.
     """
 
     space: Space
     startup_trials: int
     seed: int
+    given: int = 0
 
     def next(self, trials: Sequence[PastTrial]) -> Decision:
         """What a free worker does, given all trials so far in the order of their start."""
         number = len(trials)
-        if number < self.startup_trials:
-            return StartTrial(spread_configuration(self.space, self.startup_trials, number, self.seed))
+        if number - self.given < self.startup_trials:
+            return StartTrial(
+                spread_configuration(self.space, self.startup_trials, max(0, number - self.given), self.seed)
+            )
         if not any(trial.is_measured for trial in trials):
             return StartTrial(self._encoded.configuration(self._chance(number).random(len(self._encoded))))
         return self._most_promising(trials)
-
-    def goes_on(self, trials: Sequence[PastTrial], place: int) -> bool:
-        """Whether the trial at ``place``, just evaluated and shown as paused, goes on at once."""
-        return self.next(trials) == ResumeTrial(place)
 
     @cached_property
     def _encoded(self) -> EncodedSpace:
@@ -100,7 +99,11 @@ class FreezeThaw:
         best = max(max(trials[place].values) for place in measured)
         places = self._candidates(trials)
         model = self._model(trials, dict(zip(measured, ends, strict=True)))
-        promise = log_expected_improvement(*model.predict(self._encoded.points(places)), best)
+        points = self._encoded.points(places)
+        promise = log_expected_improvement(*model.predict(points), best)
+        is_known = (points[:, None, :] == self._points(trials)).all(axis=2).any(axis=1)
+        if not is_known.all():  # in a small space nothing is trained twice before all was trained once
+            promise[is_known] = -np.inf
         new = int(np.argmax(promise))
         paused = {
             place: _promise_of(end, best)

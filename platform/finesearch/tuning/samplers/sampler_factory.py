@@ -32,7 +32,7 @@ def make_sampler(plan: Plan, number: int, concurrent_trials: int) -> BaseSampler
                     constant_liar=concurrent_trials > 1,
                     seed=seed,
                 )
-            case "random":
+            case "random" | "freeze_thaw":  # what freeze_thaw decides is given to the journal
                 return optuna.samplers.RandomSampler(seed=seed)
             case "gp":
                 return optuna.samplers.GPSampler(n_startup_trials=search.startup_trials, seed=seed)
@@ -53,6 +53,8 @@ def make_pruner(plan: Plan, max_steps: int) -> BasePruner:
     restart.
     """
     search = plan.search
+    if search.sampler == "freeze_thaw":  # it judges evaluations itself
+        return optuna.pruners.NopPruner()
     match search.pruner:
         case "none":
             return optuna.pruners.NopPruner()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import re
 
 from finesearch.errors import StorageError
@@ -11,6 +12,7 @@ from finesearch.storage.open_store import open_store
 from finesearch.storage.store import Store
 from finesearch.tuning.study.journal import Journal
 from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial
+from finesearch.tuning.study.paused_trials import numbers_with_state, pauses_trials
 from finesearch.tuning.study.trial_checkpoints import TrialCheckpoints
 
 Order = tuple[float, int, int]
@@ -24,12 +26,14 @@ class CheckpointRetention:
 
     With one objective the best ``report.top`` trials are kept, stopped ones included; with several, the best complete
     ones and the Pareto front. A stopped trial keeps the state to go on from only while it is among the best
-    ``search.finish_top``. keep_first: the first trial is a baseline too, and is kept whatever its score.
+    ``search.finish_top``, or while ``freeze_thaw`` may resume it (see ``paused_trials.py``). keep_first: the first
+    trial is a baseline too, and is kept whatever its score.
     """
 
     def __init__(self, plan: Plan, journal: Journal, run: Store, keep_first: bool = False) -> None:
         self._kept_always = {0} if keep_first else set()
         self._plan, self._journal, self._folders = plan, journal, run.child(CHECKPOINTS)
+        self._pauses = pauses_trials(plan)
         self._present = {int(found[1]) for found in map(TRIAL.fullmatch, self._folders.folders()) if found}
         # Kept in order, so that the end of a trial costs the same after thousands of others.
         self._best = [rank_key(journal, trial) for trial in rankable_trials(journal, plan.report.top)]
@@ -38,11 +42,14 @@ class CheckpointRetention:
     def trial_ended(self, number: int) -> None:
         """Delete what trial ``number`` made obsolete by its end."""
         self._present.add(number)
-        kept = self._rankable_after(number) | self._journal.running_numbers() | self._kept_always
+        paused = numbers_with_state(self._journal) if self._pauses else set()
+        kept = self._rankable_after(number) | self._journal.running_numbers() | self._kept_always | paused
         # What could not be deleted is tried again when the next trial ends.
         self._present -= {gone for gone in self._present - kept if self._delete(gone)}
+        if number in paused:
+            self._keep_newest_state(self._journal.get(number))
         for _, _, stopped in self._best[self._plan.search.finish_top :]:
-            if stopped not in self._final and self._drop_resume_state(self._journal.get(stopped)):
+            if stopped not in self._final | paused and self._drop_resume_state(self._journal.get(stopped)):
                 self._final.add(stopped)
 
     def best_checkpoint(self, trial: JournaledTrial) -> tuple[JournaledEvaluation, str] | None:
@@ -61,6 +68,15 @@ class CheckpointRetention:
         checkpoints = self._checkpoints(trial.number)
         found = checkpoints.first_of(evaluation.step for evaluation in by_value)
         return None if found is None else (trial.evaluations[found[0]], checkpoints.address(found[1]))
+
+    def _keep_newest_state(self, trial: JournaledTrial) -> None:
+        """Reduce a paused trial's folder to the checkpoint that is ranked and the newest state to go on from."""
+        if trial.state != "pruned":
+            return
+        ranked = None if trial.detail.checkpoint is None else open_store(trial.detail.checkpoint).name
+        # Where the store does not answer, only more is kept than is needed.
+        with contextlib.suppress(StorageError):
+            self._checkpoints(trial.number).keep_newest_state(ranked)
 
     def _drop_resume_state(self, trial: JournaledTrial) -> bool:
         """Reduce a stopped trial's folder to the checkpoint that is ranked; False where that is to be tried again."""

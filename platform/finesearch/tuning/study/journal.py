@@ -196,6 +196,7 @@ class Journal:
         end: Callable[[JournaledEvaluation], Outcome] | None = None,
         *,
         is_spared: bool = False,
+        judge: Callable[[], bool] | None = None,
     ) -> bool:
         """Ask the pruner about one evaluation and journal its verdict; True when the trial continues.
 
@@ -203,13 +204,13 @@ class Journal:
         compares trials at equal training steps, does not see a trial that is not prunable.
 
         end: the trial's outcome given the verdict, where this was its last evaluation. is_spared: the trial goes on
-        even if the pruner rejects it.
+        even if the pruner rejects it. judge: asked in place of the pruner whether the trial goes on.
 
         Raises:
             ValueError: ``value`` is NaN or infinite; such a trial is failed, not reported.
         """
         with self._lock:
-            verdict = self._ask_pruner(number, evaluation, value, is_prunable, is_spared)
+            verdict = self._ask_pruner(number, evaluation, value, is_prunable, is_spared, judge)
             if verdict.is_new:
                 disk_id = self._running[number]
                 if verdict.seen_by_pruner is not None:
@@ -221,7 +222,13 @@ class Journal:
             return verdict.kept.go_on
 
     def _ask_pruner(
-        self, number: int, evaluation: EvaluationReport, value: float, is_prunable: bool, is_spared: bool
+        self,
+        number: int,
+        evaluation: EvaluationReport,
+        value: float,
+        is_prunable: bool,
+        is_spared: bool,
+        judge: Callable[[], bool] | None,
     ) -> PrunerVerdict:
         """The verdict; writes nothing to disk."""
         step = evaluation.step
@@ -236,7 +243,9 @@ class Journal:
         if len(self.directions) == 1 and is_prunable:
             handle, seen_by_pruner = optuna.trial.Trial(self.study, self._memory_id(number)), value
             handle.report(value, step)
-            is_rejected = handle.should_prune()
+            is_rejected = judge is None and handle.should_prune()
+        if judge is not None:
+            is_rejected = not judge()
         after = self._in_memory(number).system_attrs
         system_attrs = {k: v for k, v in after.items() if before.get(k) != v}
         kept = JournaledEvaluation(

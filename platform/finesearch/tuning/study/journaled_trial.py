@@ -90,6 +90,7 @@ class JournaledTrial:
     ``recipe`` are set for the trial of a fixed recipe. ``outcome`` is None while it runs. ``started_at`` is the Unix
     time at which it was created. ``stopped`` is set once a stopped trial has gone on: how it was stopped before.
     ``resumes`` is set in the study of resumed trials (see ``resumable_journal.py``): the number of the trial.
+    ``to_end``: it was resumed to go on to its end.
     """
 
     number: int
@@ -104,6 +105,7 @@ class JournaledTrial:
     recipe: Recipe | None = None
     stopped: Outcome | None = None
     resumes: int | None = None
+    to_end: bool = False
 
     @classmethod
     def read(cls, trial: FrozenTrial, known: dict[int, JournaledEvaluation] | None = None) -> JournaledTrial:
@@ -125,6 +127,7 @@ class JournaledTrial:
             label=asked.get("label"),
             recipe=None if recipe is None else Recipe.model_validate(recipe),
             resumes=asked.get("resumes"),
+            to_end=asked.get("to_end", "resumes" in asked),
         )
 
     @property

@@ -51,12 +51,13 @@ class ResumableJournal(Journal):
             self._resumed = Journal(self._disk, self._resumed_name, self.directions, read_only=self._read_only)
         return self._resumed
 
-    def resume(self, number: int) -> JournaledTrial:
-        """Let a stopped trial go on: it runs again, and no pruner is asked about it."""
+    def resume(self, number: int, to_end: bool = True) -> JournaledTrial:
+        """Let a stopped trial go on: it runs again, and no pruner is asked about it. to_end: it is not to be paused."""
         with self._lock:
             assert self.get(number).state == "pruned", f"trial {number} was not stopped"
             sampler = optuna.samplers.RandomSampler(seed=0)
-            part = self._open_resumed().ask(lambda _: {}, sampler, note={"resumes": number})
+            note = {"resumes": number, "to_end": to_end}
+            part = self._open_resumed().ask(lambda _: {}, sampler, note=note)
             self._parts.setdefault(number, []).append(part.number)
             self._joined.pop(number, None)
             return self.get(number)
@@ -65,6 +66,10 @@ class ResumableJournal(Journal):
         """Numbers of the resumed trials that run."""
         with self._lock:
             return {number for number in self._parts if self.get(number).state == "running"}
+
+    def finishing_numbers(self) -> set[int]:
+        """Numbers of the resumed trials that run to their end."""
+        return {number for number in self.resumed_numbers() if self.get(number).to_end}
 
     def report(
         self,
@@ -75,11 +80,13 @@ class ResumableJournal(Journal):
         end: Callable[[JournaledEvaluation], Outcome] | None = None,
         *,
         is_spared: bool = False,
+        judge: Callable[[], bool] | None = None,
     ) -> bool:
         with self._lock:
             if number not in self._parts:
-                return super().report(number, evaluation, value, is_prunable, end, is_spared=is_spared)
-            return self._open_resumed().report(self._parts[number][-1], evaluation, value, False, end)
+                return super().report(number, evaluation, value, is_prunable, end, is_spared=is_spared, judge=judge)
+            part = self._parts[number][-1]
+            return self._open_resumed().report(part, evaluation, value, False, end, is_spared=is_spared, judge=judge)
 
     def finish(self, number: int, outcome: Outcome) -> bool:
         with self._lock:
@@ -135,4 +142,5 @@ def _with_part(trial: JournaledTrial, part: JournaledTrial) -> JournaledTrial:
         values=part.values,
         outcome=part.outcome,
         stopped=trial.outcome,
+        to_end=part.to_end,
     )

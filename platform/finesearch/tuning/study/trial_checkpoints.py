@@ -42,6 +42,19 @@ class TrialCheckpoints:
                 self._delete(self.store.child(other))
         self._delete(self.store.child(name, RESUME))
 
+    def keep_newest_state(self, ranked: str | None) -> None:
+        """Delete all but the newest checkpoint that can be resumed from and ``ranked``, the name of another one; where
+        none can be resumed from, nothing."""
+        names = [name for _, group in sorted(self._by_step().items(), reverse=True) for name in group]
+        newest = next((name for name in names if self.store.child(name, RESUME).read(MANIFEST) is not None), None)
+        if newest is None:
+            return
+        for other in self.store.folders():
+            if other not in (newest, ranked) and (NAME.fullmatch(other) or PAUSED.fullmatch(other)):
+                self._delete(self.store.child(other))
+        if ranked is not None and ranked != newest:
+            self._delete(self.store.child(ranked, RESUME))
+
     def _by_step(self) -> dict[int, list[str]]:
         """Names of checkpoint folders by evaluation, those of the latest attempt first."""
         matches = [match for match in map(NAME.fullmatch, self.store.folders()) if match]
