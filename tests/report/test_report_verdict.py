@@ -209,6 +209,16 @@ def test_a_strong_recipe_that_leads_the_search_is_not_compared_with_itself():
     assert result.sentence.startswith("The strong recipe, the best of 2 baselines, scores better than trial 7 on test")
 
 
+def test_a_strong_recipe_that_was_cut_off_is_not_shown_as_a_finished_one():
+    cut = scored("strong", 0.80, (0.78, 0.82), trial=0, stopped_at=1, evaluations=18)
+    trials = [TrialRow(trial=number, state="complete") for number in (0, 1)]
+    winner = scored("trial 1", 0.93, (0.91, 0.95), trial=1)
+    record = RunRecord(name="a", metric="accuracy", goal="max", trials=trials, ranked=[winner], baselines=[cut])
+    assert "Trial 1 beats the strong recipe (stopped at evaluation 1 of 18) on test" in verdict(record).sentence
+    assert "| baseline | strong; stopped at evaluation 1 of 18 |" in markdown(record)
+    assert "stopped at evaluation 1 of 18" in html_page(record)
+
+
 def test_a_strong_recipe_that_wins_alone_is_not_said_to_lack_a_score():
     strong = scored("strong", 0.93, (0.91, 0.95), trial=0)
     result = claim(scored("trial 0", 0.93, (0.91, 0.95), trial=0), baselines=[strong])

@@ -65,7 +65,7 @@ def _ranking(record: RunRecord) -> list[str]:
         return ["## Ranking", "Nothing is ranked."]
     rows = [_scored(str(place), row, remarks(row, record)) for place, row in enumerate(verified_rows(record), start=1)]
     rows += [_scored("refused", row, remarks(row, record)) for row in refused(record)]
-    rows += [_scored("baseline", row) for row in record.baselines]
+    rows += [_scored("baseline", row, remarks(row, record)) for row in record.baselines]
     errors = [
         f"- {escape_markdown(row.name)}: {escape_markdown(row.error)}"
         for row in (*record.ranked, *record.baselines)

@@ -53,8 +53,10 @@ def majority_words(row: ScoredRow, record: RunRecord) -> str | None:
 
 
 def remarks(row: ScoredRow, record: RunRecord) -> list[str]:
-    """What a reader of a ranked row must know beside its scores."""
-    return [words for words in (stop_words(row), majority_words(row, record)) if words is not None]
+    """What a reader of a row must know beside its scores; of a baseline only where it was stopped."""
+    is_baseline = any(row.name == each.name for each in record.baselines)
+    said = (stop_words(row), None if is_baseline else majority_words(row, record))
+    return [words for words in said if words is not None]
 
 
 def full_name(row: ScoredRow) -> str:

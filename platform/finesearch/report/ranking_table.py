@@ -57,7 +57,7 @@ def validation(row: ScoredRow) -> str:
 
 
 def _row(record: RunRecord, row: ScoredRow, place: str, kind: str, bounds: Interval | None, line: float | None) -> Html:
-    said = [] if kind == "baseline" else [tag("small", remark) for remark in remarks(row, record)]
+    said = [tag("small", remark) for remark in remarks(row, record)]
     name = concat_html(tag("b", row.name), *said, *([tag("small", row.error, class_="error")] if row.error else []))
     return tag(
         "tr",

@@ -15,7 +15,7 @@ from finesearch.report.baseline_rows import (
     comparable,
 )
 from finesearch.report.number_format import listed, pluralize, score, scored
-from finesearch.report.ranking import count_by_state, full_name, majority_words, refused, verified_rows
+from finesearch.report.ranking import count_by_state, full_name, majority_words, refused, stop_words, verified_rows
 from finesearch.report.run_record import RunRecord, ScoredRow
 
 Tone = Literal["better", "unclear", "worse", "unknown"]
@@ -68,6 +68,8 @@ def _compared(record: RunRecord, winner: ScoredRow, best: ScoredRow, rows: Seque
     theirs = scored(best.test, best.test_interval)
     certain, grounds = _certainty(winner, best, gain)
     name, words = _named(winner), baseline_words(best.name)
+    if best.stopped_at is not None:
+        words = f"{words} ({stop_words(best)})"
     number = len(rows)
     best_of = f", the best of {number} baselines" if number > 1 else ""
     every = "every baseline that has a score" if _unscored(record, winner) else "every baseline"

@@ -66,7 +66,8 @@ class LocalStore(Store):
             (self.path / name).unlink(missing_ok=True)
 
     def folders(self) -> set[str]:
-        return {entry.name for entry in os.scandir(self.path) if entry.is_dir()} if self.path.is_dir() else set()
+        with storage_errors(self.path):
+            return {entry.name for entry in os.scandir(self.path) if entry.is_dir()} if self.path.is_dir() else set()
 
     def delete(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
 from cost_examples import minilm_workload
+from finesearch.errors import StorageError
 from finesearch.plan import Plan
 from finesearch.run.build_record import finalist_warnings, stopping_notes, trial_row
 from finesearch.run.final_scoring import _checkpoints_to_score
 from finesearch.run.open_search import open_search_controller
 from finesearch.run.progress import best_so_far, stop_of
+from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
+from finesearch.training.model.base_reference import BaseReference
+from finesearch.training.trial_types import Evaluation
 from finesearch.tuning.controller.search_controller import SEARCH, SearchController
 from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.messages import Job, TrialFailed
+from finesearch.tuning.study.trial_checkpoints import TrialCheckpoints
 from plans import empty_plan
 from trial_reports import completed, evaluation
 from writes import before_each_call
@@ -301,3 +307,81 @@ def test_a_trial_whose_end_costs_no_more_than_another_start_is_finished(start_s:
     assert [trial.state for trial in trials] == ["complete", "complete", "pruned"]
     (note,) = stopping_notes(plan, controller.journals[SEARCH])
     assert note.startswith("Trial 1 went on although search.pruner rejected a value")
+
+
+def test_a_trial_of_a_driver_killed_past_the_budget_counts_by_what_it_left(tmp_path: Path) -> None:
+    plan = halving("{trials: 5, hours: 1}")
+    controller = open_search_controller(plan, tmp_path)
+    while True:
+        job = controller.next_job("t")
+        assert job is not None
+        if controller.journals[SEARCH].get(job.number).stopped is not None:
+            break
+        play(controller, job, resume=True)
+    # The finalist's new attempt has a better checkpoint, and has deleted the one before; then its driver is killed.
+    newer = write_checkpoint(job, job.decided + 1, True, attempt=2)
+    shutil.rmtree(Path(job.directory) / "step-0001-a1")
+    controller.evaluation("t", evaluation(job.decided + 1, 0.91, 25.0, epoch=float(job.decided + 1)))
+    controller.usage._before += 3601
+    controller.usage.persist(force=True)
+    read = open_search_controller(plan, tmp_path, read_only=True)
+    assert read.journals[SEARCH].get(job.number).state == "running"
+    again = open_search_controller(plan, tmp_path)
+    assert again.is_finished
+    trial = again.journals[SEARCH].get(job.number)
+    assert (trial.state, trial.detail.checkpoint, again.next_job("t")) == ("pruned", newer, None)
+    assert trial.outcome is not None
+    assert trial.outcome.reason == "stopped at evaluation 2: the budget of 1 hours is spent"
+    assert ranked(again)[0] == "trial-0003"
+
+
+def test_a_store_that_does_not_answer_ends_the_driver_and_fails_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = opened(tmp_path)
+    for _ in range(2):
+        first = controller.next_job("t")
+        assert first is not None
+        play(controller, first)
+    job = controller.next_job("t")
+    assert job is not None
+    path, report = write_checkpoint(job, 1), evaluation(1, 0.4, epoch=1.0)
+    assert not controller.evaluation("t", report)
+    with monkeypatch.context() as broken:
+        broken.setattr(TrialCheckpoints, "first_of", _refuses)
+        controller.trial_ended("t", report, False)
+    assert controller.fatal is not None
+    assert "expired" in controller.fatal.message
+    assert controller.next_job("t") is None
+    trial = opened(tmp_path).journals[SEARCH].get(2)
+    assert (trial.state, trial.detail.checkpoint) == ("pruned", path)
+
+
+def _refuses(*_: object) -> None:
+    raise StorageError("s3://bucket/run: the token has expired")
+
+
+def test_a_checkpoint_of_a_step_that_was_trained_again_counts_by_what_itself_scored(tmp_path: Path) -> None:
+    plan = halving("{trials: 5, hours: 1}")
+    controller = open_search_controller(plan, tmp_path)
+    job = controller.next_job("t")
+    assert job is not None
+    for step, accuracy in ((1, 0.5), (2, 0.9)):
+        controller.evaluation("t", evaluation(step, accuracy, epoch=float(step)))
+    again = open_search_controller(plan, tmp_path)
+    job = again.next_job("t")
+    assert job is not None
+    folder = Path(write_checkpoint(job, 2, attempt=2))
+    scored = {name: getattr(evaluation(2, 0.85, epoch=2.0), name) for name in Evaluation.model_fields}
+    CheckpointRecord(
+        base=BaseReference(model="m", revision=None, folder="m", sha256="0"),
+        kind="text-classification", facts={}, trial=0, attempt=2, seed=job.seed, recipe=job.recipe, metric="accuracy",
+        goal="max", history=(Evaluation(**scored),), trained=(), trainable_parameters=1, total_parameters=1,
+        zero_stage=0, workers=1, precision="fp32", versions={},
+    ).write(folder)  # fmt: skip
+    again.evaluation("t", evaluation(3, 0.8, epoch=3.0))
+    again.stop_reason = "the budget of 1 hours is spent"
+    again.trial_ended("t", evaluation(3, 0.8, epoch=3.0), False)
+    trial = again.journals[SEARCH].get(0)
+    assert trial.detail.best is not None
+    assert (trial.detail.best.metrics["accuracy"], trial.detail.checkpoint) == (0.85, str(folder))

@@ -28,8 +28,11 @@ def test_one_node_that_loses_decides_for_fp32_and_is_named() -> None:
     )
 
 
-def test_without_a_measurement_nothing_is_risked() -> None:
-    assert decide_precision({}, silent=("10.0.0.1",)).name == "fp32"
+def test_without_a_measurement_each_worker_decides_by_its_own_device() -> None:
+    silent, empty = decide_precision({}, silent=("10.0.0.1",)), decide_precision({})
+    assert (silent.name, silent.nodes, empty.name) == ("auto", (), "auto")
+    assert "no node answered when the run began; not measured: 10.0.0.1." in silent.note
+    assert "the cluster had no node that holds a worker" in empty.note
 
 
 def test_a_lone_machine_measures_itself_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -97,6 +97,8 @@ class SearchController:
         self._queue = TrialQueue(plan, self.journals, fixed, waiting, self._finalists, strong)
         self._lock = threading.RLock()
         self._check_budget()
+        if self.stop_reason and not read_only:
+            self._end_measured(waiting)
 
     def set_trial_costs(self, costs: TrialCosts) -> None:
         """Set estimated trial costs; before this call, trials start in the order in which they were suggested."""
@@ -182,6 +184,12 @@ class SearchController:
                 else:
                     keys.append(TrialKey(study, trial.number))
         return keys
+
+    def _end_measured(self, waiting: Iterable[TrialKey]) -> None:
+        """Trials of a killed driver that the budget does not let go on count by the checkpoints that they have."""
+        for key in waiting:
+            if key.study == SEARCH and self.journals[SEARCH].get(key.number).evaluations:
+                self._finish(key, self._outcome_of_stop(key))
 
     def seconds_left(self) -> float | None:
         """Estimated seconds until the search ends; None before a trial has been evaluated."""
@@ -351,6 +359,9 @@ class SearchController:
             )
             self.fatal = DiskFullError(text) if "full" in str(cause) else StorageError(text)
             self.stop_reason = text
+        except StorageError as error:  # of the store with the checkpoints; verdicts that are journaled stand
+            self.fatal = error
+            self.stop_reason = error.message
 
     def finalists_left_stopped(self) -> dict[int, str]:
         """Trials among the best ``search.finish_top`` that were stopped and did not go on, with the reason."""

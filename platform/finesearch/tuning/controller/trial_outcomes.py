@@ -17,7 +17,7 @@ from finesearch.tuning.study.paused_trials import pauses_trials
 class BestCheckpoint:
     """The best evaluation of a stopped trial that has a checkpoint, and the checkpoint's folder or URI."""
 
-    evaluation: JournaledEvaluation
+    evaluation: Evaluation
     address: str
 
 

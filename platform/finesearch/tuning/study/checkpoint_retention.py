@@ -10,8 +10,9 @@ from finesearch.errors import StorageError
 from finesearch.plan import Plan
 from finesearch.storage.open_store import open_store
 from finesearch.storage.store import Store
+from finesearch.training.trial_types import Evaluation
 from finesearch.tuning.study.journal import Journal
-from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial
+from finesearch.tuning.study.journaled_trial import JournaledTrial
 from finesearch.tuning.study.paused_trials import numbers_with_state, pauses_trials
 from finesearch.tuning.study.trial_checkpoints import TrialCheckpoints
 
@@ -52,9 +53,9 @@ class CheckpointRetention:
             if stopped not in self._final | paused and self._drop_resume_state(self._journal.get(stopped)):
                 self._final.add(stopped)
 
-    def best_checkpoint(self, trial: JournaledTrial) -> tuple[JournaledEvaluation, str] | None:
-        """The best evaluation of a trial that has a checkpoint, and the checkpoint's address; None where it has none
-        that may be ranked. The store is queried, so this is for a trial that is being stopped.
+    def best_checkpoint(self, trial: JournaledTrial) -> tuple[Evaluation, str] | None:
+        """The best evaluation of a trial that has a checkpoint, as that tells it, and the checkpoint's address; None
+        where it has none that may be ranked. The store is queried, so this is for a trial that is being stopped.
 
         With several objectives there is none: a stopped trial does not have all of them.
         """
@@ -67,7 +68,10 @@ class CheckpointRetention:
             return None
         checkpoints = self._checkpoints(trial.number)
         found = checkpoints.first_of(evaluation.step for evaluation in by_value)
-        return None if found is None else (trial.evaluations[found[0]], checkpoints.address(found[1]))
+        if found is None:
+            return None
+        step, name = found
+        return checkpoints.evaluation(name) or trial.evaluations[step], checkpoints.address(name)
 
     def _keep_newest_state(self, trial: JournaledTrial) -> None:
         """Reduce a paused trial's folder to the checkpoint that is ranked and the newest state to go on from."""

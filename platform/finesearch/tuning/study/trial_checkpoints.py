@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from finesearch.storage.checksummed_dirs import MANIFEST
 from finesearch.storage.store import Store
 from finesearch.training.checkpointing.checkpoint_layout import NAME, PAUSED, RESUME
+from finesearch.training.checkpointing.checkpoint_record import FILE, CheckpointRecord
+from finesearch.training.trial_types import Evaluation
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,17 @@ class TrialCheckpoints:
                 if self.store.child(name).read(MANIFEST) is not None:
                     return step, name
         return None
+
+    def evaluation(self, name: str) -> Evaluation | None:
+        """What the checkpoint itself says that it scored; None where it says nothing that can be read.
+
+        An attempt that trains a step again may come to other weights than the one whose evaluation was journaled.
+        """
+        content = self.store.child(name).read(FILE)
+        try:
+            return None if content is None else CheckpointRecord.model_validate_json(content).evaluation
+        except ValidationError:
+            return None
 
     def address(self, name: str) -> str:
         """Path or URI of a checkpoint."""

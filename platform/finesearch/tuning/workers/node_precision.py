@@ -18,9 +18,12 @@ HERE = "this machine"
 
 @dataclass(frozen=True)
 class PrecisionDecision:
-    """The precision of a run, the note about it, and the addresses of the nodes that were measured."""
+    """The precision of a run, the note about it, and the addresses of the nodes that were measured.
 
-    name: Literal["fp32", "bf16"]
+    It stays ``auto`` where no node was: each worker then goes by what its device reports.
+    """
+
+    name: Literal["auto", "fp32", "bf16"]
     note: str
     nodes: tuple[str, ...] = ()
 
@@ -30,15 +33,19 @@ def decide_precision(rates: Mapping[str, PrecisionRates], silent: tuple[str, ...
 
     rates: by the node's address. silent: nodes that could not be measured.
     """
+    missing = f"; not measured: {', '.join(silent)}" if silent else ""
+    if not rates:
+        why = "no node answered" if silent else "the cluster had no node that holds a worker"
+        note = f"precision auto: each worker goes by what its device reports; {why} when the run began{missing}."
+        return PrecisionDecision("auto", note)
     losing = [node for node, rate in rates.items() if rate.faster == "fp32"]
-    name: Literal["fp32", "bf16"] = "bf16" if rates and not losing else "fp32"
+    name: Literal["fp32", "bf16"] = "fp32" if losing else "bf16"
     # One line of a large cluster: the nodes that decided, and of those the first.
     decisive = (losing or list(rates))[:1]
     measured = "".join(f"; {node} trains {rates[node].text}" for node in decisive)
     if len(rates) > 1:
         gaining = len(rates) - len(losing)
         measured = f"; {gaining} of {len(rates)} nodes gain by bf16{measured}"
-    missing = f"; not measured: {', '.join(silent)}" if silent else ""
     return PrecisionDecision(name, f"precision auto: {name}{measured}{missing}.", tuple(rates))
 
 
