@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finesearch.errors import RunConflictError
-from finesearch.run.resume_check import RunChoices, read_begun_plan, read_choices, resumed_plan, write_plan
+from finesearch.run.identity.begun_plan import RunChoices, read_begun_plan, read_choices, resumed_plan, write_plan
 from finesearch.run.run_storage import PLAN, RunStorage
 from plan_examples import made
 

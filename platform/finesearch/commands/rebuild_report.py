@@ -11,10 +11,11 @@ from finesearch.plan import parse_plan
 from finesearch.report import write_report
 from finesearch.run.build_record import build_record
 from finesearch.run.final_scoring import load_final_scores
+from finesearch.run.identity.begun_plan import read_choices
+from finesearch.run.identity.run_identity import RunIdentity, check_identity, read_identity
 from finesearch.run.open_search import open_search_controller
 from finesearch.run.preflight import run_preflight
 from finesearch.run.remote_run import run_storage_in
-from finesearch.run.resume_check import read_choices
 from finesearch.run.run_storage import PLAN, RunStorage
 from finesearch.storage.open_store import open_store
 from finesearch.tuning.controller.trial_queue import SEARCH
@@ -47,6 +48,9 @@ def _rewrite(run_storage: RunStorage, reports: Path) -> Path:
     run_storage.name, run_storage.database = plan.name, database_url(plan)
     preflight = run_preflight(plan, run_storage.folder / "cache", has_begun=True)
     preflight = replace(preflight, choices=read_choices(run_storage).notes)
+    begun = read_identity(run_storage)
+    if begun is not None:
+        check_identity(begun, RunIdentity.of(plan, preflight), run_storage.shown)
     controller = open_search_controller(
         plan,
         run_storage,

@@ -16,18 +16,19 @@ import psutil
 
 from finesearch.errors import FinesearchError, SearchError, StorageError
 from finesearch.report import RunRecord
-from finesearch.run.build_record import FinalScores
+from finesearch.run.build_record import FinalScores, lost_words
 from finesearch.run.disk_check import check_disk
 from finesearch.run.driver_metrics import DriverMetrics
 from finesearch.run.final_scoring import compute_final_scores, load_final_scores, rescoring_settings_of
 from finesearch.run.floor_scores.floor_process import FloorProcess
+from finesearch.run.identity.begun_plan import RunChoices, read_begun_plan, read_choices, resumed_plan, write_plan
+from finesearch.run.identity.run_identity import keep_identity
 from finesearch.run.open_search import SearchRequest, open_search_controller
 from finesearch.run.partial_report import PartialReporter
 from finesearch.run.preflight import Preflight, run_preflight
 from finesearch.run.progress import Progress, format_duration
 from finesearch.run.ranked_json import write_ranking
 from finesearch.run.remote_run import run_storage_of
-from finesearch.run.resume_check import RunChoices, read_begun_plan, read_choices, resumed_plan, write_plan
 from finesearch.run.run_storage import RANKED, SCORES, RunStorage
 from finesearch.run.signals import exit_on_signals
 from finesearch.storage.local_dirs import is_uploaded, on_this_node, results_home
@@ -39,6 +40,7 @@ from finesearch.tuning.cluster.shared_storage_check import check_shared_storage
 from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, initial_concurrency
 from finesearch.tuning.controller.search_controller import Concurrency, SearchController
 from finesearch.tuning.controller.trial_costs import TrialCosts
+from finesearch.tuning.controller.trial_queue import SEARCH
 from finesearch.tuning.workers.node_precision import MeasuredNodes, measure_run_precision
 from finesearch.tuning.workers.rescoring import StandbyScorer
 from finesearch.tuning.workers.training_job_runner import TrainingJobRunner
@@ -85,6 +87,7 @@ def run_search(request: SearchRequest, progress: Progress | None = None) -> RunR
                 preflight, choices = _choose(preflight, ray_connection)
             else:
                 preflight = replace(preflight, choices=choices.notes)
+            keep_identity(preflight.plan, preflight, run_storage, has_begun=begun is not None)
             write_plan(preflight.plan, choices, run_storage)
             request = replace(request, plan=preflight.plan)
             for warning in (*preflight.notes, *preflight.warnings):
@@ -142,7 +145,9 @@ def _search(
     check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
     progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {run_storage.shown}")
     controller.set_concurrency(Concurrency(concurrent))
-    controller.delete_orphaned_checkpoints()
+    lost = controller.delete_orphaned_checkpoints()
+    if lost:
+        progress.say(f"{plan.name}: {lost_words(lost)}")
     reporter, driver_metrics = PartialReporter(request, controller, preflight), DriverMetrics(controller)
     controller.usage.begin()
     with (
@@ -232,6 +237,15 @@ def conclude(
     progress.say(f"{record.name}: {verdict(record).sentence}")
     progress.say(f"{record.name}: report in {reporter.path}; {format_duration(controller.usage.seconds)} in all")
     if not any(row.error is None for row in record.ranked):
-        why = controller.stop_reason or "no trial left a checkpoint"
+        why = _why_unranked(record, controller)
         raise SearchError(f"{record.name}: no checkpoint could be ranked: {why}. See {reporter.path}.")
     return record
+
+
+def _why_unranked(record: RunRecord, controller: SearchController) -> str:
+    """What became of the trials, and why none of them is ranked."""
+    counts = controller.journals[SEARCH].counts()
+    became = [f"{count} {state}" for state, count in counts.items() if count]
+    refused = next((f"{row.name}: {row.error}" for row in record.ranked if row.error), None)
+    why = refused or controller.stop_reason or "no trial left a checkpoint"
+    return f"{why} (trials: {', '.join(became) or 'none'})"

@@ -6,13 +6,14 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from finesearch.plan import Plan
 from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, StepRow, TrialRow
-from finesearch.report.number_format import listed
+from finesearch.report.number_format import listed, pluralize
 from finesearch.run.preflight import Preflight
 from finesearch.tuning.controller.search_controller import SearchController
 from finesearch.tuning.controller.trial_queue import SEARCH
@@ -56,6 +57,8 @@ def build_record(
     trials_of_all = (trial for journal in controller.journals.values() for trial in journal.trials())
     notes = dict.fromkeys((*preflight.notes, *(note for trial in trials_of_all for note in trial.detail.notes)))
     notes |= dict.fromkeys(stopping_notes(plan, journal))
+    if controller.lost_trials:
+        warnings[lost_words(controller.lost_trials)] = None
     if not partial:
         warnings |= dict.fromkeys(finalist_warnings(controller))
     if controller.stop_reason:
@@ -103,6 +106,14 @@ def stopping_notes(plan: Plan, journal: Journal) -> list[str]:
             f"they were among the best (search.finish_top: {plan.search.finish_top})."
         )
     return notes
+
+
+def lost_words(numbers: Sequence[int]) -> str:
+    """That a study lacks trials which the run had."""
+    return (
+        f"{_trials(list(numbers))} left checkpoints, and the study did not know of them: it was restored from an older "
+        f"copy, or cut short. At least {pluralize(len(numbers), 'result')} are lost; later trials get those numbers."
+    )
 
 
 def finalist_warnings(controller: SearchController) -> list[str]:

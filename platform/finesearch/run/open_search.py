@@ -8,6 +8,7 @@ from pathlib import Path
 
 from finesearch.plan import FIXED_RECIPES, Plan, Recipe
 from finesearch.plan.space.strong_recipe import STRONG, configuration_of
+from finesearch.run.identity.run_identity import check_study
 from finesearch.run.run_storage import RunStorage
 from finesearch.tuning.controller.budget_usage import BudgetUsage
 from finesearch.tuning.controller.search_controller import SearchController
@@ -47,6 +48,7 @@ def open_search_controller(
     pruner = make_pruner(plan, plan.max_evaluations)
     search = ResumableJournal(study.storage, study.name, directions, pruner, read_only)
     baselines = Journal(study.storage, f"{study.name} (baselines)", directions[:1], read_only=read_only)
+    check_study(run_storage, search, baselines, read_only)
     training = plan.training
     devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, devices)

@@ -1,7 +1,8 @@
 """Storage of one run: where its files, its checkpoints and its study are kept, and how it is locked.
 
-storage        plan.yaml, choices.json,        checkpoints/   study            locked by
-               scores/, ranked.json
+storage        identity.json, plan.yaml,       checkpoints/   study            locked by
+               choices.json, scores/,
+               ranked.json
 a folder       there                             there          there, SQLite    flock
   on a cluster that is joined                                   here, copied there
 s3://, gs://   here, copied there                there          here, copied there    flock here, lease there
@@ -32,7 +33,7 @@ from finesearch.tuning.study.study_backup import STUDY, StudyBackup
 from finesearch.tuning.study.study_storage import OpenStudy, new_study_name, open_database, open_storage
 
 PLAN, SCORES, NAMED = "plan.yaml", "scores", "study.json"
-RANKED, CHOICES = "ranked.json", "choices.json"
+RANKED, CHOICES, IDENTITY = "ranked.json", "choices.json", "identity.json"
 
 
 @dataclass

@@ -9,7 +9,7 @@ from finesearch.plan import TaskPlan
 from finesearch.tasks import make_task
 from finesearch.training.model.dimensions import Dimensions, dimensions_of
 from finesearch.training.model.model_config import build_skeleton, check_max_length, read_config
-from finesearch.training.model.model_files import load_tokenizer, weight_files, weights_sha256
+from finesearch.training.model.model_files import load_tokenizer, tokenizer_sha256, weight_files, weights_sha256
 from finesearch.training.model.module_structure import num_blocks
 from finesearch.training.model.resolve_model import model_folder
 from finesearch.training.trial_types import FrozenRecord
@@ -38,6 +38,7 @@ class ModelFacts(FrozenRecord):
     parameters: int
     weight_bytes: int
     sha256: str
+    tokenizer_sha256: str = ""
     positions: int = 0
     dimensions: Dimensions = Dimensions()
 
@@ -70,6 +71,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
         parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
         weight_bytes=sum(path.stat().st_size for path in files),
         sha256=weights_sha256(folder),
+        tokenizer_sha256=tokenizer_sha256(folder),
         positions=positions,
         dimensions=dimensions_of(skeleton),
     )

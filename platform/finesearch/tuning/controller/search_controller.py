@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SOON_S = 15.0
+LOST = "lost"
+"""Key of the study's note with the numbers of lost trials."""
 
 
 @dataclass(frozen=True)
@@ -232,9 +234,17 @@ class SearchController:
         folder = open_store(checkpoint).folder
         return self._retention.has_checkpoint(number) if folder is None else folder.is_dir()
 
-    def delete_orphaned_checkpoints(self) -> None:
+    def delete_orphaned_checkpoints(self) -> list[int]:
         """See :meth:`CheckpointRetention.delete_orphaned_checkpoints`; call before the first trial starts."""
-        self._retention.delete_orphaned_checkpoints()
+        lost = self._retention.delete_orphaned_checkpoints()
+        if lost:
+            self.journals[SEARCH].note(LOST, sorted({*self.lost_trials, *lost}))
+        return lost
+
+    @property
+    def lost_trials(self) -> list[int]:
+        """Numbers of trials whose results were lost with a newer study; other trials may have them now."""
+        return list(self.journals[SEARCH].read_note(LOST, []))
 
     # -- what continues ----------------------------------------------------------------------------------------------
 

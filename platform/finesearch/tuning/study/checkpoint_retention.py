@@ -95,11 +95,12 @@ class CheckpointRetention:
     def _checkpoints(self, number: int) -> TrialCheckpoints:
         return TrialCheckpoints(self._folders.child(trial_dir_name(number)))
 
-    def delete_orphaned_checkpoints(self) -> None:
+    def delete_orphaned_checkpoints(self) -> list[int]:
         """Delete checkpoints of trials that the journal does not know: it was restored from an older backup, and will
-        give their numbers to others."""
+        give their numbers to others. Returns the numbers."""
         unknown = {number for number in self._present if number >= len(self._journal.trials())}
         self._present -= {number for number in unknown if self._delete(number)}
+        return sorted(unknown)
 
     def _delete(self, number: int) -> bool:
         """Delete a trial's folder; False where an object store refused or did not answer."""
