@@ -70,12 +70,22 @@ def test_a_winner_that_is_not_above_the_majority_baseline_is_said_first():
     majority = scored("majority", 0.300, validation=0.25)
     result = claim(scored("trial 7", 0.310, validation=0.25), baselines=[majority, ORDINARY])
     start = (
-        "Trial 7 leads the search, and is not above the majority baseline (accuracy 0.2500 on validation). The ordinary"
+        "Trial 7 leads the search, but is not above the majority baseline (accuracy 0.2500 on validation). The ordinary"
     )
     assert (result.tone, result.sentence[: len(start)]) == ("worse", start)
     result = claim(scored("trial 7", 0.300), baselines=[majority])
     assert "not above the majority baseline (accuracy 0.3000 on test)" in result.sentence
     assert "majority" not in claim(scored("trial 7", 0.310), baselines=[majority]).sentence
+
+
+def test_a_winner_that_ties_with_the_majority_on_validation_and_wins_on_test_is_unclear():
+    majority = scored("majority", 0.300, (0.28, 0.32), validation=0.25)
+    result = claim(scored("trial 7", 0.930, (0.910, 0.950), validation=0.25), baselines=[majority])
+    start = (
+        "Trial 7 leads the search, but is not above the majority baseline (accuracy 0.2500 on validation). Yet trial 7 "
+        "beats the most frequent answer on test: accuracy 0.930"
+    )
+    assert (result.tone, result.sentence[: len(start)]) == ("unclear", start)
 
 
 def test_a_majority_baseline_of_a_loss_is_beaten_from_below():

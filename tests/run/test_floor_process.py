@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from finesearch.commands.rebuild_report import rebuild_report
+from finesearch.commands.run_search import run_search
 from finesearch.plan import Plan, parse_plan
 from finesearch.run.floor_scores.floor_process import FloorProcess, sample_of_train
+from finesearch.run.open_search import SearchRequest
 from finesearch.run.preflight import Preflight, run_preflight
 from finesearch.run.score_cache import ScoreCache
-from plans import tiny_plan, write_sentiment
+from plans import tagged_row, tiny_plan, write_json_lines, write_sentiment
 from tiny_models import write_tiny_model
 
 LONG_ENOUGH_S = 100.0
@@ -75,16 +77,49 @@ def test_a_floor_that_takes_more_than_a_tenth_of_the_budget_is_cut_off_and_says_
     assert FloorProcess(more, preflight, run / "scores").missing == ("tfidf",), "with more time it is scored"
 
 
-def test_a_floor_that_fails_says_why_in_its_row(run: Path, tmp_path: Path) -> None:
-    for split in ("train", "validation", "test"):
-        with (tmp_path / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("sentence", "label"), *(("?!", name) for name in ("pos", "neg") * 3)])
-    plan, preflight = read(run, tiny_plan(baselines="[tfidf]"))
-    assert scored(plan, preflight, run).missing == ()
-    score = ScoreCache(run / "scores").get("tfidf", None, None)
-    assert score is not None
-    assert score.error is not None
-    assert score.error.startswith("it could not be computed: ValueError: empty vocabulary")
+@pytest.mark.parametrize(
+    ("library", "why", "tried_again"),
+    [
+        ("raise ValueError('no field')", "it could not be computed: ValueError: no field", ()),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "it could not be computed: its process was ended by SIGKILL, as where memory runs out",
+            ("crf",),
+        ),
+    ],
+    ids=["failing", "killed"],
+)
+def test_a_floor_that_fails_says_why_in_its_row_and_those_after_it_are_scored(
+    library: str, why: str, tried_again: tuple[str, ...], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of two libraries with the same name, the process imports this one.
+    (tmp_path / "libraries").mkdir()
+    (tmp_path / "libraries" / "sklearn_crfsuite.py").write_text(library)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "libraries"))
+    data = write_json_lines(tmp_path, "tags", tagged_row)
+    text = tiny_plan(baselines="[crf, dictionary]").replace("text-classification", "token-classification")
+    text = text.replace("{train: train.csv, validation: validation.csv, test: test.csv}", data)
+    text = text.replace("{text: sentence, label: label}", "{tokens: tokens, tags: tags}")
+    plan, preflight = read(run, text)
+    assert scored(plan, preflight, run).missing == tried_again
+    failed, after = (ScoreCache(run / "scores").get(name, None, None) for name in ("crf", "dictionary"))
+    assert failed is not None
+    assert after is not None
+    assert (failed.error, after.error) == (why, None)
+    assert after.test["f1"] > 0.9
+
+
+def test_a_search_that_fails_before_its_trials_leaves_no_floor_process(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "no address")
+    monkeypatch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # else it stays as that address has it
+    text = tiny_plan(baselines="[floors]").replace("batch_size: 16", "batch_size: 16, precision: fp32")
+    plan = parse_plan(f"base: {tmp_path}\nstorage: {tmp_path / 'storage'}\n{text}")
+    with pytest.raises(ValueError, match="Invalid address format: no address"):
+        run_search(SearchRequest(plan, tmp_path / "reports"))
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert [command for command in commands if "score_floors" in command] == []
 
 
 def test_closing_ends_the_process_at_once(run: Path) -> None:

@@ -91,6 +91,53 @@ def test_a_bag_of_words_is_what_scikit_learn_gives_for_the_same_features(made: M
     assert floor.task.score(found.test, references)["accuracy"] > 0.6
 
 
+def test_rows_are_transformed_some_at_a_time_and_predicted_the_same(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finesearch.floors import bag_of_words, text_features
+
+    floor, data, _ = made("tfidf", [TEXTS, TEXTS, TEXTS])
+    whole, sizes, transform = floor.predict(data), [], text_features.PairFeatures.transform
+
+    def counted(features: Any, columns: Any) -> Any:
+        sizes.append(len(columns[0]))
+        return transform(features, columns)
+
+    monkeypatch.setattr(text_features.PairFeatures, "transform", counted)
+    monkeypatch.setattr(bag_of_words, "ROWS_AT_ONCE", 4)
+    found = floor.predict(data)
+    assert (found.validation, found.test, found.settings) == (whole.validation, whole.test, whole.settings)
+    assert sizes == [4, 2, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("texts", "features", "expected"),
+    [(["?!", "?!", "!!"], "characters", [0, 0, 1]), (["", " ", ""], "none", [0, 0, 0])],
+    ids=["without words", "without characters"],
+)
+def test_a_bag_of_words_of_texts_without_words_says_so(
+    texts: list[str], features: str, expected: list[int], made: Made
+) -> None:
+    rows = {"text": texts * 3, "label": ["often", "often", "seldom"] * 3}
+    floor, data, _ = made("tfidf", [rows, rows, rows])
+    found = floor.predict(data)
+    assert (found.test, found.settings["features"]) == (expected * 3, features)
+
+
+def test_a_pair_with_one_column_without_words_keeps_the_features_of_the_other(made: Made) -> None:
+    rows = {"a": WORDS, "b": ["?"] * 6, "label": ["cat", "dog"] * 3}
+    columns = {"text": "a", "text_pair": "b", "label": "label"}
+    floor, data, references = made("tfidf", [rows, rows, rows], columns=columns)
+    found = floor.predict(data)
+    assert (found.test, found.settings["features"]) == (references, "both and characters")
+
+
+def test_the_mean_stands_for_a_number_where_no_text_has_a_character(made: Made) -> None:
+    rows = {"text": ["", "", ""], "label": [1.0, 2.0, 6.0]}
+    floor, data, _ = made("tfidf", [rows, rows, rows], form="regression", metric="pearson")
+    assert floor.predict(data).test == pytest.approx([3.0] * 3)
+
+
 def test_the_setting_is_the_best_on_validation_and_the_first_of_equals(made: Made) -> None:
     floor, data, _ = made("tfidf", [TEXTS, TEXTS, TEXTS])
     right, wrong = list(data.validation_answers), [1 - answer for answer in data.validation_answers]
@@ -190,6 +237,34 @@ def test_the_best_sentence_shares_most_with_the_question(made: Made) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("context", "questions", "expected"),
+    [
+        (
+            "李白住在長安。他在七二五年寫了一首詩。詩很長。",
+            ["他哪年寫詩？", "李白住在哪裡？"],
+            ["他在七二五年寫了一首詩。", "李白住在長安。"],
+        ),
+        (
+            "สมชายอยู่ที่กรุงเทพ. เขาเขียนหนังสือเล่มหนึ่ง. มันยาวมาก.",
+            ["เขาเขียนอะไร", "สมชายอยู่ที่ไหน"],
+            ["เขาเขียนหนังสือเล่มหนึ่ง.", "สมชายอยู่ที่กรุงเทพ."],
+        ),
+        ("?! ?. !", ["?", "!"], ["?!", "?!"]),
+    ],
+    ids=["Chinese", "Thai", "without words"],
+)
+def test_the_best_sentence_is_found_in_scripts_without_spaces(
+    context: str, questions: list[str], expected: list[str], made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finesearch.floors.best_sentence.ROWS_AT_ONCE", 1)
+    answers = [{"text": [context[:2]], "answer_start": [0]}] * 2
+    rows = {"question": questions, "context": [context] * 2, "answers": answers}
+    columns = {role: role for role in rows}
+    floor, data, _ = made("best_sentence", [rows, rows, rows], kind="question-answering", columns=columns)
+    assert [given["text"] for given in floor.predict(data).test] == expected
+
+
 def test_a_question_that_no_sentence_resembles_gets_no_answer_by_the_tasks_threshold(made: Made) -> None:
     context = "Ada lived in London. She wrote a program."
     rows = {
@@ -237,6 +312,27 @@ def test_the_reply_is_the_one_that_followed_the_nearest_turn(made: Made) -> None
     found = floor.predict(data)
     assert [given["text"] for given in found.test] == ["rain", "noon", "noon"], "the first where no word is known"
     assert all(math.isnan(given["nll"]) for given in found.test)
+
+
+@pytest.mark.parametrize(
+    ("train", "asked", "expected"),
+    [
+        (["今天天气怎么样", "下雨", "你喜欢喝茶吗", "喜欢"], ["明天天气好吗", "我喜欢茶"], ["下雨", "喜欢"]),
+        (["?!", "what", "!", "no"], ["?", "how?"], ["what", "what"]),
+    ],
+    ids=["Chinese", "without words"],
+)
+def test_a_reply_is_found_in_scripts_without_spaces(
+    train: list[str], asked: list[str], expected: list[str], made: Made
+) -> None:
+    def talks(*contents: str) -> dict[str, list[Any]]:
+        turns = [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
+        return {"messages": [turns[start : start + 2] for start in range(0, len(turns), 2)]}
+
+    test = talks(*(content for question in asked for content in (question, "x")))
+    plan = {"kind": "dialogue", "columns": {"messages": "messages"}}
+    floor, data, _ = made("bm25", [talks(*train), test, test], metric="rougeL", **plan)
+    assert [given["text"] for given in floor.predict(data).test] == expected
 
 
 def test_a_reply_that_is_found_cannot_be_compared_by_perplexity(make_plan: Callable[..., TaskPlan]) -> None:

@@ -135,46 +135,47 @@ def _search(
             record = reporter.write(final_scores, partial=False)
             write_ranking(run_storage, plan, record)
             return conclude(record, controller, reporter, progress)
-    floors = FloorProcess(plan, preflight, folder / SCORES)
-    floors.start()
-    workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
-    controller.set_trial_costs(TrialCosts(plan, workload, uses_prefix_cache(plan.training)))
-    ray_connection.wait()
-    check_shared_storage(run_storage.store, lambda said: progress.say(f"{plan.name}: {said}"))
-    capacity, concurrent = initial_concurrency(plan, preflight.model.bytes_in_training, progress.say)
-    check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
-    progress.say(f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {run_storage.shown}")
-    controller.set_concurrency(Concurrency(concurrent))
-    lost = controller.delete_orphaned_checkpoints()
-    if lost:
-        progress.say(f"{plan.name}: {lost_words(lost)}")
-    reporter, driver_metrics = PartialReporter(request, controller, preflight), DriverMetrics(controller)
-    controller.usage.begin()
-    with (
-        contextlib.closing(floors),
-        run_storage.watched(controller.abort),
-        exit_on_signals(lambda code: reporter.close_on_signal(code, progress, run_storage)),
-    ):
-        progress.start(controller)
-        reporter.start()
-        driver_metrics.start()
-        try:
-            standby = _execute(controller, preflight, run_storage, progress)
-        except FinesearchError:
-            with contextlib.suppress(StorageError):
-                reporter.write(FinalScores(), partial=True)
-            raise
-        finally:
-            driver_metrics.stop()
-            reporter.stop()
-            progress.stop()
+    with contextlib.closing(FloorProcess(plan, preflight, folder / SCORES)) as floors:
+        floors.start()
+        workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
+        controller.set_trial_costs(TrialCosts(plan, workload, uses_prefix_cache(plan.training)))
+        ray_connection.wait()
+        check_shared_storage(run_storage.store, lambda said: progress.say(f"{plan.name}: {said}"))
+        capacity, concurrent = initial_concurrency(plan, preflight.model.bytes_in_training, progress.say)
+        check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
+        progress.say(
+            f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {run_storage.shown}"
+        )
+        controller.set_concurrency(Concurrency(concurrent))
+        lost = controller.delete_orphaned_checkpoints()
+        if lost:
+            progress.say(f"{plan.name}: {lost_words(lost)}")
+        reporter, driver_metrics = PartialReporter(request, controller, preflight), DriverMetrics(controller)
+        controller.usage.begin()
+        with (
+            run_storage.watched(controller.abort),
+            exit_on_signals(lambda code: reporter.close_on_signal(code, progress, run_storage)),
+        ):
+            progress.start(controller)
+            reporter.start()
+            driver_metrics.start()
+            try:
+                standby = _execute(controller, preflight, run_storage, progress)
+            except FinesearchError:
+                with contextlib.suppress(StorageError):
+                    reporter.write(FinalScores(), partial=True)
+                raise
+            finally:
+                driver_metrics.stop()
+                reporter.stop()
+                progress.stop()
+                controller.usage.persist(force=True)
+            progress.say(f"{plan.name}: scoring the best checkpoints again, in clean processes")
+            floors.finish(controller.usage.seconds)
+            final_scores = compute_final_scores(controller, preflight, run_storage, standby)
             controller.usage.persist(force=True)
-        progress.say(f"{plan.name}: scoring the best checkpoints again, in clean processes")
-        floors.finish(controller.usage.seconds)
-        final_scores = compute_final_scores(controller, preflight, run_storage, standby)
-        controller.usage.persist(force=True)
-        record = reporter.write(final_scores, partial=False)
-        write_ranking(run_storage, plan, record)
+            record = reporter.write(final_scores, partial=False)
+            write_ranking(run_storage, plan, record)
     return conclude(record, controller, reporter, progress)
 
 

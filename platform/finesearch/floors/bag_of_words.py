@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,11 +18,18 @@ RIDGE_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 TOLERANCE = 0.1
 """LIBLINEAR's own for its dual solvers; scores change in the third decimal with a smaller one."""
 
+ROWS_AT_ONCE = 4096
+"""Rows of validation and test that are transformed and predicted together: all of them may not fit into memory."""
+
 Predict = Callable[[Any], list[Any]]
 
 
 class BagOfWords(Floor):
-    """Words and characters in TF-IDF, a linear model, its regularization chosen on validation."""
+    """Words and characters in TF-IDF, a linear model, its regularization chosen on validation.
+
+    The setting ``features`` says where some column of train has no word: ``characters`` alone, or ``none`` where it
+    has no character either. Without any feature the model gives the most frequent answer, or the mean.
+    """
 
     name: ClassVar[str] = "tfidf"
     setting: ClassVar[str]
@@ -30,12 +37,23 @@ class BagOfWords(Floor):
     def predict(self, data: FloorData) -> FloorPredictions:
         texts = self.texts(data.train)
         features = PairFeatures(len(texts))
-        train, validation = features.fit_transform(texts), features.transform(self.texts(data.validation))
+        train = features.fit_transform(texts)
         fitted = {value: self.fit(value, train, data.train_answers) for value in self.values}
-        candidates = ((value, predict(validation)) for value, predict in fitted.items())
-        value, predicted = self.best_setting(candidates, data.validation_answers)
-        test = fitted[value](features.transform(self.texts(data.test)))
-        return FloorPredictions(predicted, test, {self.setting: value})
+        candidates = self._predicted(features, fitted, data.validation)
+        value, predicted = self.best_setting(candidates.items(), data.validation_answers)
+        test = self._predicted(features, {value: fitted[value]}, data.test)[value]
+        missing = {"features": features.kinds} if features.kinds else {}
+        return FloorPredictions(predicted, test, {self.setting: value, **missing})
+
+    def _predicted(self, features: PairFeatures, fitted: Mapping[float, Predict], rows: Rows) -> dict[float, list[Any]]:
+        """Predictions of each model for a split, ``ROWS_AT_ONCE`` of it at a time."""
+        texts = self.texts(rows)
+        found: dict[float, list[Any]] = {value: [] for value in fitted}
+        for start in range(0, len(texts[0]), ROWS_AT_ONCE):
+            some = features.transform([column[start : start + ROWS_AT_ONCE] for column in texts])
+            for value, predict in fitted.items():
+                found[value] += predict(some)
+        return found
 
     def texts(self, rows: Rows) -> list[list[str]]:
         """One or two columns of texts."""

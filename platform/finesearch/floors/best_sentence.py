@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from finesearch.floors.floor import Floor, FloorData, FloorPredictions, Rows
+from finesearch.floors.text_features import words_of_text
 from finesearch.tasks.prompting.candidate_spans import sentence_spans
+
+ROWS_AT_ONCE = 1024
+"""Questions that are transformed together, and answered from contexts that are kept until then."""
 
 
 class BestSentence(Floor):
@@ -22,17 +26,28 @@ class BestSentence(Floor):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         columns = self.task.plan.columns
-        contexts = list(dict.fromkeys(data.train[columns["context"]]))
-        vectorizer = TfidfVectorizer(token_pattern=r"(?u)\w+", sublinear_tf=True)
-        vectorizer.fit([*contexts, *data.train[columns["question"]]])
+        texts = [*dict.fromkeys(data.train[columns["context"]]), *data.train[columns["question"]]]
+        vectorizer = TfidfVectorizer(analyzer=words_of_text, sublinear_tf=True)
+        if not any(map(words_of_text, texts)):
+            # Nothing is alike without words: the first sentence of each context.
+            vectorizer.set_params(vocabulary=[""])
+        vectorizer.fit(texts)
         return FloorPredictions(self._answers(data.validation, vectorizer), self._answers(data.test, vectorizer))
 
     def _answers(self, rows: Rows, vectorizer: Any) -> list[dict[str, Any]]:
-        columns = self.task.plan.columns
-        questions = vectorizer.transform(list(rows[columns["question"]]))
+        questions, contexts = (list(rows[self.task.plan.columns[role]]) for role in ("question", "context"))
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(questions), ROWS_AT_ONCE):
+            some = slice(start, start + ROWS_AT_ONCE)
+            found += self._some_answers(questions[some], contexts[some], vectorizer)
+        return found
+
+    @staticmethod
+    def _some_answers(asked: Sequence[str], contexts: Sequence[str], vectorizer: Any) -> list[dict[str, Any]]:
+        questions = vectorizer.transform(asked)
         known: dict[str, tuple[list[str], Any]] = {}
         found = []
-        for row, context in enumerate(rows[columns["context"]]):
+        for row, context in enumerate(contexts):
             if context not in known:
                 sentences = [context[start:end] for start, end in sentence_spans(context)]
                 known[context] = (sentences, vectorizer.transform(sentences))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from finesearch.floors.floor import Floor, FloorData, FloorPredictions, Rows
-from finesearch.floors.text_features import TextFeatures
+from finesearch.floors.text_features import TextFeatures, words_of_text
 from finesearch.tasks.generation.dialogue_rows import conversation
 from finesearch.tasks.generation.summarization import Summarization
 from finesearch.tasks.generation.text_to_text import TextToText
@@ -75,7 +75,7 @@ class NearestReply(Floor):
     name: ClassVar[str] = "bm25"
 
     def predict(self, data: FloorData) -> FloorPredictions:
-        from bm25s import BM25, tokenize
+        from bm25s import BM25
 
         logging.getLogger("bm25s").setLevel(logging.WARNING)
         column = self.task.plan.columns["messages"]
@@ -86,17 +86,18 @@ class NearestReply(Floor):
                 if turn["role"] == "assistant":
                     turns.append(before["content"])
                     replies.append(turn["content"])
-        index = BM25()
-        # Stop words are words in another language.
-        words = {"stopwords": None, "token_pattern": r"(?u)\w+", "show_progress": False}
-        if turns:
-            index.index(tokenize(turns, **words), show_progress=False)
+        index, known = BM25(), [words_of_text(turn) for turn in turns]
+        has_words = any(known)
+        if has_words:
+            index.index(known, show_progress=False)
 
         def nearest(rows: Rows) -> list[dict[str, Any]]:
-            asked = [conversation(messages, None)[:-1] for messages in rows[column]]
-            questions = [talk[-1]["content"] if talk else "" for talk in asked]
-            tokens = tokenize(questions, return_ids=False, **words)
-            return [_reply(replies[_best(index, found)] if replies else "") for found in tokens]
+            found = []
+            for messages in rows[column]:
+                before = conversation(messages, None)[:-1]
+                words = words_of_text(before[-1]["content"]) if before and has_words else []
+                found.append(_reply(replies[_best(index, words)] if replies else ""))
+            return found
 
         return FloorPredictions(nearest(data.validation), nearest(data.test))
 
@@ -117,7 +118,7 @@ def _source(floor: Floor) -> str:
 
 def _best(index: Any, words: Sequence[str]) -> int:
     """The place of the best match; the first where no word is known."""
-    known = [word for word in words if word in index.vocab_dict]
+    known = [word for word in words if word in index.vocab_dict] if words else []
     return int(index.get_scores(known).argmax()) if known else 0
 
 

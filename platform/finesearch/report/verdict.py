@@ -42,8 +42,12 @@ def verdict(record: RunRecord) -> Verdict:
     claim, low = _claim(record, ranked[0]), majority_words(ranked[0], record)
     if low is None:
         return claim
-    sentence = f"{_named(ranked[0])} leads the search, and is {low}. {claim.sentence}"
-    return Verdict(sentence, "worse", claim.baseline, claim.compared)
+    sentence = f"{_named(ranked[0])} leads the search, but is {low}. "
+    if claim.tone != "better":
+        return Verdict(sentence + claim.sentence, "worse", claim.baseline, claim.compared)
+    # Validation says that nothing was learned, and test that something was.
+    sentence += f"Yet {claim.sentence[:1].lower()}{claim.sentence[1:]}"
+    return Verdict(sentence, "unclear", claim.baseline, claim.compared)
 
 
 def _claim(record: RunRecord, winner: ScoredRow) -> Verdict:

@@ -76,7 +76,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         plan, choices = resolve_auto(plan, _plan_facts(splits, model), lambda space: _problem_of(space, task, model))
     if is_auto:  # the last adaptation stays in it, whether the model supports it or not
         check_recipe_space(plan.space, model)
-    check_probes(task, plan.space, Path(model.folder))
+    check_probes(task, plan.space, model)
     facts = task.read(splits)
     if isinstance(task, GenerationTask):
         facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
@@ -116,7 +116,7 @@ def _problem_of(space: Space, task: Task, model: ModelFacts) -> str | None:
 
     try:
         check_recipe_space(space, model)
-        check_probes(task, space, Path(model.folder))
+        check_probes(task, space, model)
     except ModelError as error:
         return error.message
     return None

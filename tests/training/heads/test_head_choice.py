@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoConfig
+import torch
+from transformers import AutoConfig, AutoModel
 
 from finesearch.errors import ModelError
 from finesearch.plan import Recipe, parse_space
@@ -39,6 +40,8 @@ def head(pooling: str, hidden_size: int | None = None, normalizes: bool = False)
         ("llama", "auto", 8, head("last", 8)),
         ("llama", "last", None, {}),
         ("llama", "mean", None, head("mean")),
+        ("openai-gpt", "auto", 8, head("last", 8)),
+        ("xlnet", "cls", None, head("cls")),
         ("bart", "auto", 8, {}),
     ],
 )
@@ -60,6 +63,19 @@ def test_a_class_of_transformers_is_used_where_it_has_the_head(
             "t5",
             {},
             "architecture's own head; the model's folder asks for mean, but T5Config takes no po",
+        ),
+        ("cls_token", "bert", head("cls"), "pooling: cls, as the model's folder asks"),
+        (
+            "cls_token",
+            "openai-gpt",
+            {},
+            "the model's folder asks for cls, but OpenAIGPTConfig reads from left",
+        ),
+        (
+            "cls_token",
+            "llama",
+            {},
+            "own head; the model's folder asks for cls, but LlamaConfig reads from left",
         ),
         ("weightedmean_tokens", "bert", {}, "asks for weightedmean_tokens, but finesearch has no such pooling"),
     ],
@@ -99,6 +115,39 @@ def test_a_pooling_that_a_model_cannot_have_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         choose_head(tmp_path, AutoConfig.for_model(architecture), pooling)
+
+
+SMALL = {"vocab_size": 50, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 128}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "is_blind"),
+    [
+        ("openai-gpt", {}, True),
+        ("gpt2", {}, True),
+        ("bert", {}, False),
+        ("bert", {"is_decoder": True}, True),
+        ("xlnet", {}, False),
+        ("xlnet", {"attn_type": "uni"}, True),
+        ("xlm", {}, False),
+        ("xlm", {"causal": True}, True),
+    ],
+)
+def test_cls_is_refused_where_the_first_token_sees_nothing_after_it(
+    architecture: str, settings: dict[str, Any], is_blind: bool, tmp_path: Path
+) -> None:
+    config = AutoConfig.for_model(architecture, **SMALL, **settings)
+    model = AutoModel.from_config(config).eval()
+    tokens = torch.arange(5, 13)[None]
+    others = tokens.where(torch.arange(8) < 7, 40)
+    with torch.no_grad():
+        first, other = (model(input_ids=ids).last_hidden_state[0, 0] for ids in (tokens, others))
+    assert torch.equal(first, other) == is_blind
+    if is_blind:
+        with pytest.raises(ModelError, match="the first token's state knows nothing of the text. Use last, mean"):
+            choose_head(tmp_path, config, "cls")
+    else:
+        assert choose_head(tmp_path, config, "cls").config_fields == head("cls")
 
 
 def test_a_space_is_checked_against_every_head_that_it_can_give(tmp_path: Path) -> None:

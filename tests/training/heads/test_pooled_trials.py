@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finesearch.errors import CheckpointError
 from finesearch.plan import Recipe, TrainingPlan
 from finesearch.plan.space.parameters import POOLINGS
 from finesearch.storage.checksummed_dirs import write_manifest
@@ -185,6 +186,20 @@ def test_a_trial_goes_on_with_the_head_that_it_began_with(works: Any, tmp_path: 
     assert "bert.pooler.dense.weight" in load_file(Path(result.checkpoint) / "model.safetensors")
     record = json.loads((Path(result.checkpoint) / "config.json").read_text())
     assert record["architectures"] == ["BertForSequenceClassification"]
+
+
+def test_a_trial_whose_folder_asks_for_another_head_today_is_not_resumed(works: Any, tmp_path: Path) -> None:
+    work = works("bert")
+    home = Path(shutil.copytree(work.base, tmp_path / "home"))
+    begun = TrialRunner(task_plan(), work.training, str(home), str(home / "cache"), "accuracy", "max")
+    run(begun, trial(tmp_path / "trial", pooling="auto"), stop_after=1)
+    shutil.rmtree(home / "model" / "1_Pooling")
+    (home / "model" / "modules.json").unlink()
+    write_pooling(home / "model", "mean_tokens")
+    later = TrialRunner(task_plan(), work.training, str(home), str(home / "cache"), "accuracy", "max")
+    message = "began with the pooling mean, scaled to length 1, and its recipe now has the pooling mean over the model"
+    with pytest.raises(CheckpointError, match=message):
+        run(later, trial(tmp_path / "trial", attempt=2, pooling="auto"))
 
 
 @pytest.mark.parametrize("stage", [pytest.param(2, marks=pytest.mark.slow), 3])

@@ -1,15 +1,20 @@
 """Trials that start from a solved output layer."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from finesearch.errors import ModelError
 from finesearch.plan import parse_space
 from finesearch.tasks import make_task
-from finesearch.training.probing import head_init
+from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.probing import head_init, probe_space_check
+from finesearch.training.probing.feature_store import FeatureRequest, open_features
 from finesearch.training.probing.probe_space_check import check_probes, probe_layers_of
+from finesearch.training.runtime.distributed import Processes
 from probe_pair_worker import STILL
 from training_cases import make_runner, run, task_plan, trial, without_clock
 
@@ -62,6 +67,25 @@ def test_what_is_random_under_the_output_layer_is_that_of_the_trial(under: str, 
     assert is_told == (under != "virtual tokens")
 
 
+def test_features_of_one_attempt_are_its_own_and_those_of_a_killed_one_go(home: Path, tmp_path: Path) -> None:
+    work = make_runner(home)
+    work.cache = str(tmp_path / "cache")
+    context, spec = work._context, trial(tmp_path, number=3)
+    request = FeatureRequest(
+        context=context, base=context.base, recipe=spec.recipe, layers=(4,), seed=3, precision="fp32",
+        processes=Processes(0, 1, torch.device("cpu")), owner=(3, 2),
+    )  # fmt: skip
+    killed, other = (replace(request, owner=owner).folder for owner in ((3, 1), (4, 1)))
+    building = killed.with_name(f"{killed.name}.building-7")
+    for folder in (killed, building, other):
+        folder.mkdir(parents=True)
+    with open_features(request, 4) as features:
+        assert features.folder == request.folder
+        assert features.train.shape == (52, 32)
+    left = {path.name for path in request.folder.parent.iterdir() if path.is_dir()}
+    assert left == {other.name}
+
+
 def test_a_resumed_trial_is_not_solved_again(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"head_init": "probe", "dropout": 0.0}
     whole, _ = run(make_runner(home), trial(tmp_path / "whole", **settings))
@@ -95,7 +119,7 @@ def test_the_report_says_that_an_output_layer_of_the_folder_is_replaced(home: Pa
 
 
 def check(home: Path, space: dict[str, Any], **task: Any) -> None:
-    check_probes(make_task(task_plan(**task)), parse_space(space), home / "model")
+    check_probes(make_task(task_plan(**task)), parse_space(space), inspect_model(task_plan(**task), home))
 
 
 ASKED = {"kind": "question-answering", "columns": {"context": "c", "question": "q", "answers": "a"}}
@@ -115,6 +139,16 @@ def test_a_layer_that_the_model_does_not_have_is_refused(home: Path) -> None:
     with pytest.raises(ModelError, match=r"layer: BertConfig of .* has 4 layers, so expected 1 to 4, got 5"):
         check(home, space)
     check(home, {"adaptation": {"one_of": {"linear_probe": {"layer": [None, 4, 1]}}}})
+
+
+def test_probes_are_checked_under_every_head_of_the_space(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    find = probe_space_check.find_output_layer
+    monkeypatch.setattr(
+        probe_space_check, "find_output_layer", lambda model: found.append(type(model).__name__) or find(model)
+    )
+    check(home, {"adaptation": {"one_of": {"linear_probe": {"layer": [2, None]}}}, "pooling": ["own", "mean"]})
+    assert found == ["BertForSequenceClassification", "BertForPooledClassification"]
 
 
 def test_a_model_with_encoder_and_decoder_is_not_cut(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from finesearch.errors import DivergedError
 from finesearch.plan import DataPlan, TaskPlan, TrainingPlan
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
@@ -147,6 +151,62 @@ def test_a_damaged_solution_is_solved_again(folder: Path, tmp_path: Path) -> Non
     assert first.best is not None
     assert second.best is not None
     assert first.best.metrics == second.best.metrics
+
+
+def test_a_solution_of_another_scikit_learn_is_not_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = runner_of(folder, tmp_path / "cache", "single-label")
+    probed(work, tmp_path / "first")
+    monkeypatch.setattr("finesearch.training.probing.solutions.version", lambda library: "0.24")
+    probed(work, tmp_path / "second")
+    monkeypatch.setattr("finesearch.training.probing.solutions.SOLVER", "saga")
+    probed(work, tmp_path / "third")
+    names = [path.name for path in (tmp_path / "cache" / "features").glob("*/solutions/*.npz")]
+    assert len(names) == 3
+    assert sum(name.endswith("-0.24.npz") for name in names) == 2
+    assert sum("-saga-" in name for name in names) == 1
+
+
+def test_a_layer_that_is_not_finite_fails_alone_and_says_so(folder: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(folder, tmp_path / "home"))
+    weights = home / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    (name,) = [name for name in tensors if name.endswith("encoder.layer.3.output.dense.bias")]
+    tensors[name][0] = float("nan")
+    save_file(tensors, weights, metadata={"format": "pt"})
+    work = runner_of(home, tmp_path / "cache", "single-label", layers=(2, None))
+    with pytest.raises(DivergedError, match="layer 4: what the output layer gets is NaN or infinite on train. Use pre"):
+        probed(work, tmp_path / "last")
+    with pytest.raises(DivergedError, match="layer 4: what the output layer gets is NaN"):
+        run(work, trial(tmp_path / "start", head_init="probe"))
+    lower, _ = probed(work, tmp_path / "lower", layer=2)
+    assert lower.best is not None
+    assert lower.best.metrics["accuracy"] > FORMS["single-label"][3]
+
+
+def test_prompted_models_make_room_for_a_probe(folder: Path, tmp_path: Path) -> None:
+    work = runner_of(folder, tmp_path / "cache", "single-label")
+    models = work._context.prompt_models
+    models.loaded["likelihood", "fp32"] = (object(), object())  # type: ignore[assignment]
+    probed(work, tmp_path / "trial")
+    assert models.loaded == {}
+
+
+@pytest.mark.gpu
+def test_models_of_several_layers_share_their_weights_on_a_gpu(folder: Path, tmp_path: Path) -> None:
+    from finesearch.training.probing.feature_store import FeatureRequest
+    from finesearch.training.runtime.distributed import Processes
+
+    context, recipe = runner_of(folder, tmp_path / "cache", "single-label")._context, trial(tmp_path).recipe
+    gpu = Processes(0, 1, torch.device("cuda", 0))
+    request = FeatureRequest(
+        context=context, base=context.base, recipe=recipe, layers=(2, 4), seed=0, precision="fp32", processes=gpu
+    )
+    lower, whole = (cut.model for cut in request.build_models().values())
+    name = "bert.encoder.layer.1.output.dense.weight"
+    assert lower.get_parameter(name).data_ptr() == whole.get_parameter(name).data_ptr()
+    assert {tensor.device.type for model in (lower, whole) for tensor in model.state_dict().values()} == {"cuda"}
 
 
 def test_features_of_a_part_of_train_suffice_where_all_do_not_fit(

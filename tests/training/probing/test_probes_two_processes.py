@@ -9,6 +9,11 @@ from probe_pair_worker import CASES
 from training_cases import make_runner, run, trial
 
 
+def test_the_other_rank_waits_longer_than_a_collective_does(tmp_path: Path) -> None:
+    for seen in seen_by_two("wait_pair_worker.py", tmp_path, tmp_path):
+        assert seen == {"result": "solved", "error": "no layer"}
+
+
 @pytest.mark.slow
 def test_two_processes_start_where_one_does(home: Path, tmp_path: Path) -> None:
     seen = seen_by_two("probe_pair_worker.py", home, tmp_path)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,23 @@ def seen_by_two(script: str, home: Path, out: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def as_rank(rank: int, out: Path) -> Iterator[dict[str, Any]]:
-    """This process as one of the two; what the block puts into the dictionary is written down."""
+def as_rank(rank: int, out: Path, timeout_s: float = 1800.0) -> Iterator[dict[str, Any]]:
+    """This process as one of the two; what the block puts into the dictionary is written down.
+
+    timeout_s: of a collective.
+    """
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
-    dist.init_process_group("gloo", store=dist.FileStore(str(out / "store"), 2), rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo",
+        store=dist.FileStore(str(out / "store"), 2),
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=timeout_s),
+    )
     seen: dict[str, Any] = {}
     yield seen
     (out / f"seen-{rank}.json").write_text(json.dumps(seen))

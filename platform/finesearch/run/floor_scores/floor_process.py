@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -11,15 +12,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 import finesearch
 from finesearch.floors import FloorData
 from finesearch.plan import Plan
-from finesearch.run.floor_scores.score_floors import FloorRequest, failed_floor
+from finesearch.run.floor_scores.score_floors import BEGUN, FloorRequest, failed_floor
 from finesearch.run.score_cache import ScoreCache
 
 if TYPE_CHECKING:
@@ -35,8 +37,26 @@ MOST_TRAIN_BYTES = 20_000_000
 text takes about 1.3 GB."""
 
 
+@dataclass(frozen=True)
+class _Ended:
+    """How a process ended. begun: floors that it began, the last of which was running. seconds: of processor time."""
+
+    code: int
+    begun: tuple[str, ...]
+    said: str
+    seconds: float
+
+    @property
+    def problem(self) -> str:
+        if self.code < 0:
+            return f"its process was ended by {signal.Signals(-self.code).name}, as where memory runs out"
+        return self.said or f"its process ended with {self.code}"
+
+
 class FloorProcess:
     """Scores the floors of a plan whose scores are not in the cache yet.
+
+    Where the process ends while one floor is running, another one scores those after it.
 
     Args:
         preflight: of ``plan``.
@@ -49,6 +69,7 @@ class FloorProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
         self._problem = ""
+        self._problems: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run_in_thread, daemon=True, name="floors")
 
     @property
@@ -83,7 +104,7 @@ class FloorProcess:
         for name in self.missing:
             score = cache.get(name, None, None)
             if score is None or score.seconds != 0.0:  # else it failed by itself, and its row says how
-                cache.put(failed_floor(name, self._reason(is_late), allowed_s), keep_error=True)
+                cache.put(failed_floor(name, self._reason(name, is_late), allowed_s), keep_error=True)
 
     def close(self) -> None:
         """End the process, whatever it has scored."""
@@ -93,9 +114,10 @@ class FloorProcess:
         if self._thread.ident:
             self._thread.join()
 
-    def _reason(self, is_late: bool) -> str:
-        if self._problem and not is_late:
-            return f"it could not be computed: {self._problem}"
+    def _reason(self, name: str, is_late: bool) -> str:
+        problem = self._problems.get(name) or ("" if is_late else self._problem)
+        if problem:
+            return f"it could not be computed: {problem}"
         if self._limit_s is None:
             return "it was cut off: it had not ended a tenth of the search's time after the last trial"
         return f"it was cut off: floors may take a tenth of budget.hours, here {self._limit_s:.0f} s"
@@ -107,25 +129,42 @@ class FloorProcess:
             self._problem = f"{type(error).__name__}: {error}"
 
     def _run(self) -> None:
-        request = pickle.dumps(self._request())
+        request = self._request()
+        while request.names and not self._stopped.is_set():
+            ended = self._run_process(request)
+            if self._stopped.is_set() or ended.code in (0, -signal.SIGXCPU):
+                return
+            if not ended.begun:
+                self._problem = ended.problem
+                return
+            self._problems[ended.begun[-1]] = ended.problem
+            left = None if request.limit_s is None else request.limit_s - ended.seconds
+            if left is not None and left <= 0:
+                return
+            request = dataclasses.replace(request, names=request.names[len(ended.begun) :], limit_s=left)
+
+    def _run_process(self, request: FloorRequest) -> _Ended:
         package = str(Path(finesearch.__file__).parents[1])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         # -P: the current directory may hold modules with the names of others.
         command = [sys.executable, "-P", "-m", "finesearch.run.floor_scores.score_floors"]
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        with tempfile.TemporaryFile() as errors:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=errors, env=environment)
+            self._process = process
             if self._stopped.is_set():
-                return
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, env=environment
-            )
-            if self._stopped.is_set():
-                self._process.kill()
-            self._process.communicate(request)
-            errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()
-        if self._process.returncode not in (0, -signal.SIGXCPU):
-            self._problem = said[-1] if said else f"its process ended with {self._process.returncode}"
+                process.kill()
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError), process.stdin:
+                pickle.dump(request, process.stdin)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except ChildProcessError:  # ``close`` has ended it, and waited
+                return _Ended(0, (), "", 0.0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            told, said = (_lines(file) for file in (output, errors))
+        begun = tuple(line.removeprefix(BEGUN) for line in told if line.startswith(BEGUN))
+        return _Ended(process.returncode, begun, said[-1] if said else "", usage.ru_utime + usage.ru_stime)
 
     def _request(self) -> FloorRequest:
         preflight = self._preflight
@@ -141,6 +180,11 @@ class FloorProcess:
             scores=self._scores,
             limit_s=self._limit_s,
         )
+
+
+def _lines(file: IO[bytes]) -> list[str]:
+    file.seek(0)
+    return file.read().decode(errors="replace").strip().splitlines()
 
 
 def sample_of_train(splits: RawSplits, seed: int) -> RawSplits:

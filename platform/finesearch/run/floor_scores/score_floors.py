@@ -21,6 +21,8 @@ from finesearch.tasks import TaskFacts, make_task
 PRIORITY = 10
 """Of the process, beside 0 for trials: on a busy core it gets about a tenth."""
 LOOK_EVERY_S = 1.0
+BEGUN = "begun: "
+"""Before the name of a floor, on standard output when its scoring begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ def score_floors(request: FloorRequest) -> None:
     """Score each floor and keep its score; one that fails is kept with the reason."""
     cache = ScoreCache(request.scores)
     for name in request.names:
+        print(f"\n{BEGUN}{name}", flush=True)
         try:
             score = score_floor(name, request)
         except Exception as error:  # a process boundary: the row says it

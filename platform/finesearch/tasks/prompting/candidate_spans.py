@@ -8,7 +8,9 @@ from finesearch.tasks.encoding.bio_tags import word_spans
 
 MAX_ANSWER_WORDS = 6
 """Maximum words of an answer: nine in ten of SQuAD's are not longer (Rajpurkar et al., 2016)."""
-_SENTENCE = re.compile(r"[^.!?]*(?:[.!?](?=\S)[^.!?]*)*[.!?]*\s*")
+# Full stops of Chinese and Japanese need no space after them, and take closing quotes and brackets along.
+_WIDE, _CLOSING = r"\u3002\uff01\uff1f\uff61", r"\u2019\u201d\u300d\u300f\uff09"
+_SENTENCE = re.compile(rf"[^.!?{_WIDE}]*(?:[.!?](?=\S)[^.!?{_WIDE}]*)*(?:[{_WIDE}]+[{_CLOSING}]*|[.!?]*)\s*")
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
@@ -17,6 +19,8 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     >>> text = "It rose 3.5 m. Then it fell! Why"
     >>> [text[start:end] for start, end in sentence_spans(text)]
     ['It rose 3.5 m.', 'Then it fell!', 'Why']
+    >>> [text[start:end] for text in ["「好。」他走了。真的？"] for start, end in sentence_spans(text)]
+    ['「好。」', '他走了。', '真的？']
     """
     found = []
     for match in _SENTENCE.finditer(text):

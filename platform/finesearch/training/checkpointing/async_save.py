@@ -10,16 +10,13 @@ The threads do not communicate with other processes, so they cannot interfere wi
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
 
 from finesearch.training.checkpointing.checkpoint_writer import CheckpointWriter, Snapshot
+from finesearch.training.runtime.background import has_ended, in_background
 from finesearch.training.runtime.counters import CHECKPOINT_SECONDS, CHECKPOINTS, COUNTERS
-
-T = TypeVar("T")
 
 
 class AsyncSave:
@@ -69,13 +66,17 @@ class AsyncSave:
         """
         decision = None
         while decision is None:
-            self.wait_for_own_thread()
+            has_ended(self._own)
             decision = self.poll()
         return decision
 
     def wait_for_own_thread(self) -> None:
         """Wait for this process's thread only."""
-        (self._parts if self._end is None else self._end).exception()
+        self._own.exception()
+
+    @property
+    def _own(self) -> Future[None] | Future[bool]:
+        return self._parts if self._end is None else self._end
 
     def _write_parts(self) -> None:
         began = time.perf_counter()
@@ -91,17 +92,3 @@ class AsyncSave:
         COUNTERS.add(CHECKPOINT_SECONDS, time.perf_counter() - began)
         COUNTERS.add(CHECKPOINTS, len(self._snapshots))
         return self._report()
-
-
-def in_background(work: Callable[[], T]) -> Future[T]:
-    """Run ``work`` in a daemon thread, which does not keep the process from exiting."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # re-raised by Future.result
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="checkpoint").start()
-    return future

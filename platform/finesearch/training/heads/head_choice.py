@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 NATIVE_FIELD = "classifier_pooling"
 """The config field by which classes of transformers pool the first token or the mean (ModernBERT)."""
 NATIVE_POOLINGS = ("cls", "mean")
+CAUSAL_TYPES = ("openai-gpt",)
+"""Decoders whose class for classification keeps no keys and values, by which others are known."""
+CAUSAL_FIELDS = {"is_decoder": True, "causal": True, "attn_type": "uni"}
+"""Values in configs of other architectures that make a decoder of them: BERT and its kin, XLM and FlauBERT, XLNet."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ def _follow_folder(folder: Path, config: PretrainedConfig, hidden_size: int | No
         note = f"pooling: {own.pooling}, as the model's config.json says."
         return HeadChoice({} if hidden_size is None else _fields(config, replace(own, hidden_size=hidden_size)), note)
     asked, poolable = folder_pooling(folder), _is_poolable(config)
+    if asked == "cls" and reads_left_to_right(config):
+        why = f"{type(config).__name__} reads from left to right, so that the first token's state knows nothing of it"
+        return HeadChoice(note=f"pooling: the architecture's own head; the model's folder asks for cls, but {why}.")
     if asked in POOLINGS and poolable:
         head = PooledHead(asked, hidden_size, folder_normalizes(folder))
         how = f"{asked}, scaled to length 1" if head.normalizes else asked
@@ -85,6 +92,16 @@ def _follow_folder(folder: Path, config: PretrainedConfig, hidden_size: int | No
     return HeadChoice(_fields(config, PooledHead(usual, hidden_size)), note)
 
 
+def head_words(config: PretrainedConfig) -> str:
+    """The head that a config asks for, in words; those of two heads are equal where the heads are."""
+    head, native = pooled_head(config), getattr(config, NATIVE_FIELD, None)
+    if head is None:
+        return "the architecture's own head" + (f" ({NATIVE_FIELD} {native})" if native is not None else "")
+    length = ", scaled to length 1" if head.normalizes else ""
+    layer = "" if head.hidden_size is None else f", a hidden layer of {head.hidden_size}"
+    return f"the pooling {head.pooling}{length}{layer}"
+
+
 def _fields(config: PretrainedConfig, head: PooledHead) -> Mapping[str, Any]:
     pooling = head.pooling
     if pooled_head(config) == head:
@@ -92,14 +109,23 @@ def _fields(config: PretrainedConfig, head: PooledHead) -> Mapping[str, Any]:
     if head == PooledHead(pooling) and pooled_head(config) is None:
         if pooling in NATIVE_POOLINGS and getattr(config, NATIVE_FIELD, None) in NATIVE_POOLINGS:
             return {NATIVE_FIELD: pooling}
-        if pooling == "last" and reads_left_to_right(config):
+        if pooling == "last" and _has_decoder_class(config):
             # Decoders are classified by the last token in transformers.
             return {}
     return head.config_fields
 
 
 def reads_left_to_right(config: PretrainedConfig) -> bool:
-    """Whether the architecture is a decoder, whose tokens see only those before them."""
+    """Whether the model is a decoder, whose tokens see only those before them, by its architecture or its config."""
+    if config.is_encoder_decoder:
+        return False
+    own = config.get_text_config()
+    is_causal = any(getattr(own, name, None) == value for name, value in CAUSAL_FIELDS.items())
+    return is_causal or config.model_type in CAUSAL_TYPES or _has_decoder_class(config)
+
+
+def _has_decoder_class(config: PretrainedConfig) -> bool:
+    """Whether the class of transformers is that of a decoder: it takes the keys and values of tokens before."""
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     kind = type(config)

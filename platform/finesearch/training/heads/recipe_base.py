@@ -7,18 +7,19 @@ import inspect
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from finesearch.errors import ModelError
-from finesearch.training.heads.head_choice import choose_head
+from finesearch.errors import CheckpointError, ModelError
+from finesearch.training.heads.head_choice import choose_head, head_words
 from finesearch.training.heads.head_parameters import reinitialized_layers
 from finesearch.training.heads.pooled_head import FIELD
 from finesearch.training.model.base_model import PretrainedBase, share, short_example
 from finesearch.training.model.dropout import head_dropouts
-from finesearch.training.model.model_config import auto_class
+from finesearch.training.model.model_config import auto_class, read_config
 from finesearch.training.model.model_files import quiet_transformers
 from finesearch.training.model.module_structure import backbone_prefix, trace_structure
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+    from pathlib import Path
 
     from transformers import PretrainedConfig
 
@@ -58,6 +59,21 @@ class RecipeBases:
             setattr(config, name, value)
         # A class of transformers may pool by its config; then names and tensors are the same.
         return with_pooled_head(self.own, config) if FIELD in choice.config_fields else replace(self.own, config=config)
+
+
+def check_head(checkpoint: Path, base: PretrainedBase) -> None:
+    """Check that a checkpoint has the head that its trial's recipe has today: ``auto`` follows the model's folder.
+
+    Raises:
+        CheckpointError: it has another one.
+    """
+    had, has = head_words(read_config(checkpoint)), head_words(base.config)
+    if had != has:
+        raise CheckpointError(
+            f"{checkpoint}: this trial began with {had}, and its recipe now has {has} over the model in {base.folder}. "
+            f"Put the files of that folder back (modules.json, the Pooling's config.json, config.json), or start a "
+            f"run under a new name."
+        )
 
 
 def with_pooled_head(base: PretrainedBase, config: PretrainedConfig) -> PretrainedBase:

@@ -20,6 +20,7 @@ from finesearch.training.checkpointing.checkpoint_store import CheckpointStore
 from finesearch.training.checkpointing.checkpoint_writer import WEIGHTS, CheckpointWriter
 from finesearch.training.checkpointing.resume_point import ResumePoint, as_begun, fetch_resume_point, find_resume_point
 from finesearch.training.heads.head_parameters import head_names, head_warnings
+from finesearch.training.heads.recipe_base import check_head
 from finesearch.training.loop.training_loop import TrainingLoop
 from finesearch.training.metric_history import RankingMetric
 from finesearch.training.model.base_model import overlay
@@ -51,7 +52,7 @@ def run_attempt(attempt: Attempt) -> TrialResult:
     spec, processes, report = attempt.spec, attempt.processes, attempt.callbacks.report
     require_zero_stage_support(spec.recipe, attempt.training.zero_stage)
     with heartbeat(attempt.callbacks.beat):
-        found = processes.run_on_rank_zero(lambda: find_resume_point(spec, attempt.store))
+        found = processes.run_long_on_rank_zero(lambda: find_resume_point(spec, attempt.store))
         resume_point = fetch_resume_point(found, attempt.store)
     if resume_point.record is not None:
         recipe = as_begun(spec.recipe, resume_point.record.recipe)
@@ -168,6 +169,7 @@ def build_model(
                 f"Put the old one back, or start a run under a new name."
             )
         checkpoint = resume_point.folder
+        check_head(checkpoint, base)
         overlay(model, load_file(checkpoint / WEIGHTS))
         if (raw := checkpoint / checkpoint_layout.RESUME / RAW).is_file():
             overlay(model, load_file(raw))

@@ -7,7 +7,8 @@
     <cache>/features/<key>.lock                                held by the process that builds (see ``build_once``)
 
 The key says everything that the features depend on, so that a killed or damaged build is built again and no old file is
-ever read. Features that depend on a trial's seed serve that trial alone, and are removed once it has read them.
+ever read. Features that depend on a seed serve one attempt (``<key>-trial-7-a1``), and are removed when it has
+read them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -56,7 +57,8 @@ class FeatureRequest:
     """Which features are needed: of a recipe's model, at some layers.
 
     base: with the recipe's head, not cut. layers: computed in one pass. seed: of the parameters that the base lacks.
-    is_kept: whether other trials may ask for the same; if not, the features are removed once they have been read.
+    owner: trial and attempt that the features are for alone, and that removes them once it has read them; None: they
+    are kept, for all trials that ask for the same.
     """
 
     context: TaskContext
@@ -67,7 +69,7 @@ class FeatureRequest:
     precision: str
     processes: Processes
     beat: Callable[[], None] = field(default=lambda: None)
-    is_kept: bool = True
+    owner: tuple[int, int] | None = None
 
     @cached_property
     def output(self) -> OutputShape:
@@ -119,11 +121,21 @@ class FeatureRequest:
             depends_on["adaptation"] = [self.recipe.adaptation, self.recipe.adaptation_parameters]
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
+    @property
+    def folder(self) -> Path:
+        """Where the features lie on this node."""
+        own = "" if self.owner is None else f"-trial-{self.owner[0]}-a{self.owner[1]}"
+        return self.context.cache / "features" / f"{self.key}{own}"
+
     def build_models(self) -> dict[int, CutModel]:
-        """The models whose output layers' inputs are the features, by layer."""
-        models = {}
+        """The models whose output layers' inputs are the features, by layer; they share the base's weights."""
+        models, whole = {}, self.base
+        if len(self.layers) > 1:
+            # Moved once: each model would have its own copy on a GPU.
+            device = self.processes.device
+            whole = replace(whole, tensors={name: tensor.to(device) for name, tensor in whole.tensors.items()})
         for layer in self.layers:
-            base = cut_base(self.base, layer)
+            base = cut_base(whole, layer)
             model, _ = base.build(self.recipe, self.seed, shares=True)
             if self._adds_input:
                 attach(model, self.recipe.adaptation, self.recipe.adaptation_parameters, base.fresh, self.seed)
@@ -177,15 +189,25 @@ def open_features(request: FeatureRequest, layer: int) -> Iterator[LayerFeatures
     Raises:
         ModelError: see ``FeaturePass.run``. DiskFullError, StorageError: the cache cannot be written.
     """
-    folder = request.context.cache / "features" / request.key
-    known = request.context.known_features
+    folder, known = request.folder, request.context.known_features
+    _remove_earlier(request)
     build_once(folder, partial(_build, request), lambda path: _is_intact(path, known))
     known.add(folder.name)
     try:
         yield _read(request, folder, layer)
     finally:
-        if not request.is_kept:
+        if request.owner is not None:
             known.discard(folder.name)
+            checksummed_dirs.remove_folder(folder)
+
+
+def _remove_earlier(request: FeatureRequest) -> None:
+    """Remove what earlier attempts at the same trial have left here: they were killed."""
+    if request.owner is None:
+        return
+    number, attempt = request.owner
+    for folder in (request.context.cache / "features").glob(f"{request.key}-trial-{number}-a*"):
+        if folder.is_dir() and int(folder.name.partition(".")[0].rpartition("-a")[2]) < attempt:
             checksummed_dirs.remove_folder(folder)
 
 

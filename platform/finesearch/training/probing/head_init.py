@@ -35,9 +35,10 @@ def solve_head_start(attempt: Attempt) -> HeadStart:
     """The solved output layer for an attempt's model, the same on every rank; rank 0 computes and solves.
 
     Raises:
-        ModelError: the task or the model has no output layer that can be solved.
+        ModelError: the task or the model has no output layer that can be solved. DivergedError: what it gets is not
+            finite.
     """
-    return attempt.processes.run_on_rank_zero(lambda: _solve(attempt))
+    return attempt.processes.run_long_on_rank_zero(lambda: _solve(attempt))
 
 
 def _solve(attempt: Attempt) -> HeadStart:
@@ -56,7 +57,7 @@ def _solve(attempt: Attempt) -> HeadStart:
         beat=attempt.callbacks.beat,
     )
     if request.depends_on_seed:
-        request = replace(request, layers=(layer,), is_kept=False)
+        request = replace(request, layers=(layer,), owner=(attempt.spec.number, attempt.spec.attempt))
     is_balanced = recipe.class_weights == "balanced"
     with open_features(request, layer) as features:
         solved = solve(

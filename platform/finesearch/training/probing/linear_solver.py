@@ -22,6 +22,8 @@ from finesearch.training.probing.output_layer import LinearHead
 if TYPE_CHECKING:
     from finesearch.training.probing.probe_units import Method
 
+SOLVER = "lbfgs-ridge-1"
+"""In the names of kept solutions: the solvers, and a number that grows when the same problem is solved otherwise."""
 MOST_ITERATIONS = 1000
 NEVER = -10.0
 """Logit of a class without any unit, beside a mean of 0 over the others: it is never the largest."""

@@ -41,8 +41,10 @@ def run_probe_trial(attempt: Attempt) -> TrialResult:
     Raises:
         ModelError: the model has no output layer that can be solved. DivergedError: its outputs are not finite.
     """
+    # Prompted models must not occupy the memory that features and their solution need.
+    attempt.context.prompt_models.clear()
     with heartbeat(attempt.callbacks.beat):
-        return attempt.processes.run_on_rank_zero(lambda: _run(attempt))
+        return attempt.processes.run_long_on_rank_zero(lambda: _run(attempt))
 
 
 def _run(attempt: Attempt) -> TrialResult:

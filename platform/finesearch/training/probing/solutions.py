@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
 
+from finesearch.errors import DivergedError
 from finesearch.storage.atomic_files import replace_synced, storage_errors
 from finesearch.training.probing.feature_store import LayerFeatures, OutputShape
-from finesearch.training.probing.linear_solver import ProbeProblem
+from finesearch.training.probing.linear_solver import SOLVER, ProbeProblem
 from finesearch.training.probing.output_layer import LinearHead
 from finesearch.training.probing.probe_units import METHODS
 from finesearch.training.probing.strength_path import SolvedProbe, solve_at, solve_path
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 FOLDER = "solutions"
+ROWS = 8192
+"""Feature vectors that are checked at a time."""
 
 
 def solve(
@@ -39,13 +43,15 @@ def solve(
     is_balanced: units of rare classes weigh as much as those of others.
 
     Raises:
-        DiskFullError, StorageError: it cannot be kept.
+        DivergedError: the features are NaN or infinite. DiskFullError, StorageError: it cannot be kept.
     """
     strength = AUTO if regularization == AUTO else repr(float(regularization))
-    path = features.folder / FOLDER / f"{layer:03d}-{'balanced' if is_balanced else 'none'}-{strength}.npz"
+    names = (f"{layer:03d}", "balanced" if is_balanced else "none", strength, SOLVER, version("scikit-learn"))
+    path = features.folder / FOLDER / f"{'-'.join(names)}.npz"
     kept = _read(path)
     if kept is not None:
         return kept
+    _check_finite(features, layer)
     units = features.train_units
     problem = ProbeProblem(
         method=METHODS[type(task)],
@@ -62,6 +68,15 @@ def solve(
         solved = solve_at(problem, float(regularization), validation, labels)
     _write(path, solved)
     return solved
+
+
+def _check_finite(features: LayerFeatures, layer: int) -> None:
+    for name, found in (("train", features.train), ("validation", features.validation)):
+        if not all(np.isfinite(found[start : start + ROWS]).all() for start in range(0, len(found), ROWS)):
+            raise DivergedError(
+                f"layer {layer}: what the output layer gets is NaN or infinite on {name}. Use precision fp32, a lower "
+                f"layer, or another model."
+            )
 
 
 def _class_weights(task: Task, facts: TaskFacts, labels: np.ndarray) -> Sequence[float] | None:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from finesearch.errors import FinesearchError, PlacementError, TrialError
+from finesearch.training.runtime.background import has_ended, in_background
 
 T = TypeVar("T")
 
@@ -66,6 +67,21 @@ class Processes:
         if succeeded:
             return cast(T, value)
         raise raised or value
+
+    def run_long_on_rank_zero(self, work: Callable[[], T]) -> T:
+        """As ``run_on_rank_zero``, for work that may take longer than a collective waits: it runs in a thread, and the
+        others ask again every ``WAIT_STEP_S``. ``work`` must not communicate with them."""
+        if self.world_size == 1:
+            return work()
+        future = in_background(lambda: self._on_own_device(work)) if self.is_rank_zero else None
+        while not self.run_on_rank_zero(lambda: has_ended(future)):  # type: ignore[arg-type]
+            pass
+        return self.run_on_rank_zero(lambda: future.result())  # type: ignore[union-attr]
+
+    def _on_own_device(self, work: Callable[[], T]) -> T:
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # the current device is that of a thread
+        return work()
 
     def raise_on_all_ranks(self, problem: Exception | None) -> None:
         """Raise the same error in every process when any of them has a problem; our own error types come first."""
