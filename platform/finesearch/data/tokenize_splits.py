@@ -96,7 +96,7 @@ def _is_complete(folder: Path) -> bool:
     try:
         sizes = json.loads((folder / _MANIFEST).read_bytes())["sizes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, json.JSONDecodeError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 

@@ -60,6 +60,8 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.tasks.generation.generation_task import GenerationTask
     from finesearch.training.adaptations.space_check import check_recipe_space
     from finesearch.training.heads.space_heads import heads_of_space
+    from finesearch.training.heads.spelled_tokens import check_spelled_tokens
+    from finesearch.training.model.model_config import read_config
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
     from finesearch.training.probing.probe_space_check import can_start_from_probe, check_probes
@@ -81,6 +83,8 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     if isinstance(task, GenerationTask):
         facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
     check_rows(task, splits, facts, Path(model.folder))
+    spelled = check_spelled_tokens(task, splits, facts, Path(model.folder), read_config(Path(model.folder)))
+    facts = facts.model_copy(update={"notes": (*facts.notes, *spelled)})
     if isinstance(task, GenerationTask):
         notes = (*facts.notes, *task.truncation_notes(splits, tokenizer, facts))
         facts = facts.model_copy(update={"notes": notes})

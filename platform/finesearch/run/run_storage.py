@@ -23,6 +23,7 @@ from pathlib import Path
 
 from finesearch.errors import FinesearchError, RunConflictError, StorageError
 from finesearch.plan import Plan
+from finesearch.run.run_files import parse_run_file
 from finesearch.storage.local_dirs import keyed, results_home, state_home
 from finesearch.storage.local_store import LocalStore
 from finesearch.storage.open_store import open_store
@@ -160,7 +161,9 @@ class RunStorage:
     def _study_name(self) -> str:
         path = self.folder / NAMED
         if path.exists():
-            return str(json.loads(path.read_text(encoding="utf-8"))["study"])
+            return parse_run_file(path.read_bytes(), path, dict[str, str], "the name of this run's study").get(
+                "study", ""
+            )
         name = new_study_name(self.name)
         self.write(NAMED, json.dumps({"study": name}).encode())
         return name
