@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from finesearch.errors import StorageError
+from finesearch.errors import InputError, StorageError
 from finesearch.storage.checksummed_dirs import damage, write_manifest
+from finesearch.storage.local_dirs import SECRETS, uploaded_secrets
 from finesearch.storage.local_store import LocalStore
+from finesearch.storage.private_dirs import make_run_folder, refuse_strangers_folder, run_mode
 from finesearch.storage.run_lock import RunLock
+from paths import ROOT
 
 
 @pytest.mark.parametrize("way", ["check", "free_bytes"])
@@ -94,3 +97,47 @@ def test_hidden_files_and_named_ones_may_stand_beside(listed: Path) -> None:
     (listed / "part-1.json").write_text("")
     assert damage(listed) == "part-1.json is not listed in manifest.json"
     assert damage(listed, beside="part-*.json") is None
+
+
+def test_a_new_run_folder_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run_folder(tmp_path / "runs" / "a")
+    monkeypatch.setenv("FINESEARCH_RUN_MODE", "2750")
+    make_run_folder(tmp_path / "runs" / "b")
+    make_run_folder(tmp_path / "runs" / "a")  # one that is there stays as it is
+    modes = [(tmp_path / "runs" / name).stat().st_mode & 0o7777 for name in "ab"]
+    assert modes == [0o700, 0o2750]
+
+
+@pytest.mark.parametrize("mode", ["0777", "0500", "x", "-700", "99"])
+def test_permissions_that_cannot_work_are_refused(mode: str) -> None:
+    with pytest.raises(InputError, match=f"FINESEARCH_RUN_MODE: expected permissions in octal.*got '{mode}'"):
+        run_mode({"FINESEARCH_RUN_MODE": mode})
+
+
+def test_a_run_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
+    refuse_strangers_folder(tmp_path)
+    refuse_strangers_folder(tmp_path / "missing")
+    tmp_path.chmod(0o777)
+    with pytest.raises(StorageError, match=rf"everybody may write this run \(0777\).*chmod o-w {tmp_path}"):
+        refuse_strangers_folder(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away takes root")
+def test_a_run_of_another_user_is_refused_unless_the_user_is_named(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, -1)
+    with pytest.raises(StorageError, match=r"expected a run of this user \(root\), got one of 12345: "):
+        refuse_strangers_folder(tmp_path, {})
+    refuse_strangers_folder(tmp_path, {"FINESEARCH_RUN_OWNERS": "nobody, 12345"})
+
+
+def test_files_with_keys_in_an_upload_are_named(tmp_path: Path) -> None:
+    names = ["plan.yaml", "data.csv", ".env", "a/server.pem", "a/keys.csv", ".aws/credentials"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert uploaded_secrets(tmp_path) == [".aws", ".env", "a/server.pem"]
+
+
+def test_the_upload_leaves_out_what_holds_keys() -> None:
+    lines = (ROOT / ".rayignore").read_text(encoding="utf-8").splitlines()
+    assert {*SECRETS, "**/wandb", "**/mlruns"} <= set(lines)

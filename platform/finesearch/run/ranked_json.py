@@ -14,6 +14,7 @@ from finesearch.report import RunRecord, ScoredRow
 from finesearch.run.run_files import parse_run_file
 from finesearch.run.run_storage import PLAN, RANKED, RunStorage
 from finesearch.storage.open_store import open_store
+from finesearch.storage.private_dirs import refuse_strangers_folder
 
 AGAIN = "Restore the file from a copy, or repeat the command of the search: it writes the ranking again."
 
@@ -49,9 +50,11 @@ def find_ranked_checkpoint(run: str | Path, rank: int) -> RankedCheckpoint:
 
     Raises:
         InputError: there is no such run, it has not ended, or it ranks fewer checkpoints.
-        StorageError: the file holds something else.
+        StorageError: the file holds something else, or the run is another user's.
     """
     store = open_store(run)
+    if store.folder is not None:
+        refuse_strangers_folder(store.folder)
     content = store.read(RANKED)
     if content is None:
         what = (

@@ -24,9 +24,11 @@ from pathlib import Path
 from finesearch.errors import FinesearchError, RunConflictError, StorageError
 from finesearch.plan import Plan
 from finesearch.run.run_files import parse_run_file
+from finesearch.storage.atomic_files import storage_errors
 from finesearch.storage.local_dirs import keyed, results_home, state_home
 from finesearch.storage.local_store import LocalStore
 from finesearch.storage.open_store import open_store
+from finesearch.storage.private_dirs import make_run_folder, refuse_strangers_folder
 from finesearch.storage.run_lease import RunLease
 from finesearch.storage.run_lock import RunLock
 from finesearch.storage.store import Store
@@ -86,6 +88,9 @@ class RunStorage:
         Raises:
             StorageError: one cannot be written.
         """
+        LocalStore(self.folder).existing()
+        with storage_errors(self.folder):
+            make_run_folder(self.folder)
         LocalStore(self.folder).check()
 
     @contextmanager
@@ -94,7 +99,9 @@ class RunStorage:
 
         Raises:
             RunConflictError: another driver holds it.
+            StorageError: the folder is another user's, or everybody may write it.
         """
+        refuse_strangers_folder(self.folder)
         with RunLock(self.folder):
             yield
 

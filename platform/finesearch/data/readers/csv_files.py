@@ -101,12 +101,13 @@ def _check(path: Path, name: str, delimiter: str, options: CsvPlan) -> _Check:
     try:
         with path.open(encoding=encoding, newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
-            header = next(reader, None)
-            if not header:
-                raise DataError(f"{name}: the file is empty, expected a header line and rows.")
-            checked = _Check(header)
-            started = reader.line_num + 1
+            started = 1
             try:
+                header = next(reader, None)
+                if not header:
+                    raise DataError(f"{name}: the file is empty, expected a header line and rows.")
+                checked = _Check(header)
+                started = reader.line_num + 1
                 for cells in reader:
                     if cells and len(cells) != len(header):
                         advice = (
