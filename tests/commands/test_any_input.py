@@ -1,4 +1,4 @@
-"""Whatever stands in data, model and run files, reading them ends in a value or one of our errors: no traceback."""
+"""Whatever stands in plan, data, run and checkpoint files, reading them ends in a value or in one of our errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from finesearch.training.checkpointing.checkpoint_record import read_record
 from finesearch.training.checkpointing.preemption_state import read_preemption_state
 from finesearch.training.prompting.prompt import read_prompt
 
-EXAMPLES = 40
+EXAMPLES = 30
 WORDS = [
     "files",
     "bytes",

@@ -13,6 +13,7 @@ from finesearch.errors import InputError, StorageError
 from finesearch.storage.checksummed_dirs import damage, write_manifest
 from finesearch.storage.local_dirs import SECRETS, uploaded_secrets
 from finesearch.storage.local_store import LocalStore
+from finesearch.storage.object_store import ObjectStore
 from finesearch.storage.private_dirs import make_run_folder, refuse_strangers_folder, run_mode
 from finesearch.storage.run_lock import RunLock
 from paths import ROOT
@@ -141,3 +142,9 @@ def test_files_with_keys_in_an_upload_are_named(tmp_path: Path) -> None:
 def test_the_upload_leaves_out_what_holds_keys() -> None:
     lines = (ROOT / ".rayignore").read_text(encoding="utf-8").splitlines()
     assert {*SECRETS, "**/wandb", "**/mlruns"} <= set(lines)
+
+
+@pytest.mark.parametrize("name", ["../a", "scores/../../a", "/etc/a"])
+def test_an_object_whose_name_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError, match=f"the name '{name}' leads out of the folder. Delete the object."):
+        ObjectStore("s3://bucket/runs").download(tmp_path / "scores", [name])

@@ -131,7 +131,7 @@ class RunStorage:
         """
         if self.store.read(PLAN) is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_run_folder(self.folder)
         with self.exclusive():
             self.store.set_aside(last=PLAN)
 

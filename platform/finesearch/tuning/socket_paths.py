@@ -22,7 +22,7 @@ def socket_problem(environment: Mapping[str, str] = os.environ) -> tuple[str, st
 
     >>> socket_problem({"TMPDIR": "/tmp"}) is None
     True
-    >>> socket_problem({"TMPDIR": "/tmp/" + 60 * "x"})[0][-76:]
+    >>> socket_problem({"TMPDIR": "/tmp/" + 60 * "x"})[0][-73:]
     'expected at most 39 bytes, so that its sockets have a path of at most 107'
     """
     folder = ray_temporary_folder(environment)
