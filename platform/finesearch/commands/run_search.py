@@ -84,7 +84,7 @@ def run_search(request: SearchRequest, progress: Progress | None = None) -> RunR
                     f"  warning: files with keys travelled with this job: {', '.join(secrets[:5])}; whoever reads the "
                     "cluster's disks has them. Name them in .rayignore, and change those keys."
                 )
-        ray_connection = BackgroundConnect(plan.name, _keys_of_workers(plan))
+        ray_connection = BackgroundConnect(plan.name, keys_of_workers(plan))
         if not (run_storage.folder / RANKED).exists():  # a run that was ranked before may need no Ray
             ray_connection.begin()
         try:
@@ -105,7 +105,7 @@ def run_search(request: SearchRequest, progress: Progress | None = None) -> RunR
             ray_connection.end()
 
 
-def _keys_of_workers(plan: Plan) -> tuple[str, ...]:
+def keys_of_workers(plan: Plan) -> tuple[str, ...]:
     """How variables begin whose secrets the workers need: those of an object store, and of the hub."""
     is_local = plan.task.model.startswith(PACKAGE_SCHEME) or Path(plan.base, plan.task.model).expanduser().exists()
     return (*(STORAGE_KEYS if "://" in plan.storage else ()), *(() if is_local else HUB_KEYS))

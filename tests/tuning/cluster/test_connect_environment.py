@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from finesearch.commands.doctor.machine_checks import check_sockets
+from finesearch.commands.run_search import keys_of_workers
 from finesearch.errors import InputError
-from finesearch.tuning.cluster.connect import STORAGE_KEYS, connect, runtime_env
+from finesearch.tuning.cluster.connect import HUB_KEYS, STORAGE_KEYS, connect, runtime_env
 from finesearch.tuning.socket_paths import socket_problem
+from paths import ROOT
+from plan_examples import made
 
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "secret-of-storage",
@@ -32,6 +37,19 @@ def test_workers_on_this_machine_do_not_get_the_drivers_keys(monkeypatch: pytest
     assert "AWS_SECRET_ACCESS_KEY" not in runtime_env(joins=False, needed_keys=STORAGE_KEYS)["env_vars"]
     # A cluster's workers have the environment of their own nodes.
     assert not SECRETS.keys() & runtime_env(joins=True)["env_vars"].keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [
+        ({"task__model": "package://a/b", "storage": "runs"}, ()),
+        ({"task__model": "package://a/b", "storage": "s3://bucket/runs"}, STORAGE_KEYS),
+        ({"task__model": "an-owner/a-model", "storage": "runs"}, HUB_KEYS),
+        ({"task__model": str(ROOT / "platform"), "storage": "gs://bucket/runs"}, STORAGE_KEYS),
+    ],
+)
+def test_workers_keep_the_keys_that_storage_and_hub_need(changes: dict[str, Any], needed: tuple[str, ...]) -> None:
+    assert keys_of_workers(made(**changes)) == needed
 
 
 def test_a_folder_too_long_for_sockets_is_refused_and_told_by_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
