@@ -210,6 +210,19 @@ def test_a_broken_file_is_refused(tmp_path: Path, load: Load, case: str) -> None
         load(train=name)
 
 
+def test_an_arrow_file_whose_offsets_lead_out_of_it_is_refused(tmp_path: Path, load: Load) -> None:
+    path = tmp_path / "rows.arrow"
+    table = pa.table({"text": ["abcd", "efgh"], "label": ["a", "b"]})
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    content = path.read_bytes()
+    offsets = b"".join(each.to_bytes(4, "little") for each in (0, 4, 8))
+    assert content.count(offsets) == 1
+    path.write_bytes(content.replace(offsets, offsets[:8] + (1 << 30).to_bytes(4, "little")))
+    with pytest.raises(DataError, match=r"^rows\.arrow: neither an Arrow file nor an Arrow stream \("):
+        load(train="rows.arrow")
+
+
 def test_a_misspelt_file_is_recognised(tmp_path: Path, load: Load) -> None:
     write_csv(tmp_path / "train.csv")
     with pytest.raises(DataError, match=r"no such file .*\n  Did you mean 'train\.csv'\? The folder holds train\.csv"):

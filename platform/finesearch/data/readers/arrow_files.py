@@ -46,6 +46,8 @@ def read_arrow(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
         except pa.ArrowInvalid:
             source.seek(0)
             table = pa.ipc.open_stream(source).read_all()
+        # Offsets that lead out of the file would end the process when a row is read.
+        table.validate(full=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
             f"{name}: neither an Arrow file nor an Arrow stream ({error}).\n  Write it again, or name its `format`."
