@@ -224,15 +224,22 @@ def test_the_majority_is_the_most_frequent_class(make_plan: Plans) -> None:
     assert task.majority([2, 1, 1, 2, 0], 3) == [1, 1, 1]
 
 
-def test_scores_are_scikit_learns(make_plan: Plans) -> None:
+@pytest.mark.parametrize(
+    ("predictions", "references"),
+    [
+        ([0, 1, 2, 2, 1, 0], [0, 1, 1, 2, 2, 0]),
+        ([0, 1, 2, 0], [0, 1, 1, 0]),  # a class that is only predicted
+        ([0, 1, 1, 0], [0, 1, 2, 0]),  # one that is never predicted
+    ],
+)
+def test_scores_are_scikit_learns(make_plan: Plans, predictions: list[int], references: list[int]) -> None:
     from sklearn import metrics
 
-    predictions, references = [0, 1, 2, 2, 1, 0], [0, 1, 1, 2, 2, 0]
     assert make_task(make_plan()).score(predictions, references) == {
         "accuracy": metrics.accuracy_score(references, predictions),
         "macro_f1": metrics.f1_score(references, predictions, average="macro"),
         "micro_f1": metrics.f1_score(references, predictions, average="micro"),
-        "mcc": metrics.matthews_corrcoef(references, predictions),
+        "mcc": pytest.approx(metrics.matthews_corrcoef(references, predictions)),
     }
 
 
