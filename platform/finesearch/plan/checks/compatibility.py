@@ -9,6 +9,7 @@ from finesearch.plan.sections.search_section import Objective, SearchPlan
 from finesearch.plan.sections.task_kinds import COSTS, TASK_KINDS, Goal
 from finesearch.plan.sections.task_section import TaskPlan
 from finesearch.plan.sections.training_section import TrainingPlan
+from finesearch.plan.space.branches import ADAPTATIONS
 from finesearch.plan.space.domains import Choice, Domain, Range
 from finesearch.plan.space.first_trials import read_configuration
 from finesearch.plan.space.search_space import Space
@@ -122,6 +123,10 @@ def _check_sampler(space: Space, search: SearchPlan, problems: Problems) -> None
     if sampler in ("cmaes", "gp", "qmc", "grid") and conditional:
         text = f"search.sampler: {sampler} takes no conditional parameters, got {', '.join(conditional)}"
         problems.add(path, text, "Use tpe or random, or keep one branch of adaptation and optimizer.")
+    adaptations = space.selectors["adaptation"]
+    if sampler == "freeze_thaw" and not any(ADAPTATIONS[name].trains for name in adaptations):
+        text = f"search.sampler: freeze_thaw pauses training, and nothing trains in {', '.join(adaptations)}"
+        problems.add(path, text, "Use tpe or random, or add an adaptation that trains.")
     choices = [parameter.name for parameter in space.parameters if isinstance(parameter.domain, Choice)]
     if sampler in ("cmaes", "qmc") and choices:
         text = f"search.sampler: {sampler} takes no choices, got {', '.join(choices)}"
