@@ -188,6 +188,10 @@ def test_trials_that_the_study_has_lost_are_told(tmp_path: Path) -> None:
     again = open_search_controller(empty_plan(), run_storage)
     assert again.delete_orphaned_checkpoints() == []
     assert again.lost_trials == [1, 2]
+    (tmp_path / "run" / "checkpoints" / "trial-0007").mkdir()
+    once_more = open_search_controller(empty_plan(), run_storage)
+    assert once_more.delete_orphaned_checkpoints() == [7]
+    assert once_more.lost_trials == [1, 2, 7]
     assert lost_words([1, 2]).startswith("Trials 1 and 2 left checkpoints, and the study did not know of them")
     assert "At least 2 results are lost" in lost_words([1, 2])
     assert json.loads((tmp_path / "run" / "identity.json").read_text())["mark"] == "run"

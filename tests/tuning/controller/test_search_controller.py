@@ -446,3 +446,21 @@ def test_each_trial_trains_from_a_seed_of_its_own_the_same_after_a_restart(tmp_p
     again = conduct(tmp_path, plan)
     resumed = [again.next_job(name) for name in ("t", "u")]
     assert [job.seed for job in resumed if job is not None] == seeds[:2]
+
+
+def test_so_many_failed_trials_end_the_search_and_the_last_is_named(tmp_path: Path) -> None:
+    controller = conduct(tmp_path, empty_plan(budget="{trials: 8, failed_trials: 2}"))
+    for number in range(2):
+        assert controller.stop_reason is None
+        assert controller.next_job("t") is not None
+        controller.trial_ended("t", TrialFailed(reason=f"broke {number}", group="g", began=1.0), False)
+    assert controller.stop_reason == "2 trials failed (budget.failed_trials is 2); the last: broke 1"
+    assert controller.next_job("t") is None
+
+
+def test_seconds_of_a_trial_never_fall(tmp_path: Path) -> None:
+    usage = conduct(tmp_path, empty_plan(), devices=2.0).usage
+    for seconds in (30.0, 10.0):  # a trial that was resumed tells its first evaluations again
+        usage.trained((SEARCH, 0), seconds)
+    usage.trained((SEARCH, 1), 5.0)
+    assert usage.device_seconds == 2.0 * 35.0
