@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from finesearch.floors.floor import Floor, FloorData, FloorPredictions, Rows
 from finesearch.floors.text_features import TextFeatures
+from finesearch.tasks.encoding.scripts import WORD_PATTERN
 from finesearch.tasks.generation.dialogue_rows import conversation
 from finesearch.tasks.generation.summarization import Summarization
 from finesearch.tasks.generation.text_to_text import TextToText
@@ -88,7 +89,7 @@ class NearestReply(Floor):
                     replies.append(turn["content"])
         index = BM25()
         # Stop words are words in another language.
-        words = {"stopwords": None, "token_pattern": r"(?u)\w+", "show_progress": False}
+        words = {"stopwords": None, "token_pattern": WORD_PATTERN, "show_progress": False}
         if turns:
             index.index(tokenize(turns, **words), show_progress=False)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import DataError, ModelError
 from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Recipe, Space
-from finesearch.plan.auto_choices import PlanFacts, resolve_auto
+from finesearch.plan.auto_choices import PlanFacts, choose_metric_tokenizer, choose_target_scaling, resolve_auto
 from finesearch.plan.space.strong_recipe import STRONG, strong_recipe
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.training.probing.probe_space_check import can_start_from_probe, check_probes
 
     check_tracking(plan)
+    scaling: tuple[str, ...] = ()
+    if not has_begun:
+        plan, scaling = choose_target_scaling(plan)
     model = inspect_model(plan.longest_task, plan.base)
     is_auto = plan.space.is_auto
     if not is_auto:
@@ -80,6 +83,11 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     facts = task.read(splits)
     if isinstance(task, GenerationTask):
         facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
+        if not has_begun:
+            answers = task.answers(splits.plain_rows("validation"), facts)
+            plan, note = choose_metric_tokenizer(plan, *task.choose_metric_tokenizer(answers))
+            choices, task = (*choices, *note), type(task)(plan.task)
+            task.check_metric(answers)
     check_rows(task, splits, facts, Path(model.folder))
     if isinstance(task, GenerationTask):
         notes = (*facts.notes, *task.truncation_notes(splits, tokenizer, facts))
@@ -101,7 +109,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         head_notes=tuple(dict.fromkeys(head.note for head in heads_of_space(plan.space, model) if head.note)),
         unsupported_baselines=unsupported,
         strong=strong,
-        choices=choices,
+        choices=(*scaling, *choices),
     )
 
 

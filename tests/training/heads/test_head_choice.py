@@ -125,3 +125,13 @@ def test_a_trial_of_a_version_without_pooling_goes_on_more_than_once() -> None:
     assert once == Recipe(pooling="own")
     assert as_begun(today, Recipe.model_validate_json(once.model_dump_json())) == once
     assert as_begun(today, Recipe(pooling="mean")) == today
+
+
+@pytest.mark.parametrize("pooling", ["own", "auto", "last"])
+def test_a_decoder_gets_a_bias_where_numbers_are_standardised(pooling: str, tmp_path: Path) -> None:
+    config = AutoConfig.for_model("gpt2")
+    assert choose_head(tmp_path, config, pooling).config_fields == {}
+    choice = choose_head(tmp_path, config, pooling, needs_bias=True)
+    assert choice.config_fields == head("last")
+    assert "the architecture's own has none" in choice.note
+    assert choose_head(tmp_path, AutoConfig.for_model("bert"), pooling="own", needs_bias=True).config_fields == {}

@@ -21,6 +21,13 @@ from finesearch.tasks.generation.chat_template import (
 )
 from finesearch.tasks.generation.dialogue_rows import check_rows, conversation, drop_oldest_exchange
 from finesearch.tasks.generation.generation_task import GenerationTask
+from finesearch.tasks.generation.metric_tokenizers import (
+    DEFAULT_BLEU,
+    bleu_tokenizer,
+    choose_bleu_tokenizer,
+    choose_rouge_tokenizer,
+    rouge_tokenizer,
+)
 from finesearch.tasks.generation.rouge import rouge_f_measures
 from finesearch.tasks.generation.translation_metrics import MAX_SCORE, corpus_score, scores_of_sums, sentence_counts
 from finesearch.tasks.most_frequent import most_frequent
@@ -236,6 +243,13 @@ class Dialogue(GenerationTask):
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[str]:
         return [conversation(turns, None)[-1]["content"] for turns in rows[self.plan.columns["messages"]]]
 
+    def choose_metric_tokenizer(self, references: Sequence[str]) -> tuple[str, str]:
+        name, reason = choose_bleu_tokenizer(references)
+        if self.plan.metric == "rougeL" and name == DEFAULT_BLEU:
+            words, reason = choose_rouge_tokenizer(references)
+            return DEFAULT_BLEU if words == rouge_tokenizer(DEFAULT_BLEU) else "intl", reason
+        return name, reason
+
     def needs_generation(self, name: str) -> bool:
         return name not in TASK_KINDS[self.kind].teacher_forced_metrics
 
@@ -252,11 +266,16 @@ class Dialogue(GenerationTask):
         if name == PERPLEXITY:
             return lambda predictions, references: _perplexity(predictions)
         if name == "bleu":
-            return lambda predictions, references: corpus_score("bleu", _texts(predictions), references)
-        return lambda predictions, references: fmean(rouge_f_measures(_texts(predictions), references, [name])[name])
+            words = bleu_tokenizer(self.plan.metric_tokenizer)
+            return lambda predictions, references: corpus_score("bleu", _texts(predictions), references, words)
+        return lambda predictions, references: fmean(self._rouge(name, predictions, references))
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[str]) -> list[float] | None:
-        return rouge_f_measures(_texts(predictions), references, [name])[name] if name == "rougeL" else None
+        return self._rouge(name, predictions, references) if name == "rougeL" else None
+
+    def _rouge(self, name: str, predictions: Sequence[Any], references: Sequence[str]) -> list[float]:
+        words = rouge_tokenizer(self.plan.metric_tokenizer)
+        return rouge_f_measures(_texts(predictions), references, [name], words)[name]
 
     def statistics(
         self, name: str, predictions: Sequence[Any], references: Sequence[str]
@@ -265,9 +284,9 @@ class Dialogue(GenerationTask):
             counts = np.array([[given["nll"], given["tokens"]] for given in predictions], dtype=float)
             return SufficientStatistics(counts, lambda sums: np.exp(sums[:, 0] / sums[:, 1]))
         if name == "bleu":
-            return SufficientStatistics(
-                sentence_counts(name, _texts(predictions), references), lambda sums: scores_of_sums(name, sums)
-            )
+            words = bleu_tokenizer(self.plan.metric_tokenizer)
+            counts = sentence_counts(name, _texts(predictions), references, words)
+            return SufficientStatistics(counts, lambda sums: scores_of_sums(name, sums))
         return None
 
     def scale(self, name: str, value: float) -> float:

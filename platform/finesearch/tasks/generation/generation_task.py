@@ -14,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import ModelError
+from finesearch.plan.sections.task_kinds import TASK_KINDS
 from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF, pad_lists, pad_rows
 from finesearch.tasks.generation.decoder_start import decoder_start_token
+from finesearch.tasks.generation.metric_tokenizers import bleu_tokenizer, check_tokenizer, refuse_constant_metric
 from finesearch.tasks.kl_divergence import symmetric_kl_divergence
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.task import ModelShape, Task, TaskFacts
@@ -35,6 +37,8 @@ MODEL_TOKEN_SETTINGS = (
     "begin_suppress_tokens",
     "bad_words_ids",
 )
+
+CHECKED_ANSWERS = 100
 
 
 class GenerationTask(Task):
@@ -94,6 +98,26 @@ class GenerationTask(Task):
         start = decoder_start_token(config, tokenizer)
         shape = ModelShape(is_encoder_decoder=True, start_token_id=start, end_token_id=end)
         return facts.model_copy(update={"shape": shape})
+
+    @abstractmethod
+    def choose_metric_tokenizer(self, references: Sequence[str]) -> tuple[str, str]:
+        """What ``task.metric_tokenizer: auto`` stands for with these true answers, and the reason in words."""
+
+    def check_metric(self, references: Sequence[str]) -> None:
+        """Check that the plan's metric can tell answers apart, by the true answers of validation.
+
+        Raises:
+            InputError: the metric's tokenizer cannot be loaded, or even true answers score 0.
+        """
+        name = self.plan.metric
+        if name == "bleu":
+            check_tokenizer(bleu_tokenizer(self.plan.metric_tokenizer))
+        if TASK_KINDS[self.kind].metrics[name] == "max":
+            score = self.metric(name)
+            # All of them are scored only where the longest say nothing.
+            parts = (sorted(references, key=len)[-CHECKED_ANSWERS:], references)
+            best = next((best for part in parts if (best := score(self.perfect_predictions(part), part)) > 0), 0.0)
+            refuse_constant_metric(name, self.plan.metric_tokenizer, best, references)
 
     def prepare_tokenizer(self, tokenizer: Any) -> None:
         """Add to the tokenizer, in place, what every checkpoint must contain (a chat template, say)."""
