@@ -52,6 +52,7 @@ from pydantic import BaseModel, ConfigDict
 
 from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF
 from finesearch.tasks.raw_splits import RawSplits
+from finesearch.tasks.truncation import Truncation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -218,6 +219,10 @@ class Task(ABC):
         Raises:
             UnencodableRow: only if ``may_refuse_rows``.
         """
+
+    def truncations(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[Truncation, ...]:
+        """What of the texts is cut; none in tasks that read long texts in windows."""
+        return ()
 
     @abstractmethod
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:

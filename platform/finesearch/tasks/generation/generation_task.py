@@ -25,8 +25,6 @@ from finesearch.tasks.task import ModelShape, Task, TaskFacts
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from finesearch.tasks.raw_splits import RawSplits
-
 # Fields taken from a folder's generation_config.json; all others come from the plan.
 MODEL_TOKEN_SETTINGS = (
     "bos_token_id",
@@ -121,10 +119,6 @@ class GenerationTask(Task):
 
     def prepare_tokenizer(self, tokenizer: Any) -> None:
         """Add to the tokenizer, in place, what every checkpoint must contain (a chat template, say)."""
-
-    @abstractmethod
-    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
-        """Notes for the report: how many texts are truncated."""
 
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         if facts.shape is None or facts.shape.start_token_id is None:
