@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from finesearch.errors import DataError
-from finesearch.plan import TASK_KINDS, TaskPlan
+from finesearch.plan import TASK_KINDS, TaskPlan, parse_plan
+from finesearch.plan.auto_choices import choose_target_scaling
 from finesearch.tasks import RawSplits, Task, TaskFacts, make_task
 
 Splits = Callable[..., RawSplits]
@@ -259,3 +260,15 @@ def test_a_run_of_an_older_version_has_the_same_token_rows(
     assert [row["labels"] for row in token_rows(task, splits, facts, tokenizer)] == LABELS["regression"]
     with pytest.raises(ValueError, match="task.target_scaling: expected task.form regression, got 'single-label'"):
         make_plan(target_scaling="none")
+
+
+def test_a_run_goes_on_with_the_scale_that_it_began_with() -> None:
+    data = {"train": "a.csv", "validation": "b.csv", "test": "c.csv"}
+    task = {"kind": "text-classification", "model": "m", "data": data, "columns": {"text": "t", "label": "l"}}
+    plan = parse_plan(json.dumps({"name": "probe", "task": {**task, "form": "regression"}, "space": {"epochs": 1}}))
+    begun, notes = choose_target_scaling(plan)
+    assert notes == ("task.target_scaling auto: standard.",)
+    again = parse_plan(begun.to_yaml())
+    assert plan.continuing(again).task.target_scaling == "standard"
+    assert plan.continuing(again).differences(again) == []
+    assert plan.continuing(plan).task.target_scaling == "auto", "a run of an older version stays unscaled"

@@ -16,6 +16,7 @@ from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.trial_runner import TrialRunner
 from tiny_models import sentences, write_tiny_model
+from tiny_writers import write_tiny_writer
 from training_cases import run, task_plan, trial, without_clock
 
 FORMS: dict[str, tuple[str, str]] = {
@@ -29,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model, and rows whose labels follow from the words."""
     folder = tmp_path_factory.mktemp("forms")
     write_tiny_model(folder / "model")
+    write_tiny_writer(folder / "gpt2", "gpt2")
     for seed, (split, count) in enumerate((("train", 52), ("validation", 37), ("test", 30))):
         lines = []
         for text, label in zip(*sentences(count, seed), strict=True):
@@ -135,11 +137,18 @@ def test_a_trial_of_an_older_version_goes_on_unscaled(folder: Path, tmp_path: Pa
     assert numbers_by_plain_transformers(exported, folder, tokenizer) == pytest.approx(scored.predictions, abs=1e-5)
 
 
-@pytest.mark.parametrize("recipe", [{"pooling": "mean", "head_hidden_size": 8}, {"adaptation": "linear_probe"}])
+@pytest.mark.parametrize(
+    ("model", "recipe"),
+    [
+        ("model", {"pooling": "mean", "head_hidden_size": 8}),
+        ("model", {"adaptation": "linear_probe"}),
+        ("gpt2", {"pooling": "own"}),
+    ],
+)
 def test_pooled_and_solved_heads_have_the_scale_of_the_numbers(
-    recipe: dict[str, Any], folder: Path, tmp_path: Path
+    model: str, recipe: dict[str, Any], folder: Path, tmp_path: Path
 ) -> None:
-    work = make_runner(folder, "regression", PRICES)
+    work = make_runner(folder, "regression", {**PRICES, "model": model})
     result, _ = run(work, trial(tmp_path / "trial", **QUICK, **recipe))
     assert result.best is not None
     assert result.best.metrics["pearson"] > 0.6
@@ -157,3 +166,21 @@ def test_pooled_and_solved_heads_have_the_scale_of_the_numbers(
     exec(code.replace('folder = "."', f"folder = {str(exported)!r}"), names)
     rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
     assert [names["value"](row["text"]) for row in rows[:3]] == pytest.approx(scored.predictions[:3], rel=1e-6)
+
+
+def test_an_adapter_is_exported_with_the_scale_of_the_numbers(folder: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    work = make_runner(folder, "regression", PRICES)
+    lora = {"adaptation": "lora", "adaptation_parameters": {"rank": 4}, "pooling": "own"}
+    result, _ = run(work, trial(tmp_path / "trial", epochs=2, learning_rate=5e-3, **lora))
+    checkpoint = str(result.checkpoint)
+    scored = evaluate_checkpoint(checkpoint, "test", work.task_plan, work.training, folder, work.cache)
+    exported = export_checkpoint(checkpoint, tmp_path / "adapter", adapter=True)
+    base = AutoModelForSequenceClassification.from_pretrained(folder / "model", num_labels=1)
+    model: Any = PeftModel.from_pretrained(base, str(exported)).eval()
+    rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+    tokens = work._context.base.tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        numbers = model(**tokens).logits.squeeze(-1).tolist()
+    assert numbers == pytest.approx(scored.predictions, rel=1e-6)

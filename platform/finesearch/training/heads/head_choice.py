@@ -48,7 +48,8 @@ def choose_head(
         ModelError: the model cannot be pooled so.
     """
     choice = _choose(folder, config, pooling, hidden_size)
-    if needs_bias and not choice.config_fields and pooled_head(config) is None and reads_left_to_right(config):
+    is_own = not choice.config_fields and pooled_head(config) is None
+    if needs_bias and is_own and reads_left_to_right(config) and _is_poolable(config):
         note = "pooling: last, with a bias in the output layer for the numbers' mean; the architecture's own has none."
         return HeadChoice(PooledHead("last", hidden_size).config_fields, note)
     return choice
