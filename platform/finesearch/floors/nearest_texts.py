@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from finesearch.floors.floor import Floor, FloorData, FloorPredictions, Rows
 from finesearch.floors.text_features import TextFeatures, words_of_text
-from finesearch.tasks.generation.dialogue_rows import conversation
+from finesearch.tasks.generation.dialogue_rows import conversation, is_learned
 from finesearch.tasks.generation.summarization import Summarization
 from finesearch.tasks.generation.text_to_text import TextToText
 from finesearch.tasks.prompting.candidate_spans import sentence_spans
@@ -83,7 +83,7 @@ class NearestReply(Floor):
         for messages in data.train[column]:
             talk = conversation(messages, None)
             for before, turn in zip(talk, talk[1:], strict=False):
-                if turn["role"] == "assistant":
+                if is_learned(turn):
                     turns.append(before["content"])
                     replies.append(turn["content"])
         index, known = BM25(), [words_of_text(turn) for turn in turns]

@@ -6,6 +6,13 @@ from typing import Any, Literal
 
 Goal = Literal["max", "min"]
 
+REGRESSION = "regression"
+"""The form of text classification whose labels are numbers."""
+LATIN, UNICODE = "latin", "unicode"
+BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "spBLEU-1K", "none")
+"""Tokenizers of BLEU, by sacrebleu's names."""
+ROUGE_TOKENIZERS = (LATIN, UNICODE)
+
 
 @dataclass(frozen=True)
 class Form:
@@ -28,6 +35,7 @@ class TaskKind:
     ``asked`` is the placeholder of the answer.
     ``teacher_forced_metrics`` score true answers that the model reads, not text that it generates.
     ``floors`` are the baselines without a neural network, by name in ``report.baselines``, the quickest first.
+    ``metric_tokenizers`` are what ``metric_tokenizer`` may name, beside ``auto``.
     ``options`` are the keys of ``task`` that only some kinds take, with their defaults (``generation``: its section's).
     """
 
@@ -54,6 +62,7 @@ class TaskKind:
         return (*([self.default_form] if self.default_form else []), *self.forms)
 
     options: Mapping[str, Any] = field(default_factory=dict)
+    metric_tokenizers: tuple[str, ...] = ()
     teacher_forced_metrics: tuple[str, ...] = ()
     placeholders: tuple[str, ...] = ()
     asked: str = "label"
@@ -93,7 +102,7 @@ TASK_KINDS: dict[str, TaskKind] = {
                     metrics={"micro_f1": "max", "macro_f1": "max", "subset_accuracy": "max"},
                     default_metric="micro_f1",
                 ),
-                "regression": Form(
+                REGRESSION: Form(
                     doc="The label column holds a number.",
                     metrics={"pearson": "max", "spearman": "max"},
                     default_metric="pearson",
@@ -151,7 +160,9 @@ TASK_KINDS: dict[str, TaskKind] = {
                 "target_language": None,
                 "max_target_length": 128,
                 "generation": None,
+                "metric_tokenizer": "auto",
             },
+            metric_tokenizers=BLEU_TOKENIZERS,
             placeholders=("source", "target"),
             asked="target",
         ),
@@ -164,7 +175,14 @@ TASK_KINDS: dict[str, TaskKind] = {
             default_metric="rougeL",
             floors=("lead",),
             # The prompt of GPT-2 (Radford et al., 2019).
-            options={"prefix": "", "separator": "\nTL;DR: ", "max_target_length": 128, "generation": None},
+            options={
+                "prefix": "",
+                "separator": "\nTL;DR: ",
+                "max_target_length": 128,
+                "generation": None,
+                "metric_tokenizer": "auto",
+            },
+            metric_tokenizers=ROUGE_TOKENIZERS,
             placeholders=("text", "summary"),
             asked="summary",
         ),
@@ -177,7 +195,8 @@ TASK_KINDS: dict[str, TaskKind] = {
             default_metric="perplexity",
             floors=("bm25",),
             teacher_forced_metrics=("perplexity",),
-            options={"chat_template": "auto", "system": None, "generation": None},
+            options={"chat_template": "auto", "system": None, "generation": None, "metric_tokenizer": "auto"},
+            metric_tokenizers=BLEU_TOKENIZERS,
         ),
     )
 }
