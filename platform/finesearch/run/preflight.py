@@ -59,10 +59,11 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.tasks import make_task
     from finesearch.tasks.generation.generation_task import GenerationTask
     from finesearch.training.adaptations.space_check import check_recipe_space
-    from finesearch.training.heads.space_heads import heads_of_space
+    from finesearch.training.heads.space_heads import heads_of_space, missing_warnings, output_layer_notes
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
     from finesearch.training.probing.probe_space_check import can_start_from_probe, check_probes
+    from finesearch.training.weights.token_ids_check import check_token_ids
 
     check_tracking(plan)
     model = inspect_model(plan.longest_task, plan.base)
@@ -80,6 +81,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     facts = task.read(splits)
     if isinstance(task, GenerationTask):
         facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
+    token_notes = check_token_ids(task, splits, facts, Path(model.folder))
     check_rows(task, splits, facts, Path(model.folder))
     if isinstance(task, GenerationTask):
         notes = (*facts.notes, *task.truncation_notes(splits, tokenizer, facts))
@@ -91,14 +93,19 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     strong = None
     if STRONG in plan.baselines:
         strong = strong_recipe(plan, _plan_facts(splits, model), can_start_from_probe(task, Path(model.folder)))
+    heads = heads_of_space(plan.space, model)
     return Preflight(
         plan=plan,
         task=task,
         splits=splits,
         facts=facts,
         model=model,
-        warnings=plan.warnings,
-        head_notes=tuple(dict.fromkeys(head.note for head in heads_of_space(plan.space, model) if head.note)),
+        warnings=(*plan.warnings, *missing_warnings(heads, model)),
+        head_notes=(
+            *dict.fromkeys(head.note for head in heads if head.note),
+            *output_layer_notes(task, facts, heads, Path(model.folder)),
+            *token_notes,
+        ),
         unsupported_baselines=unsupported,
         strong=strong,
         choices=choices,

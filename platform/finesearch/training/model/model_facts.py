@@ -9,10 +9,12 @@ from finesearch.plan import TaskPlan
 from finesearch.tasks import make_task
 from finesearch.training.model.dimensions import Dimensions, dimensions_of
 from finesearch.training.model.model_config import build_skeleton, check_max_length, read_config
-from finesearch.training.model.model_files import load_tokenizer, weight_files, weights_sha256
+from finesearch.training.model.model_files import load_tokenizer
 from finesearch.training.model.module_structure import num_blocks
 from finesearch.training.model.resolve_model import model_folder
 from finesearch.training.trial_types import FrozenRecord
+from finesearch.training.weights.missing_tensors import load_model, missing_outside_blocks
+from finesearch.training.weights.weight_files import check_readable, weight_files, weights_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +29,8 @@ class ModelFacts(FrozenRecord):
     ``pooling`` is the task's, None for kinds without one.
     ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters``
     counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files. ``positions`` are
-    the tokens of the task's longest model input; costs are estimated from ``dimensions``.
+    the tokens of the task's longest model input; costs are estimated from ``dimensions``. ``missing``: parameters of
+    the backbone, outside of its blocks, that the folder lacks.
     """
 
     folder: str
@@ -40,6 +43,7 @@ class ModelFacts(FrozenRecord):
     sha256: str
     positions: int = 0
     dimensions: Dimensions = Dimensions()
+    missing: tuple[str, ...] = ()
 
     @property
     def bytes_in_training(self) -> int:
@@ -51,16 +55,18 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
     """Check that the task's model can be trained here, and return its facts.
 
     Raises:
-        ModelError: no such model, no weights, no tokenizer, custom code required, no output layer for this kind of
-            task, or fewer positions than ``task.max_length``.
+        ModelError: no such model, no tokenizer, custom code required, no output layer for this kind of task, fewer
+            positions than ``task.max_length``; no weights, or damaged ones, or not those of the whole model.
     """
     folder = model_folder(task.model, task.revision, base)
     config = read_config(folder)
     files = weight_files(folder)
+    check_readable(files)
     load_tokenizer(folder)
     skeleton = build_skeleton(config, task.kind, folder)
     positions = make_task(task).positions(config.is_encoder_decoder)
     check_max_length(skeleton, positions)
+    loaded = load_model(folder, config, task.kind, reads_weights=False)
     return ModelFacts(
         folder=str(folder),
         kind=task.kind,
@@ -72,6 +78,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
         sha256=weights_sha256(folder),
         positions=positions,
         dimensions=dimensions_of(skeleton),
+        missing=missing_outside_blocks(loaded.model, loaded.missing),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from finesearch.errors import ModelError
 from finesearch.training.model.gguf import SUFFIX, dequantized, gguf_file
+from finesearch.training.weights.weight_files import check_regular_files
 
 PACKAGE_SCHEME = "package://"
 # Only the files that a model needs are downloaded: no ONNX, TensorFlow or pickled extras.
@@ -56,6 +57,7 @@ def model_folder(model: str, revision: str | None, base: Path) -> Path:
     if resolved.is_file():
         return dequantized(resolved)
     folder = resolved if resolved.is_dir() else _hub_snapshot(str(resolved), revision, base)
+    check_regular_files(folder)
     file = gguf_file(folder)
     return folder if file is None else dequantized(file)
 
