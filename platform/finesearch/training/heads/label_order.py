@@ -46,7 +46,7 @@ def match_labels(own: Mapping[int, str], labels: Sequence[str]) -> LabelOrder:
     >>> match_labels({0: "LABEL_0", 1: "LABEL_1"}, ["negative", "positive"]).rows is None
     True
     """
-    names = [own.get(row, "") for row in range(len(own))]
+    names = [str(own.get(row, "")) for row in range(len(own))]
     numbers = {DEFAULT_NAME.format(row): str(row) for row in range(len(own))}
     for known, wanted in (
         (names, list(labels)),

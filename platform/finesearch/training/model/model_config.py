@@ -19,6 +19,7 @@ NOT_BUILT = (OSError, ValueError, TypeError, LookupError, AttributeError, Arithm
 """What transformers and torch raise for configs that describe no model."""
 NO_CLASS = "Unrecognized configuration class"
 MOST_LAYERS = 10_000
+MOST_LABELS = 1_000_000
 QUANTIZED = ("quantization_config", "compression_config")
 
 
@@ -133,7 +134,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _refuse_unsuited(raw: dict[str, Any], path: Path) -> None:
-    """Refuse quantized weights, and numbers of layers that no model has: building them would take for ever."""
+    """Refuse quantized weights, and numbers of layers or labels that no model has: they would take for ever."""
     parts = [raw, *(part for part in raw.values() if isinstance(part, dict))]
     for name in QUANTIZED:
         found = next((part[name] for part in parts if part.get(name)), None)
@@ -146,9 +147,10 @@ def _refuse_unsuited(raw: dict[str, Any], path: Path) -> None:
             )
     for part in parts:
         for name, value in part.items():
-            if "layer" in name and isinstance(value, int) and not isinstance(value, bool) and value > MOST_LAYERS:
+            limit = MOST_LABELS if name == "num_labels" else MOST_LAYERS
+            if ("layer" in name or name == "num_labels") and isinstance(value, int) and value > limit:
                 raise ModelError(
-                    f"task.model: {path} says {name} {value}, expected at most {MOST_LAYERS}. Fetch the model again."
+                    f"task.model: {path} says {name} {value}, expected at most {limit}. Fetch the model again."
                 )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finesearch.errors import ModelError
 from finesearch.plan import TaskPlan
 from finesearch.tasks import make_task
 from finesearch.training.model.dimensions import Dimensions, dimensions_of
 from finesearch.training.model.model_config import build_skeleton, check_max_length, read_config
 from finesearch.training.model.model_files import load_tokenizer
-from finesearch.training.model.module_structure import num_blocks
+from finesearch.training.model.module_structure import block_lists, num_blocks
 from finesearch.training.model.resolve_model import model_folder
 from finesearch.training.trial_types import FrozenRecord
 from finesearch.training.weights.missing_tensors import load_model, missing_outside_blocks
@@ -64,6 +65,11 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
     check_readable(files)
     load_tokenizer(folder)
     skeleton = build_skeleton(config, task.kind, folder)
+    if not all(block_lists(skeleton).values()):
+        raise ModelError(
+            f"task.model: {folder / 'config.json'} describes a {type(skeleton).__name__} without layers, expected at "
+            f"least one. Fetch the model again."
+        )
     positions = make_task(task).positions(config.is_encoder_decoder)
     check_max_length(skeleton, positions)
     loaded = load_model(folder, config, task.kind, reads_weights=False)

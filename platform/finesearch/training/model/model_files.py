@@ -24,6 +24,8 @@ TOKENIZER_PATTERNS = (
     "special_tokens_map.json",
     "added_tokens.json",
     "*.model",
+    "*.spm",
+    "bpe.codes",
     "spiece*",
 )
 
