@@ -61,11 +61,12 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.tasks.generation.generation_task import GenerationTask
     from finesearch.tasks.truncation import truncation_remarks
     from finesearch.training.adaptations.space_check import check_recipe_space
-    from finesearch.training.heads.space_heads import heads_of_space
+    from finesearch.training.heads.space_heads import heads_of_space, missing_warnings, output_layer_notes
     from finesearch.training.model.added_tokens import task_tokenizer
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
     from finesearch.training.probing.probe_space_check import can_start_from_probe, check_probes
+    from finesearch.training.weights.token_ids_check import check_token_ids
 
     check_tracking(plan)
     scaling: tuple[str, ...] = ()
@@ -91,6 +92,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
             plan, note = choose_metric_tokenizer(plan, *task.choose_metric_tokenizer(answers))
             choices, task = (*choices, *note), type(task)(plan.task)
             task.check_metric(answers)
+    token_notes = check_token_ids(task, splits, facts, Path(model.folder))
     check_rows(task, splits, facts, Path(model.folder))
     tokenizer, _ = task_tokenizer(Path(model.folder), facts)
     cut_notes, cut_warnings = truncation_remarks(task.truncations(splits, tokenizer, facts))
@@ -102,14 +104,24 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     strong = None
     if STRONG in plan.baselines:
         strong = strong_recipe(plan, _plan_facts(splits, model), can_start_from_probe(task, Path(model.folder)))
+    heads = heads_of_space(plan.space, model)
     return Preflight(
         plan=plan,
         task=task,
         splits=splits,
         facts=facts,
         model=model,
-        warnings=(*plan.warnings, *few_rows_warnings(task, splits, facts), *cut_warnings),
-        head_notes=tuple(dict.fromkeys(head.note for head in heads_of_space(plan.space, model) if head.note)),
+        warnings=(
+            *plan.warnings,
+            *missing_warnings(heads, model),
+            *few_rows_warnings(task, splits, facts),
+            *cut_warnings,
+        ),
+        head_notes=(
+            *dict.fromkeys(head.note for head in heads if head.note),
+            *output_layer_notes(task, facts, heads, Path(model.folder)),
+            *token_notes,
+        ),
         unsupported_baselines=unsupported,
         strong=strong,
         choices=(*scaling, *choices),
