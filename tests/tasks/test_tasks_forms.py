@@ -105,6 +105,25 @@ def test_labels_become_numbers_and_keep_their_names(make_splits: Splits, make_pl
     assert task.model_settings(facts)["problem_type"] == "multi_label_classification"
 
 
+def test_rows_without_a_label_are_all_zeros_and_counted(make_splits: Splits, make_plan: Plans, tokenizer: Any) -> None:
+    plan = make_plan(form="multi-label")
+    task = make_task(plan)
+    splits = make_splits(rows([[], ["a"], [], ["a", "b"]]), rows([[], ["a"], ["b"], ["a"]]), rows([[]] * 4), plan=plan)
+    facts = task.read(splits)
+    encoded = token_rows(task, splits, facts, tokenizer)
+    assert [row["labels"] for row in encoded] == [[0, 0], [1, 0], [0, 0], [1, 1]]
+    assert task.references(encoded) == [[], [0], [], [0, 1]]
+    assert facts.notes == (
+        "2 of the 4 train rows have no label: all classes are 0 there.",
+        "1 of the 4 validation rows have no label: all classes are 0 there.",
+        "None of the 4 test rows has a label: F1 is 0 there, whatever is predicted.",
+    )
+    assert task.score([[], [0], [], [0]], [[], [0], [], [0, 1]]) == {
+        "micro_f1": pytest.approx(0.8), "macro_f1": pytest.approx(0.5), "subset_accuracy": pytest.approx(0.75),
+    }  # fmt: skip
+    assert task.majority([[], [0], []], 2) == [[], []]
+
+
 def test_declared_names_keep_their_order(make_splits: Splits, make_plan: Plans) -> None:
     plan = make_plan(form="multi-label")
     feature = datasets.List(datasets.ClassLabel(names=["z", "y", "never"]))
@@ -129,12 +148,8 @@ def test_numbers_are_read_from_text_and_whole_numbers(make_splits: Splits, make_
 @pytest.mark.parametrize(
     ("form", "labels", "text"),
     [
-        (
-            "multi-label",
-            [["a"], [], ["b"], ["a"]],
-            r"row 2: an empty list of labels in column 'label', expected at least",
-        ),
-        ("multi-label", [["a"], None, ["b"], ["a"]], r"row 2: no list of labels in column 'label', expected at least"),
+        ("multi-label", [["a"], None, ["b"], ["a"]], r"row 2: no list of labels in column 'label', expected one in"),
+        ("multi-label", [[], [], [], []], r"the label column 'label' names no class in any row, expected at least two"),
         (
             "multi-label",
             [["a"], ["b", ""], ["b"], ["a"]],

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from finesearch.floors.floor import Floor, FloorData, FloorPredictions, Rows
 from finesearch.floors.text_features import TextFeatures
-from finesearch.tasks.generation.dialogue_rows import conversation
+from finesearch.tasks.generation.dialogue import Dialogue
+from finesearch.tasks.generation.dialogue_rows import conversation, reply_text
 from finesearch.tasks.generation.summarization import Summarization
 from finesearch.tasks.generation.text_to_text import TextToText
 from finesearch.tasks.prompting.candidate_spans import sentence_spans
@@ -78,14 +79,15 @@ class NearestReply(Floor):
         from bm25s import BM25, tokenize
 
         logging.getLogger("bm25s").setLevel(logging.WARNING)
-        column = self.task.plan.columns["messages"]
+        assert isinstance(self.task, Dialogue)
+        column = self.task.messages_column
         turns, replies = [], []
         for messages in data.train[column]:
             talk = conversation(messages, None)
             for before, turn in zip(talk, talk[1:], strict=False):
                 if turn["role"] == "assistant":
                     turns.append(before["content"])
-                    replies.append(turn["content"])
+                    replies.append(reply_text(turn))
         index = BM25()
         # Stop words are words in another language.
         words = {"stopwords": None, "token_pattern": r"(?u)\w+", "show_progress": False}

@@ -89,7 +89,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             default_form="single-label",
             forms={
                 "multi-label": Form(
-                    doc="The label column holds a list of names, of which any number may be right.",
+                    doc="The label column holds a list of names, of which any number may be right, also none.",
                     metrics={"micro_f1": "max", "macro_f1": "max", "subset_accuracy": "max"},
                     default_metric="micro_f1",
                 ),
@@ -99,7 +99,7 @@ TASK_KINDS: dict[str, TaskKind] = {
                     default_metric="pearson",
                 ),
             },
-            options={"verbalizers": None, "pooling": "auto"},
+            options={"verbalizers": None, "label_names": None, "label_columns": None, "pooling": "auto"},
             placeholders=("text", "text_pair", "labels", "label"),
         ),
         TaskKind(
@@ -111,7 +111,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             metrics={"precision": "max", "recall": "max", "f1": "max"},
             default_metric="f1",
             floors=("dictionary", "crf"),
-            options={"verbalizers": None},
+            options={"verbalizers": None, "label_names": None},
             placeholders=("text", "word", "labels", "label"),
         ),
         TaskKind(
@@ -123,7 +123,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             metrics={"micro_f1": "max", "macro_f1": "max", "accuracy": "max"},
             default_metric="micro_f1",
             floors=("tfidf",),
-            options={"verbalizers": None},
+            options={"verbalizers": None, "label_names": None},
             placeholders=("text", "head", "tail", "labels", "label"),
         ),
         TaskKind(
@@ -171,8 +171,9 @@ TASK_KINDS: dict[str, TaskKind] = {
         TaskKind(
             kind="dialogue",
             doc="The assistant's turns of conversations.",
-            required_columns=("messages",),
-            optional_columns=(),
+            required_columns=(),
+            column_choices=(("messages",), ("instruction", "output")),
+            optional_columns=("input",),
             metrics={"perplexity": "min", "rougeL": "max", "bleu": "max"},
             default_metric="perplexity",
             floors=("bm25",),

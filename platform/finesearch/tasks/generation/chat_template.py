@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Turn = dict[str, str]
+Turn = dict[str, Any]
+"""``role`` and ``content``, texts; ``tool_calls`` of the assistant, if it made some."""
 
 ASSISTANT = "assistant"
 PLAIN_TEMPLATE = (
