@@ -88,8 +88,9 @@ def test_predictions_are_json_and_score_every_metric_of_the_form(
     known = set(TASK_KINDS[task.kind].metrics_of(task.plan.form))
     assert set(task.score(predictions, references)) == known
     best, weakest = task.score(references, references), task.score(task.majority(references, 4), references)
-    assert all(best[name] == pytest.approx(1.0) for name in known)
-    assert all(best[name] > weakest[name] for name in known)
+    goals = TASK_KINDS[task.kind].metrics_of(task.plan.form)
+    assert all(best[name] == pytest.approx(1.0 if goals[name] == "max" else 0.0) for name in known)
+    assert all(best[name] > weakest[name] if goals[name] == "max" else best[name] < weakest[name] for name in known)
     assert all(
         task.metric(name)(predictions, references) == task.score(predictions, references)[name] for name in known
     )
@@ -222,12 +223,25 @@ def test_multi_label_scores_are_scikit_learns(make_plan: Plans) -> None:
     }
 
 
-def test_correlations_are_scipys(make_plan: Plans) -> None:
+def test_scores_of_numbers_are_scipys_and_scikit_learns(make_plan: Plans) -> None:
     predictions, references = [0.1, 0.9, 0.4, 3.0], [0.0, 1.0, 2.0, 3.0]
-    assert make_task(make_plan(form="regression")).score(predictions, references) == {
-        "pearson": stats.pearsonr(predictions, references).statistic,
-        "spearman": stats.spearmanr(predictions, references).statistic,
-    }
+    task = make_task(make_plan(form="regression", metric="rmse"))
+    assert task.score(predictions, references) == pytest.approx(
+        {
+            "pearson": stats.pearsonr(predictions, references).statistic,
+            "spearman": stats.spearmanr(predictions, references).statistic,
+            "rmse": metrics.root_mean_squared_error(references, predictions),
+            "mae": metrics.mean_absolute_error(references, predictions),
+            "r2": metrics.r2_score(references, predictions),
+        }
+    )
+    errors = task.example_scores("mae", predictions, references)
+    assert errors == pytest.approx([0.1, 0.1, 1.6, 0.0])
+    assert task.score([1.5] * 4, references)["r2"] == 0.0
+    assert task.scale("rmse", 1e5) == 1e5, "errors are in the unit of the numbers"
+    assert {name: TASK_KINDS[task.kind].metrics_of("regression")[name] for name in ("rmse", "mae", "r2")} == {
+        "rmse": "min", "mae": "min", "r2": "max",
+    }  # fmt: skip
 
 
 def test_the_majority_is_the_most_frequent_set_and_the_mean(make_plan: Plans) -> None:

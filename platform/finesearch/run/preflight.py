@@ -78,6 +78,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         check_recipe_space(plan.space, model)
     check_probes(task, plan.space, Path(model.folder))
     facts = task.read(splits)
+    task = task.with_facts(facts)
     if isinstance(task, GenerationTask):
         facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
     check_rows(task, splits, facts, Path(model.folder))

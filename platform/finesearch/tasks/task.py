@@ -87,6 +87,7 @@ class TaskFacts(BaseModel):
     rows: split -> number of rows.
     notes: remarks about the rows for the report.
     shape: the model's, for tasks whose encoding depends on it.
+    positive: the class that metrics of one class count.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,6 +98,7 @@ class TaskFacts(BaseModel):
     rows: dict[str, int] = {}
     notes: tuple[str, ...] = ()
     shape: ModelShape | None = None
+    positive: str | None = None
 
     @property
     def label_settings(self) -> dict[str, Any]:
@@ -138,6 +140,10 @@ class Task(ABC):
 
     def __init__(self, plan: TaskPlan) -> None:
         self.plan = plan
+
+    def with_facts(self, facts: TaskFacts) -> Task:
+        """The task as it scores rows with these facts; itself, unless a metric depends on them."""
+        return self
 
     @classmethod
     def auto_class_of(cls, config: Any) -> str:

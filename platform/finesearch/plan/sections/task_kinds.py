@@ -6,6 +6,12 @@ from typing import Any, Literal
 
 Goal = Literal["max", "min"]
 
+ONE_CLASS_METRICS = ("f1", "precision", "recall")
+"""Metrics of single-label classification that count one class, ``task.positive``."""
+PROBABILITY_METRICS = ("roc_auc", "average_precision", "log_loss")
+"""Metrics of single-label classification over probabilities; predictions are probabilities if one of them ranks."""
+CORRELATIONS = ("pearson", "spearman")
+
 
 @dataclass(frozen=True)
 class Form:
@@ -26,6 +32,7 @@ class TaskKind:
     empty for a kind whose answers have one form.
     ``placeholders`` are allowed in prompt templates, a role of an optional column only where the plan gives it;
     ``asked`` is the placeholder of the answer.
+    ``conditional_metrics`` are scored only where ``metric`` or another key of the plan asks for them.
     ``teacher_forced_metrics`` score true answers that the model reads, not text that it generates.
     ``floors`` are the baselines without a neural network, by name in ``report.baselines``, the quickest first.
     ``options`` are the keys of ``task`` that only some kinds take, with their defaults (``generation``: its section's).
@@ -55,6 +62,7 @@ class TaskKind:
 
     options: Mapping[str, Any] = field(default_factory=dict)
     teacher_forced_metrics: tuple[str, ...] = ()
+    conditional_metrics: tuple[str, ...] = ()
     placeholders: tuple[str, ...] = ()
     asked: str = "label"
 
@@ -83,8 +91,14 @@ TASK_KINDS: dict[str, TaskKind] = {
             doc="A label, several labels or a number for a text, or for a pair of texts.",
             required_columns=("text", "label"),
             optional_columns=("text_pair",),
-            metrics={"accuracy": "max", "macro_f1": "max", "micro_f1": "max", "mcc": "max"},
+            metrics={
+                **{name: "max" for name in ("accuracy", "macro_f1", "micro_f1", "mcc", *ONE_CLASS_METRICS)},
+                "roc_auc": "max",
+                "average_precision": "max",
+                "log_loss": "min",
+            },
             default_metric="accuracy",
+            conditional_metrics=(*ONE_CLASS_METRICS, *PROBABILITY_METRICS),
             floors=("tfidf",),
             default_form="single-label",
             forms={
@@ -95,11 +109,17 @@ TASK_KINDS: dict[str, TaskKind] = {
                 ),
                 "regression": Form(
                     doc="The label column holds a number.",
-                    metrics={"pearson": "max", "spearman": "max"},
+                    metrics={"pearson": "max", "spearman": "max", "rmse": "min", "mae": "min", "r2": "max"},
                     default_metric="pearson",
                 ),
             },
-            options={"verbalizers": None, "label_names": None, "label_columns": None, "pooling": "auto"},
+            options={
+                "verbalizers": None,
+                "label_names": None,
+                "label_columns": None,
+                "positive": None,
+                "pooling": "auto",
+            },
             placeholders=("text", "text_pair", "labels", "label"),
         ),
         TaskKind(

@@ -175,6 +175,13 @@ class TaskPlan(Section):
             "asks, own where it says nothing; own: by the head of the architecture's class in transformers.",
         ),
     ] = None
+    positive: Annotated[
+        Text | None,
+        Field(
+            validate_default=True,
+            description="Class that metrics of one class (f1, roc_auc, ...) count; default: the rarer of two.",
+        ),
+    ] = None
     label_names: Annotated[
         Names | None,
         Field(
@@ -328,6 +335,7 @@ class TaskPlan(Section):
         "verbalizers",
         "label_names",
         "label_columns",
+        "positive",
         "pooling",
         "stride",
         "max_answer_length",
@@ -351,6 +359,9 @@ class TaskPlan(Section):
             if name == "stride" and limit is not None and value >= limit:
                 text = f"task.stride: expected fewer tokens than task.max_length ({limit}), got {value}"
                 raise problem_error(Problem((name,), text, "Two windows cannot share all that one holds."))
+            if name == "positive" and info.data.get("form") in kind.forms:
+                text = f"task.positive: expected task.form {kind.default_form}, got {info.data['form']}"
+                raise problem_error(Problem((name,), text, "Remove it: it belongs to metrics of one class."))
             if name == "label_columns" and info.data.get("form") not in (None, "multi-label"):
                 text = f"task.label_columns: expected task.form multi-label, got {format_value(info.data['form'])}"
                 raise problem_error(Problem((name,), text, "Set 'form: multi-label', or name one column of labels."))
