@@ -336,3 +336,43 @@ def test_a_broken_file_of_squad_is_refused(tmp_path: Path, question: dict[str, o
     (tmp_path / "a.json").write_text(squad(question))
     with pytest.raises(DataError, match=text):
         load_questions(tmp_path)
+
+
+NESTED = [{"message": {"body": f"text {n}", "tags": ["x"]}, "meta": {"class": "ab"[n % 2]}} for n in range(4)]
+PATHS = {"text": "message.body", "label": "meta.class"}
+
+
+def test_fields_are_found_by_their_path_in_every_format(tmp_path: Path, load: Load) -> None:
+    table = pa.Table.from_pylist(NESTED)
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, NESTED)))
+    parquet.write_table(table, tmp_path / "a.parquet")
+    feather.write_feather(table, tmp_path / "a.arrow")
+    splits = load(PATHS, train="a.jsonl", validation="a.parquet", test="a.arrow")
+    assert splits.plain_rows("train") == {
+        "message.body": ["text 0", "text 1", "text 2", "text 3"],
+        "meta.class": ["a", "b", "a", "b"],
+    }
+    assert len(set(splits.fingerprints.values())) == 1
+    assert make_task(task_plan(DataPlan(train="a.jsonl"), PATHS)).read(splits).label_names == ("a", "b")
+    for name in ("a.jsonl", "a.parquet"):
+        with pytest.raises(DataError, match=rf"^{name}: no column 'message\.boddy', which the plan names as `columns"):
+            load({"text": "message.boddy", "label": "meta.class"}, train=name)
+
+
+def test_a_saved_data_set_keeps_the_names_of_a_nested_class(tmp_path: Path, load: Load) -> None:
+    features = datasets.Features(
+        {"message": {"body": datasets.Value("string")}, "meta": {"class": datasets.ClassLabel(names=["z", "y"])}}
+    )
+    rows = [{"message": {"body": f"text {n}"}, "meta": {"class": n % 2}} for n in range(4)]
+    data = datasets.Dataset.from_list(rows, features=features)
+    datasets.DatasetDict({"train": data, "validation": data, "test": data}).save_to_disk(tmp_path / "saved")
+    splits = load(PATHS, folder="saved")
+    assert splits.plain_rows("test")["meta.class"] == ["z", "y", "z", "y"]
+
+
+def test_a_name_with_a_dot_comes_before_a_path(tmp_path: Path, load: Load) -> None:
+    row = {"message.body": "own", "message": {"body": "nested"}, "meta": {"class": "a"}}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    parquet.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    splits = load(PATHS, train="a.jsonl", validation="a.parquet", test="a.jsonl")
+    assert splits.plain_rows("train")["message.body"] == splits.plain_rows("validation")["message.body"] == ["own"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.data.readers.builtin_docstrings import standard_library_docstrings
 from finesearch.data.readers.hub_datasets import read_hub
+from finesearch.data.readers.nested_fields import columns_to_read, select_fields
 from finesearch.data.readers.plan_columns import plain_table, require_columns
 from finesearch.data.readers.read_files import read_files
 from finesearch.data.readers.saved_datasets import named_splits, read_folder
@@ -66,12 +67,13 @@ def _from_datasets(present: dict[str, datasets.Dataset], source: str, task: Task
     tables, origins = {}, {}
     for split, name in names.items():
         where = f"{source}, split {name!r}"
-        rows = present[name].select_columns(require_columns(present[name].column_names, _source_columns(task), where))
+        columns = _source_columns(task)
+        rows = present[name].select_columns(columns_to_read(present[name].features.arrow_schema, columns, where))
         if not len(rows):
             raise DataError(f"{where}: the split is empty, expected at least one row.")
         # The schema's metadata contains the class names.
         table = rows.with_format("arrow")[:].replace_schema_metadata(rows.features.arrow_schema.metadata)
-        tables[split], origins[split] = plain_table(table), Origin(((where, len(rows)),))
+        tables[split], origins[split] = plain_table(select_fields(table, columns)), Origin(((where, len(rows)),))
     return LoadedSource(tables, origins, is_explicit=False, notes=notes + unused)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from finesearch.data.readers.chat_values import arrow_turns
 from finesearch.data.readers.compression import open_bytes
 from finesearch.data.readers.csv_files import not_utf8
+from finesearch.data.readers.nested_fields import field_of
 from finesearch.data.readers.plan_columns import as_array, require_columns
 from finesearch.data.readers.squad_file import is_squad_file, squad_rows
 from finesearch.errors import DataError
@@ -83,7 +84,10 @@ def _table(rows: Iterable[tuple[int, Any]], name: str, columns: Mapping[str, str
             raise DataError(f"{name}, {unit} {number}: {json.dumps(row)[:60]}, {_SHAPE}.")
         keys.update(dict.fromkeys(row))
         for column in wanted:
-            values[column].append(row.get(column))
+            value, is_there = field_of(row, column)
+            values[column].append(value)
+            if is_there:
+                keys[column] = None
     if not keys:
         raise DataError(f"{name}: the file is empty, {_SHAPE}.")
     require_columns(list(keys), columns, name)
