@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from finesearch.errors import DataError
-from finesearch.plan import TASK_KINDS, TaskPlan
+from finesearch.plan import TASK_KINDS, TaskPlan, parse_plan
+from finesearch.plan.auto_choices import choose_target_scaling
 from finesearch.tasks import RawSplits, Task, TaskFacts, make_task
 
 Splits = Callable[..., RawSplits]
@@ -258,3 +259,45 @@ def test_a_yes_of_a_rare_class_counts_for_more(make_plan: Plans) -> None:
     batch = {"labels": torch.tensor(targets, dtype=torch.float32), "class_weights": torch.tensor(weights)}
     expected = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weights))(logits, batch["labels"])
     assert task.loss(SequenceClassifierOutput(logits=logits), batch).item() == pytest.approx(expected.item())
+
+
+def test_numbers_are_standardised_by_train_and_come_back_as_they_were(
+    make_splits: Splits, make_plan: Plans, tokenizer: Any
+) -> None:
+    train, other = [1e9 + 1, 1e9 + 2, 1e9 + 3, 1e9 + 6], [1e9, 1e9 + 3, 1e9 + 9, 1e9 + 1]
+    plan = make_plan(form="regression", target_scaling="standard")
+    splits, task = make_splits(rows(train), rows(other), rows(other), plan=plan), make_task(plan)
+    facts = task.read(splits)
+    assert facts.target_scale is not None
+    assert (facts.target_scale.mean, facts.target_scale.deviation) == (1e9 + 3, 3.5**0.5)
+    assert facts.notes[-1].startswith("The model learns 'label' less 1e+09, in units of 1.87083: mean and standard")
+    encoded = token_rows(task, splits, facts, tokenizer)
+    assert [row["labels"] for row in encoded] == pytest.approx([n / 3.5**0.5 for n in (-2, -1, 0, 3)])
+    assert task.references(encoded) == task.answers(splits.plain_rows("train"), facts) == train
+    assert task.combine([row["labels"] for row in encoded], encoded, facts) == pytest.approx(train, abs=1e-5)
+    assert TaskFacts.model_validate_json(facts.model_dump_json()) == facts
+
+
+def test_a_run_of_an_older_version_has_the_same_token_rows(
+    make_splits: Splits, make_plan: Plans, tokenizer: Any
+) -> None:
+    plan = make_plan(form="regression")
+    splits, task = make_splits(*[rows(LABELS["regression"])] * 3, plan=plan), make_task(plan)
+    facts = task.read(splits)
+    assert plan.target_scaling == "auto"
+    assert set(facts.encoding) == {"kind", "label_names", "special_tokens"}
+    assert [row["labels"] for row in token_rows(task, splits, facts, tokenizer)] == LABELS["regression"]
+    with pytest.raises(ValueError, match="task.target_scaling: expected task.form regression, got 'single-label'"):
+        make_plan(target_scaling="none")
+
+
+def test_a_run_goes_on_with_the_scale_that_it_began_with() -> None:
+    data = {"train": "a.csv", "validation": "b.csv", "test": "c.csv"}
+    task = {"kind": "text-classification", "model": "m", "data": data, "columns": {"text": "t", "label": "l"}}
+    plan = parse_plan(json.dumps({"name": "probe", "task": {**task, "form": "regression"}, "space": {"epochs": 1}}))
+    begun, notes = choose_target_scaling(plan)
+    assert notes == ("task.target_scaling auto: standard.",)
+    again = parse_plan(begun.to_yaml())
+    assert plan.continuing(again).task.target_scaling == "standard"
+    assert plan.continuing(again).differences(again) == []
+    assert plan.continuing(plan).task.target_scaling == "auto", "a run of an older version stays unscaled"

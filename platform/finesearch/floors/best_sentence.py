@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from finesearch.floors.floor import Floor, FloorData, FloorPredictions, Rows
+from finesearch.tasks.encoding.scripts import WORD_PATTERN
 from finesearch.tasks.prompting.candidate_spans import sentence_spans
 
 
@@ -23,7 +24,7 @@ class BestSentence(Floor):
 
         columns = self.task.plan.columns
         contexts = list(dict.fromkeys(data.train[columns["context"]]))
-        vectorizer = TfidfVectorizer(token_pattern=r"(?u)\w+", sublinear_tf=True)
+        vectorizer = TfidfVectorizer(token_pattern=WORD_PATTERN, sublinear_tf=True)
         vectorizer.fit([*contexts, *data.train[columns["question"]]])
         return FloorPredictions(self._answers(data.validation, vectorizer), self._answers(data.test, vectorizer))
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from finesearch.floors.floor import Floor, FloorData, FloorPredictions, Rows
 from finesearch.floors.text_features import TextFeatures
+from finesearch.tasks.encoding.scripts import WORD_PATTERN
 from finesearch.tasks.generation.dialogue import Dialogue
-from finesearch.tasks.generation.dialogue_rows import conversation, reply_text
+from finesearch.tasks.generation.dialogue_rows import conversation, is_learned, reply_text
 from finesearch.tasks.generation.summarization import Summarization
 from finesearch.tasks.generation.text_to_text import TextToText
 from finesearch.tasks.prompting.candidate_spans import sentence_spans
@@ -85,12 +86,12 @@ class NearestReply(Floor):
         for messages in data.train[column]:
             talk = conversation(messages, None)
             for before, turn in zip(talk, talk[1:], strict=False):
-                if turn["role"] == "assistant":
+                if is_learned(turn):
                     turns.append(before["content"])
                     replies.append(reply_text(turn))
         index = BM25()
         # Stop words are words in another language.
-        words = {"stopwords": None, "token_pattern": r"(?u)\w+", "show_progress": False}
+        words = {"stopwords": None, "token_pattern": WORD_PATTERN, "show_progress": False}
         if turns:
             index.index(tokenize(turns, **words), show_progress=False)
 

@@ -33,5 +33,5 @@ def matching_files(names: Sequence[str], base: Path, split: str) -> tuple[list[s
             )
         files.update(dict.fromkeys(found))
         shown = ", ".join(found) if len(found) <= 3 else f"{found[0]}, {found[1]}, ..., {found[-1]}"
-        notes.append(f"task.data.{split} {name}: {len(found)} files ({shown}).")
+        notes.append(f"task.data.{split} {name}: {len(found)} file{'s' if len(found) != 1 else ''} ({shown}).")
     return list(files), notes

@@ -11,6 +11,12 @@ ONE_CLASS_METRICS = ("f1", "precision", "recall")
 PROBABILITY_METRICS = ("roc_auc", "average_precision", "log_loss")
 """Metrics of single-label classification over probabilities; predictions are probabilities if one of them ranks."""
 CORRELATIONS = ("pearson", "spearman")
+REGRESSION = "regression"
+"""The form of text classification whose labels are numbers."""
+LATIN, UNICODE = "latin", "unicode"
+BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "spBLEU-1K", "none")
+"""Tokenizers of BLEU, by sacrebleu's names."""
+ROUGE_TOKENIZERS = (LATIN, UNICODE)
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class TaskKind:
     ``conditional_metrics`` are scored only where ``metric`` or another key of the plan asks for them.
     ``teacher_forced_metrics`` score true answers that the model reads, not text that it generates.
     ``floors`` are the baselines without a neural network, by name in ``report.baselines``, the quickest first.
+    ``metric_tokenizers`` are what ``metric_tokenizer`` may name, beside ``auto``.
     ``options`` are the keys of ``task`` that only some kinds take, with their defaults (``generation``: its section's).
     """
 
@@ -61,6 +68,7 @@ class TaskKind:
         return (*([self.default_form] if self.default_form else []), *self.forms)
 
     options: Mapping[str, Any] = field(default_factory=dict)
+    metric_tokenizers: tuple[str, ...] = ()
     teacher_forced_metrics: tuple[str, ...] = ()
     conditional_metrics: tuple[str, ...] = ()
     placeholders: tuple[str, ...] = ()
@@ -107,7 +115,7 @@ TASK_KINDS: dict[str, TaskKind] = {
                     metrics={"micro_f1": "max", "macro_f1": "max", "subset_accuracy": "max"},
                     default_metric="micro_f1",
                 ),
-                "regression": Form(
+                REGRESSION: Form(
                     doc="The label column holds a number.",
                     metrics={"pearson": "max", "spearman": "max", "rmse": "min", "mae": "min", "r2": "max"},
                     default_metric="pearson",
@@ -171,7 +179,9 @@ TASK_KINDS: dict[str, TaskKind] = {
                 "target_language": None,
                 "max_target_length": 128,
                 "generation": None,
+                "metric_tokenizer": "auto",
             },
+            metric_tokenizers=BLEU_TOKENIZERS,
             placeholders=("source", "target"),
             asked="target",
         ),
@@ -184,7 +194,14 @@ TASK_KINDS: dict[str, TaskKind] = {
             default_metric="rougeL",
             floors=("lead",),
             # The prompt of GPT-2 (Radford et al., 2019).
-            options={"prefix": "", "separator": "\nTL;DR: ", "max_target_length": 128, "generation": None},
+            options={
+                "prefix": "",
+                "separator": "\nTL;DR: ",
+                "max_target_length": 128,
+                "generation": None,
+                "metric_tokenizer": "auto",
+            },
+            metric_tokenizers=ROUGE_TOKENIZERS,
             placeholders=("text", "summary"),
             asked="summary",
         ),
@@ -198,7 +215,8 @@ TASK_KINDS: dict[str, TaskKind] = {
             default_metric="perplexity",
             floors=("bm25",),
             teacher_forced_metrics=("perplexity",),
-            options={"chat_template": "auto", "system": None, "generation": None},
+            options={"chat_template": "auto", "system": None, "generation": None, "metric_tokenizer": "auto"},
+            metric_tokenizers=BLEU_TOKENIZERS,
         ),
     )
 }

@@ -11,7 +11,7 @@ from finesearch.plan.sections.csv_section import CsvPlan
 from finesearch.plan.sections.generation_section import GenerationPlan
 from finesearch.plan.sections.section import Section as Section
 from finesearch.plan.sections.section import as_tuple
-from finesearch.plan.sections.task_kinds import TASK_KINDS, TaskKind
+from finesearch.plan.sections.task_kinds import BLEU_TOKENIZERS, REGRESSION, ROUGE_TOKENIZERS, TASK_KINDS, TaskKind
 from finesearch.plan.space.parameters import Pooling
 
 Text = Annotated[str, Field(min_length=1)]
@@ -166,6 +166,14 @@ class TaskPlan(Section):
             json_schema_extra={"enum": _METRICS},
         ),
     ] = ""
+    target_scaling: Annotated[
+        Literal["auto", "standard", "none"] | None,
+        Field(
+            validate_default=True,
+            description="Form regression: whether the model learns numbers less train's mean, in units of its standard "
+            "deviation; predictions, scores and exports have the data's scale. auto: standard.",
+        ),
+    ] = None
     max_length: Annotated[int, Field(ge=4, description="Longest input in tokens; longer ones are cut.")] = 128
     pooling: Annotated[
         Pooling | None,
@@ -236,6 +244,15 @@ class TaskPlan(Section):
         Field(
             validate_default=True,
             description="The target's language, as the tokenizer names it; generation opens with it.",
+        ),
+    ] = None
+    metric_tokenizer: Annotated[
+        str | None,
+        Field(
+            validate_default=True,
+            description="What BLEU or ROUGE counts as words. auto: by the scripts of the validation answers; BLEU: a "
+            "tokenizer of sacrebleu; ROUGE: latin (a-z and digits) or unicode (words of any script).",
+            json_schema_extra={"enum": ["auto", *BLEU_TOKENIZERS, *ROUGE_TOKENIZERS, None]},
         ),
     ] = None
     generation: Annotated[
@@ -325,8 +342,21 @@ class TaskPlan(Section):
             raise problem_error(Problem(("metric",), text, did_you_mean(metric, known)))
         return metric
 
+    @field_validator("target_scaling")
+    @classmethod
+    def _scaling_of_numbers(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "form" not in info.data:
+            return value
+        if info.data["form"] == REGRESSION:
+            return value or "auto"
+        if value is not None:
+            text = f"task.target_scaling: expected task.form {REGRESSION}, got {format_value(info.data['form'])}"
+            raise problem_error(Problem(("target_scaling",), text, "Remove it: it belongs to numbers."))
+        return None
+
     @field_validator(
         "max_target_length",
+        "metric_tokenizer",
         "prefix",
         "separator",
         "source_language",
@@ -371,5 +401,8 @@ class TaskPlan(Section):
             if name in ("label_names", "label_columns") and len(set(value)) < max(2, len(value)):
                 text = f"task.{name}: expected at least two different names, got {format_value(list(value))}"
                 raise problem_error(Problem((name,), text, "Give each name once."))
+            if name == "metric_tokenizer" and value not in (known := ("auto", *kind.metric_tokenizers)):
+                text = f"task.metric_tokenizer: unknown tokenizer {format_value(value)} of {kind.kind}"
+                raise problem_error(Problem((name,), text, did_you_mean(value, known)))
             return value
         return GenerationPlan() if name == "generation" else kind.options[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +13,7 @@ from finesearch.tasks.classification.label_column import label_name, ordered_nam
 from finesearch.tasks.classification.label_list_column import read_label_lists, refuse_unknown_names
 from finesearch.tasks.classification.multi_label_metrics import MULTI_LABEL_METRICS
 from finesearch.tasks.classification.text_classification import TextClassification
+from finesearch.tasks.encoding.label_variants import similar_label_notes
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import TaskFacts
@@ -56,6 +58,7 @@ class MultiLabelClassification(TextClassification):
             )
         for split in ("validation", "test"):
             refuse_unknown_names(lists[split], shown, column, splits.origins[split], split)
+        notes += similar_label_notes(Counter(name for rows in lists.values() for row in rows for name in row), column)
         notes += _unlabelled_notes(lists)
         rows = {split: len(splits[split]) for split in SPLITS}
         return TaskFacts(kind=self.kind, label_names=tuple(declared or shown), rows=rows, notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""Regression: reads columns of numbers, and computes correlations and errors (RMSE, MAE, R²)."""
+"""Regression: reads columns of numbers and their scale, and computes correlations and errors (RMSE, MAE, R²)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finesearch.errors import DataError
+from finesearch.tasks.task import TargetScale
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from finesearch.tasks.raw_splits import Origin
+
+
+LARGEST = 3.4e38
 
 
 def parse_number(value: Any) -> float:
@@ -37,7 +41,8 @@ def read_numbers(column: pa.ChunkedArray, name: str, origin: Origin) -> list[flo
     numbers = []
     for row, value in enumerate(column.to_pylist()):
         number = math.nan if isinstance(value, bool) else parse_number(value)
-        if not math.isfinite(number):
+        # Models compute in float32.
+        if not abs(number) <= LARGEST:
             raise DataError(
                 f"{origin.where(row)}: {'nothing' if value is None else repr(value)} in column {name!r}, expected a"
                 " finite number, since `task.form` is regression.\n  Correct the row or remove it; for names set"
@@ -45,6 +50,17 @@ def read_numbers(column: pa.ChunkedArray, name: str, origin: Origin) -> list[flo
             )
         numbers.append(number)
     return numbers
+
+
+def target_scale_of(numbers: Sequence[float]) -> TargetScale:
+    """Mean and standard deviation of numbers (n,) that differ; summed exactly, so the same on every machine.
+
+    >>> target_scale_of([1.0, 3.0])
+    TargetScale(mean=2.0, deviation=1.0)
+    """
+    mean = math.fsum(numbers) / len(numbers)
+    variance = math.fsum((number - mean) ** 2 for number in numbers) / len(numbers)
+    return TargetScale(mean=mean, deviation=math.sqrt(variance))
 
 
 def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,11 +22,13 @@ from finesearch.tasks.classification.classification_metrics import CLASSIFICATIO
 from finesearch.tasks.classification.label_column import label_name, ordered_names, read_labels, refuse_unknown
 from finesearch.tasks.classification.single_label import SingleLabel
 from finesearch.tasks.encoding.array_columns import table
+from finesearch.tasks.encoding.label_variants import similar_label_notes
 from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_rows
 from finesearch.tasks.encoding.text_columns import count_blank, read_texts
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, Origin, RawSplits
 from finesearch.tasks.task import SufficientStatistics, TaskFacts
+from finesearch.tasks.truncation import Truncation, count_truncations
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,6 +79,7 @@ class TextClassification(SingleLabel):
         # A declared ClassLabel keeps its numbering and its unused classes, so that ids agree with the source.
         declared = getattr(splits.train.features[label], "names", None)
         names = tuple(declared) if declared else shown
+        notes += similar_label_notes(Counter(value for split in SPLITS for value in labels[split].to_pylist()), label)
         rows = {split: len(splits[split]) for split in SPLITS}
         positive, found = choose_positive(self.plan, names, labels, splits.origins)
         notes += found
@@ -107,6 +111,14 @@ class TextClassification(SingleLabel):
         if self.plan.columns["label"] in rows:
             encoded["labels"] = self._targets(rows, facts)
         return encoded
+
+    def truncations(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[Truncation, ...]:
+        def lengths(rows: Mapping[str, Sequence[Any]]) -> list[int]:
+            texts = [list(rows[name]) for name in self.identity_columns]
+            # verbose=False: the tokenizer need not warn of what is counted here.
+            return [len(ids) for ids in tokenizer(*texts, return_attention_mask=False, verbose=False)["input_ids"]]
+
+        return count_truncations(splits, self.plan.max_length, lengths)
 
     def _targets(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
         """The values of ``labels`` in token rows."""

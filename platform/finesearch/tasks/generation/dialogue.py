@@ -13,19 +13,35 @@ from finesearch.errors import ModelError
 from finesearch.plan.sections.task_kinds import TASK_KINDS
 from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF
 from finesearch.tasks.generation.chat_template import (
+    ASSISTANT,
     PLAIN_TEMPLATE,
     Turn,
     UnsupportedChatTemplate,
     apply_chat_template,
     render_conversation,
 )
-from finesearch.tasks.generation.dialogue_rows import TOOL, check_rows, conversation, drop_oldest_exchange, reply_text
+from finesearch.tasks.generation.dialogue_rows import (
+    TOOL,
+    check_rows,
+    conversation,
+    drop_oldest_exchange,
+    is_learned,
+    reply_text,
+)
 from finesearch.tasks.generation.generation_task import GenerationTask
+from finesearch.tasks.generation.metric_tokenizers import (
+    DEFAULT_BLEU,
+    bleu_tokenizer,
+    choose_bleu_tokenizer,
+    choose_rouge_tokenizer,
+    rouge_tokenizer,
+)
 from finesearch.tasks.generation.rouge import rouge_f_measures
 from finesearch.tasks.generation.translation_metrics import MAX_SCORE, corpus_score, scores_of_sums, sentence_counts
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import SufficientStatistics, TaskFacts, UnencodableRow
+from finesearch.tasks.truncation import Truncation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +57,7 @@ class Dialogue(GenerationTask):
     """Column: ``messages``, lists of {role, content}. References are the assistant's last turns: texts, or tool calls.
 
     Every turn of the assistant is trained on, and counts in the perplexity; an encoder-decoder trains on the last one.
+    A turn with ``weight`` 0 is only read: the last turn is the last that is learned.
     The last one is generated and compared. A prediction is ``{"text", "nll", "tokens"}``: the reply (None if no text
     was needed), and the summed loss of the true turns with the number of their tokens.
 
@@ -50,7 +67,7 @@ class Dialogue(GenerationTask):
     """
 
     kind: ClassVar[str] = "dialogue"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     may_refuse_rows: ClassVar[bool] = True
 
     @property
@@ -84,11 +101,13 @@ class Dialogue(GenerationTask):
         """
         notes = []
         for split in SPLITS:
-            continued = check_rows(splits, split, self.messages_column)
+            continued, unlearned = check_rows(splits, split, self.messages_column)
+            if unlearned:
+                notes.append(f"{unlearned} turns of the assistant in {split} have weight 0: they are not learned.")
             if continued:
                 notes.append(
                     f"{continued} of the {len(splits[split])} {split} conversations go on after the assistant's last "
-                    "turn: what follows it is left out."
+                    f"turn{' that is learned' if unlearned else ''}: what follows it is left out."
                 )
         return TaskFacts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
 
@@ -115,9 +134,9 @@ class Dialogue(GenerationTask):
         if self.template is not None:
             tokenizer.chat_template = self.template
 
-    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
+    def truncations(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[Truncation, ...]:
         """How many conversations of each split are longer than ``max_length``."""
-        notes = []
+        found = []
         for split in SPLITS:
             total, count = len(splits[split]), 0
             for start in range(0, total, COUNT_CHUNK_ROWS):
@@ -129,11 +148,12 @@ class Dialogue(GenerationTask):
                 tokens = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
                 count += sum(len(ids) > self.plan.max_length for ids in tokens["input_ids"])
             if count:
-                notes.append(
+                note = (
                     f"{count} of the {total} {split} conversations are longer than task.max_length "
                     f"({self.plan.max_length} tokens): their oldest turns are left out."
                 )
-        return tuple(notes)
+                found.append(Truncation(count, total, note))
+        return tuple(found)
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """See ``generation_task``; every row has a reply to compare.
@@ -185,9 +205,10 @@ class Dialogue(GenerationTask):
             talk = fewer
         return talk
 
-    def _causal_row(self, talk: list[Turn], tokenizer: Any, facts: TaskFacts) -> dict[str, Any]:
+    def _causal_row(self, whole: list[Turn], tokenizer: Any, facts: TaskFacts) -> dict[str, Any]:
         """A causal model's row: the whole conversation, with the assistant's tokens as labels."""
-        rendered = render_conversation(self.drop_oldest_turns(talk, tokenizer), tokenizer, self.template)
+        talk = self.drop_oldest_turns(whole, tokenizer)
+        rendered = render_conversation(talk, tokenizer, self.template)
         tokens = tokenizer(
             rendered.text[: rendered.said[-1][1]],
             add_special_tokens=False,
@@ -197,7 +218,9 @@ class Dialogue(GenerationTask):
         )
         ids, offsets = list(tokens["input_ids"]), tokens["offset_mapping"]
         labels = [IGNORED] * len(ids)
-        for start, end in rendered.said:
+        replies = [turn for turn in talk if turn["role"] == ASSISTANT]
+        learned = [span for turn, span in zip(replies, rendered.said, strict=True) if is_learned(turn)]
+        for start, end in learned:
             for place, (first, last) in enumerate(offsets):
                 if first >= start and last <= end and last > first:
                     labels[place] = ids[place]
@@ -207,7 +230,7 @@ class Dialogue(GenerationTask):
             reply = min(len(ids) - prompt, max(limit - prompt, limit // 2))
             kept = slice(prompt - (limit - reply), prompt + reply)
             ids, labels, prompt = ids[kept], labels[kept], limit - reply
-        prompt_ids = self._generation_prompt(talk, tokenizer)
+        prompt_ids = self._generation_prompt(whole, tokenizer)
         return {"input_ids": ids, "labels": labels, "prompt": prompt, "prompt_ids": prompt_ids or ids[:prompt]}
 
     def _generation_prompt(self, talk: list[Turn], tokenizer: Any) -> list[int]:
@@ -257,6 +280,13 @@ class Dialogue(GenerationTask):
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[str]:
         return [reply_text(conversation(turns, None)[-1]) for turns in rows[self.messages_column]]
 
+    def choose_metric_tokenizer(self, references: Sequence[str]) -> tuple[str, str]:
+        name, reason = choose_bleu_tokenizer(references)
+        if self.plan.metric == "rougeL" and name == DEFAULT_BLEU:
+            words, reason = choose_rouge_tokenizer(references)
+            return DEFAULT_BLEU if words == rouge_tokenizer(DEFAULT_BLEU) else "intl", reason
+        return name, reason
+
     def needs_generation(self, name: str) -> bool:
         return name not in TASK_KINDS[self.kind].teacher_forced_metrics
 
@@ -273,11 +303,16 @@ class Dialogue(GenerationTask):
         if name == PERPLEXITY:
             return lambda predictions, references: _perplexity(predictions)
         if name == "bleu":
-            return lambda predictions, references: corpus_score("bleu", _texts(predictions), references)
-        return lambda predictions, references: fmean(rouge_f_measures(_texts(predictions), references, [name])[name])
+            words = bleu_tokenizer(self.plan.metric_tokenizer)
+            return lambda predictions, references: corpus_score("bleu", _texts(predictions), references, words)
+        return lambda predictions, references: fmean(self._rouge(name, predictions, references))
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[str]) -> list[float] | None:
-        return rouge_f_measures(_texts(predictions), references, [name])[name] if name == "rougeL" else None
+        return self._rouge(name, predictions, references) if name == "rougeL" else None
+
+    def _rouge(self, name: str, predictions: Sequence[Any], references: Sequence[str]) -> list[float]:
+        words = rouge_tokenizer(self.plan.metric_tokenizer)
+        return rouge_f_measures(_texts(predictions), references, [name], words)[name]
 
     def statistics(
         self, name: str, predictions: Sequence[Any], references: Sequence[str]
@@ -286,9 +321,9 @@ class Dialogue(GenerationTask):
             counts = np.array([[given["nll"], given["tokens"]] for given in predictions], dtype=float)
             return SufficientStatistics(counts, lambda sums: np.exp(sums[:, 0] / sums[:, 1]))
         if name == "bleu":
-            return SufficientStatistics(
-                sentence_counts(name, _texts(predictions), references), lambda sums: scores_of_sums(name, sums)
-            )
+            words = bleu_tokenizer(self.plan.metric_tokenizer)
+            counts = sentence_counts(name, _texts(predictions), references, words)
+            return SufficientStatistics(counts, lambda sums: scores_of_sums(name, sums))
         return None
 
     def scale(self, name: str, value: float) -> float:

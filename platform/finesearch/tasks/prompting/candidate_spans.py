@@ -8,7 +8,7 @@ from finesearch.tasks.encoding.bio_tags import word_spans
 
 MAX_ANSWER_WORDS = 6
 """Maximum words of an answer: nine in ten of SQuAD's are not longer (Rajpurkar et al., 2016)."""
-_SENTENCE = re.compile(r"[^.!?]*(?:[.!?](?=\S)[^.!?]*)*[.!?]*\s*")
+_SENTENCE = re.compile(r"[^.!?。！？।؟]*(?:[.!?](?=\S)[^.!?。！？।؟]*)*[.!?。！？।؟]*\s*")
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
@@ -17,6 +17,8 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     >>> text = "It rose 3.5 m. Then it fell! Why"
     >>> [text[start:end] for start, end in sentence_spans(text)]
     ['It rose 3.5 m.', 'Then it fell!', 'Why']
+    >>> [text[start:end] for text in ["今天很好。去公园吧"] for start, end in sentence_spans(text)]
+    ['今天很好。', '去公园吧']
     """
     found = []
     for match in _SENTENCE.finditer(text):

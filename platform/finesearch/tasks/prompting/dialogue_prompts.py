@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from finesearch.tasks.encoding.padding import IGNORED
 from finesearch.tasks.generation.chat_template import Turn
 from finesearch.tasks.generation.dialogue import Dialogue
-from finesearch.tasks.generation.dialogue_rows import SYSTEM, conversation
+from finesearch.tasks.generation.dialogue_rows import SYSTEM, conversation, is_learned
 from finesearch.tasks.prompting.prompt_task import PromptTask, Rows
 from finesearch.tasks.prompting.question import Question
 
@@ -55,7 +55,7 @@ class DialoguePromptTask(PromptTask):
         whole = [_joined(talk, earlier) for talk, earlier in zip(talks, before, strict=True)]
         encoded = self.task.encode({column: whole}, tokenizer, self.facts)
         if "prompt" in encoded:
-            own = [sum(turn["role"] == "assistant" for turn in talk) for talk in talks]
+            own = [sum(map(is_learned, talk)) for talk in talks]
             encoded["labels"] = [_last_runs(labels, n) for labels, n in zip(encoded["labels"], own, strict=True)]
         return encoded
 

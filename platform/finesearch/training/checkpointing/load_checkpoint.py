@@ -70,7 +70,9 @@ def _read_base(folder: Path, record: CheckpointRecord, home: Path) -> PreTrained
     import torch
     from transformers import GenerationConfig
 
+    from finesearch.tasks import TaskFacts
     from finesearch.training.checkpointing.checkpoint_writer import GENERATION
+    from finesearch.training.heads.target_scale import unfold_target_scale
     from finesearch.training.model.model_config import auto_class, read_config
     from finesearch.training.model.model_files import quiet_transformers
 
@@ -79,6 +81,7 @@ def _read_base(folder: Path, record: CheckpointRecord, home: Path) -> PreTrained
         model: PreTrainedModel = auto_class(record.kind, config).from_pretrained(
             home, config=config, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True
         )
+        unfold_target_scale(model, TaskFacts.model_validate(record.facts).target_scale)
         if (folder / GENERATION).is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
     return model

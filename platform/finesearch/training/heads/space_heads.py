@@ -24,7 +24,7 @@ def heads_of_space(space: Space, facts: ModelFacts) -> tuple[HeadChoice, ...]:
     folder = Path(facts.folder)
     config = read_config(folder)
     return tuple(
-        choose_head(folder, config, pooling, hidden_size)
+        choose_head(folder, config, pooling, hidden_size, needs_bias=facts.scales_targets)
         for pooling in space.possible("pooling", facts.pooling)
         for hidden_size in space.possible("head_hidden_size", None)
     )

@@ -13,6 +13,7 @@ import torch
 
 from finesearch.errors import ModelError
 from finesearch.tasks.generation.generation_task import GenerationTask
+from finesearch.training.heads.target_scale import unfold_target_scale
 from finesearch.training.model.added_tokens import task_tokenizer
 from finesearch.training.model.dropout import head_dropouts, set_config_dropout, set_head_dropout
 from finesearch.training.model.model_config import auto_class, build_skeleton, check_max_length, read_config
@@ -103,6 +104,7 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBas
     positions = task.positions(config.is_encoder_decoder)
     check_max_length(build_skeleton(config, task.kind, folder), positions)
     model, fresh = _read_weights(folder, config, task.kind)
+    unfold_target_scale(model, facts.target_scale, fresh)
     inputs = frozenset(inspect.signature(model.forward).parameters)
     example = short_example(tokenizer, inputs, config.is_encoder_decoder)
     persistent = model.state_dict().keys() - dict(model.named_parameters()).keys()

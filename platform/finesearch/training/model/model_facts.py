@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class ModelFacts(FrozenRecord):
     """One base model with the head of the task ``kind``.
 
-    ``pooling`` is the task's, None for kinds without one.
+    ``pooling`` is the task's, None for kinds without one. ``scales_targets``: its output layer needs a bias.
     ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters``
     counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files. ``positions`` are
     the tokens of the task's longest model input; costs are estimated from ``dimensions``.
@@ -33,6 +33,7 @@ class ModelFacts(FrozenRecord):
     folder: str
     kind: str
     pooling: str | None = None
+    scales_targets: bool = False
     architecture: str
     num_layers: int
     parameters: int
@@ -65,6 +66,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
         folder=str(folder),
         kind=task.kind,
         pooling=task.pooling,
+        scales_targets=task.target_scaling == "standard",
         architecture=type(skeleton).__name__,
         num_layers=num_blocks(skeleton),
         parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
