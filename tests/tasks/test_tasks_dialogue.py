@@ -176,6 +176,30 @@ def test_what_comes_after_the_last_reply_is_left_out_and_counted(plan: Any, make
     )
 
 
+TOOLS = (
+    "{% for m in messages %}{{ m['role'] }} {{ m['content'] }}{% for c in m['tool_calls'] or [] %}"
+    "{{ c['function']['name'] }} {{ c['function']['arguments'] | tojson }}{% endfor %}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
+CALL = {"function": {"name": "plot", "arguments": '{"scene": "bad"}'}}
+CALLING = [
+    {"role": "user", "content": "good film"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "name": "plot", "content": "the actor"},
+    {"role": "assistant", "content": "weak"},
+]
+
+
+def test_tool_calls_are_learned_where_the_template_writes_them_and_refused_elsewhere(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, TOOLS)
+    (row,) = encoded(plan(), config, tokenizer, CALLING)
+    learned = said(row, tokenizer)
+    assert learned == "plot <unk> <unk> </s> | weak </s>"
+    with pytest.raises(UnencodableRow) as caught:
+        encoded(plan(chat_template="plain"), config, tokenizer, CALLING)
+    assert caught.value.what == "the chat template leaves out the call of the tool 'plot'"
+
+
 WRONG = [
     ([], "holds no turn"),
     ([{"role": "user", "content": "a"}], "holds no turn of the assistant"),

@@ -89,8 +89,9 @@ def test_predictions_are_json_and_score_every_metric_of_the_form(
     known = set(TASK_KINDS[task.kind].metrics_of(task.plan.form))
     assert set(task.score(predictions, references)) == known
     best, weakest = task.score(references, references), task.score(task.majority(references, 4), references)
-    assert all(best[name] == pytest.approx(1.0) for name in known)
-    assert all(best[name] > weakest[name] for name in known)
+    goals = TASK_KINDS[task.kind].metrics_of(task.plan.form)
+    assert all(best[name] == pytest.approx(1.0 if goals[name] == "max" else 0.0) for name in known)
+    assert all(best[name] > weakest[name] if goals[name] == "max" else best[name] < weakest[name] for name in known)
     assert all(
         task.metric(name)(predictions, references) == task.score(predictions, references)[name] for name in known
     )
@@ -104,6 +105,25 @@ def test_labels_become_numbers_and_keep_their_names(make_splits: Splits, make_pl
     assert task.answers(splits.plain_rows("train"), facts) == [[1], [0, 2], [0, 2], [1, 2]]
     assert [row["labels"] for row in token_rows(task, splits, facts, tokenizer)][:2] == [[0, 1, 0], [1, 0, 1]]
     assert task.model_settings(facts)["problem_type"] == "multi_label_classification"
+
+
+def test_rows_without_a_label_are_all_zeros_and_counted(make_splits: Splits, make_plan: Plans, tokenizer: Any) -> None:
+    plan = make_plan(form="multi-label")
+    task = make_task(plan)
+    splits = make_splits(rows([[], ["a"], [], ["a", "b"]]), rows([[], ["a"], ["b"], ["a"]]), rows([[]] * 4), plan=plan)
+    facts = task.read(splits)
+    encoded = token_rows(task, splits, facts, tokenizer)
+    assert [row["labels"] for row in encoded] == [[0, 0], [1, 0], [0, 0], [1, 1]]
+    assert task.references(encoded) == [[], [0], [], [0, 1]]
+    assert facts.notes == (
+        "2 of the 4 train rows have no label: all classes are 0 there.",
+        "1 of the 4 validation rows have no label: all classes are 0 there.",
+        "None of the 4 test rows has a label: F1 is 0 there, whatever is predicted.",
+    )
+    assert task.score([[], [0], [], [0]], [[], [0], [], [0, 1]]) == {
+        "micro_f1": pytest.approx(0.8), "macro_f1": pytest.approx(0.5), "subset_accuracy": pytest.approx(0.75),
+    }  # fmt: skip
+    assert task.majority([[], [0], []], 2) == [[], []]
 
 
 def test_declared_names_keep_their_order(make_splits: Splits, make_plan: Plans) -> None:
@@ -130,12 +150,8 @@ def test_numbers_are_read_from_text_and_whole_numbers(make_splits: Splits, make_
 @pytest.mark.parametrize(
     ("form", "labels", "text"),
     [
-        (
-            "multi-label",
-            [["a"], [], ["b"], ["a"]],
-            r"row 2: an empty list of labels in column 'label', expected at least",
-        ),
-        ("multi-label", [["a"], None, ["b"], ["a"]], r"row 2: no list of labels in column 'label', expected at least"),
+        ("multi-label", [["a"], None, ["b"], ["a"]], r"row 2: no list of labels in column 'label', expected one in"),
+        ("multi-label", [[], [], [], []], r"the label column 'label' names no class in any row, expected at least two"),
         (
             "multi-label",
             [["a"], ["b", ""], ["b"], ["a"]],
@@ -208,12 +224,25 @@ def test_multi_label_scores_are_scikit_learns(make_plan: Plans) -> None:
     }
 
 
-def test_correlations_are_scipys(make_plan: Plans) -> None:
+def test_scores_of_numbers_are_scipys_and_scikit_learns(make_plan: Plans) -> None:
     predictions, references = [0.1, 0.9, 0.4, 3.0], [0.0, 1.0, 2.0, 3.0]
-    assert make_task(make_plan(form="regression")).score(predictions, references) == {
-        "pearson": stats.pearsonr(predictions, references).statistic,
-        "spearman": stats.spearmanr(predictions, references).statistic,
-    }
+    task = make_task(make_plan(form="regression", metric="rmse"))
+    assert task.score(predictions, references) == pytest.approx(
+        {
+            "pearson": stats.pearsonr(predictions, references).statistic,
+            "spearman": stats.spearmanr(predictions, references).statistic,
+            "rmse": metrics.root_mean_squared_error(references, predictions),
+            "mae": metrics.mean_absolute_error(references, predictions),
+            "r2": metrics.r2_score(references, predictions),
+        }
+    )
+    errors = task.example_scores("mae", predictions, references)
+    assert errors == pytest.approx([0.1, 0.1, 1.6, 0.0])
+    assert task.score([1.5] * 4, references)["r2"] == 0.0
+    assert task.scale("rmse", 1e5) == 1e5, "errors are in the unit of the numbers"
+    assert {name: TASK_KINDS[task.kind].metrics_of("regression")[name] for name in ("rmse", "mae", "r2")} == {
+        "rmse": "min", "mae": "min", "r2": "max",
+    }  # fmt: skip
 
 
 def test_the_majority_is_the_most_frequent_set_and_the_mean(make_plan: Plans) -> None:

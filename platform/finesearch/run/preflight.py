@@ -85,6 +85,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         check_recipe_space(plan.space, model)
     check_probes(task, plan.space, model)
     facts = task.read(splits)
+    task = task.with_facts(facts)
     if isinstance(task, GenerationTask):
         facts, _ = add_model_facts(task, facts, Path(model.folder))
         if not has_begun:

@@ -105,6 +105,7 @@ class TaskFacts(BaseModel):
     rows: split -> number of rows.
     notes: remarks about the rows for the report.
     shape: the model's, for tasks whose encoding depends on it.
+    positive: the class that metrics of one class count.
     target_scale: of the numbers of train; None: the model learns them as they are, as in older versions.
     """
 
@@ -116,6 +117,7 @@ class TaskFacts(BaseModel):
     rows: dict[str, int] = {}
     notes: tuple[str, ...] = ()
     shape: ModelShape | None = None
+    positive: str | None = None
     target_scale: TargetScale | None = None
 
     @property
@@ -159,6 +161,10 @@ class Task(ABC):
 
     def __init__(self, plan: TaskPlan) -> None:
         self.plan = plan
+
+    def with_facts(self, facts: TaskFacts) -> Task:
+        """The task as it scores rows with these facts; itself, unless a metric depends on them."""
+        return self
 
     @classmethod
     def auto_class_of(cls, config: Any) -> str:

@@ -104,6 +104,7 @@ def load_task_context(
     folder = model_folder(plan.model, plan.revision, base)
     splits = load_splits(plan, base, cache)
     facts = task.read(splits)
+    task = task.with_facts(facts)
     if isinstance(task, GenerationTask):
         facts, _ = add_model_facts(task, facts, folder)
     model = load_base_model(folder, task, facts)

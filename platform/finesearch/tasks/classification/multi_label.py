@@ -39,7 +39,8 @@ class MultiLabelClassification(TextClassification):
         """Check texts and lists of every split; the classes are those of train.
 
         Raises:
-            DataError: a text or list that is missing, empty or of the wrong type, a name that train lacks, one class.
+            DataError: a text or list that is missing or of the wrong type, a name that train lacks, fewer than two
+                classes.
         """
         column = self.plan.columns["label"]
         notes = self._read_texts(splits)
@@ -48,15 +49,17 @@ class MultiLabelClassification(TextClassification):
             for split, origin in splits.origins.items()
         }
         shown = ordered_names({name for names in lists["train"] for name in names})
-        if len(shown) < 2:
+        declared = getattr(getattr(splits.train.features[column], "feature", None), "names", None)
+        if not shown or len(declared or shown) < 2:
+            what = f"names one class only, {shown[0]!r}" if shown else "names no class in any row"
             raise DataError(
-                f"{splits.origins['train']}: the label column {column!r} names one class only, {shown[0]!r}, expected"
-                " at least two.\n  Point `columns.label` at another column, or add other rows."
+                f"{splits.origins['train']}: the label column {column!r} {what}, expected at least two classes.\n"
+                "  Point `columns.label` at another column, or add other rows."
             )
         for split in ("validation", "test"):
             refuse_unknown_names(lists[split], shown, column, splits.origins[split], split)
         notes += similar_label_notes(Counter(name for rows in lists.values() for row in rows for name in row), column)
-        declared = getattr(getattr(splits.train.features[column], "feature", None), "names", None)
+        notes += _unlabelled_notes(lists)
         rows = {split: len(splits[split]) for split in SPLITS}
         return TaskFacts(kind=self.kind, label_names=tuple(declared or shown), rows=rows, notes=tuple(notes))
 
@@ -113,3 +116,15 @@ class MultiLabelClassification(TextClassification):
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:
         """The most frequent set of classes in ``references``, the lowest among equals, ``n`` times."""
         return [list(most_frequent(tuple(right) for right in references))] * n
+
+
+def _unlabelled_notes(lists: Mapping[str, Sequence[Sequence[str]]]) -> list[str]:
+    """How many rows of each split have no label."""
+    notes = []
+    for split, rows in lists.items():
+        empty = sum(not names for names in rows)
+        if empty == len(rows):
+            notes.append(f"None of the {empty} {split} rows has a label: F1 is 0 there, whatever is predicted.")
+        elif empty:
+            notes.append(f"{empty} of the {len(rows)} {split} rows have no label: all classes are 0 there.")
+    return notes

@@ -118,7 +118,13 @@ class TextRegression(TextClassification):
         return REGRESSION_METRICS[name]
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
-        return None
+        if name != "mae":
+            return None
+        return [abs(given - true) for given, true in zip(predictions, references, strict=True)]
+
+    def scale(self, name: str, value: float) -> float:
+        """Errors have the unit of the numbers."""
+        return abs(value) if name in ("rmse", "mae") else max(1.0, abs(value))
 
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:
         """The mean of ``references``, ``n`` times."""

@@ -1,10 +1,12 @@
-"""Regression: reads columns of numbers and their scale, and computes correlations (Pearson, Spearman)."""
+"""Regression: reads columns of numbers and their scale, and computes correlations and errors (RMSE, MAE, R²)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from finesearch.errors import DataError
 from finesearch.tasks.task import TargetScale
@@ -83,7 +85,41 @@ def spearman(predictions: Sequence[float], references: Sequence[float]) -> float
     return 0.0 if _is_constant(predictions, references) else float(spearmanr(predictions, references).statistic)
 
 
-REGRESSION_METRICS = {"pearson": pearson, "spearman": spearman}
+def rmse(predictions: Sequence[float], references: Sequence[float]) -> float:
+    """Root of the mean squared error of two lists (n,), in the unit of the numbers; lower is better.
+
+    >>> rmse([1.0, 2.0], [1.0, 4.0]) == math.sqrt(2.0)
+    True
+    """
+    return math.sqrt(float(np.mean(np.square(_errors(predictions, references)))))
+
+
+def mae(predictions: Sequence[float], references: Sequence[float]) -> float:
+    """Mean absolute error of two lists (n,), in the unit of the numbers; lower is better.
+
+    >>> mae([1.0, 2.0], [1.0, 4.0])
+    1.0
+    """
+    return float(np.mean(np.abs(_errors(predictions, references))))
+
+
+def r2(predictions: Sequence[float], references: Sequence[float]) -> float:
+    """Share of the variance of ``references`` (n,) that is explained, at most 1; 0 for their mean, or without variance.
+
+    >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 6.0])
+    0.3571428571428571
+    """
+    true = np.asarray(references, dtype=float)
+    spread = float(np.sum(np.square(true - true.mean())))
+    return 1.0 - float(np.sum(np.square(_errors(predictions, references)))) / spread if spread else 0.0
+
+
+REGRESSION_METRICS = {"pearson": pearson, "spearman": spearman, "rmse": rmse, "mae": mae, "r2": r2}
+
+
+def _errors(predictions: Sequence[float], references: Sequence[float]) -> np.ndarray:
+    errors: np.ndarray = np.asarray(predictions, dtype=float) - np.asarray(references, dtype=float)
+    return errors
 
 
 def _is_constant(*lists: Sequence[float]) -> bool:

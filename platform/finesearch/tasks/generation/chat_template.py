@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Turn = dict[str, Any]
-"""``role`` and ``content``; ``weight`` 0 where a turn of the assistant is read and not learned."""
+"""``role`` and ``content``; of the assistant also ``tool_calls``, and ``weight`` 0 where a turn is not learned."""
 
 ASSISTANT, WEIGHT = "assistant", "weight"
 PLAIN_TEMPLATE = (

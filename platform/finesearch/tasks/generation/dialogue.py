@@ -20,7 +20,14 @@ from finesearch.tasks.generation.chat_template import (
     apply_chat_template,
     render_conversation,
 )
-from finesearch.tasks.generation.dialogue_rows import check_rows, conversation, drop_oldest_exchange, is_learned
+from finesearch.tasks.generation.dialogue_rows import (
+    TOOL,
+    check_rows,
+    conversation,
+    drop_oldest_exchange,
+    is_learned,
+    reply_text,
+)
 from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.tasks.generation.metric_tokenizers import (
     DEFAULT_BLEU,
@@ -41,12 +48,13 @@ if TYPE_CHECKING:
 
 TOKENIZER_TEMPLATE = "auto"
 PERPLEXITY = "perplexity"
+MESSAGES = "messages"
 # Sample of conversations for counting truncations.
 COUNT_CHUNK_ROWS = 1024
 
 
 class Dialogue(GenerationTask):
-    """Column: ``messages``, lists of {role, content}. References are the assistant's last turns.
+    """Column: ``messages``, lists of {role, content}. References are the assistant's last turns: texts, or tool calls.
 
     Every turn of the assistant is trained on, and counts in the perplexity; an encoder-decoder trains on the last one.
     A turn with ``weight`` 0 is only read: the last turn is the last that is learned.
@@ -63,8 +71,13 @@ class Dialogue(GenerationTask):
     may_refuse_rows: ClassVar[bool] = True
 
     @property
+    def messages_column(self) -> str:
+        """The column of turns; rows of instruction and output have become one when they were read."""
+        return self.plan.columns.get(MESSAGES, MESSAGES)
+
+    @property
     def identity_columns(self) -> tuple[str, ...]:
-        return (self.plan.columns["messages"],)
+        return (self.messages_column,)
 
     @property
     def encoding_options(self) -> dict[str, Any]:
@@ -88,7 +101,7 @@ class Dialogue(GenerationTask):
         """
         notes = []
         for split in SPLITS:
-            continued, unlearned = check_rows(splits, split, self.plan.columns["messages"])
+            continued, unlearned = check_rows(splits, split, self.messages_column)
             if unlearned:
                 notes.append(f"{unlearned} turns of the assistant in {split} have weight 0: they are not learned.")
             if continued:
@@ -130,7 +143,7 @@ class Dialogue(GenerationTask):
                 rows = splits.plain_rows(split, start, min(start + COUNT_CHUNK_ROWS, total))
                 texts = [
                     apply_chat_template(conversation(turns, self.plan.system), tokenizer, self.template)
-                    for turns in rows[self.plan.columns["messages"]]
+                    for turns in rows[self.messages_column]
                 ]
                 tokens = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
                 count += sum(len(ids) > self.plan.max_length for ids in tokens["input_ids"])
@@ -150,11 +163,14 @@ class Dialogue(GenerationTask):
         """
         assert facts.shape is not None, "add_model_shape comes before encode"
         encoded: dict[str, list[Any]] = {}
-        for row, turns in enumerate(rows[self.plan.columns["messages"]]):
+        for row, turns in enumerate(rows[self.messages_column]):
             talk = conversation(turns, self.plan.system)
             try:
+                if left_out := self._left_out(talk, tokenizer):
+                    advice = "Choose a model or a `task.chat_template` that writes it, or remove such rows."
+                    raise UnencodableRow(row, f"the chat template leaves out {left_out}", advice)
                 encode = self._encoder_decoder_row if facts.shape.is_encoder_decoder else self._causal_row
-                made = encode(talk, tokenizer, facts) | {"reference": talk[-1]["content"]}
+                made = encode(talk, tokenizer, facts) | {"reference": reply_text(talk[-1])}
             except UnsupportedChatTemplate as error:
                 raise UnencodableRow(
                     row, str(error), "Set `task.chat_template` to 'plain', or remove such rows."
@@ -162,6 +178,18 @@ class Dialogue(GenerationTask):
             for name, value in made.items():
                 encoded.setdefault(name, []).append(value)
         return encoded
+
+    def _left_out(self, talk: list[Turn], tokenizer: Any) -> str:
+        """What the template does not write of tool calls and their results; "" if nothing."""
+        called = [call["function"]["name"] for turn in talk for call in turn.get("tool_calls", ())]
+        results = [turn["content"] for turn in talk if turn["role"] == TOOL]
+        if not called and not results:
+            return ""
+        text = apply_chat_template(talk, tokenizer, self.template)
+        lost = next((name for name in called if name not in text), None)
+        if lost is not None:
+            return f"the call of the tool {lost!r}"
+        return "what a tool answered" if any(result not in text for result in results) else ""
 
     def drop_oldest_turns(self, talk: list[Turn], tokenizer: Any) -> list[Turn]:
         """The conversation without the oldest turns that exceed ``max_length``.
@@ -237,7 +265,7 @@ class Dialogue(GenerationTask):
                 break
             talk = fewer
         target = tokenizer(
-            text_target=talk[-1]["content"],
+            text_target=reply_text(talk[-1]),
             add_special_tokens=False,
             truncation=True,
             max_length=self.plan.max_length - 1,
@@ -250,7 +278,7 @@ class Dialogue(GenerationTask):
         }
 
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[str]:
-        return [conversation(turns, None)[-1]["content"] for turns in rows[self.plan.columns["messages"]]]
+        return [reply_text(conversation(turns, None)[-1]) for turns in rows[self.messages_column]]
 
     def choose_metric_tokenizer(self, references: Sequence[str]) -> tuple[str, str]:
         name, reason = choose_bleu_tokenizer(references)
