@@ -1,4 +1,4 @@
-"""Command line: finesearch search · report · export · doctor · schema. Each command does its own heavy imports."""
+"""Command line: finesearch init · search · report · export · doctor · schema. Heavy imports are each command's own."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="finesearch", description="Find how to fine-tune a transformer.")
     top.add_argument("--version", action="version", version=f"finesearch {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    init = commands.add_parser("init", help="look at data files, and write a plan with the reason of each guess")
+    init.add_argument("files", nargs="+", type=Path, metavar="FILE", help="one file, or train, validation and test")
+    init.add_argument("--out", type=Path, metavar="PLAN", help="the plan file (default: NAME.yaml here)")
+    init.add_argument("--model", help="base model: hub id, folder or package://NAME/FOLDER (default: a small one)")
+    init.add_argument("--name", help="name of the run (default: by the file's name)")
+    init.set_defaults(act=_init)
 
     search = commands.add_parser("search", help="search, or go on with a search; writes a report")
     add_search_options(search)
@@ -114,6 +121,13 @@ def _as_typed(options: argparse.Namespace) -> list[str]:
     for override in options.set:
         words += ["--set", override]
     return words
+
+
+def _init(options: argparse.Namespace) -> int:
+    from finesearch.commands.init.write_plan import init_plan
+
+    print(init_plan(options.files, options.out, options.model, options.name))
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -1,6 +1,8 @@
 """Every format gives the same rows, and every broken file an error with file, row and a way out."""
 
+import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import pytest
 from data_plans import task_plan
 from pyarrow import feather, parquet
 
+from finesearch.data import load_splits
 from finesearch.errors import DataError
-from finesearch.plan import DataPlan
+from finesearch.plan import DataPlan, TaskPlan
 from finesearch.plan.sections.csv_section import CsvPlan
 from finesearch.tasks import RawSplits, make_task
 
@@ -210,6 +213,19 @@ def test_a_broken_file_is_refused(tmp_path: Path, load: Load, case: str) -> None
         load(train=name)
 
 
+def test_an_arrow_file_whose_offsets_lead_out_of_it_is_refused(tmp_path: Path, load: Load) -> None:
+    path = tmp_path / "rows.arrow"
+    table = pa.table({"text": ["abcd", "efgh"], "label": ["a", "b"]})
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    content = path.read_bytes()
+    offsets = b"".join(each.to_bytes(4, "little") for each in (0, 4, 8))
+    assert content.count(offsets) == 1
+    path.write_bytes(content.replace(offsets, offsets[:8] + (1 << 30).to_bytes(4, "little")))
+    with pytest.raises(DataError, match=r"^rows\.arrow: neither an Arrow file nor an Arrow stream \("):
+        load(train="rows.arrow")
+
+
 def test_a_misspelt_file_is_recognised(tmp_path: Path, load: Load) -> None:
     write_csv(tmp_path / "train.csv")
     with pytest.raises(DataError, match=r"no such file .*\n  Did you mean 'train\.csv'\? The folder holds train\.csv"):
@@ -244,3 +260,132 @@ def test_rows_of_fewer_keys_are_missing_values(tmp_path: Path, load: Load) -> No
     (tmp_path / "rows.jsonl").write_text('{"label": "a"}\n{"text": "x", "label": "b"}\n')
     splits = load(train="rows.jsonl", validation="rows.jsonl", test="rows.jsonl")
     assert splits.plain_rows("train")["text"] == [None, "x"]
+
+
+def compress(path: Path, suffix: str) -> bytes:
+    content = path.read_bytes()
+    packed = gzip.compress(content) if suffix == ".gz" else bytes(pa.Codec("zstd").compress(content, asbytes=True))
+    path.with_name(path.name + suffix).write_bytes(packed)
+    return packed
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize(
+    ("kind", "write"), [(".tsv", write_tsv), (".jsonl", write_jsonl), (".json", write_json)], ids=lambda v: str(v)
+)
+def test_compressed_files_give_the_same_rows(
+    tmp_path: Path, load: Load, suffix: str, kind: str, write: Callable[[Path], None]
+) -> None:
+    write(tmp_path / f"rows{kind}")
+    packed = compress(tmp_path / f"rows{kind}", suffix)
+    name = f"rows{kind}{suffix}"
+    splits = load(train=name, validation=name, test=f"rows{kind}")
+    assert splits.fingerprints["train"] == splits.fingerprints["test"]
+    assert str(splits.origins["train"]) == name
+    (tmp_path / name).write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(DataError, match=rf"^{re.escape(name)}: damaged or cut off \(.*\)\.\n  Copy or compress"):
+        load(train=name)
+
+
+def test_a_compressed_parquet_file_is_refused(tmp_path: Path, load: Load) -> None:
+    write_parquet(tmp_path / "rows.parquet")
+    compress(tmp_path / "rows.parquet", ".gz")
+    with pytest.raises(DataError, match=r"^rows\.parquet\.gz: a compressed parquet file, expected it as it is"):
+        load(train="rows.parquet.gz")
+
+
+def test_a_pattern_names_files_in_the_order_of_their_names(tmp_path: Path, load: Load) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("deep/b.csv", "deep/a.csv", "deep/er/c.csv", "other.csv"):
+        (tmp_path / name).write_text(f"text,label\n{name},x\n")
+    splits = load(train=["deep/*.csv", "deep/a.csv"], validation="deep/**/*.csv", test="other.csv")
+    assert splits.plain_rows("train")["text"] == ["deep/a.csv", "deep/b.csv"]
+    assert splits.plain_rows("validation")["text"] == ["deep/a.csv", "deep/b.csv", "deep/er/c.csv"]
+    assert splits.origins["validation"].where(2) == "deep/er/c.csv, row 1"
+    assert "task.data.train deep/*.csv: 2 files (deep/a.csv, deep/b.csv)." in splits.notes
+    with pytest.raises(DataError, match=r"^none-\*\.csv: no file matches \(the train split, looked for from"):
+        load(train="none-*.csv")
+    (tmp_path / "odd[1].csv").write_text("text,label\nodd,x\n")
+    assert load(train="odd[1].csv", validation="other.csv", test="other.csv").plain_rows("train")["text"] == ["odd"]
+
+
+def squad(*questions: dict[str, object], version: str = "v2.0") -> str:
+    paragraphs = [{"context": "the Rhine is long", "qas": list(questions)}]
+    return json.dumps({"version": version, "data": [{"title": "Rivers", "paragraphs": paragraphs}]})
+
+
+RHINE = {"id": "1", "question": "which?", "answers": [{"text": "Rhine", "answer_start": 4}]}
+NONE = {"id": "2", "question": "why?", "answers": [], "is_impossible": True, "plausible_answers": RHINE["answers"]}
+QUESTIONS = {"question": "question", "context": "context", "answers": "answers"}
+
+
+def load_questions(folder: Path) -> RawSplits:
+    data = DataPlan(train="a.json", validation="a.json", test="a.json")
+    return load_splits(TaskPlan(kind="question-answering", model="m", data=data, columns=QUESTIONS), folder)
+
+
+def test_the_file_of_squad_is_one_row_a_question(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(squad(RHINE, NONE))
+    splits = load_questions(tmp_path)
+    rows = splits.plain_rows("train")
+    assert rows["question"] == ["which?", "why?"]
+    assert rows["context"] == ["the Rhine is long"] * 2
+    assert rows["answers"] == [{"text": ["Rhine"], "answer_start": [4]}, {"text": [], "answer_start": []}]
+    assert splits.notes[0] == (
+        "a.json: SQuAD's own file, version v2.0, read as one row a question. Questions: 2; without an answer: 1."
+    )
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ({**RHINE, "is_impossible": True}, r"^a\.json, question '1': is_impossible, and yet it has answers"),
+        ({"id": "1", "question": "which?"}, r"^a\.json, article 1: lacks 'answers'\.\n  Expected"),
+        ({"id": "1", "answers": []}, r"^a\.json, article 1: lacks 'question'"),
+        ({**RHINE, "answers": ["Rhine"]}, r"^a\.json, article 1: is not of SQuAD's shape"),
+    ],
+)
+def test_a_broken_file_of_squad_is_refused(tmp_path: Path, question: dict[str, object], text: str) -> None:
+    (tmp_path / "a.json").write_text(squad(question))
+    with pytest.raises(DataError, match=text):
+        load_questions(tmp_path)
+
+
+NESTED = [{"message": {"body": f"text {n}", "tags": ["x"]}, "meta": {"class": "ab"[n % 2]}} for n in range(4)]
+PATHS = {"text": "message.body", "label": "meta.class"}
+
+
+def test_fields_are_found_by_their_path_in_every_format(tmp_path: Path, load: Load) -> None:
+    table = pa.Table.from_pylist(NESTED)
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, NESTED)))
+    parquet.write_table(table, tmp_path / "a.parquet")
+    feather.write_feather(table, tmp_path / "a.arrow")
+    splits = load(PATHS, train="a.jsonl", validation="a.parquet", test="a.arrow")
+    assert splits.plain_rows("train") == {
+        "message.body": ["text 0", "text 1", "text 2", "text 3"],
+        "meta.class": ["a", "b", "a", "b"],
+    }
+    assert len(set(splits.fingerprints.values())) == 1
+    assert make_task(task_plan(DataPlan(train="a.jsonl"), PATHS)).read(splits).label_names == ("a", "b")
+    for name in ("a.jsonl", "a.parquet"):
+        with pytest.raises(DataError, match=rf"^{name}: no column 'message\.boddy', which the plan names as `columns"):
+            load({"text": "message.boddy", "label": "meta.class"}, train=name)
+
+
+def test_a_saved_data_set_keeps_the_names_of_a_nested_class(tmp_path: Path, load: Load) -> None:
+    features = datasets.Features(
+        {"message": {"body": datasets.Value("string")}, "meta": {"class": datasets.ClassLabel(names=["z", "y"])}}
+    )
+    rows = [{"message": {"body": f"text {n}"}, "meta": {"class": n % 2}} for n in range(4)]
+    data = datasets.Dataset.from_list(rows, features=features)
+    datasets.DatasetDict({"train": data, "validation": data, "test": data}).save_to_disk(tmp_path / "saved")
+    splits = load(PATHS, folder="saved")
+    assert splits.plain_rows("test")["meta.class"] == ["z", "y", "z", "y"]
+
+
+def test_a_name_with_a_dot_comes_before_a_path(tmp_path: Path, load: Load) -> None:
+    row = {"message.body": "own", "message": {"body": "nested"}, "meta": {"class": "a"}}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    parquet.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    splits = load(PATHS, train="a.jsonl", validation="a.parquet", test="a.jsonl")
+    assert splits.plain_rows("train")["message.body"] == splits.plain_rows("validation")["message.body"] == ["own"]

@@ -103,13 +103,17 @@ def test_what_the_tokens_do_not_depend_on_leaves_the_key(
     assert make_tokens(metric="mcc").key == key
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "manifest"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "manifest", "flipped"])
 def test_damaged_files_are_made_again(make_tokens: Callable[..., TokenizedSplits], damage: str) -> None:
     path = make_tokens().train.path
     if damage == "cut":
         os.truncate(path, path.stat().st_size - 1)
     elif damage == "gone":
         path.unlink()
+    elif damage == "flipped":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
     else:
         (path.parent / "manifest.json").write_text("{")
     again = make_tokens()

@@ -41,6 +41,7 @@ RUN_BY = {
     "make docs": "tests/house/test_plan_reference.py holds what it writes",
     "make clean": "test_every_target_is_there",
     'make venv TORCH_PIP_ARGS="--index-url INDEX"': "test_every_target_is_there",
+    ".venv/bin/finesearch init train.csv test.csv --out my.yaml": "tests/commands/test_init.py",
     ".venv/bin/python platform/search.py my.yaml --dry-run": "test_the_plan_of_the_readme_passes_a_dry_run",
     ".venv/bin/python platform/search.py my.yaml": "tests/commands/test_search.py",
     " ".join(SUBMIT) + " SPACE": "tests/commands/test_job.py",

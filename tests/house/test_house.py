@@ -32,7 +32,7 @@ FLOORS = {
     "tuning": {"plan", "training", "tuning", "storage"},
     "report": {"report", "storage"},
     "run": {"plan", "tasks", "floors", "data", "training", "tuning", "report", "run", "storage"},
-    "commands": {"plan", "training", "tuning", "report", "run", "commands", "storage"},
+    "commands": {"plan", "data", "training", "tuning", "report", "run", "commands", "storage"},
 }
 GROUND = {"errors", "redaction"}
 FORBIDDEN = {

@@ -40,7 +40,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"task__columns__txt": "b"}, "unknown column role 'txt' of text-classification.\n  Did you mean 'text'?"),
     (
         {"task__columns__label": 5},
-        "task.columns.label: expected text, got 5.\n  Name of the column that holds the label.",
+        "task.columns.label: expected text, or a list, each text, got 5.\n  Name of the column that holds the label",
     ),
     ({"task__columns__label": "text"}, "task.columns: 'text' and 'label' are both the column 'text'."),
     ({"task__columns": ["a"]}, "task.columns: expected a mapping, got a list of 1."),

@@ -96,6 +96,12 @@ def test_a_base_model_that_was_replaced_is_refused(run: Path) -> None:
     refused(run, RunConflictError, "model: the weights of model are others")
 
 
+def test_a_tokenizer_that_was_changed_is_refused(run: Path) -> None:
+    path = run / "model" / "tokenizer.json"
+    path.write_text(path.read_text() + "\n")
+    refused(run, RunConflictError, "model: the tokenizer of model is another")
+
+
 def test_a_run_whose_study_was_emptied_keeps_its_checkpoints(run: Path) -> None:
     (run / "runs" / "tiny" / "checkpoints" / "trial-0000").mkdir(parents=True)
     (run / "runs" / "tiny" / "ranked.json").write_text('[{"checkpoint": "a"}]')
@@ -162,6 +168,16 @@ def test_a_study_without_a_mark_is_taken_only_where_the_run_is_older_than_marks(
     open_search_controller(empty_plan(), plain)  # it has the mark now
 
 
+def test_a_record_that_was_lost_is_made_again_with_the_mark_of_the_study(tmp_path: Path) -> None:
+    run_storage = with_identity(tmp_path / "run")
+    with_a_trial(run_storage)
+    lost = run_storage.folder / "identity.json"
+    told = json.loads(lost.read_text())
+    lost.write_text(json.dumps({**told, "mark": "new", "adopted": True}))
+    open_search_controller(empty_plan(), run_storage)
+    assert json.loads(lost.read_text())["mark"] == "run"
+
+
 def test_trials_that_the_study_has_lost_are_told(tmp_path: Path) -> None:
     run_storage = with_identity(tmp_path / "run")
     with_a_trial(run_storage)
@@ -172,6 +188,10 @@ def test_trials_that_the_study_has_lost_are_told(tmp_path: Path) -> None:
     again = open_search_controller(empty_plan(), run_storage)
     assert again.delete_orphaned_checkpoints() == []
     assert again.lost_trials == [1, 2]
+    (tmp_path / "run" / "checkpoints" / "trial-0007").mkdir()
+    once_more = open_search_controller(empty_plan(), run_storage)
+    assert once_more.delete_orphaned_checkpoints() == [7]
+    assert once_more.lost_trials == [1, 2, 7]
     assert lost_words([1, 2]).startswith("Trials 1 and 2 left checkpoints, and the study did not know of them")
     assert "At least 2 results are lost" in lost_words([1, 2])
     assert json.loads((tmp_path / "run" / "identity.json").read_text())["mark"] == "run"

@@ -48,3 +48,38 @@ def test_intervals_are_those_of_resampled_splits(metric: str) -> None:
     np.testing.assert_allclose(gain, percentile_interval(slow - other), atol=1e-9)
     assert gain is not None
     assert gain[0] > 0
+
+
+def test_a_gain_is_positive_where_less_is_better_and_there_is_less() -> None:
+    turns = {"columns": {"messages": "messages"}, "metric": "perplexity", "kind": "dialogue"}
+    plan = plan_of(**turns)
+    assert plan.objectives[0].goal == "min"
+    intervals = Intervals(plan, make_task(plan.task))
+    rows: list[Any] = [{"text": "x", "nll": 10.0 + 0.1 * place, "tokens": 10} for place in range(30)]
+    worse = [{**row, "nll": row["nll"] + 10.0} for row in rows]
+    gain = intervals.of_gain(
+        CheckpointScore("a", None, {}, {}, rows, ["x"] * 30), CheckpointScore("b", None, {}, {}, worse, ["x"] * 30)
+    )
+    assert gain is not None
+    assert 0.0 < gain[0] < gain[1]
+
+
+@pytest.mark.parametrize(
+    ("task", "answer"),
+    [
+        ({"metric": "bleu"}, "der hund"),
+        ({"kind": "text-classification", "columns": {"text": "t", "label": "l"}, "metric": "accuracy"}, 1),
+        ({"kind": "text-classification", "columns": {"text": "t", "label": "l"}, "metric": "mcc"}, 1),
+        ({"kind": "text-classification", "columns": {"text": "t", "label": "l"}, "form": "regression"}, 1.5),
+        ({"kind": "token-classification", "columns": {"text": "t", "spans": "s"}}, [[0, 3, "PER"]]),
+        ({"kind": "relation-extraction", "columns": {"text": "t", "head": "h", "tail": "u", "relation": "r"}}, "of"),
+        ({"kind": "question-answering", "columns": {"question": "q", "context": "c", "answers": "a"}}, ["yes"]),
+    ],
+)
+def test_a_test_split_of_one_row_has_no_interval(task: dict[str, Any], answer: Any) -> None:
+    plan = plan_of(**task)
+    made = make_task(plan.task)
+    intervals = Intervals(plan, made)
+    score = score_of("a", made.perfect_predictions([answer]), [answer])
+    assert intervals.of(score) is None
+    assert intervals.of_gain(score, score_of("b", made.perfect_predictions([answer]), [answer])) is None

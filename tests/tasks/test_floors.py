@@ -47,7 +47,9 @@ def test_every_floor_predicts_every_row_and_the_same_again(example: str, name: s
     floor, data, references = made(name, [rows, rows, rows], kind=kind, columns=EXAMPLES[example]["columns"])
     found = floor.predict(data)
     assert len(found.validation) == len(found.test) == len(references)
-    assert set(floor.task.score(found.test, references)) == set(TASK_KINDS[kind].metrics)
+    assert set(floor.task.score(found.test, references)) == set(TASK_KINDS[kind].metrics) - set(
+        TASK_KINDS[kind].conditional_metrics
+    )
     again = floor.predict(data)
     assert json.dumps([found.validation, found.test]) == json.dumps([again.validation, again.test])
     assert json.dumps(found.test) == json.dumps(found.validation), "validation has the same rows"

@@ -176,6 +176,30 @@ def test_what_comes_after_the_last_reply_is_left_out_and_counted(plan: Any, make
     )
 
 
+TOOLS = (
+    "{% for m in messages %}{{ m['role'] }} {{ m['content'] }}{% for c in m['tool_calls'] or [] %}"
+    "{{ c['function']['name'] }} {{ c['function']['arguments'] | tojson }}{% endfor %}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
+CALL = {"function": {"name": "plot", "arguments": '{"scene": "bad"}'}}
+CALLING = [
+    {"role": "user", "content": "good film"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "name": "plot", "content": "the actor"},
+    {"role": "assistant", "content": "weak"},
+]
+
+
+def test_tool_calls_are_learned_where_the_template_writes_them_and_refused_elsewhere(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, TOOLS)
+    (row,) = encoded(plan(), config, tokenizer, CALLING)
+    learned = said(row, tokenizer)
+    assert learned == "plot <unk> <unk> </s> | weak </s>"
+    with pytest.raises(UnencodableRow) as caught:
+        encoded(plan(chat_template="plain"), config, tokenizer, CALLING)
+    assert caught.value.what == "the chat template leaves out the call of the tool 'plot'"
+
+
 WRONG = [
     ([], "holds no turn"),
     ([{"role": "user", "content": "a"}], "holds no turn of the assistant"),
@@ -241,3 +265,51 @@ def test_the_commonest_reply_has_no_perplexity(plan: Any) -> None:
     assert metrics["rougeL"] == 0.5
     best = task.score(task.perfect_predictions(["yes", "no"]), ["yes", "no"])
     assert (best["perplexity"], best["rougeL"]) == (1.0, 1.0)
+
+
+def weighed(*weights: Any) -> list[dict[str, Any]]:
+    """A conversation whose replies have these weights; None: no key."""
+    said = [f"{side} {n}" for n in range(len(weights)) for side in ("good film", "bad plot")]
+    talk: list[dict[str, Any]] = [*turns(*said)]
+    for turn, weight in zip(talk[1::2], weights, strict=True):
+        turn |= {} if weight is None else {"weight": weight}
+    return talk
+
+
+@pytest.mark.parametrize("template", [TURNS, PLAIN_TEMPLATE])
+def test_a_turn_of_weight_0_is_read_and_not_learned(template: str, plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, template)
+    plain, zero, last, trailing = encoded(
+        plan(), config, tokenizer, weighed(None, None), weighed(0, 1), weighed(1, 0.0), weighed(0, None)
+    )
+    replies = said(plain, tokenizer).split(" | ")
+    assert len(replies) == 2
+    assert said(zero, tokenizer) == replies[1]
+    assert zero["input_ids"] == plain["input_ids"], "what is not learned is still read"
+    assert trailing == zero
+    # The last reply that is learned is the one that is generated and compared.
+    assert said(last, tokenizer) == replies[0]
+    assert last["reference"] == "bad plot 0"
+    assert len(last["input_ids"]) < len(plain["input_ids"])
+
+
+def test_an_encoder_decoder_learns_the_last_reply_whose_weight_is_not_0(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, PLAIN_TEMPLATE, ENCODER_DECODERS[0])
+    (row,) = encoded(plan(), config, tokenizer, weighed(1, 0))
+    (whole,) = encoded(plan(), config, tokenizer, weighed(1))
+    assert row == whole
+
+
+def test_weights_are_counted_and_others_than_0_and_1_are_refused(plan: Any, make_splits: Any) -> None:
+    good = {"messages": [weighed(0, 1), weighed(1, 0), weighed(None, 1)]}
+    made = plan()
+    notes = make_task(made).read(make_splits(good, good, good, plan=made)).notes
+    assert notes[0] == "2 turns of the assistant in train have weight 0: they are not learned."
+    assert notes[1].startswith("1 of the 3 train conversations go on after the assistant's last turn that is learned")
+    for talk, message in (
+        (weighed(1, 0.5), r"row 2: the column 'messages' holds the weight 0\.5 in turn 4, of the assistant\.\n  Expec"),
+        (weighed(0, 0), r"row 2: the column 'messages' holds no turn of the assistant whose weight is not 0"),
+    ):
+        bad = {"messages": [weighed(1, 1), talk]}
+        with pytest.raises(DataError, match=message):
+            make_task(made).read(make_splits(bad, bad, bad, plan=made))

@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from finesearch.errors import DataError
-from finesearch.plan import TASK_KINDS, TaskPlan
+from finesearch.plan import TASK_KINDS, TaskPlan, parse_plan
+from finesearch.plan.auto_choices import choose_target_scaling
 from finesearch.tasks import RawSplits, Task, TaskFacts, make_task
 
 Splits = Callable[..., RawSplits]
@@ -88,8 +89,9 @@ def test_predictions_are_json_and_score_every_metric_of_the_form(
     known = set(TASK_KINDS[task.kind].metrics_of(task.plan.form))
     assert set(task.score(predictions, references)) == known
     best, weakest = task.score(references, references), task.score(task.majority(references, 4), references)
-    assert all(best[name] == pytest.approx(1.0) for name in known)
-    assert all(best[name] > weakest[name] for name in known)
+    goals = TASK_KINDS[task.kind].metrics_of(task.plan.form)
+    assert all(best[name] == pytest.approx(1.0 if goals[name] == "max" else 0.0) for name in known)
+    assert all(best[name] > weakest[name] if goals[name] == "max" else best[name] < weakest[name] for name in known)
     assert all(
         task.metric(name)(predictions, references) == task.score(predictions, references)[name] for name in known
     )
@@ -103,6 +105,25 @@ def test_labels_become_numbers_and_keep_their_names(make_splits: Splits, make_pl
     assert task.answers(splits.plain_rows("train"), facts) == [[1], [0, 2], [0, 2], [1, 2]]
     assert [row["labels"] for row in token_rows(task, splits, facts, tokenizer)][:2] == [[0, 1, 0], [1, 0, 1]]
     assert task.model_settings(facts)["problem_type"] == "multi_label_classification"
+
+
+def test_rows_without_a_label_are_all_zeros_and_counted(make_splits: Splits, make_plan: Plans, tokenizer: Any) -> None:
+    plan = make_plan(form="multi-label")
+    task = make_task(plan)
+    splits = make_splits(rows([[], ["a"], [], ["a", "b"]]), rows([[], ["a"], ["b"], ["a"]]), rows([[]] * 4), plan=plan)
+    facts = task.read(splits)
+    encoded = token_rows(task, splits, facts, tokenizer)
+    assert [row["labels"] for row in encoded] == [[0, 0], [1, 0], [0, 0], [1, 1]]
+    assert task.references(encoded) == [[], [0], [], [0, 1]]
+    assert facts.notes == (
+        "2 of the 4 train rows have no label: all classes are 0 there.",
+        "1 of the 4 validation rows have no label: all classes are 0 there.",
+        "None of the 4 test rows has a label: F1 is 0 there, whatever is predicted.",
+    )
+    assert task.score([[], [0], [], [0]], [[], [0], [], [0, 1]]) == {
+        "micro_f1": pytest.approx(0.8), "macro_f1": pytest.approx(0.5), "subset_accuracy": pytest.approx(0.75),
+    }  # fmt: skip
+    assert task.majority([[], [0], []], 2) == [[], []]
 
 
 def test_declared_names_keep_their_order(make_splits: Splits, make_plan: Plans) -> None:
@@ -129,12 +150,8 @@ def test_numbers_are_read_from_text_and_whole_numbers(make_splits: Splits, make_
 @pytest.mark.parametrize(
     ("form", "labels", "text"),
     [
-        (
-            "multi-label",
-            [["a"], [], ["b"], ["a"]],
-            r"row 2: an empty list of labels in column 'label', expected at least",
-        ),
-        ("multi-label", [["a"], None, ["b"], ["a"]], r"row 2: no list of labels in column 'label', expected at least"),
+        ("multi-label", [["a"], None, ["b"], ["a"]], r"row 2: no list of labels in column 'label', expected one in"),
+        ("multi-label", [[], [], [], []], r"the label column 'label' names no class in any row, expected at least two"),
         (
             "multi-label",
             [["a"], ["b", ""], ["b"], ["a"]],
@@ -207,12 +224,25 @@ def test_multi_label_scores_are_scikit_learns(make_plan: Plans) -> None:
     }
 
 
-def test_correlations_are_scipys(make_plan: Plans) -> None:
+def test_scores_of_numbers_are_scipys_and_scikit_learns(make_plan: Plans) -> None:
     predictions, references = [0.1, 0.9, 0.4, 3.0], [0.0, 1.0, 2.0, 3.0]
-    assert make_task(make_plan(form="regression")).score(predictions, references) == {
-        "pearson": stats.pearsonr(predictions, references).statistic,
-        "spearman": stats.spearmanr(predictions, references).statistic,
-    }
+    task = make_task(make_plan(form="regression", metric="rmse"))
+    assert task.score(predictions, references) == pytest.approx(
+        {
+            "pearson": stats.pearsonr(predictions, references).statistic,
+            "spearman": stats.spearmanr(predictions, references).statistic,
+            "rmse": metrics.root_mean_squared_error(references, predictions),
+            "mae": metrics.mean_absolute_error(references, predictions),
+            "r2": metrics.r2_score(references, predictions),
+        }
+    )
+    errors = task.example_scores("mae", predictions, references)
+    assert errors == pytest.approx([0.1, 0.1, 1.6, 0.0])
+    assert task.score([1.5] * 4, references)["r2"] == 0.0
+    assert task.scale("rmse", 1e5) == 1e5, "errors are in the unit of the numbers"
+    assert {name: TASK_KINDS[task.kind].metrics_of("regression")[name] for name in ("rmse", "mae", "r2")} == {
+        "rmse": "min", "mae": "min", "r2": "max",
+    }  # fmt: skip
 
 
 def test_the_majority_is_the_most_frequent_set_and_the_mean(make_plan: Plans) -> None:
@@ -229,3 +259,45 @@ def test_a_yes_of_a_rare_class_counts_for_more(make_plan: Plans) -> None:
     batch = {"labels": torch.tensor(targets, dtype=torch.float32), "class_weights": torch.tensor(weights)}
     expected = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weights))(logits, batch["labels"])
     assert task.loss(SequenceClassifierOutput(logits=logits), batch).item() == pytest.approx(expected.item())
+
+
+def test_numbers_are_standardised_by_train_and_come_back_as_they_were(
+    make_splits: Splits, make_plan: Plans, tokenizer: Any
+) -> None:
+    train, other = [1e9 + 1, 1e9 + 2, 1e9 + 3, 1e9 + 6], [1e9, 1e9 + 3, 1e9 + 9, 1e9 + 1]
+    plan = make_plan(form="regression", target_scaling="standard")
+    splits, task = make_splits(rows(train), rows(other), rows(other), plan=plan), make_task(plan)
+    facts = task.read(splits)
+    assert facts.target_scale is not None
+    assert (facts.target_scale.mean, facts.target_scale.deviation) == (1e9 + 3, 3.5**0.5)
+    assert facts.notes[-1].startswith("The model learns 'label' less 1e+09, in units of 1.87083: mean and standard")
+    encoded = token_rows(task, splits, facts, tokenizer)
+    assert [row["labels"] for row in encoded] == pytest.approx([n / 3.5**0.5 for n in (-2, -1, 0, 3)])
+    assert task.references(encoded) == task.answers(splits.plain_rows("train"), facts) == train
+    assert task.combine([row["labels"] for row in encoded], encoded, facts) == pytest.approx(train, abs=1e-5)
+    assert TaskFacts.model_validate_json(facts.model_dump_json()) == facts
+
+
+def test_a_run_of_an_older_version_has_the_same_token_rows(
+    make_splits: Splits, make_plan: Plans, tokenizer: Any
+) -> None:
+    plan = make_plan(form="regression")
+    splits, task = make_splits(*[rows(LABELS["regression"])] * 3, plan=plan), make_task(plan)
+    facts = task.read(splits)
+    assert plan.target_scaling == "auto"
+    assert set(facts.encoding) == {"kind", "label_names", "special_tokens"}
+    assert [row["labels"] for row in token_rows(task, splits, facts, tokenizer)] == LABELS["regression"]
+    with pytest.raises(ValueError, match="task.target_scaling: expected task.form regression, got 'single-label'"):
+        make_plan(target_scaling="none")
+
+
+def test_a_run_goes_on_with_the_scale_that_it_began_with() -> None:
+    data = {"train": "a.csv", "validation": "b.csv", "test": "c.csv"}
+    task = {"kind": "text-classification", "model": "m", "data": data, "columns": {"text": "t", "label": "l"}}
+    plan = parse_plan(json.dumps({"name": "probe", "task": {**task, "form": "regression"}, "space": {"epochs": 1}}))
+    begun, notes = choose_target_scaling(plan)
+    assert notes == ("task.target_scaling auto: standard.",)
+    again = parse_plan(begun.to_yaml())
+    assert plan.continuing(again).task.target_scaling == "standard"
+    assert plan.continuing(again).differences(again) == []
+    assert plan.continuing(plan).task.target_scaling == "auto", "a run of an older version stays unscaled"

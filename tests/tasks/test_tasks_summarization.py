@@ -86,7 +86,7 @@ def test_a_row_without_text_or_summary_is_refused_by_file_and_row(
     assert message in str(caught.value)
 
 
-def test_before_anything_runs_the_reader_is_told_what_is_cut_and_what_rouge_cannot_read(tmp_path: Path) -> None:
+def test_before_anything_runs_the_reader_is_told_what_is_cut_and_what_rouge_counts(tmp_path: Path) -> None:
     write_tiny_writer(tmp_path / "model", "gpt2")
     rows = [{"article": "film " * 50, "highlights": "фильм"}, {"article": "music", "highlights": "good"}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -94,7 +94,11 @@ def test_before_anything_runs_the_reader_is_told_what_is_cut_and_what_rouge_cann
     task = {"kind": "summarization", "model": "model", "data": data, "columns": COLUMNS, "max_length": 32}
     task |= {"max_target_length": 16, "generation": {"max_new_tokens": 16}}
     plan = {"name": "probe", "task": task, "space": {"learning_rate": 1e-3}, "base": str(tmp_path)}
-    notes = run_preflight(parse_plan(json.dumps(plan)), tmp_path / "cache").notes
+    checked = run_preflight(parse_plan(json.dumps(plan)), tmp_path / "cache")
+    notes = checked.notes
     cut = "1 of the 2 train rows have a text longer than task.max_length (32 tokens): their ends are cut off."
     assert cut in notes
-    assert any(note.startswith("ROUGE counts words of the letters a-z and digits alone: 56% of") for note in notes)
+    chosen = "task.metric_tokenizer auto: unicode, by the answers of validation: 55.6% of the letters are not a-z."
+    assert chosen in notes
+    assert checked.plan.task.metric_tokenizer == "unicode"
+    assert checked.task.score(["фильм", "bad"], ["фильм", "good"])["rougeL"] == 0.5

@@ -12,7 +12,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from finesearch.errors import DataError, ModelError, PlanError
 from finesearch.plan import TaskPlan
-from finesearch.tasks import RawSplits, TaskFacts, make_task
+from finesearch.tasks import RawSplits, TaskFacts, make_task, truncation
+from finesearch.tasks.few_rows import few_rows_warnings
+from finesearch.tasks.truncation import truncation_remarks
 
 Splits = Callable[..., RawSplits]
 Plans = Callable[..., TaskPlan]
@@ -224,15 +226,22 @@ def test_the_majority_is_the_most_frequent_class(make_plan: Plans) -> None:
     assert task.majority([2, 1, 1, 2, 0], 3) == [1, 1, 1]
 
 
-def test_scores_are_scikit_learns(make_plan: Plans) -> None:
+@pytest.mark.parametrize(
+    ("predictions", "references"),
+    [
+        ([0, 1, 2, 2, 1, 0], [0, 1, 1, 2, 2, 0]),
+        ([0, 1, 2, 0], [0, 1, 1, 0]),  # a class that is only predicted
+        ([0, 1, 1, 0], [0, 1, 2, 0]),  # one that is never predicted
+    ],
+)
+def test_scores_are_scikit_learns(make_plan: Plans, predictions: list[int], references: list[int]) -> None:
     from sklearn import metrics
 
-    predictions, references = [0, 1, 2, 2, 1, 0], [0, 1, 1, 2, 2, 0]
     assert make_task(make_plan()).score(predictions, references) == {
         "accuracy": metrics.accuracy_score(references, predictions),
         "macro_f1": metrics.f1_score(references, predictions, average="macro"),
         "micro_f1": metrics.f1_score(references, predictions, average="micro"),
-        "mcc": metrics.matthews_corrcoef(references, predictions),
+        "mcc": pytest.approx(metrics.matthews_corrcoef(references, predictions)),
     }
 
 
@@ -240,3 +249,75 @@ def test_an_unknown_task_is_refused(make_plan: Plans) -> None:
     plan = make_plan().model_copy(update={"kind": "text-clasification"})
     with pytest.raises(PlanError, match="unknown task 'text-clasification'. Known: .*text-classification"):
         make_task(plan)
+
+
+def test_labels_that_differ_by_white_space_case_or_unicode_form_are_counted(
+    make_splits: Callable[..., RawSplits], make_plan: Callable[..., TaskPlan]
+) -> None:
+    labels = ["positive", "Positive", "positive ", "negative", "positive", "cafe\u0301", "caf\u00e9"]
+    rows = {"text": [f"text {n}" for n in range(7)], "label": labels}
+    notes = make_task(make_plan()).read(make_splits(rows, rows, rows)).notes
+    same = "Labels in column 'label' differ by white space, case or Unicode form alone: "
+    assert notes == (
+        f"{same}'Positive' (3), 'positive' (6), 'positive ' (3). Each is a class of its own.",
+        f"{same}'cafe\\u0301' (3), 'café' (3). Each is a class of its own.",
+    )
+    lists = {"text": rows["text"], "label": [[label] for label in labels[:5]] + [["negative", "Negative"]] * 2}
+    plan = make_plan(form="multi-label")
+    notes = make_task(plan).read(make_splits(lists, lists, lists, plan=plan)).notes
+    assert notes[0] == f"{same}'Negative' (6), 'negative' (9). Each is a class of its own."
+    assert len(notes) == 2
+
+
+def test_rows_that_are_cut_are_counted_for_each_split_and_most_of_them_are_a_warning(
+    make_splits: Callable[..., RawSplits], make_plan: Callable[..., TaskPlan], tokenizer: Any
+) -> None:
+    # 30 words and 2 special tokens fit into 32.
+    fits, long = " ".join(["film"] * 30), " ".join(["film"] * 31)
+    train = {"text": [fits, fits, long, long], "label": ["a", "b"] * 2}
+    test = {"text": [fits, long, long], "label": ["a", "b", "a"]}
+    splits, task = make_splits(train, {"text": [fits] * 2, "label": ["a", "b"]}, test), make_task(make_plan())
+    found = task.truncations(splits, tokenizer, task.read(splits))
+    assert [(each.cut, each.counted) for each in found] == [(2, 4), (2, 3)]
+    notes, warnings = truncation_remarks(found)
+    assert notes == ("2 of the 4 train rows are longer than task.max_length (32 tokens): their ends are cut off.",)
+    assert warnings == (
+        "2 of the 3 test rows are longer than task.max_length (32 tokens): their ends are cut off. That is most of "
+        "them: the model never sees what follows.",
+    )
+
+
+def test_of_very_many_rows_chunks_at_equal_distances_are_counted(
+    make_splits: Callable[..., RawSplits], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"text": [str(n) for n in range(100)], "label": ["a", "b"] * 50}
+    splits = make_splits(rows, rows, rows)
+    monkeypatch.setattr(truncation, "CHUNK_ROWS", 4)
+    assert [row for part in truncation.some_rows(splits, "train") for row in part["text"]] == rows["text"]
+    monkeypatch.setattr(truncation, "MOST_COUNTED", 12)
+    counted = [row for part in truncation.some_rows(splits, "train") for row in part["text"]]
+    assert counted == [str(start + n) for start in (0, 33, 66) for n in range(4)]
+    (train, *_) = truncation.count_truncations(splits, 8, lambda part: [9] * len(part["text"]))
+    assert train.note.startswith(
+        "12 of the 12 train rows that were counted (of 100) are longer than task.max_length (8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "metric", "step"),
+    [
+        (1, "accuracy", "1 row, too few to tell which trial is better: the smallest step of accuracy is 1."),
+        (8, "accuracy", "8 rows, too few to tell which trial is better: the smallest step of accuracy is 0.125."),
+        (4, "mcc", "4 rows, too few to tell which trial is better: one answer moves mcc by up to 0.25."),
+        (10, "accuracy", None),
+    ],
+)
+def test_few_rows_are_a_warning_that_says_what_one_answer_is_worth(
+    count: int, metric: str, step: str | None, make_splits: Callable[..., RawSplits], make_plan: Any
+) -> None:
+    plan, many = make_plan(metric=metric), {"text": [f"text {n}" for n in range(20)], "label": ["a", "b"] * 10}
+    few = {name: values[:count] for name, values in many.items()}
+    splits, task = make_splits(many, few, many, plan=plan), make_task(plan)
+    warnings = few_rows_warnings(task, splits, task.read(splits))
+    advice = "Give more rows, or leave task.data.validation out: a share of train is then cut for it."
+    assert warnings == (() if step is None else (f"The validation split has {step} {advice}",))

@@ -266,9 +266,12 @@ def test_a_cut_leaves_every_tag_in_train(tmp_path: Any, plan_of: Plans) -> None:
             {"tokens": [["a"], ["b", "c"]], "tags": [["B-X"], ["O"]]},
             r"split 'train', row 2: the column 'tags' holds 1 tags for 2 tokens of 'tokens'\.\n  Expected one tag a",
         ),
-        (tagged("a/B-X", "b/E-X"), r"row 2: the column 'tags' holds the tag 'E-X', which is not BIO\.\n  Expected"),
+        (tagged("a/B-X", "b/Q-X"), r"row 2: the column 'tags' holds the tag 'Q-X', which is not BIO\.\n  Expected"),
         (tagged("a/PER"), r"row 1: the column 'tags' holds the tag 'PER', which is not BIO"),
-        ({"tokens": [["a"]], "tags": [[3]]}, r"holds the tag 3, which is not BIO\.\n  Write tags as text, or load the"),
+        (
+            {"tokens": [["a"]], "tags": [[3]]},
+            r"holds the tag 3, which is not BIO\.\n  Name the numbers in task.label_names",
+        ),
         ({"tokens": [["a"], []], "tags": [["B-X"], []]}, r"row 2: the column 'tokens' holds no token"),
         ({"tokens": [["a", None]], "tags": [["B-X", "O"]]}, r"row 1: the column 'tokens' holds the token None"),
         (

@@ -62,7 +62,7 @@ def test_a_long_source_loses_its_end_and_never_the_separator(
     assert columns["labels"][0][-1] == tokenizer.eos_token_id
     task = make_task(plan)
     facts = task.add_model_shape(task.read(splits), read_config(folder), tokenizer)
-    notes = task.truncation_notes(splits, tokenizer, facts)
+    notes = [each.note for each in task.truncations(splits, tokenizer, facts)]
     assert notes[0] == (
         "1 of the 2 train rows have a source longer than task.max_length (12 tokens): their ends are cut off."
     )

@@ -45,7 +45,7 @@ def _lines(plan: Plan, preflight: Preflight, where: str, concurrent: int, need: 
         f"  data     {rows} rows; labels: {', '.join(preflight.facts.label_names) or 'none'}",
         f"  space    {len(plan.space.parameters)} parameters:",
         *(f"             {parameter.name}: {parameter.domain.text}" for parameter in plan.space.parameters),
-        f"  search   {plan.search.sampler}, pruner {plan.search.pruner}; budget {', '.join(limits)}",
+        f"  search   {_search_words(plan)}; budget {', '.join(limits)}",
         f"  at once  {concurrent} trial(s) on this machine; on a cluster, as many as it holds",
         f"  disk     checkpoints take at most {need / (1 << 30):.2f} GiB in {where}",
         *times,
@@ -65,3 +65,9 @@ def strong_lines(plan: Plan, strong: Recipe | None) -> list[str]:
     place = "the first trial" if configuration_of(plan, strong) is not None else "beside the search: not in the space"
     settings = f"{strong.adaptation}, learning_rate {strong.learning_rate:g}, {strong.epochs} epochs"
     return [f"  strong   {settings}, output layer {strong.head_init}; {place}"]
+
+
+def _search_words(plan: Plan) -> str:
+    if plan.search.sampler == "freeze_thaw":
+        return "freeze_thaw, which pauses trials itself"
+    return f"{plan.search.sampler}, pruner {plan.search.pruner}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.data.readers.builtin_docstrings import standard_library_docstrings
 from finesearch.data.readers.hub_datasets import read_hub
+from finesearch.data.readers.nested_fields import columns_to_read, select_fields
 from finesearch.data.readers.plan_columns import plain_table, require_columns
 from finesearch.data.readers.read_files import read_files
 from finesearch.data.readers.saved_datasets import named_splits, read_folder
@@ -56,7 +57,7 @@ def read_source(task: TaskPlan, base: Path, cache: Path | None) -> LoadedSource:
 def _from_files(plan: DataPlan, base: Path, task: TaskPlan) -> LoadedSource:
     tables, origins, notes = {}, {}, []
     for split in plan.files:
-        tables[split], origins[split], found = read_files(plan, split, base, task.columns)
+        tables[split], origins[split], found = read_files(plan, split, base, _source_columns(task))
         notes += found
     return LoadedSource(tables, origins, is_explicit=True, notes=list(dict.fromkeys(notes)))
 
@@ -66,13 +67,22 @@ def _from_datasets(present: dict[str, datasets.Dataset], source: str, task: Task
     tables, origins = {}, {}
     for split, name in names.items():
         where = f"{source}, split {name!r}"
-        rows = present[name].select_columns(require_columns(present[name].column_names, task.columns, where))
+        columns = _source_columns(task)
+        rows = present[name].select_columns(columns_to_read(present[name].features.arrow_schema, columns, where))
         if not len(rows):
             raise DataError(f"{where}: the split is empty, expected at least one row.")
         # The schema's metadata contains the class names.
         table = rows.with_format("arrow")[:].replace_schema_metadata(rows.features.arrow_schema.metadata)
-        tables[split], origins[split] = plain_table(table), Origin(((where, len(rows)),))
+        tables[split], origins[split] = plain_table(select_fields(table, columns)), Origin(((where, len(rows)),))
     return LoadedSource(tables, origins, is_explicit=False, notes=notes + unused)
+
+
+def _source_columns(task: TaskPlan) -> dict[str, str]:
+    """Role -> column of the source; each of several label columns has a role of its own."""
+    if not task.label_columns:
+        return task.columns
+    others = {role: column for role, column in task.columns.items() if role != "label"}
+    return others | {f"label[{number}]": column for number, column in enumerate(task.label_columns)}
 
 
 def _builtin(name: str, task: TaskPlan) -> LoadedSource:

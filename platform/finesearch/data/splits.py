@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finesearch.data.fingerprints import example_hashes, fingerprint
+from finesearch.data.row_shapes.convert_rows import convert_rows
 from finesearch.data.sources import LoadedSource, read_source
 from finesearch.data.train_test_split import cut
 from finesearch.errors import DataError
@@ -31,7 +32,7 @@ def load_splits(task: TaskPlan, base: Path, cache: Path | None = None) -> RawSpl
         DataError: anything missing, empty or unreadable; it says where, what was expected, what came and what to do.
     """
     known = make_task(task)
-    source = _drop_unlabelled_splits(read_source(task, base, cache), known)
+    source = convert_rows(_drop_unlabelled_splits(read_source(task, base, cache), known), task)
     identity = {split: example_hashes(table, known.identity_columns) for split, table in source.tables.items()}
     overlaps = _overlap_notes(identity)
     kept_together = example_hashes(source.tables["train"], known.group_columns)

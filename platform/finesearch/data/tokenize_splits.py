@@ -21,6 +21,7 @@ from finesearch.data.build_once import build_once
 from finesearch.data.tokenized_split import TokenizedSplit
 from finesearch.errors import DataError
 from finesearch.storage.atomic_files import sync, write_synced
+from finesearch.storage.checksummed_dirs import file_sha256
 from finesearch.tasks import SPLITS, RawSplits, Task, TaskFacts
 from finesearch.tasks.task import UnencodableRow
 
@@ -83,19 +84,19 @@ def token_key(splits: RawSplits, task: Task, facts: TaskFacts, tokenizer_key: st
 
 
 def _build(splits: RawSplits, task: Task, facts: TaskFacts, tokenizer: Any, folder: Path) -> None:
-    sizes = {}
+    files = {}
     for split in SPLITS:
         path = folder / f"{split}.arrow"
         _write(path, splits, split, task, facts, tokenizer)
-        sizes[path.name] = path.stat().st_size
-    write_synced(folder / _MANIFEST, json.dumps({"sizes": sizes}).encode())
+        files[path.name] = file_sha256(path)
+    write_synced(folder / _MANIFEST, json.dumps({"sha256": files}).encode())
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether every file exists in its full size. Unreadable files count as missing; building them reports why."""
+    """Whether every file is as it was written. Unreadable files count as missing; building them reports why."""
     try:
-        sizes = json.loads((folder / _MANIFEST).read_bytes())["sizes"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+        known = json.loads((folder / _MANIFEST).read_bytes())["sha256"]
+        return all(file_sha256(folder / name) == sha256 for name, sha256 in known.items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 

@@ -11,6 +11,7 @@ import numpy as np
 from finesearch.floors.floor import Floor, FloorData, FloorPredictions, Rows
 from finesearch.floors.text_features import PairFeatures
 from finesearch.tasks.classification.relation_extraction import RelationExtraction
+from finesearch.tasks.classification.text_classification import TextClassification
 
 INVERSE_REGULARIZATION = (1.0, 10.0, 100.0)
 """Values of C; each fit takes a fraction of the features' time."""
@@ -83,7 +84,15 @@ class BagOfWordsClassifier(BagOfWords):
 
     def fit(self, value: float, features: Any, answers: Sequence[Any]) -> Predict:
         model = one_against_rest(value).fit(features, np.asarray(answers))
-        return lambda rows: model.predict(rows).tolist()
+        if not (isinstance(self.task, TextClassification) and self.task.gives_probabilities):
+            return lambda rows: model.predict(rows).tolist()
+
+        def probabilities(rows: Any) -> list[Any]:
+            found = np.zeros((rows.shape[0], len(self.facts.label_names)))
+            found[:, model.classes_] = model.predict_proba(rows)
+            return list(found.tolist())
+
+        return probabilities
 
 
 class BagOfWordsRelation(BagOfWordsClassifier):

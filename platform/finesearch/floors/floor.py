@@ -50,6 +50,7 @@ class Floor(ABC):
     """The name in ``report.baselines``."""
 
     def __init__(self, task: Task, facts: TaskFacts) -> None:
+        task = task.with_facts(facts)
         self.task, self.facts = task, facts
         plan = task.plan
         self._score = task.metric(plan.metric)

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from finesearch.floors.floor import Floor, FloorData, FloorPredictions, Rows
 from finesearch.floors.text_features import TextFeatures, words_of_text
-from finesearch.tasks.generation.dialogue_rows import conversation
+from finesearch.tasks.generation.dialogue import Dialogue
+from finesearch.tasks.generation.dialogue_rows import conversation, is_learned, reply_text
 from finesearch.tasks.generation.summarization import Summarization
 from finesearch.tasks.generation.text_to_text import TextToText
 from finesearch.tasks.prompting.candidate_spans import sentence_spans
@@ -78,14 +79,15 @@ class NearestReply(Floor):
         from bm25s import BM25
 
         logging.getLogger("bm25s").setLevel(logging.WARNING)
-        column = self.task.plan.columns["messages"]
+        assert isinstance(self.task, Dialogue)
+        column = self.task.messages_column
         turns, replies = [], []
         for messages in data.train[column]:
             talk = conversation(messages, None)
             for before, turn in zip(talk, talk[1:], strict=False):
-                if turn["role"] == "assistant":
+                if is_learned(turn):
                     turns.append(before["content"])
-                    replies.append(turn["content"])
+                    replies.append(reply_text(turn))
         index, known = BM25(), [words_of_text(turn) for turn in turns]
         has_words = any(known)
         if has_words:

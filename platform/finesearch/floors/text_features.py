@@ -6,16 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from finesearch.tasks.encoding.scripts import UNSPACED
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 LARGEST_VOCABULARY = 1 << 19
 """The most frequent features that are kept of each of the two kinds; a cap on memory."""
-# Thai and Lao, Burmese, Khmer, Japanese, Chinese: with combining vowels, which \w leaves out, and without punctuation.
-_UNSPACED = (
-    r"\u0e00-\u0eff\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u17e0-\u17e9\u3005-\u3007\u3041-\u309f\u30a1-\u30fa"
-    r"\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-)
+_UNSPACED = "".join(UNSPACED.values())
 _WORDS = re.compile(rf"([{_UNSPACED}]+)|(?:(?![{_UNSPACED}])\w)+")
 
 

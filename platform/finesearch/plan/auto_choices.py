@@ -67,6 +67,23 @@ def resolve_auto(plan: Plan, facts: PlanFacts, why_not: Check) -> tuple[Plan, tu
     return Plan.model_validate({**dict(plan), "space": space, "training": training}), tuple(notes)
 
 
+def choose_target_scaling(plan: Plan) -> tuple[Plan, tuple[str, ...]]:
+    """The plan with ``standard`` where ``task.target_scaling`` is auto, and a note."""
+    if plan.task.target_scaling != "auto":
+        return plan, ()
+    task = plan.task.model_copy(update={"target_scaling": "standard"})
+    return plan.model_copy(update={"task": task}), ("task.target_scaling auto: standard.",)
+
+
+def choose_metric_tokenizer(plan: Plan, tokenizer: str, reason: str) -> tuple[Plan, tuple[str, ...]]:
+    """The plan with ``tokenizer`` where ``task.metric_tokenizer`` is auto, and a note; reason: why it is that one."""
+    if plan.task.metric_tokenizer != "auto":
+        return plan, ()
+    task = plan.task.model_copy(update={"metric_tokenizer": tokenizer})
+    note = f"task.metric_tokenizer auto: {tokenizer}, by the answers of validation: {reason}."
+    return plan.model_copy(update={"task": task}), (note,)
+
+
 def auto_epochs(rows: int, batch_size: int) -> tuple[int, int]:
     """Epochs for so many rows, and the optimizer steps of one.
 

@@ -25,6 +25,8 @@ from finesearch.plan.space.parse_space import AUTO_SPACE, parse_space
 from finesearch.plan.space.search_space import Space
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+AUTO_OPTIONS = ("metric_tokenizer", "target_scaling")
+"""Keys of ``task`` whose ``auto`` a new run replaces by what it chooses; a run of an older version keeps it."""
 _WITHOUT_INFLUENCE = ("budget", "report", "tracking", "storage", "study", "base", "source")
 
 
@@ -75,11 +77,13 @@ class Plan(BaseModel):
         """This plan for a run that began as ``begun``: ``auto`` stands for what was chosen then."""
         keys = [key for key in ("epochs", "precision") if getattr(self.training, key) == "auto"]
         training = self.training.model_copy(update={key: getattr(begun.training, key) for key in keys})
+        named = [key for key in AUTO_OPTIONS if getattr(self.task, key) == "auto"]
+        task = self.task.model_copy(update={key: getattr(begun.task, key) for key in named})
         space = begun.space if self.space.is_auto else self.space
         patience = begun.space.values.get("early_stopping_patience")
         if patience is not None and not space.gives("early_stopping_patience"):
             space = space.with_value("early_stopping_patience", patience)
-        return self.model_copy(update={"training": training, "space": space})
+        return self.model_copy(update={"task": task, "training": training, "space": space})
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

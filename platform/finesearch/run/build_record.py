@@ -94,12 +94,18 @@ def stopping_notes(plan: Plan, journal: Journal) -> list[str]:
     trials, notes = journal.trials(), []
     spared = [trial.number for trial in trials if any(each.spared for each in trial.evaluations.values())]
     if spared:
-        rejects = "freeze_thaw preferred another trial" if pauses_trials(plan) else "search.pruner rejected a value"
         notes.append(
-            f"{_trials(spared)} went on although {rejects}: what was left cost no more than "
+            f"{_trials(spared)} went on although search.pruner rejected a value: what was left cost no more than "
             "starting another trial and training it up to its first evaluation."
         )
-    finished = [trial.number for trial in trials if trial.stopped is not None and trial.state == "complete"]
+    finished = [trial.number for trial in trials if trial.to_end and trial.state == "complete"]
+    if pauses_trials(plan):
+        whole = sum(trial.state == "complete" for trial in trials)
+        resumed = sum(trial.stopped is not None and not trial.to_end for trial in trials)
+        notes.append(
+            f"freeze_thaw trained {pluralize(len(trials), 'trial')} for as many epochs as {plan.budget.trials} whole "
+            f"ones have: {whole} to their end, {resumed} of all were paused and gone on with."
+        )
     if finished:
         notes.append(
             f"{_trials(finished)} had been stopped early, and went on to their end after the search's other trials: "

@@ -30,7 +30,9 @@ def disk_need(plan: Plan, model_bytes: int, concurrent_trials: int) -> int:
     averaged = any(entry.key in ("ema_decay", "swa_start") for entry in plan.space.entries)
     copies = RESUMABLE_COPIES + (AVERAGED_COPIES if averaged else 0)
     finalists = min(plan.search.finish_top, plan.report.top) if plan.ranks_stopped_trials else 0
-    going_on = KEPT * PAUSED_COPIES if pauses_trials(plan) else finalists * FINALIST_COPIES
+    going_on = finalists * FINALIST_COPIES
+    if pauses_trials(plan):
+        going_on = KEPT * (PAUSED_COPIES + averaged) + max(0, finalists - KEPT) * FINALIST_COPIES
     copies_in_all = concurrent_trials * copies + kept + going_on
     return copies_in_all * model_bytes + SLACK_BYTES
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from finesearch.errors import DataError, ModelError
 from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Recipe, Space
-from finesearch.plan.auto_choices import PlanFacts, resolve_auto
+from finesearch.plan.auto_choices import PlanFacts, choose_metric_tokenizer, choose_target_scaling, resolve_auto
 from finesearch.plan.space.strong_recipe import STRONG, strong_recipe
 
 if TYPE_CHECKING:
@@ -57,16 +57,23 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.data import load_splits
     from finesearch.floors import unsupported_floors
     from finesearch.tasks import make_task
+    from finesearch.tasks.few_rows import few_rows_warnings
     from finesearch.tasks.generation.generation_task import GenerationTask
+    from finesearch.tasks.truncation import truncation_remarks
     from finesearch.training.adaptations.space_check import check_recipe_space
-    from finesearch.training.heads.space_heads import heads_of_space
+    from finesearch.training.heads.space_heads import heads_of_space, missing_warnings, output_layer_notes
     from finesearch.training.heads.spelled_tokens import check_spelled_tokens
+    from finesearch.training.model.added_tokens import task_tokenizer
     from finesearch.training.model.model_config import read_config
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
     from finesearch.training.probing.probe_space_check import can_start_from_probe, check_probes
+    from finesearch.training.weights.token_ids_check import check_token_ids
 
     check_tracking(plan)
+    scaling: tuple[str, ...] = ()
+    if not has_begun:
+        plan, scaling = choose_target_scaling(plan)
     model = inspect_model(plan.longest_task, plan.base)
     is_auto = plan.space.is_auto
     if not is_auto:
@@ -80,14 +87,20 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         check_recipe_space(plan.space, model)
     check_probes(task, plan.space, model)
     facts = task.read(splits)
+    task = task.with_facts(facts)
     if isinstance(task, GenerationTask):
-        facts, tokenizer = add_model_facts(task, facts, Path(model.folder))
+        facts, _ = add_model_facts(task, facts, Path(model.folder))
+        if not has_begun:
+            answers = task.answers(splits.plain_rows("validation"), facts)
+            plan, note = choose_metric_tokenizer(plan, *task.choose_metric_tokenizer(answers))
+            choices, task = (*choices, *note), type(task)(plan.task)
+            task.check_metric(answers)
+    token_notes = check_token_ids(task, splits, facts, Path(model.folder))
     check_rows(task, splits, facts, Path(model.folder))
     spelled = check_spelled_tokens(task, splits, facts, Path(model.folder), read_config(Path(model.folder)))
-    facts = facts.model_copy(update={"notes": (*facts.notes, *spelled)})
-    if isinstance(task, GenerationTask):
-        notes = (*facts.notes, *task.truncation_notes(splits, tokenizer, facts))
-        facts = facts.model_copy(update={"notes": notes})
+    tokenizer, _ = task_tokenizer(Path(model.folder), facts)
+    cut_notes, cut_warnings = truncation_remarks(task.truncations(splits, tokenizer, facts))
+    facts = facts.model_copy(update={"notes": (*facts.notes, *spelled, *cut_notes)})
     unsupported = {
         **unsupported_floors(plan.task, plan.floors),
         **_check_prompts(plan, task, facts, Path(model.folder)),
@@ -95,17 +108,27 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     strong = None
     if STRONG in plan.baselines:
         strong = strong_recipe(plan, _plan_facts(splits, model), can_start_from_probe(task, Path(model.folder)))
+    heads = heads_of_space(plan.space, model)
     return Preflight(
         plan=plan,
         task=task,
         splits=splits,
         facts=facts,
         model=model,
-        warnings=plan.warnings,
-        head_notes=tuple(dict.fromkeys(head.note for head in heads_of_space(plan.space, model) if head.note)),
+        warnings=(
+            *plan.warnings,
+            *missing_warnings(heads, model),
+            *few_rows_warnings(task, splits, facts),
+            *cut_warnings,
+        ),
+        head_notes=(
+            *dict.fromkeys(head.note for head in heads if head.note),
+            *output_layer_notes(task, facts, heads, Path(model.folder)),
+            *token_notes,
+        ),
         unsupported_baselines=unsupported,
         strong=strong,
-        choices=choices,
+        choices=(*scaling, *choices),
     )
 
 

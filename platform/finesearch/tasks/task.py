@@ -52,6 +52,7 @@ from pydantic import BaseModel, ConfigDict
 
 from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF
 from finesearch.tasks.raw_splits import RawSplits
+from finesearch.tasks.truncation import Truncation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,6 +80,23 @@ class SufficientStatistics:
     score: Callable[[np.ndarray], np.ndarray]
 
 
+class TargetScale(BaseModel):
+    """Mean and standard deviation of the numbers that a model learns in units of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    deviation: float
+
+    def apply(self, value: float) -> float:
+        """From the data's scale to the model's."""
+        return (value - self.mean) / self.deviation
+
+    def undo(self, value: float) -> float:
+        """From the model's scale to the data's."""
+        return value * self.deviation + self.mean
+
+
 class TaskFacts(BaseModel):
     """Facts that a task learned from its rows; frozen, JSON-serialisable, stored in every checkpoint.
 
@@ -87,6 +105,8 @@ class TaskFacts(BaseModel):
     rows: split -> number of rows.
     notes: remarks about the rows for the report.
     shape: the model's, for tasks whose encoding depends on it.
+    positive: the class that metrics of one class count.
+    target_scale: of the numbers of train; None: the model learns them as they are, as in older versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,6 +117,8 @@ class TaskFacts(BaseModel):
     rows: dict[str, int] = {}
     notes: tuple[str, ...] = ()
     shape: ModelShape | None = None
+    positive: str | None = None
+    target_scale: TargetScale | None = None
 
     @property
     def label_settings(self) -> dict[str, Any]:
@@ -113,6 +135,7 @@ class TaskFacts(BaseModel):
             "label_names": list(self.label_names),
             "special_tokens": list(self.special_tokens),
             **shape,
+            **({} if self.target_scale is None else {"target_scale": self.target_scale.model_dump()}),
         }
 
 
@@ -138,6 +161,10 @@ class Task(ABC):
 
     def __init__(self, plan: TaskPlan) -> None:
         self.plan = plan
+
+    def with_facts(self, facts: TaskFacts) -> Task:
+        """The task as it scores rows with these facts; itself, unless a metric depends on them."""
+        return self
 
     @classmethod
     def auto_class_of(cls, config: Any) -> str:
@@ -198,6 +225,10 @@ class Task(ABC):
         Raises:
             UnencodableRow: only if ``may_refuse_rows``.
         """
+
+    def truncations(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[Truncation, ...]:
+        """What of the texts is cut; none in tasks that read long texts in windows."""
+        return ()
 
     @abstractmethod
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:

@@ -16,10 +16,11 @@ from finesearch.training.model.base_model import PretrainedBase, load_base_model
 from finesearch.training.model.base_reference import BaseReference
 from finesearch.training.model.model_config import build_skeleton, check_max_length
 from finesearch.training.model.model_facts import add_model_facts
-from finesearch.training.model.model_files import quiet_transformers, tokenizer_sha256, weights_sha256
+from finesearch.training.model.model_files import quiet_transformers, tokenizer_sha256
 from finesearch.training.model.resolve_model import model_folder
 from finesearch.training.prefix_cache.cache_session import PrefixCacheSession
 from finesearch.training.prompt_models import PromptModels
+from finesearch.training.weights.weight_files import weights_sha256
 
 if TYPE_CHECKING:
     from finesearch.plan import GenerationPlan, TaskPlan
@@ -103,6 +104,7 @@ def load_task_context(
     folder = model_folder(plan.model, plan.revision, base)
     splits = load_splits(plan, base, cache)
     facts = task.read(splits)
+    task = task.with_facts(facts)
     if isinstance(task, GenerationTask):
         facts, _ = add_model_facts(task, facts, folder)
     model = load_base_model(folder, task, facts)

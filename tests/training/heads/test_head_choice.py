@@ -14,7 +14,7 @@ from finesearch.training.checkpointing.resume_point import as_begun
 from finesearch.training.heads.head_choice import choose_head
 from finesearch.training.heads.pooled_head import FIELD
 from finesearch.training.heads.space_heads import heads_of_space
-from finesearch.training.model.model_facts import inspect_model
+from finesearch.training.model.model_facts import ModelFacts, inspect_model
 from tiny_models import write_tiny_model
 from training_cases import task_plan, write_pooling
 
@@ -174,3 +174,31 @@ def test_a_trial_of_a_version_without_pooling_goes_on_more_than_once() -> None:
     assert once == Recipe(pooling="own")
     assert as_begun(today, Recipe.model_validate_json(once.model_dump_json())) == once
     assert as_begun(today, Recipe(pooling="mean")) == today
+
+
+@pytest.mark.parametrize("pooling", ["own", "auto", "last"])
+def test_a_decoder_gets_a_bias_where_numbers_are_standardised(pooling: str, tmp_path: Path) -> None:
+    config = AutoConfig.for_model("gpt2")
+    assert choose_head(tmp_path, config, pooling).config_fields == {}
+    choice = choose_head(tmp_path, config, pooling, needs_bias=True)
+    assert choice.config_fields == head("last")
+    assert "the architecture's own has none" in choice.note
+    assert choose_head(tmp_path, AutoConfig.for_model("bert"), pooling="own", needs_bias=True).config_fields == {}
+
+
+def test_numbers_over_a_decoder_without_a_bias_have_a_head_with_one(tmp_path: Path) -> None:
+    AutoConfig.for_model("openai-gpt", n_layer=1, n_embd=8, n_head=2, vocab_size=16).save_pretrained(tmp_path)
+    choice = choose_head(tmp_path, AutoConfig.from_pretrained(tmp_path), pooling="own", needs_bias=True)
+    assert choice.config_fields["finesearch_head"]["pooling"] == "last"
+    facts = ModelFacts(
+        folder=str(tmp_path),
+        kind="text-classification",
+        pooling="own",
+        scales_targets=True,
+        architecture="OpenAIGPT",
+        num_layers=1,
+        parameters=1,
+        weight_bytes=4,
+        sha256="",
+    )
+    check_recipe_space(parse_space({"learning_rate": 1e-3}), facts)

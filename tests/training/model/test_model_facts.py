@@ -7,8 +7,10 @@ import pytest
 from finesearch.errors import ModelError
 from finesearch.plan import parse_space
 from finesearch.training.adaptations.space_check import check_recipe_space
+from finesearch.training.model.model_config import build_skeleton, read_config
 from finesearch.training.model.model_facts import inspect_model
-from finesearch.training.model.model_files import weights_sha256
+from finesearch.training.model.model_files import tokenizer_sha256
+from finesearch.training.weights.weight_files import weights_sha256
 from tiny_models import write_tiny_model, write_tiny_tokenizer
 from training_cases import task_plan
 
@@ -37,6 +39,13 @@ def test_the_facts_are_those_of_the_model(home: Path) -> None:
 def test_the_same_weights_have_the_same_hash_and_others_another(model: Path, tmp_path: Path) -> None:
     again, other = write_tiny_model(tmp_path / "again"), write_tiny_model(tmp_path / "other", seed=1)
     assert weights_sha256(again) == weights_sha256(model) != weights_sha256(other)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "source.spm", "bpe.codes"])
+def test_the_hash_of_a_tokenizer_changes_with_each_of_its_files(name: str, model: Path) -> None:
+    before = tokenizer_sha256(model)
+    (model / name).write_bytes(b"other")
+    assert tokenizer_sha256(model) != before
 
 
 def test_the_pretrained_encoder_of_the_quickstart_is_understood() -> None:
@@ -81,6 +90,77 @@ def test_an_unknown_architecture_is_refused(model: Path) -> None:
     edit_config(model, model_type="berd")
     with pytest.raises(ModelError, match="says model_type 'berd', which this transformers does not know"):
         inspect_model(task_plan(), model.parent)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "{",
+            r"config.json cannot be read \(JSONDecodeError\). Point task.model at a folder that save_pretrained wrote",
+        ),
+        ("[" * 100_000, r"config.json cannot be read \(RecursionError\)"),
+        ('{"num_hidden_layers": ' + "9" * 5000 + "}", r"config.json cannot be read \(ValueError\)"),
+        ("[]", "config.json holds a list, expected an object with model_type"),
+        ('{"model_type": ["bert"]}', r"says model_type \['bert'\], which this transformers does not know"),
+        ('{"model_type": "berd", "auto_map": 7}', "says model_type 'berd', which"),
+    ],
+)
+def test_a_malformed_config_is_refused(content: str, message: str, model: Path) -> None:
+    (model / "config.json").write_text(content)
+    with pytest.raises(ModelError, match=message):
+        inspect_model(task_plan(), model.parent)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": "wide"}, "config.json describes no model that transformers can build .*hidden_size"),
+        ({"hidden_size": 33}, "config.json describes no model that transformers can build .*33.*Fetch it again"),
+        ({"vocab_size": -1}, "config.json describes no model that transformers can build"),
+        ({"num_attention_heads": 0}, "config.json describes no model that transformers can build"),
+        ({"num_hidden_layers": 0}, "config.json describes a BertForSequenceClassification without layers, expected at"),
+        ({"finesearch_head": {"pooling": "middle"}}, "config.json says finesearch_head .*middle.*, expected an object"),
+        (
+            {"finesearch_head": {"pooling": "mean", "hidden_size": 0}},
+            "config.json says finesearch_head .*, expected an",
+        ),
+        ({"num_labels": 10**9}, "says num_labels 1000000000, expected at most 1000000"),
+        ({"num_hidden_layers": 10**6}, "says num_hidden_layers 1000000, expected at most 10000. Fetch the model again"),
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            r"weights are quantized \(quantization_config: gptq in .*config.json\), expected plain ones, which",
+        ),
+        ({"text_config": {"quantization_config": {"bits": 4}}}, r"weights are quantized \(quantization_config in .*\)"),
+    ],
+)
+def test_a_config_of_no_model_or_of_a_quantized_one_is_refused(
+    changes: dict[str, object], message: str, model: Path
+) -> None:
+    edit_config(model, **changes)
+    with pytest.raises(ModelError, match=message):
+        inspect_model(task_plan(), model.parent)
+
+
+def test_no_field_of_a_config_ends_in_a_traceback(model: Path) -> None:
+    whole, refused = json.loads((model / "config.json").read_text()), set()
+    for name in (*whole, "id2label", "label2id", "problem_type", "finesearch_head"):
+        for value in (None, -1, "x", [], {"a": 1}):
+            (model / "config.json").write_text(json.dumps({**whole, name: value}))
+            try:
+                build_skeleton(read_config(model), "text-classification", model)
+            except ModelError:
+                refused.add(name)
+    assert refused >= {"hidden_size", "num_hidden_layers", "vocab_size", "id2label", "model_type", "hidden_act"}
+
+
+def test_a_malformed_tokenizer_is_refused(model: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        whole = (model / name).read_bytes()
+        (model / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ModelError, match="no tokenizer could be loaded from .* Expected tokenizer.json"):
+            inspect_model(task_plan(), model.parent)
+        (model / name).write_bytes(whole)
 
 
 def test_an_architecture_without_a_head_for_the_task_is_refused(model: Path) -> None:

@@ -32,6 +32,35 @@ def test_damaged_files_are_computed_again(home: Path, tmp_path: Path) -> None:
     assert len(kept()[2]) == 2
 
 
+def test_a_flipped_byte_is_seen_and_computed_again(home: Path, tmp_path: Path) -> None:
+    whole, _ = run(make_runner(home), trial(tmp_path / "one", **FROZEN["train_top"]))
+    path = kept()[2][0] / disk_entries.HIDDEN
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 64
+    path.write_bytes(content)
+    again, _ = run(make_runner(home), trial(tmp_path / "two", **FROZEN["train_top"]))
+    assert alike(whole, again)
+    assert path.read_bytes() != bytes(content)
+
+
+def test_a_cache_that_is_deleted_while_it_is_opened_costs_time_alone(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = run(make_runner(home), trial(tmp_path / "one", **FROZEN["train_top"]))
+    lock_entry = disk_entries.lock_entry
+
+    def locked_and_deleted(path: Path) -> int | None:
+        held = lock_entry(path)
+        shutil.rmtree(disk_entries.home())
+        return held
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk_entries, "lock_entry", locked_and_deleted)
+        again, _ = run(make_runner(home), trial(tmp_path / "two", **FROZEN["train_top"]))
+    assert alike(whole, again)
+    assert any("cannot be read" in note for note in (*again.notes, *again.warnings))
+
+
 BUILDER = """
 import sys, time
 from pathlib import Path

@@ -140,6 +140,7 @@ def test_the_best_checkpoint_of_a_stopped_trial_counts_and_not_its_last_evaluati
     best = best_so_far(controller.journals[SEARCH])
     assert best is not None
     assert stop_of(best, controller.plan) == "stopped at evaluation 4 of 4"
+    assert controller.finalists_left_stopped() == {}, "it has come to its end"
     assert best_so_far(controller.journals[SEARCH], is_complete=True) is None
 
 

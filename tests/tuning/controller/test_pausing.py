@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from cost_examples import minilm_workload
 from finesearch.errors import InputError
-from finesearch.plan import Plan
+from finesearch.plan import Plan, parse_plan
+from finesearch.run.build_record import stopping_notes
 from finesearch.run.disk_check import SLACK_BYTES, disk_need
 from finesearch.run.open_search import open_search_controller
 from finesearch.tuning.controller.search_controller import SEARCH, SearchController
+from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.messages import Job, TrialFailed
+from finesearch.tuning.samplers.latin_hypercube import spread_configuration
 from finesearch.tuning.study import paused_trials
 from plans import empty_plan
 from trial_reports import completed, evaluation
@@ -22,9 +26,12 @@ EPOCHS, TRIALS, STARTUP = 4, 6, 8
 ENDS = {"complete", "pruned"}
 
 
-def thawing(finish_top: int = 0, more: str = "", trials: int = TRIALS) -> Plan:
+SPACE = "{learning_rate: {min: 1.0e-5, max: 1.0e-1, log: true}}"
+
+
+def thawing(finish_top: int = 0, more: str = "", trials: int = TRIALS, space: str = SPACE) -> Plan:
     return empty_plan(
-        space="{learning_rate: {min: 1.0e-5, max: 1.0e-1, log: true}}",
+        space=space,
         training=f"{{epochs: {EPOCHS}}}",
         report="{top: 3, baselines: []}",
         search=f"{{sampler: freeze_thaw, concurrent_trials: 1, startup_trials: {STARTUP}, finish_top: {finish_top}"
@@ -39,14 +46,20 @@ def curve(job: Job) -> list[float]:
     return [round(best * share, 4) for share in (0.5, 0.8, 0.95, 1.0)]
 
 
+def write_state(job: Job, step: int) -> Path:
+    """A checkpoint that can be resumed from, as a worker writes it before it tells the evaluation."""
+    folder = Path(job.directory) / f"step-{step:04d}-a{1 + job.decided}"
+    (folder / "resume").mkdir(parents=True, exist_ok=True)
+    for inside in (folder, folder / "resume"):
+        (inside / "manifest.json").write_text("{}")
+    return folder
+
+
 def play(controller: SearchController, job: Job, trial_id: str = "t") -> None:
     values = curve(job)
     for step in range(min(job.decided + 1, EPOCHS), EPOCHS + 1):
         report = evaluation(step, values[step - 1], 10.0 * step, epoch=float(step))
-        folder = Path(job.directory) / f"step-{step:04d}-a{1 + job.decided}"
-        (folder / "resume").mkdir(parents=True, exist_ok=True)
-        for inside in (folder, folder / "resume"):
-            (inside / "manifest.json").write_text("{}")
+        folder = write_state(job, step)
         if step == EPOCHS:
             controller.trial_ended(trial_id, completed(report, report, checkpoint=str(folder)), False)
         elif not controller.evaluation(trial_id, report):
@@ -162,29 +175,33 @@ def test_finalists_go_on_to_their_end_beyond_the_budget(tmp_path: Path) -> None:
     assert open_search_controller(thawing(finish_top=3, trials=4), tmp_path).is_finished
 
 
-def test_two_workers_use_the_budget_up_and_no_more(tmp_path: Path) -> None:
-    controller = open_search_controller(thawing(), tmp_path, concurrent_trials=2)
+@pytest.mark.parametrize("finish_top", [0, 3])
+def test_two_workers_use_the_budget_up_before_finalists_go_on(tmp_path: Path, finish_top: int) -> None:
+    controller = open_search_controller(thawing(finish_top, trials=4), tmp_path, concurrent_trials=2)
+    journal = controller.journals[SEARCH]
     running: dict[str, Job] = {}
     steps: dict[str, int] = {}
     while True:
         for worker in ("t", "u"):
             if worker not in running and (job := controller.next_job(worker)) is not None:
                 running[worker], steps[worker] = job, job.decided
+                if journal.get(job.number).to_end:
+                    assert all(journal.get(each.number).to_end for each in running.values()), "places were not final"
         if not running:
             break
         worker = min(running, key=lambda each: (steps[each], each))
         job, steps[worker] = running[worker], steps[worker] + 1
         step, value = steps[worker], curve(running[worker])[steps[worker] - 1]
-        report = evaluation(step, value, 10.0 * step, epoch=float(step))
+        report, folder = evaluation(step, value, 10.0 * step, epoch=float(step)), write_state(job, step)
         if step == EPOCHS:
-            controller.trial_ended(worker, completed(report, report), False)
+            controller.trial_ended(worker, completed(report, report, checkpoint=str(folder)), False)
         elif controller.evaluation(worker, report):
             continue
         else:
             controller.trial_ended(worker, report, False)
         del running[worker], steps[worker]
-    trials = controller.journals[SEARCH].trials()
-    assert sum(len(trial.evaluations) for trial in trials) == TRIALS * EPOCHS
+    trained = sum(len(trial.evaluations) for trial in journal.trials())
+    assert trained == 4 * EPOCHS if finish_top == 0 else trained > 4 * EPOCHS
     assert controller.is_finished
 
 
@@ -193,8 +210,104 @@ def test_the_strong_recipe_and_given_configurations_come_first_and_are_counted(t
     search_all(controller)
     trials = controller.journals[SEARCH].trials()
     assert trials[0].parameters == {"learning_rate": 0.05}
-    spread = [math.log10(float(trial.parameters["learning_rate"])) for trial in trials[1 : 1 + STARTUP]]
-    assert sorted(int(STARTUP * (each + 5) / 4) for each in spread) == list(range(STARTUP))
+    spread = [spread_configuration(controller.plan.space, STARTUP, place, 0) for place in range(STARTUP)]
+    assert [dict(trial.parameters) for trial in trials[1 : 1 + STARTUP]] == spread
+
+
+def test_no_trial_is_paused_before_its_least_evaluations(tmp_path: Path) -> None:
+    controller = open_search_controller(thawing(more=", min_evaluations: 2"), tmp_path)
+    search_all(controller)
+    trials = controller.journals[SEARCH].trials()
+    assert min(len(trial.evaluations) for trial in trials) == 2
+    assert sum(len(trial.evaluations) for trial in trials) == TRIALS * EPOCHS
+
+
+def test_where_less_is_better_the_least_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paused_trials, "KEPT", 2)
+    plan = parse_plan(f"""
+name: dialogues
+task: {{kind: dialogue, model: m, data: {{train: a.jsonl}}, columns: {{messages: messages}}, metric: perplexity}}
+space: {SPACE}
+training: {{epochs: {EPOCHS}}}
+report: {{baselines: []}}
+search: {{sampler: freeze_thaw, concurrent_trials: 1, startup_trials: 4, finish_top: 0}}
+budget: {{trials: 2}}
+""")
+    controller = open_search_controller(plan, tmp_path)
+    for number in range(4):
+        job = controller.next_job("t")
+        assert job is not None
+        assert (job.number, job.decided) == (number, 0)
+        report = evaluation(1, 0.0, epoch=1.0, metrics={"perplexity": 5.0 + number})
+        assert not controller.evaluation("t", report)
+        controller.trial_ended("t", report, False)
+    kept = paused_trials.numbers_with_state(controller.journals[SEARCH])
+    assert kept == {0, 1}
+    decisions = controller._queue.freeze_thaw
+    assert decisions is not None
+    assert [trial.values for trial in decisions._past()] == [(-5.0 - number,) for number in range(4)]
+    assert [trial.state for trial in decisions._past()] == ["paused", "paused", "ended", "ended"]
+
+
+def test_a_trial_that_ended_early_has_no_rest_to_hope_for(tmp_path: Path) -> None:
+    controller = open_search_controller(thawing(), tmp_path)
+    assert controller.next_job("t") is not None
+    last = evaluation(2, 0.5, epoch=2.0)
+    controller.trial_ended("t", completed(last, last), False)
+    decisions = controller._queue.freeze_thaw
+    assert decisions is not None
+    (trial,) = decisions._past()
+    assert (trial.state, trial.evaluations, len(trial.values)) == ("ended", 1, 1)
+
+
+def test_a_trial_that_trains_nothing_costs_one_evaluation(tmp_path: Path) -> None:
+    space = "{learning_rate: 1.0e-3, adaptation: {one_of: {full: {}, linear_probe: {layer: [1, 2]}}}}"
+    plan = thawing(trials=2, space=space)
+    controller = open_search_controller(plan, tmp_path)
+    probes = 0
+    while (job := controller.next_job("t")) is not None:
+        if job.recipe.adaptation == "linear_probe":
+            probes += 1
+            last = evaluation(1, 0.4, epoch=0.0)
+            controller.trial_ended("t", completed(last, last), False)
+            continue
+        for step in range(job.decided + 1, EPOCHS + 1):
+            report = evaluation(step, 0.5, epoch=float(step))
+            if step == EPOCHS:
+                controller.trial_ended("t", completed(report, report), False)
+            elif not controller.evaluation("t", report):
+                controller.trial_ended("t", report, False)
+                break
+    trials = controller.journals[SEARCH].trials()
+    assert probes
+    assert sum(len(trial.evaluations) for trial in trials) == 2 * EPOCHS
+
+
+def test_costs_do_not_overrule_a_pause(tmp_path: Path) -> None:
+    plan = thawing()
+    controller = open_search_controller(plan, tmp_path)
+    controller.set_trial_costs(TrialCosts(plan, minilm_workload()))
+    search_all(controller)
+    trials = controller.journals[SEARCH].trials()
+    assert not any(each.spared for trial in trials for each in trial.evaluations.values())
+    assert sum(trial.state == "pruned" for trial in trials) > 2
+    (note,) = stopping_notes(plan, controller.journals[SEARCH])
+    assert note.startswith(f"freeze_thaw trained {len(trials)} trials for as many epochs as {TRIALS} whole ones have: ")
+
+
+def test_a_failed_trial_leaves_no_folder(tmp_path: Path) -> None:
+    controller = open_search_controller(thawing(), tmp_path)
+    job = controller.next_job("t")
+    assert job is not None
+    (Path(job.directory) / "step-0001-a1" / "resume").mkdir(parents=True)
+    controller.evaluation("t", evaluation(1, 0.9, epoch=1.0))
+    controller.trial_ended("t", TrialFailed(reason="the training loss became nan", group="g", began=1.0), False)
+    assert not Path(job.directory).exists()
+
+
+def test_a_space_in_which_nothing_trains_is_refused() -> None:
+    with pytest.raises(InputError, match="freeze_thaw pauses training, and nothing trains in linear_probe"):
+        thawing(space="{adaptation: {one_of: {linear_probe: {layer: [1, 2]}}}}")
 
 
 class Cut(BaseException):

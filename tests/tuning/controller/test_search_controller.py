@@ -19,11 +19,12 @@ from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.controller.trial_outcomes import worker_error
 from finesearch.tuning.messages import EvaluationReport, TrialCompleted, TrialFailed
 from finesearch.tuning.samplers.sampler_factory import make_pruner
-from finesearch.tuning.study.checkpoint_retention import CheckpointRetention
+from finesearch.tuning.study.checkpoint_retention import CheckpointRetention, rankable_trials
 from finesearch.tuning.study.journal import Direction, Journal
 from finesearch.tuning.study.journaled_trial import Outcome
 from finesearch.tuning.study.resumable_journal import ResumableJournal
 from finesearch.tuning.study.study_storage import open_storage
+from finesearch.tuning.trial_seed import trial_seed
 from plans import empty_plan
 from trial_reports import completed, evaluation
 
@@ -423,3 +424,43 @@ def test_a_report_of_a_run_under_way_ends_no_trial_and_deletes_no_checkpoint(tmp
     assert newer.is_dir(), "the copy of the study may be older than the run"
     assert conduct(tmp_path, plan).journals[SEARCH].get(4).state == "pruned"
     assert not newer.exists()
+
+
+def test_among_equals_the_trial_with_fewer_trained_parameters_comes_first(tmp_path: Path) -> None:
+    controller = conduct(tmp_path, empty_plan(search="{pruner: none, concurrent_trials: 1}"))
+    for number, trained in enumerate((900, 100, 900, 50)):
+        assert controller.next_job("t") is not None
+        last = evaluation(1, 0.5 if number < 3 else 0.4, trainable_parameters=trained)
+        controller.trial_ended("t", completed(last, last, checkpoint=str(tmp_path)), False)
+    ranked = rankable_trials(controller.journals[SEARCH], 4)
+    assert [trial.number for trial in ranked] == [1, 0, 2, 3]
+
+
+def test_each_trial_trains_from_a_seed_of_its_own_the_same_after_a_restart(tmp_path: Path) -> None:
+    plan = empty_plan(training="{seed: 5}", search="{pruner: none, concurrent_trials: 2}")
+    controller = conduct(tmp_path, plan)
+    jobs = [controller.next_job(name) for name in ("t", "u", "v")]
+    seeds = [job.seed for job in jobs if job is not None]
+    assert seeds == [trial_seed(5, number) for number in range(len(seeds))]
+    assert len(set(seeds)) == len(seeds) >= 2
+    again = conduct(tmp_path, plan)
+    resumed = [again.next_job(name) for name in ("t", "u")]
+    assert [job.seed for job in resumed if job is not None] == seeds[:2]
+
+
+def test_so_many_failed_trials_end_the_search_and_the_last_is_named(tmp_path: Path) -> None:
+    controller = conduct(tmp_path, empty_plan(budget="{trials: 8, failed_trials: 2}"))
+    for number in range(2):
+        assert controller.stop_reason is None
+        assert controller.next_job("t") is not None
+        controller.trial_ended("t", TrialFailed(reason=f"broke {number}", group="g", began=1.0), False)
+    assert controller.stop_reason == "2 trials failed (budget.failed_trials is 2); the last: broke 1"
+    assert controller.next_job("t") is None
+
+
+def test_seconds_of_a_trial_never_fall(tmp_path: Path) -> None:
+    usage = conduct(tmp_path, empty_plan(), devices=2.0).usage
+    for seconds in (30.0, 10.0):  # a trial that was resumed tells its first evaluations again
+        usage.trained((SEARCH, 0), seconds)
+    usage.trained((SEARCH, 1), 5.0)
+    assert usage.device_seconds == 2.0 * 35.0

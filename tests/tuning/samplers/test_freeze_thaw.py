@@ -264,3 +264,15 @@ def test_the_model_is_fitted_to_a_bounded_number_of_trials() -> None:
     best = max(ends, key=lambda place: ends[place].value)
     assert len(shown) == SHOWN
     assert {best, len(trials) - 1} <= shown.keys()
+
+
+def test_in_a_small_space_nothing_is_started_twice_before_all_was_started_once() -> None:
+    policy = FreezeThaw(parse_space({"dropout": [0.0, 0.1, 0.2], "label_smoothing": [0.0, 0.1]}), 2, seed=0)
+    trials: list[PastTrial] = []
+    for number in range(8):
+        decision = policy.next(trials)
+        assert isinstance(decision, StartTrial)
+        value = 0.9 - 0.1 * float(decision.parameters["dropout"]) + 0.001 * number
+        trials.append(PastTrial(decision.parameters, (value,), 1, "ended"))
+    started = [tuple(trial.parameters.values()) for trial in trials]
+    assert len(set(started[:6])) == 6

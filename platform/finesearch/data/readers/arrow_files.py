@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finesearch.data.readers.plan_columns import plain_table, require_columns
+from finesearch.data.readers.nested_fields import columns_to_read, select_fields
+from finesearch.data.readers.plan_columns import plain_table
 from finesearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def read_parquet(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
 
     try:
         file = parquet.ParquetFile(path)
-        return plain_table(file.read(require_columns(file.schema_arrow.names, columns, name)))
+        return plain_table(select_fields(file.read(columns_to_read(file.schema_arrow, columns, name)), columns))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
             f"{name}: not a whole Parquet file ({error}).\n  Write it again, or name its `format`."
@@ -46,8 +47,10 @@ def read_arrow(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
         except pa.ArrowInvalid:
             source.seek(0)
             table = pa.ipc.open_stream(source).read_all()
+        # Offsets that lead out of the file would end the process when a row is read.
+        table.validate(full=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
             f"{name}: neither an Arrow file nor an Arrow stream ({error}).\n  Write it again, or name its `format`."
         ) from error
-    return plain_table(table.select(require_columns(table.column_names, columns, name)))
+    return plain_table(select_fields(table.select(columns_to_read(table.schema, columns, name)), columns))

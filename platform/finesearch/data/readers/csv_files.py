@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finesearch.data.readers.compression import format_suffix, open_bytes
 from finesearch.data.readers.plan_columns import require_columns
 from finesearch.errors import DataError
 
@@ -48,7 +50,7 @@ def read_csv(path: Path, name: str, columns: Mapping[str, str], options: CsvPlan
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    delimiter = options.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+    delimiter = options.delimiter or ("\t" if format_suffix(path) == ".tsv" else ",")
     is_quoted = options.quoting == "double"
     checked = _check(path, name, delimiter, options)
     wanted = require_columns(checked.header, columns, name)
@@ -99,7 +101,7 @@ def _check(path: Path, name: str, delimiter: str, options: CsvPlan) -> _Check:
     encoding = "utf-8-sig" if _arrow_encoding(options.encoding) == "utf8" else options.encoding
     quoting: Any = csv.QUOTE_MINIMAL if options.quoting == "double" else csv.QUOTE_NONE
     try:
-        with path.open(encoding=encoding, newline="") as file:
+        with io.TextIOWrapper(open_bytes(path), encoding=encoding, newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
             started = 1
             try:
@@ -163,7 +165,7 @@ def _not_decodable(path: Path, name: str, encoding: str) -> DataError:
 
 def not_utf8(path: Path, name: str) -> DataError:
     """The error for a file that is not UTF-8, with the first line that is not."""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode("utf-8")

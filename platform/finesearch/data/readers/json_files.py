@@ -7,15 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finesearch.data.readers.csv_files import not_utf8
-from finesearch.data.readers.json_values import (
+from finesearch.data.json_values import (
     MAX_DEPTH,
     may_hold_surrogates,
     parse_json,
     refuse_deep,
     refuse_surrogates,
 )
+from finesearch.data.readers.chat_values import arrow_turns
+from finesearch.data.readers.compression import open_bytes
+from finesearch.data.readers.csv_files import not_utf8
+from finesearch.data.readers.nested_fields import field_of
 from finesearch.data.readers.plan_columns import as_array, require_columns
+from finesearch.data.readers.squad_file import is_squad_file, squad_rows
 from finesearch.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,28 +37,34 @@ def read_jsonl(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
     return _table(_lines(path, name), name, columns)
 
 
-def read_json(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
-    """The plan's columns of a file with one list of objects, or with JSON Lines under the wrong suffix.
+def read_json(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa.Table, str]:
+    """The plan's columns of a file with one list of objects, of SQuAD's own file, or of JSON Lines under this suffix.
+
+    Also a note about the file, or "".
 
     Raises:
         DataError: as ``read_jsonl``.
     """
-    text = path.read_bytes()
     try:
+        with open_bytes(path) as file:
+            text = file.read()
         content = parse_json(text, name)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            return read_jsonl(path, name, columns)
+            return read_jsonl(path, name, columns), ""
         raise DataError(f"{name}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno}).") from error
     except UnicodeDecodeError as error:
         raise not_utf8(path, name) from error
-    if isinstance(content, dict) and all(column in content for column in columns.values()):
+    note = ""
+    if is_squad_file(content):
+        content, note = squad_rows(content, name)
+    elif isinstance(content, dict) and all(column in content for column in columns.values()):
         content = [content]
     if not isinstance(content, list):
         got = f"an object with the keys {', '.join(content)}" if isinstance(content, dict) else type(content).__name__
         raise DataError(f"{name}: {got}, expected a list of objects.\n  Save the list alone, or as JSON Lines.")
     has_surrogates = may_hold_surrogates(text)
-    return _table(_rows(content, name, has_surrogates), name, columns, unit="row")
+    return _table(_rows(content, name, has_surrogates), name, columns, unit="row"), note
 
 
 def _rows(content: list[Any], name: str, has_surrogates: bool) -> Iterator[tuple[int, Any]]:
@@ -67,7 +77,7 @@ def _rows(content: list[Any], name: str, has_surrogates: bool) -> Iterator[tuple
 
 
 def _lines(path: Path, name: str) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -96,8 +106,13 @@ def _table(rows: Iterable[tuple[int, Any]], name: str, columns: Mapping[str, str
             raise DataError(f"{name}, {unit} {number}: {json.dumps(row)[:60]}, {_SHAPE}.")
         keys.update(dict.fromkeys(row))
         for column in wanted:
-            values[column].append(row.get(column))
+            value, is_there = field_of(row, column)
+            values[column].append(value)
+            if is_there:
+                keys[column] = None
     if not keys:
         raise DataError(f"{name}: the file is empty, {_SHAPE}.")
     require_columns(list(keys), columns, name)
+    if (talks := columns.get("messages")) is not None:
+        values[talks] = [arrow_turns(turns) for turns in values[talks]]
     return pa.table({column: as_array(values[column], column, name) for column in wanted})

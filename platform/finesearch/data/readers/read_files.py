@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.data.readers.arrow_files import read_arrow, read_parquet
+from finesearch.data.readers.compression import format_suffix, is_compressed
 from finesearch.data.readers.csv_files import read_csv
+from finesearch.data.readers.file_patterns import matching_files
 from finesearch.data.readers.json_files import read_json, read_jsonl
 from finesearch.data.readers.plan_columns import concat_tables
 from finesearch.errors import DataError
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 READERS: dict[str, Callable[[Path, str, Mapping[str, str]], pa.Table]] = {
     "jsonl": read_jsonl,
-    "json": read_json,
     "parquet": read_parquet,
     "arrow": read_arrow,
 }
@@ -40,17 +41,13 @@ def read_files(
     Raises:
         DataError: a file that is missing, of an unknown format, without rows, or rejected by its reader.
     """
-    tables, notes = [], []
-    paths = data.files[split]
+    tables = []
+    paths, notes = matching_files(data.files[split], base, split)
     for name in paths:
         path = base / Path(name).expanduser()
         _require_file(path, name, split)
-        file_format = _format_of(path, name, data.format)
-        if file_format == "csv":
-            table, note = read_csv(path, name, columns, data.csv or CsvPlan())
-            notes += [note] if note else []
-        else:
-            table = READERS[file_format](path, name, columns)
+        table, note = _read(path, name, columns, data)
+        notes += [note] if note else []
         if not len(table):
             raise DataError(f"{name}: the {split} split is empty, expected at least one row below the header.")
         tables.append(table)
@@ -58,15 +55,42 @@ def read_files(
     return concat_tables(tables, [str(name) for name in paths]), Origin(parts), notes
 
 
+def _read(path: Path, name: str, columns: Mapping[str, str], data: DataPlan) -> tuple[pa.Table, str]:
+    file_format = _format_of(path, name, data.format)
+    if not is_compressed(path):
+        return _read_as(file_format, path, name, columns, data)
+    if file_format not in ("csv", "json", "jsonl"):
+        raise DataError(
+            f"{name}: a compressed {file_format} file, expected it as it is: its columns are compressed within.\n"
+            "  Decompress it."
+        )
+    try:
+        return _read_as(file_format, path, name, columns, data)
+    except OSError as error:
+        raise DataError(f"{name}: damaged or cut off ({error}).\n  Copy or compress the file again.") from error
+
+
+def _read_as(
+    file_format: str, path: Path, name: str, columns: Mapping[str, str], data: DataPlan
+) -> tuple[pa.Table, str]:
+    if file_format == "csv":
+        return read_csv(path, name, columns, data.csv or CsvPlan())
+    if file_format == "json":
+        return read_json(path, name, columns)
+    return READERS[file_format](path, name, columns), ""
+
+
 def _format_of(path: Path, name: str, file_format: str) -> str:
     if file_format != "auto":
         return file_format
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = format_suffix(path)
+    if suffix not in SUFFIXES:
         raise DataError(
-            f"{name}: unknown format {path.suffix or '(no suffix)'!r}, expected one of {', '.join(SUFFIXES)}.\n"
-            f"  Rename the file, or write `data.format`: csv, {', '.join(READERS)}."
+            f"{name}: unknown format {suffix or '(no suffix)'!r}, expected one of {', '.join(SUFFIXES)}, alone or with "
+            ".gz or .zst behind it.\n"
+            f"  Rename the file, or write `data.format`: csv, json, {', '.join(READERS)}."
         )
-    return SUFFIXES[path.suffix.lower()]
+    return SUFFIXES[suffix]
 
 
 def _require_file(path: Path, name: str, split: str) -> None:

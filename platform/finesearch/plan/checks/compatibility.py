@@ -6,9 +6,10 @@ from finesearch.plan.problems import Problems, did_you_mean, format_value
 from finesearch.plan.prompt_templates import AUTO
 from finesearch.plan.sections.report_section import ReportPlan
 from finesearch.plan.sections.search_section import Objective, SearchPlan
-from finesearch.plan.sections.task_kinds import COSTS, TASK_KINDS, Goal
+from finesearch.plan.sections.task_kinds import COSTS, ONE_CLASS_METRICS, PROBABILITY_METRICS, TASK_KINDS, Goal
 from finesearch.plan.sections.task_section import TaskPlan
 from finesearch.plan.sections.training_section import TrainingPlan
+from finesearch.plan.space.branches import ADAPTATIONS
 from finesearch.plan.space.domains import Choice, Domain, Range
 from finesearch.plan.space.first_trials import read_configuration
 from finesearch.plan.space.search_space import Space
@@ -90,10 +91,23 @@ def _check_objectives(task: TaskPlan, search: SearchPlan, problems: Problems) ->
                 f"search.objectives.{index}: no text is written while trials train for {task.metric}; {name} needs some"
             )
             problems.add(path, text, f"Set task.metric to {name} and list it first, or drop it.")
+        elif problem := _needs_another_metric(name, task):
+            problems.add(path, f"search.objectives.{index}: {problem}", f"Set task.metric to {name} and list it first.")
         elif index == 0 and name != task.metric:
             text = f"search.objectives.0: expected the task's metric '{task.metric}' first, got '{name}'"
             problems.add(path, text, f"Ranking goes by it: list {task.metric} first, or set task.metric to '{name}'.")
         seen.add(name)
+
+
+def _needs_another_metric(name: str, task: TaskPlan) -> str | None:
+    """Why a metric cannot be computed beside the task's."""
+    if "positive" not in TASK_KINDS[task.kind].options:
+        return None
+    if name in PROBABILITY_METRICS and task.metric not in PROBABILITY_METRICS:
+        return f"{name} needs probabilities, which are kept where task.metric needs them too, got {task.metric}"
+    if name in ONE_CLASS_METRICS and task.metric not in ONE_CLASS_METRICS and task.positive is None:
+        return f"{name} counts one class, and neither task.positive nor task.metric ({task.metric}) asks for one"
+    return None
 
 
 def _written_metrics(task: TaskPlan) -> set[str]:
@@ -122,6 +136,10 @@ def _check_sampler(space: Space, search: SearchPlan, problems: Problems) -> None
     if sampler in ("cmaes", "gp", "qmc", "grid") and conditional:
         text = f"search.sampler: {sampler} takes no conditional parameters, got {', '.join(conditional)}"
         problems.add(path, text, "Use tpe or random, or keep one branch of adaptation and optimizer.")
+    adaptations = space.selectors["adaptation"]
+    if sampler == "freeze_thaw" and not any(ADAPTATIONS[name].trains for name in adaptations):
+        text = f"search.sampler: freeze_thaw pauses training, and nothing trains in {', '.join(adaptations)}"
+        problems.add(path, text, "Use tpe or random, or add an adaptation that trains.")
     choices = [parameter.name for parameter in space.parameters if isinstance(parameter.domain, Choice)]
     if sampler in ("cmaes", "qmc") and choices:
         text = f"search.sampler: {sampler} takes no choices, got {', '.join(choices)}"

@@ -58,7 +58,11 @@ _WITHOUT_EFFECT = {"multi-label": ("label_smoothing",), "regression": ("label_sm
 def _form(task: TaskPlan, space: Space) -> list[str]:
     idle = _WITHOUT_EFFECT.get(task.form or "", ())
     named = [entry for entry in space.entries if entry.key in idle and entry.domain not in _OFF]
-    return [f"space.{entry.name} has no effect: task.form is {task.form}." for entry in named]
+    found = [f"space.{entry.name} has no effect: task.form is {task.form}." for entry in named]
+    if task.label_names and (task.form == "regression" or "spans" in task.columns):
+        why = "task.form is regression" if task.form == "regression" else "spans name their labels themselves"
+        found.append(f"task.label_names has no effect: {why}.")
+    return found
 
 
 _OFF = (Fixed(0.0), Fixed("none"))

@@ -6,6 +6,18 @@ from typing import Any, Literal
 
 Goal = Literal["max", "min"]
 
+ONE_CLASS_METRICS = ("f1", "precision", "recall")
+"""Metrics of single-label classification that count one class, ``task.positive``."""
+PROBABILITY_METRICS = ("roc_auc", "average_precision", "log_loss")
+"""Metrics of single-label classification over probabilities; predictions are probabilities if one of them ranks."""
+CORRELATIONS = ("pearson", "spearman")
+REGRESSION = "regression"
+"""The form of text classification whose labels are numbers."""
+LATIN, UNICODE = "latin", "unicode"
+BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "spBLEU-1K", "none")
+"""Tokenizers of BLEU, by sacrebleu's names."""
+ROUGE_TOKENIZERS = (LATIN, UNICODE)
+
 
 @dataclass(frozen=True)
 class Form:
@@ -26,8 +38,10 @@ class TaskKind:
     empty for a kind whose answers have one form.
     ``placeholders`` are allowed in prompt templates, a role of an optional column only where the plan gives it;
     ``asked`` is the placeholder of the answer.
+    ``conditional_metrics`` are scored only where ``metric`` or another key of the plan asks for them.
     ``teacher_forced_metrics`` score true answers that the model reads, not text that it generates.
     ``floors`` are the baselines without a neural network, by name in ``report.baselines``, the quickest first.
+    ``metric_tokenizers`` are what ``metric_tokenizer`` may name, beside ``auto``.
     ``options`` are the keys of ``task`` that only some kinds take, with their defaults (``generation``: its section's).
     """
 
@@ -54,7 +68,9 @@ class TaskKind:
         return (*([self.default_form] if self.default_form else []), *self.forms)
 
     options: Mapping[str, Any] = field(default_factory=dict)
+    metric_tokenizers: tuple[str, ...] = ()
     teacher_forced_metrics: tuple[str, ...] = ()
+    conditional_metrics: tuple[str, ...] = ()
     placeholders: tuple[str, ...] = ()
     asked: str = "label"
 
@@ -83,23 +99,35 @@ TASK_KINDS: dict[str, TaskKind] = {
             doc="A label, several labels or a number for a text, or for a pair of texts.",
             required_columns=("text", "label"),
             optional_columns=("text_pair",),
-            metrics={"accuracy": "max", "macro_f1": "max", "micro_f1": "max", "mcc": "max"},
+            metrics={
+                **{name: "max" for name in ("accuracy", "macro_f1", "micro_f1", "mcc", *ONE_CLASS_METRICS)},
+                "roc_auc": "max",
+                "average_precision": "max",
+                "log_loss": "min",
+            },
             default_metric="accuracy",
+            conditional_metrics=(*ONE_CLASS_METRICS, *PROBABILITY_METRICS),
             floors=("tfidf",),
             default_form="single-label",
             forms={
                 "multi-label": Form(
-                    doc="The label column holds a list of names, of which any number may be right.",
+                    doc="The label column holds a list of names, of which any number may be right, also none.",
                     metrics={"micro_f1": "max", "macro_f1": "max", "subset_accuracy": "max"},
                     default_metric="micro_f1",
                 ),
-                "regression": Form(
+                REGRESSION: Form(
                     doc="The label column holds a number.",
-                    metrics={"pearson": "max", "spearman": "max"},
+                    metrics={"pearson": "max", "spearman": "max", "rmse": "min", "mae": "min", "r2": "max"},
                     default_metric="pearson",
                 ),
             },
-            options={"verbalizers": None, "pooling": "auto"},
+            options={
+                "verbalizers": None,
+                "label_names": None,
+                "label_columns": None,
+                "positive": None,
+                "pooling": "auto",
+            },
             placeholders=("text", "text_pair", "labels", "label"),
         ),
         TaskKind(
@@ -111,7 +139,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             metrics={"precision": "max", "recall": "max", "f1": "max"},
             default_metric="f1",
             floors=("dictionary", "crf"),
-            options={"verbalizers": None},
+            options={"verbalizers": None, "label_names": None},
             placeholders=("text", "word", "labels", "label"),
         ),
         TaskKind(
@@ -123,7 +151,7 @@ TASK_KINDS: dict[str, TaskKind] = {
             metrics={"micro_f1": "max", "macro_f1": "max", "accuracy": "max"},
             default_metric="micro_f1",
             floors=("tfidf",),
-            options={"verbalizers": None},
+            options={"verbalizers": None, "label_names": None},
             placeholders=("text", "head", "tail", "labels", "label"),
         ),
         TaskKind(
@@ -151,7 +179,9 @@ TASK_KINDS: dict[str, TaskKind] = {
                 "target_language": None,
                 "max_target_length": 128,
                 "generation": None,
+                "metric_tokenizer": "auto",
             },
+            metric_tokenizers=BLEU_TOKENIZERS,
             placeholders=("source", "target"),
             asked="target",
         ),
@@ -164,20 +194,29 @@ TASK_KINDS: dict[str, TaskKind] = {
             default_metric="rougeL",
             floors=("lead",),
             # The prompt of GPT-2 (Radford et al., 2019).
-            options={"prefix": "", "separator": "\nTL;DR: ", "max_target_length": 128, "generation": None},
+            options={
+                "prefix": "",
+                "separator": "\nTL;DR: ",
+                "max_target_length": 128,
+                "generation": None,
+                "metric_tokenizer": "auto",
+            },
+            metric_tokenizers=ROUGE_TOKENIZERS,
             placeholders=("text", "summary"),
             asked="summary",
         ),
         TaskKind(
             kind="dialogue",
             doc="The assistant's turns of conversations.",
-            required_columns=("messages",),
-            optional_columns=(),
+            required_columns=(),
+            column_choices=(("messages",), ("instruction", "output")),
+            optional_columns=("input",),
             metrics={"perplexity": "min", "rougeL": "max", "bleu": "max"},
             default_metric="perplexity",
             floors=("bm25",),
             teacher_forced_metrics=("perplexity",),
-            options={"chat_template": "auto", "system": None, "generation": None},
+            options={"chat_template": "auto", "system": None, "generation": None, "metric_tokenizer": "auto"},
+            metric_tokenizers=BLEU_TOKENIZERS,
         ),
     )
 }

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from finesearch.plan.problems import Problem, did_you_mean, format_value, problem_error
@@ -11,7 +11,7 @@ from finesearch.plan.sections.csv_section import CsvPlan
 from finesearch.plan.sections.generation_section import GenerationPlan
 from finesearch.plan.sections.section import Section as Section
 from finesearch.plan.sections.section import as_tuple
-from finesearch.plan.sections.task_kinds import TASK_KINDS, TaskKind
+from finesearch.plan.sections.task_kinds import BLEU_TOKENIZERS, REGRESSION, ROUGE_TOKENIZERS, TASK_KINDS, TaskKind
 from finesearch.plan.space.parameters import Pooling
 
 Text = Annotated[str, Field(min_length=1)]
@@ -19,6 +19,8 @@ _PATH_SCHEMA = {
     "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
 }
 Paths = Annotated[tuple[Text, ...], BeforeValidator(partial(as_tuple, lone=str)), WithJsonSchema(_PATH_SCHEMA)]
+_NAMES_SCHEMA = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 2, "uniqueItems": True}
+Names = Annotated[tuple[Text, ...], BeforeValidator(as_tuple), WithJsonSchema(_NAMES_SCHEMA)]
 Builtin = Literal["standard-library-docstrings"]
 Format = Literal["auto", "csv", "jsonl", "json", "parquet", "arrow"]
 
@@ -117,14 +119,20 @@ def _choice_problems(kind: TaskKind, columns: dict[str, str]) -> list[Problem]:
     return [Problem(("columns",), text, "Give one of these groups whole, and no role of the other.")]
 
 
+LABELS = "labels"
+"""Name of the column of lists that is made of several columns of 0 and 1."""
 _FORMS = [form for kind in TASK_KINDS.values() for form in kind.form_names]
 _METRICS = sorted(
     {metric for kind in TASK_KINDS.values() for form in (None, *kind.forms) for metric in kind.metrics_of(form)}
 )
-_ROLES = {
+_ROLES: dict[str, dict[str, Any]] = {
     role: {"type": "string", "minLength": 1, "description": f"Name of the column that holds the {role}."}
     for kind in TASK_KINDS.values()
     for role in kind.columns
+}
+_ROLES["label"] = {
+    "anyOf": [{"type": "string", "minLength": 1}, _NAMES_SCHEMA],
+    "description": "Name of the column that holds the label; or, in form multi-label, of several columns of 0 and 1.",
 }
 _COLUMNS_SCHEMA = {"type": "object", "properties": _ROLES, "additionalProperties": False}
 
@@ -158,6 +166,14 @@ class TaskPlan(Section):
             json_schema_extra={"enum": _METRICS},
         ),
     ] = ""
+    target_scaling: Annotated[
+        Literal["auto", "standard", "none"] | None,
+        Field(
+            validate_default=True,
+            description="Form regression: whether the model learns numbers less train's mean, in units of its standard "
+            "deviation; predictions, scores and exports have the data's scale. auto: standard.",
+        ),
+    ] = None
     max_length: Annotated[int, Field(ge=4, description="Longest input in tokens; longer ones are cut.")] = 128
     pooling: Annotated[
         Pooling | None,
@@ -165,6 +181,27 @@ class TaskPlan(Section):
             validate_default=True,
             description="How token states become the vector that a text is classified by. auto: as the model's folder "
             "asks, own where it says nothing; own: by the head of the architecture's class in transformers.",
+        ),
+    ] = None
+    positive: Annotated[
+        Text | None,
+        Field(
+            validate_default=True,
+            description="Class that metrics of one class (f1, roc_auc, ...) count; default: the rarer of two.",
+        ),
+    ] = None
+    label_names: Annotated[
+        Names | None,
+        Field(
+            validate_default=True,
+            description="Names of the numbers 0, 1, ... in the column of labels, tags or relations.",
+        ),
+    ] = None
+    label_columns: Annotated[
+        Names | None,
+        Field(
+            validate_default=True,
+            description="Form multi-label: columns of 0 and 1, one for each label. A list in columns.label means this.",
         ),
     ] = None
     no_relation: Annotated[
@@ -209,6 +246,15 @@ class TaskPlan(Section):
             description="The target's language, as the tokenizer names it; generation opens with it.",
         ),
     ] = None
+    metric_tokenizer: Annotated[
+        str | None,
+        Field(
+            validate_default=True,
+            description="What BLEU or ROUGE counts as words. auto: by the scripts of the validation answers; BLEU: a "
+            "tokenizer of sacrebleu; ROUGE: latin (a-z and digits) or unicode (words of any script).",
+            json_schema_extra={"enum": ["auto", *BLEU_TOKENIZERS, *ROUGE_TOKENIZERS, None]},
+        ),
+    ] = None
     generation: Annotated[
         GenerationPlan | None, Field(validate_default=True, description="How text is generated when it is scored.")
     ] = None
@@ -217,6 +263,16 @@ class TaskPlan(Section):
         dict[str, Text] | None,
         Field(validate_default=True, description="What prompts call a label; default: its name."),
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_columns_apart(cls, data: Any) -> Any:
+        """A list under ``columns.label`` becomes ``label_columns``, and the column of lists that is made of them."""
+        columns = data.get("columns") if isinstance(data, dict) else None
+        if isinstance(columns, dict) and isinstance(columns.get("label"), list | tuple):
+            label_columns = list(columns["label"])
+            return {**data, "columns": {**columns, "label": LABELS}, "label_columns": label_columns}
+        return data
 
     @field_validator("kind")
     @classmethod
@@ -242,6 +298,9 @@ class TaskPlan(Section):
                 text = f"task.columns: {kind.kind} needs '{role}': the name of a column of the data"
                 problems.append(Problem(("columns",), text, f"Write '{role}: NAME'."))
         problems += _choice_problems(kind, columns)
+        if "input" in columns and "messages" in columns:
+            text = "task.columns: 'input' belongs to 'instruction' and 'output', and 'messages' is given"
+            problems.append(Problem(("columns", "input"), text, "Remove 'input'."))
         first: dict[str, str] = {}
         for role, column in columns.items():
             if first.setdefault(column, role) != role:
@@ -283,14 +342,30 @@ class TaskPlan(Section):
             raise problem_error(Problem(("metric",), text, did_you_mean(metric, known)))
         return metric
 
+    @field_validator("target_scaling")
+    @classmethod
+    def _scaling_of_numbers(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "form" not in info.data:
+            return value
+        if info.data["form"] == REGRESSION:
+            return value or "auto"
+        if value is not None:
+            text = f"task.target_scaling: expected task.form {REGRESSION}, got {format_value(info.data['form'])}"
+            raise problem_error(Problem(("target_scaling",), text, "Remove it: it belongs to numbers."))
+        return None
+
     @field_validator(
         "max_target_length",
+        "metric_tokenizer",
         "prefix",
         "separator",
         "source_language",
         "target_language",
         "generation",
         "verbalizers",
+        "label_names",
+        "label_columns",
+        "positive",
         "pooling",
         "stride",
         "max_answer_length",
@@ -314,5 +389,20 @@ class TaskPlan(Section):
             if name == "stride" and limit is not None and value >= limit:
                 text = f"task.stride: expected fewer tokens than task.max_length ({limit}), got {value}"
                 raise problem_error(Problem((name,), text, "Two windows cannot share all that one holds."))
+            if name == "positive" and info.data.get("form") in kind.forms:
+                text = f"task.positive: expected task.form {kind.default_form}, got {info.data['form']}"
+                raise problem_error(Problem((name,), text, "Remove it: it belongs to metrics of one class."))
+            if name == "label_columns" and info.data.get("form") not in (None, "multi-label"):
+                text = f"task.label_columns: expected task.form multi-label, got {format_value(info.data['form'])}"
+                raise problem_error(Problem((name,), text, "Set 'form: multi-label', or name one column of labels."))
+            if name == "label_columns" and (both := set(value) & set(info.data.get("columns", {}).values())):
+                text = f"task.label_columns: {format_value(min(both))} is another role's column too"
+                raise problem_error(Problem((name,), text, "Give each role columns of its own."))
+            if name in ("label_names", "label_columns") and len(set(value)) < max(2, len(value)):
+                text = f"task.{name}: expected at least two different names, got {format_value(list(value))}"
+                raise problem_error(Problem((name,), text, "Give each name once."))
+            if name == "metric_tokenizer" and value not in (known := ("auto", *kind.metric_tokenizers)):
+                text = f"task.metric_tokenizer: unknown tokenizer {format_value(value)} of {kind.kind}"
+                raise problem_error(Problem((name,), text, did_you_mean(value, known)))
             return value
         return GenerationPlan() if name == "generation" else kind.options[name]

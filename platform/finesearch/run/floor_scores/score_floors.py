@@ -46,7 +46,7 @@ class FloorRequest:
 def score_floor(name: str, request: FloorRequest) -> CheckpointScore:
     """One floor on validation and test; its ``seconds`` are processor time on one core."""
     began = time.process_time()
-    task, data = make_task(request.task), request.data
+    task, data = make_task(request.task).with_facts(request.facts), request.data
     found = make_floor(name, task, request.facts).predict(data)
     decision = task.calibrate(found.validation, data.validation_answers)
     validation, test = (task.decide(given, decision) for given in (found.validation, found.test))

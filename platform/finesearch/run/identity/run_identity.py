@@ -63,6 +63,11 @@ class RunIdentity(FrozenRecord):
             tokenizer_sha256=preflight.model.tokenizer_sha256,
         )
 
+    @property
+    def content(self) -> bytes:
+        """The file's content."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
     def differences(self, now: RunIdentity) -> list[str]:
         """What is not as it was, a line each."""
         rows = [
@@ -71,11 +76,11 @@ class RunIdentity(FrozenRecord):
             for split in {**self.data, **now.data}
             if self.data.get(split) != now.data.get(split)
         ]
-        parts = (("weights", "model_sha256"), ("tokenizer", "tokenizer_sha256"))
+        parts = (("weights", "are others", "model_sha256"), ("tokenizer", "is another", "tokenizer_sha256"))
         files = [
-            f"model: the {part} of {now.model} are others (SHA-256 {_shown(getattr(now, key))}, was "
+            f"model: the {part} of {now.model} {changed} (SHA-256 {_shown(getattr(now, key))}, was "
             f"{_shown(getattr(self, key))})"
-            for part, key in parts
+            for part, changed, key in parts
             if getattr(self, key) != getattr(now, key)
         ]
         return rows + files
@@ -126,7 +131,7 @@ def keep_identity(plan: Plan, preflight: Preflight, run_storage: RunStorage, has
     begun = read_identity(run_storage) if has_begun else None
     now = RunIdentity.of(plan, preflight, adopted=has_begun)
     if begun is None:
-        run_storage.write(IDENTITY, (now.model_dump_json(indent=2) + "\n").encode())
+        run_storage.write(IDENTITY, now.content)
     else:
         check_identity(begun, now, run_storage.shown)
 
@@ -146,6 +151,10 @@ def check_study(run_storage: RunStorage, search: Journal, baselines: Journal, re
         )
     identity, mark = read_identity(run_storage), search.read_note(MARK)
     if identity is None or mark == identity.mark:
+        return
+    if mark is not None and identity.adopted:  # the record was lost, and made again
+        if not read_only:
+            run_storage.write(IDENTITY, identity.model_copy(update={"mark": mark}).content)
         return
     if mark is not None or (has_trials and not identity.adopted):
         raise RunConflictError(

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def read_label_lists(column: pa.ChunkedArray, feature: Any, name: str, origin: Origin) -> list[list[str]]:
-    """The class names of every row.
+    """The class names of every row, none for an empty list.
 
     feature: the column's ``datasets`` feature; a list of ``ClassLabel`` gives the names.
 
     Raises:
-        DataError: not lists, a row without a list or with an empty one, an entry that names no class or is repeated.
+        DataError: not lists, a row without a list, an entry that names no class or is repeated.
     """
     import pyarrow as pa
 
@@ -34,11 +34,10 @@ def read_label_lists(column: pa.ChunkedArray, feature: Any, name: str, origin: O
     declared = getattr(getattr(feature, "feature", None), "names", None)
     rows = []
     for row, values in enumerate(column.to_pylist()):
-        if values is None or not values:
+        if values is None:
             raise DataError(
-                f"{origin.where(row)}: {'no' if values is None else 'an empty'} list of labels in column {name!r},"
-                " expected at least one name.\n  Remove such rows, or give those that no class fits a name such as"
-                " 'none'."
+                f"{origin.where(row)}: no list of labels in column {name!r}, expected one in every row.\n"
+                "  Write [] where no label fits; remove rows that nobody has labelled."
             )
         names = [_name(value, declared, name, origin, row) for value in values]
         twice = next((one for one in names if names.count(one) > 1), None)

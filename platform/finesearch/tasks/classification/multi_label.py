@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +13,7 @@ from finesearch.tasks.classification.label_column import label_name, ordered_nam
 from finesearch.tasks.classification.label_list_column import read_label_lists, refuse_unknown_names
 from finesearch.tasks.classification.multi_label_metrics import MULTI_LABEL_METRICS
 from finesearch.tasks.classification.text_classification import TextClassification
+from finesearch.tasks.encoding.label_variants import similar_label_notes
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import TaskFacts
@@ -37,7 +39,8 @@ class MultiLabelClassification(TextClassification):
         """Check texts and lists of every split; the classes are those of train.
 
         Raises:
-            DataError: a text or list that is missing, empty or of the wrong type, a name that train lacks, one class.
+            DataError: a text or list that is missing or of the wrong type, a name that train lacks, fewer than two
+                classes.
         """
         column = self.plan.columns["label"]
         notes = self._read_texts(splits)
@@ -46,14 +49,17 @@ class MultiLabelClassification(TextClassification):
             for split, origin in splits.origins.items()
         }
         shown = ordered_names({name for names in lists["train"] for name in names})
-        if len(shown) < 2:
+        declared = getattr(getattr(splits.train.features[column], "feature", None), "names", None)
+        if not shown or len(declared or shown) < 2:
+            what = f"names one class only, {shown[0]!r}" if shown else "names no class in any row"
             raise DataError(
-                f"{splits.origins['train']}: the label column {column!r} names one class only, {shown[0]!r}, expected"
-                " at least two.\n  Point `columns.label` at another column, or add other rows."
+                f"{splits.origins['train']}: the label column {column!r} {what}, expected at least two classes.\n"
+                "  Point `columns.label` at another column, or add other rows."
             )
         for split in ("validation", "test"):
             refuse_unknown_names(lists[split], shown, column, splits.origins[split], split)
-        declared = getattr(getattr(splits.train.features[column], "feature", None), "names", None)
+        notes += similar_label_notes(Counter(name for rows in lists.values() for row in rows for name in row), column)
+        notes += _unlabelled_notes(lists)
         rows = {split: len(splits[split]) for split in SPLITS}
         return TaskFacts(kind=self.kind, label_names=tuple(declared or shown), rows=rows, notes=tuple(notes))
 
@@ -110,3 +116,15 @@ class MultiLabelClassification(TextClassification):
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:
         """The most frequent set of classes in ``references``, the lowest among equals, ``n`` times."""
         return [list(most_frequent(tuple(right) for right in references))] * n
+
+
+def _unlabelled_notes(lists: Mapping[str, Sequence[Sequence[str]]]) -> list[str]:
+    """How many rows of each split have no label."""
+    notes = []
+    for split, rows in lists.items():
+        empty = sum(not names for names in rows)
+        if empty == len(rows):
+            notes.append(f"None of the {empty} {split} rows has a label: F1 is 0 there, whatever is predicted.")
+        elif empty:
+            notes.append(f"{empty} of the {len(rows)} {split} rows have no label: all classes are 0 there.")
+    return notes

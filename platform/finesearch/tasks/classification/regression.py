@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from finesearch.errors import DataError
-from finesearch.tasks.classification.regression_metrics import REGRESSION_METRICS, parse_number, read_numbers
+from finesearch.tasks.classification.regression_metrics import (
+    REGRESSION_METRICS,
+    parse_number,
+    read_numbers,
+    target_scale_of,
+)
 from finesearch.tasks.classification.text_classification import TextClassification
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import TaskFacts
@@ -18,7 +23,12 @@ if TYPE_CHECKING:
 
 
 class TextRegression(TextClassification):
-    """The label column holds numbers, of any scale. Predictions and references are numbers in float32's precision."""
+    """The label column holds numbers, of any scale. Predictions and references are numbers of that scale.
+
+    With ``target_scaling: standard``, ``labels`` of a token row and the model's outputs have train's mean and deviation
+    taken out, and ``reference`` is the number itself as text; ``combine`` puts them back, and an export has them in its
+    output layer.
+    """
 
     label_type: ClassVar[type] = np.float32
 
@@ -35,6 +45,7 @@ class TextRegression(TextClassification):
         """
         column = self.plan.columns["label"]
         notes = self._read_texts(splits)
+        numbers: dict[str, list[float]] = {}
         for split, origin in splits.origins.items():
             if hasattr(splits[split].features[column], "names"):
                 raise DataError(
@@ -42,18 +53,38 @@ class TextRegression(TextClassification):
                     " `task.form` is regression.\n  Set `task.form: single-label`, or name a column of numbers."
                 )
             values = read_numbers(splits.table(split).column(column), column, origin)
+            numbers[split] = values
             if len(set(values)) < 2:
                 raise DataError(
                     f"{origin}: every one of the {len(values)} {split} rows has {values[0]:g} in column {column!r},"
                     " expected numbers that differ: no correlation can be computed.\n  Name a split that has labels."
                 )
-        return TaskFacts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
+        scale = None
+        if self.plan.target_scaling == "standard":
+            scale = target_scale_of(numbers["train"])
+            notes.append(
+                f"The model learns {column!r} less {scale.mean:.6g}, in units of {scale.deviation:.6g}: mean and "
+                "standard deviation of train. Predictions, scores and exports have the data's scale."
+            )
+        rows = {split: len(splits[split]) for split in SPLITS}
+        return TaskFacts(kind=self.kind, rows=rows, notes=tuple(notes), target_scale=scale)
 
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
+    def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
+        encoded = super().encode(rows, tokenizer, facts)
+        if "labels" in encoded and facts.target_scale is not None:
+            encoded["reference"] = [repr(number) for number in self.answers(rows, facts)]
+        return encoded
+
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
-        return [float(np.float32(parse_number(value))) for value in rows[self.plan.columns["label"]]]
+        numbers = [parse_number(value) for value in rows[self.plan.columns["label"]]]
+        return numbers if facts.target_scale is not None else [float(np.float32(number)) for number in numbers]
+
+    def _targets(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
+        numbers, scale = self.answers(rows, facts), facts.target_scale
+        return numbers if scale is None else [scale.apply(number) for number in numbers]
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
         """Mean squared error over the batch's examples, in float32; ``label_smoothing`` has no effect."""
@@ -73,8 +104,12 @@ class TextRegression(TextClassification):
         numbers: list[float] = outputs.logits.float().squeeze(-1).tolist()
         return numbers
 
+    def combine(self, predictions: Sequence[Any], rows: Sequence[Mapping[str, Any]], facts: TaskFacts) -> list[Any]:
+        scale = facts.target_scale
+        return list(predictions) if scale is None else [scale.undo(number) for number in predictions]
+
     def references(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        return [float(row["labels"]) for row in rows]
+        return [float(row.get("reference", row["labels"])) for row in rows]
 
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
         return {name: metric(predictions, references) for name, metric in REGRESSION_METRICS.items()}
@@ -83,7 +118,13 @@ class TextRegression(TextClassification):
         return REGRESSION_METRICS[name]
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
-        return None
+        if name != "mae":
+            return None
+        return [abs(given - true) for given, true in zip(predictions, references, strict=True)]
+
+    def scale(self, name: str, value: float) -> float:
+        """Errors have the unit of the numbers."""
+        return abs(value) if name in ("rmse", "mae") else max(1.0, abs(value))
 
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:
         """The mean of ``references``, ``n`` times."""

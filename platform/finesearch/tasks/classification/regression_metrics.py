@@ -1,4 +1,4 @@
-"""Regression: reads columns of numbers, and computes correlations (Pearson, Spearman)."""
+"""Regression: reads columns of numbers and their scale, and computes correlations and errors (RMSE, MAE, R²)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from finesearch.errors import DataError
+from finesearch.tasks.task import TargetScale
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from finesearch.tasks.raw_splits import Origin
+
+
+LARGEST = 3.4e38
 
 
 def parse_number(value: Any) -> float:
@@ -35,7 +41,8 @@ def read_numbers(column: pa.ChunkedArray, name: str, origin: Origin) -> list[flo
     numbers = []
     for row, value in enumerate(column.to_pylist()):
         number = math.nan if isinstance(value, bool) else parse_number(value)
-        if not math.isfinite(number):
+        # Models compute in float32.
+        if not abs(number) <= LARGEST:
             raise DataError(
                 f"{origin.where(row)}: {'nothing' if value is None else repr(value)} in column {name!r}, expected a"
                 " finite number, since `task.form` is regression.\n  Correct the row or remove it; for names set"
@@ -43,6 +50,17 @@ def read_numbers(column: pa.ChunkedArray, name: str, origin: Origin) -> list[flo
             )
         numbers.append(number)
     return numbers
+
+
+def target_scale_of(numbers: Sequence[float]) -> TargetScale:
+    """Mean and standard deviation of numbers (n,) that differ; summed exactly, so the same on every machine.
+
+    >>> target_scale_of([1.0, 3.0])
+    TargetScale(mean=2.0, deviation=1.0)
+    """
+    mean = math.fsum(numbers) / len(numbers)
+    variance = math.fsum((number - mean) ** 2 for number in numbers) / len(numbers)
+    return TargetScale(mean=mean, deviation=math.sqrt(variance))
 
 
 def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:
@@ -67,7 +85,41 @@ def spearman(predictions: Sequence[float], references: Sequence[float]) -> float
     return 0.0 if _is_constant(predictions, references) else float(spearmanr(predictions, references).statistic)
 
 
-REGRESSION_METRICS = {"pearson": pearson, "spearman": spearman}
+def rmse(predictions: Sequence[float], references: Sequence[float]) -> float:
+    """Root of the mean squared error of two lists (n,), in the unit of the numbers; lower is better.
+
+    >>> rmse([1.0, 2.0], [1.0, 4.0]) == math.sqrt(2.0)
+    True
+    """
+    return math.sqrt(float(np.mean(np.square(_errors(predictions, references)))))
+
+
+def mae(predictions: Sequence[float], references: Sequence[float]) -> float:
+    """Mean absolute error of two lists (n,), in the unit of the numbers; lower is better.
+
+    >>> mae([1.0, 2.0], [1.0, 4.0])
+    1.0
+    """
+    return float(np.mean(np.abs(_errors(predictions, references))))
+
+
+def r2(predictions: Sequence[float], references: Sequence[float]) -> float:
+    """Share of the variance of ``references`` (n,) that is explained, at most 1; 0 for their mean, or without variance.
+
+    >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 6.0])
+    0.3571428571428571
+    """
+    true = np.asarray(references, dtype=float)
+    spread = float(np.sum(np.square(true - true.mean())))
+    return 1.0 - float(np.sum(np.square(_errors(predictions, references)))) / spread if spread else 0.0
+
+
+REGRESSION_METRICS = {"pearson": pearson, "spearman": spearman, "rmse": rmse, "mae": mae, "r2": r2}
+
+
+def _errors(predictions: Sequence[float], references: Sequence[float]) -> np.ndarray:
+    errors: np.ndarray = np.asarray(predictions, dtype=float) - np.asarray(references, dtype=float)
+    return errors
 
 
 def _is_constant(*lists: Sequence[float]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,7 @@ from finesearch.tasks.classification.label_column import label_name, ordered_nam
 from finesearch.tasks.classification.relation_metrics import METRICS, micro_f1_of_sums
 from finesearch.tasks.classification.single_label import SingleLabel
 from finesearch.tasks.encoding.array_columns import table
+from finesearch.tasks.encoding.label_variants import similar_label_notes
 from finesearch.tasks.encoding.list_columns import raise_row_error, read_span, require_lists
 from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_rows
 from finesearch.tasks.encoding.sliding_windows import special_token_affixes
@@ -27,6 +29,7 @@ from finesearch.tasks.encoding.text_columns import read_texts
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import SufficientStatistics, TaskFacts, UnencodableRow
+from finesearch.tasks.truncation import Truncation, count_truncations
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,6 +91,10 @@ class RelationExtraction(SingleLabel):
             )
         if self.no_relation in relations:
             notes.append(f"The relation {self.no_relation!r} means none: it is left out of micro_f1 and macro_f1.")
+        for role in named:
+            column = columns[role]
+            shown = (label_name(value) for split in SPLITS for value in splits.plain_rows(split)[column])
+            notes += similar_label_notes(Counter(shown), column)
         rows = {split: len(splits[split]) for split in SPLITS}
         markers = marker_names(seen.get("head_type"), seen.get("tail_type"))
         return TaskFacts(kind=self.kind, label_names=relations, special_tokens=markers, rows=rows, notes=tuple(notes))
@@ -132,6 +139,17 @@ class RelationExtraction(SingleLabel):
             encoded["relation"] = self.answers(rows, facts)
             encoded["labels"] = [number[name] for name in encoded["relation"]]
         return encoded
+
+    def truncations(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[Truncation, ...]:
+        before, behind = special_token_affixes(tokenizer)
+
+        def lengths(rows: Mapping[str, Sequence[Any]]) -> list[int]:
+            found = tokenizer(
+                self.marked_texts(rows), add_special_tokens=False, return_attention_mask=False, verbose=False
+            )
+            return [len(before) + len(ids) + len(behind) for ids in found["input_ids"]]
+
+        return count_truncations(splits, self.plan.max_length, lengths)
 
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[str]:
         return [label_name(value) for value in rows[self.plan.columns["relation"]]]

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from finesearch.errors import DataError
+from finesearch.plan.sections.task_kinds import ONE_CLASS_METRICS, PROBABILITY_METRICS
+from finesearch.tasks.classification.class_scores.one_class_metrics import (
+    ONE_CLASS_SCORES,
+    one_class_counts,
+    one_class_score,
+)
+from finesearch.tasks.classification.class_scores.positive_class import choose_positive
+from finesearch.tasks.classification.class_scores.probability_metrics import log_losses, probability_score
 from finesearch.tasks.classification.classification_metrics import CLASSIFICATION_METRICS, classification_scores
 from finesearch.tasks.classification.label_column import label_name, ordered_names, read_labels, refuse_unknown
 from finesearch.tasks.classification.single_label import SingleLabel
 from finesearch.tasks.encoding.array_columns import table
+from finesearch.tasks.encoding.label_variants import similar_label_notes
 from finesearch.tasks.encoding.padding import PAD_TO_MULTIPLE_OF, pad_rows
 from finesearch.tasks.encoding.text_columns import count_blank, read_texts
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, Origin, RawSplits
-from finesearch.tasks.task import TaskFacts
+from finesearch.tasks.task import SufficientStatistics, TaskFacts
+from finesearch.tasks.truncation import Truncation, count_truncations
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,13 +39,18 @@ SUSPICIOUS_ROWS = 50
 
 
 class TextClassification(SingleLabel):
-    """Columns: ``text``, ``label`` and, for pairs, ``text_pair``. Predictions and references are class numbers."""
+    """Columns: ``text``, ``label`` and, for pairs, ``text_pair``. Predictions and references are class numbers.
+
+    Predictions are rows of probabilities instead, one a class, if the plan's metric needs them.
+    """
 
     kind: ClassVar[str] = "text-classification"
     version: ClassVar[int] = 1
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     label_type: ClassVar[type] = np.int64
     """Type of the tensor ``labels`` in a batch."""
+    facts: TaskFacts | None = None
+    """Those that the metrics depend on; see ``with_facts``."""
 
     @property
     def stratify_column(self) -> str | None:
@@ -62,8 +79,11 @@ class TextClassification(SingleLabel):
         # A declared ClassLabel keeps its numbering and its unused classes, so that ids agree with the source.
         declared = getattr(splits.train.features[label], "names", None)
         names = tuple(declared) if declared else shown
+        notes += similar_label_notes(Counter(value for split in SPLITS for value in labels[split].to_pylist()), label)
         rows = {split: len(splits[split]) for split in SPLITS}
-        return TaskFacts(kind=self.kind, label_names=names, rows=rows, notes=tuple(notes))
+        positive, found = choose_positive(self.plan, names, labels, splits.origins)
+        notes += found
+        return TaskFacts(kind=self.kind, label_names=names, rows=rows, notes=tuple(notes), positive=positive)
 
     def _read_texts(self, splits: RawSplits) -> list[str]:
         """Validate every text; returns notes for the report."""
@@ -92,6 +112,14 @@ class TextClassification(SingleLabel):
             encoded["labels"] = self._targets(rows, facts)
         return encoded
 
+    def truncations(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[Truncation, ...]:
+        def lengths(rows: Mapping[str, Sequence[Any]]) -> list[int]:
+            texts = [list(rows[name]) for name in self.identity_columns]
+            # verbose=False: the tokenizer need not warn of what is counted here.
+            return [len(ids) for ids in tokenizer(*texts, return_attention_mask=False, verbose=False)["input_ids"]]
+
+        return count_truncations(splits, self.plan.max_length, lengths)
+
     def _targets(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[Any]:
         """The values of ``labels`` in token rows."""
         return self.answers(rows, facts)
@@ -115,19 +143,88 @@ class TextClassification(SingleLabel):
         return [int(row["labels"]) for row in rows]
 
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-        return classification_scores(predictions, references)
+        """Metrics of class numbers; of one class if the facts name one; of probabilities if they are given."""
+        scores = classification_scores(self._classes(predictions), references)
+        names: tuple[str, ...] = ONE_CLASS_METRICS if self._positive is not None else ()
+        names += PROBABILITY_METRICS if self.gives_probabilities else ()
+        return scores | {name: self.metric(name)(predictions, references) for name in names}
 
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
-        return CLASSIFICATION_METRICS[name]
+        positive = self._positive
+        if name in PROBABILITY_METRICS:
+            return lambda predictions, references: probability_score(name, predictions, references, positive)
+        if name in ONE_CLASS_METRICS:
+            assert positive is not None, "with_facts comes before scoring"
+            return lambda predictions, references: one_class_score(
+                name, self._classes(predictions), references, positive
+            )
+        return lambda predictions, references: CLASSIFICATION_METRICS[name](self._classes(predictions), references)
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[Any]) -> list[float] | None:
+        if name == "log_loss":
+            return log_losses(predictions, references)
         if name != "accuracy":
             return None
-        return [float(given == true) for given, true in zip(predictions, references, strict=True)]
+        return [float(given == true) for given, true in zip(self._classes(predictions), references, strict=True)]
+
+    def statistics(
+        self, name: str, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> SufficientStatistics | None:
+        if name not in ONE_CLASS_METRICS or self._positive is None:
+            return None
+        counts = one_class_counts(self._classes(predictions), references, self._positive)
+        return SufficientStatistics(counts, ONE_CLASS_SCORES[name])
+
+    def scale(self, name: str, value: float) -> float:
+        return max(1.0, value) if name == "log_loss" else 1.0
 
     def majority(self, references: Sequence[Any], n: int) -> list[Any]:
-        """The most frequent class in ``references``, the lowest index among equals, ``n`` times."""
+        """The most frequent class in ``references``, the lowest index among equals; or their shares; ``n`` times."""
+        if self.gives_probabilities:
+            shares: list[float] = (np.bincount(references, minlength=self._num_classes) / len(references)).tolist()
+            return [shares] * n
         return [most_frequent(references)] * n
+
+    def perfect_predictions(self, references: Sequence[Any]) -> list[Any]:
+        if not self.gives_probabilities:
+            return list(references)
+        rows: list[Any] = np.eye(self._num_classes)[np.asarray(references)].tolist()
+        return rows
+
+    def predict(self, outputs: Any, batch: Mapping[str, Tensor]) -> list[Any]:
+        """The most likely class of each example, or the probabilities of all (C,)."""
+        if not self.gives_probabilities:
+            return super().predict(outputs, batch)
+        rows: list[Any] = outputs.logits.double().softmax(dim=-1).tolist()
+        return rows
+
+    def with_facts(self, facts: TaskFacts) -> TextClassification:
+        known = copy(self)
+        known.facts = facts
+        return known
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether predictions are probabilities."""
+        return self.plan.metric in PROBABILITY_METRICS
+
+    @property
+    def _num_classes(self) -> int:
+        assert self.facts is not None, "with_facts comes before scoring"
+        return len(self.facts.label_names)
+
+    @property
+    def _positive(self) -> int | None:
+        """The number of the class that metrics of one class count."""
+        if self.facts is None or self.facts.positive is None:
+            return None
+        return self.facts.label_names.index(self.facts.positive)
+
+    def _classes(self, predictions: Sequence[Any]) -> Sequence[int]:
+        if not self.gives_probabilities:
+            return predictions
+        classes: list[int] = np.argmax(np.asarray(predictions), axis=1).tolist()
+        return classes
 
     def _refuse_odd_classes(self, names: tuple[str, ...], rows: int, origin: Origin) -> None:
         column = self.plan.columns["label"]

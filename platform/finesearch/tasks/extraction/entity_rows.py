@@ -106,9 +106,10 @@ def _check_tokens(tokens: list[Any], tags: list[Any], columns: Mapping[str, str]
         if not is_bio_tag(tag):
             number = isinstance(tag, int)
             advice = (
-                "Write tags as text, or load the data set with its ClassLabel feature, which names the numbers."
+                "Name the numbers in task.label_names, such as [O, B-PER, I-PER], or write tags as text."
                 if number
-                else "Expected 'O', 'B-label' for the first token of an entity and 'I-label' for the ones behind it."
+                else "Expected BIO, BILOU, BIOES or IO throughout. In BIO, 'O' is outside, 'B-label' the first token "
+                "of an entity and 'I-label' each one behind it."
             )
             raise_row_error(origin, row, columns["tags"], f"holds the tag {tag!r}, which is not BIO", advice)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from finesearch.errors import DataError
 from finesearch.tasks.encoding.bio_tags import Span, bio_tag_names, spans_to_tags, tags_to_spans
+from finesearch.tasks.encoding.label_variants import similar_label_notes
 from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF, pad_labels, pad_rows
 from finesearch.tasks.extraction.entity_metrics import METRICS, score_entities
 from finesearch.tasks.extraction.entity_rows import check_rows, refuse_unknown_labels, spans_of_rows, word_spans_of_rows
@@ -65,7 +66,8 @@ class TokenClassification(Task):
                 f"{splits.origins['train']}: no train row has an entity in {self.stratify_column!r}, expected some.\n"
                 "  Point `columns` at the column with the entities, or add rows that have some."
             )
-        notes = []
+        shown = Counter(str(label) for found in spans.values() for row in found for _, _, label in row)
+        notes = similar_label_notes(shown, str(self.stratify_column))
         for split in SPLITS:
             refuse_unknown_labels(spans[split], labels, splits.origins[split], split)
             if "text" in columns:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Turn = dict[str, str]
+Turn = dict[str, Any]
+"""``role`` and ``content``; of the assistant also ``tool_calls``, and ``weight`` 0 where a turn is not learned."""
 
-ASSISTANT = "assistant"
+ASSISTANT, WEIGHT = "assistant", "weight"
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
@@ -75,9 +76,10 @@ def apply_chat_template(turns: Sequence[Turn], tokenizer: Any, template: str | N
     """
     from jinja2 import TemplateError
 
+    plain = [{key: value for key, value in turn.items() if key != WEIGHT} for turn in turns]
     try:
         text: str = tokenizer.apply_chat_template(
-            list(turns), chat_template=template, tokenize=False, add_generation_prompt=prompt
+            plain, chat_template=template, tokenize=False, add_generation_prompt=prompt
         )
     except (
         TemplateError,

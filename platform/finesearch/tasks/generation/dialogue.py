@@ -13,34 +13,52 @@ from finesearch.errors import ModelError
 from finesearch.plan.sections.task_kinds import TASK_KINDS
 from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF
 from finesearch.tasks.generation.chat_template import (
+    ASSISTANT,
     PLAIN_TEMPLATE,
     Turn,
     UnsupportedChatTemplate,
     apply_chat_template,
     render_conversation,
 )
-from finesearch.tasks.generation.dialogue_rows import check_rows, conversation, drop_oldest_exchange
+from finesearch.tasks.generation.dialogue_rows import (
+    TOOL,
+    check_rows,
+    conversation,
+    drop_oldest_exchange,
+    is_learned,
+    reply_text,
+)
 from finesearch.tasks.generation.generation_task import GenerationTask
+from finesearch.tasks.generation.metric_tokenizers import (
+    DEFAULT_BLEU,
+    bleu_tokenizer,
+    choose_bleu_tokenizer,
+    choose_rouge_tokenizer,
+    rouge_tokenizer,
+)
 from finesearch.tasks.generation.rouge import rouge_f_measures
 from finesearch.tasks.generation.template_limits import template_excess
 from finesearch.tasks.generation.translation_metrics import MAX_SCORE, corpus_score, scores_of_sums, sentence_counts
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import SufficientStatistics, TaskFacts, UnencodableRow
+from finesearch.tasks.truncation import Truncation
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TOKENIZER_TEMPLATE = "auto"
 PERPLEXITY = "perplexity"
+MESSAGES = "messages"
 # Sample of conversations for counting truncations.
 COUNT_CHUNK_ROWS = 1024
 
 
 class Dialogue(GenerationTask):
-    """Column: ``messages``, lists of {role, content}. References are the assistant's last turns.
+    """Column: ``messages``, lists of {role, content}. References are the assistant's last turns: texts, or tool calls.
 
     Every turn of the assistant is trained on, and counts in the perplexity; an encoder-decoder trains on the last one.
+    A turn with ``weight`` 0 is only read: the last turn is the last that is learned.
     The last one is generated and compared. A prediction is ``{"text", "nll", "tokens"}``: the reply (None if no text
     was needed), and the summed loss of the true turns with the number of their tokens.
 
@@ -50,12 +68,17 @@ class Dialogue(GenerationTask):
     """
 
     kind: ClassVar[str] = "dialogue"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     may_refuse_rows: ClassVar[bool] = True
 
     @property
+    def messages_column(self) -> str:
+        """The column of turns; rows of instruction and output have become one when they were read."""
+        return self.plan.columns.get(MESSAGES, MESSAGES)
+
+    @property
     def identity_columns(self) -> tuple[str, ...]:
-        return (self.plan.columns["messages"],)
+        return (self.messages_column,)
 
     @property
     def encoding_options(self) -> dict[str, Any]:
@@ -79,11 +102,13 @@ class Dialogue(GenerationTask):
         """
         notes = []
         for split in SPLITS:
-            continued = check_rows(splits, split, self.plan.columns["messages"])
+            continued, unlearned = check_rows(splits, split, self.messages_column)
+            if unlearned:
+                notes.append(f"{unlearned} turns of the assistant in {split} have weight 0: they are not learned.")
             if continued:
                 notes.append(
                     f"{continued} of the {len(splits[split])} {split} conversations go on after the assistant's last "
-                    "turn: what follows it is left out."
+                    f"turn{' that is learned' if unlearned else ''}: what follows it is left out."
                 )
         return TaskFacts(kind=self.kind, rows={split: len(splits[split]) for split in SPLITS}, notes=tuple(notes))
 
@@ -118,25 +143,26 @@ class Dialogue(GenerationTask):
         if self.template is not None:
             tokenizer.chat_template = self.template
 
-    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
+    def truncations(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[Truncation, ...]:
         """How many conversations of each split are longer than ``max_length``."""
-        notes = []
+        found = []
         for split in SPLITS:
             total, count = len(splits[split]), 0
             for start in range(0, total, COUNT_CHUNK_ROWS):
                 rows = splits.plain_rows(split, start, min(start + COUNT_CHUNK_ROWS, total))
                 texts = [
                     apply_chat_template(conversation(turns, self.plan.system), tokenizer, self.template)
-                    for turns in rows[self.plan.columns["messages"]]
+                    for turns in rows[self.messages_column]
                 ]
                 tokens = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
                 count += sum(len(ids) > self.plan.max_length for ids in tokens["input_ids"])
             if count:
-                notes.append(
+                note = (
                     f"{count} of the {total} {split} conversations are longer than task.max_length "
                     f"({self.plan.max_length} tokens): their oldest turns are left out."
                 )
-        return tuple(notes)
+                found.append(Truncation(count, total, note))
+        return tuple(found)
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """See ``generation_task``; every row has a reply to compare.
@@ -146,11 +172,14 @@ class Dialogue(GenerationTask):
         """
         assert facts.shape is not None, "add_model_shape comes before encode"
         encoded: dict[str, list[Any]] = {}
-        for row, turns in enumerate(rows[self.plan.columns["messages"]]):
+        for row, turns in enumerate(rows[self.messages_column]):
             talk = conversation(turns, self.plan.system)
             try:
+                if left_out := self._left_out(talk, tokenizer):
+                    advice = "Choose a model or a `task.chat_template` that writes it, or remove such rows."
+                    raise UnencodableRow(row, f"the chat template leaves out {left_out}", advice)
                 encode = self._encoder_decoder_row if facts.shape.is_encoder_decoder else self._causal_row
-                made = encode(talk, tokenizer, facts) | {"reference": talk[-1]["content"]}
+                made = encode(talk, tokenizer, facts) | {"reference": reply_text(talk[-1])}
             except UnsupportedChatTemplate as error:
                 raise UnencodableRow(
                     row, str(error), "Set `task.chat_template` to 'plain', or remove such rows."
@@ -158,6 +187,18 @@ class Dialogue(GenerationTask):
             for name, value in made.items():
                 encoded.setdefault(name, []).append(value)
         return encoded
+
+    def _left_out(self, talk: list[Turn], tokenizer: Any) -> str:
+        """What the template does not write of tool calls and their results; "" if nothing."""
+        called = [call["function"]["name"] for turn in talk for call in turn.get("tool_calls", ())]
+        results = [turn["content"] for turn in talk if turn["role"] == TOOL]
+        if not called and not results:
+            return ""
+        text = apply_chat_template(talk, tokenizer, self.template)
+        lost = next((name for name in called if name not in text), None)
+        if lost is not None:
+            return f"the call of the tool {lost!r}"
+        return "what a tool answered" if any(result not in text for result in results) else ""
 
     def drop_oldest_turns(self, talk: list[Turn], tokenizer: Any) -> list[Turn]:
         """The conversation without the oldest turns that exceed ``max_length``.
@@ -173,9 +214,10 @@ class Dialogue(GenerationTask):
             talk = fewer
         return talk
 
-    def _causal_row(self, talk: list[Turn], tokenizer: Any, facts: TaskFacts) -> dict[str, Any]:
+    def _causal_row(self, whole: list[Turn], tokenizer: Any, facts: TaskFacts) -> dict[str, Any]:
         """A causal model's row: the whole conversation, with the assistant's tokens as labels."""
-        rendered = render_conversation(self.drop_oldest_turns(talk, tokenizer), tokenizer, self.template)
+        talk = self.drop_oldest_turns(whole, tokenizer)
+        rendered = render_conversation(talk, tokenizer, self.template)
         tokens = tokenizer(
             rendered.text[: rendered.said[-1][1]],
             add_special_tokens=False,
@@ -185,7 +227,9 @@ class Dialogue(GenerationTask):
         )
         ids, offsets = list(tokens["input_ids"]), tokens["offset_mapping"]
         labels = [IGNORED] * len(ids)
-        for start, end in rendered.said:
+        replies = [turn for turn in talk if turn["role"] == ASSISTANT]
+        learned = [span for turn, span in zip(replies, rendered.said, strict=True) if is_learned(turn)]
+        for start, end in learned:
             for place, (first, last) in enumerate(offsets):
                 if first >= start and last <= end and last > first:
                     labels[place] = ids[place]
@@ -195,7 +239,7 @@ class Dialogue(GenerationTask):
             reply = min(len(ids) - prompt, max(limit - prompt, limit // 2))
             kept = slice(prompt - (limit - reply), prompt + reply)
             ids, labels, prompt = ids[kept], labels[kept], limit - reply
-        prompt_ids = self._generation_prompt(talk, tokenizer)
+        prompt_ids = self._generation_prompt(whole, tokenizer)
         return {"input_ids": ids, "labels": labels, "prompt": prompt, "prompt_ids": prompt_ids or ids[:prompt]}
 
     def _generation_prompt(self, talk: list[Turn], tokenizer: Any) -> list[int]:
@@ -230,7 +274,7 @@ class Dialogue(GenerationTask):
                 break
             talk = fewer
         target = tokenizer(
-            text_target=talk[-1]["content"],
+            text_target=reply_text(talk[-1]),
             add_special_tokens=False,
             truncation=True,
             max_length=self.plan.max_length - 1,
@@ -243,7 +287,14 @@ class Dialogue(GenerationTask):
         }
 
     def answers(self, rows: Mapping[str, Sequence[Any]], facts: TaskFacts) -> list[str]:
-        return [conversation(turns, None)[-1]["content"] for turns in rows[self.plan.columns["messages"]]]
+        return [reply_text(conversation(turns, None)[-1]) for turns in rows[self.messages_column]]
+
+    def choose_metric_tokenizer(self, references: Sequence[str]) -> tuple[str, str]:
+        name, reason = choose_bleu_tokenizer(references)
+        if self.plan.metric == "rougeL" and name == DEFAULT_BLEU:
+            words, reason = choose_rouge_tokenizer(references)
+            return DEFAULT_BLEU if words == rouge_tokenizer(DEFAULT_BLEU) else "intl", reason
+        return name, reason
 
     def needs_generation(self, name: str) -> bool:
         return name not in TASK_KINDS[self.kind].teacher_forced_metrics
@@ -261,11 +312,16 @@ class Dialogue(GenerationTask):
         if name == PERPLEXITY:
             return lambda predictions, references: _perplexity(predictions)
         if name == "bleu":
-            return lambda predictions, references: corpus_score("bleu", _texts(predictions), references)
-        return lambda predictions, references: fmean(rouge_f_measures(_texts(predictions), references, [name])[name])
+            words = bleu_tokenizer(self.plan.metric_tokenizer)
+            return lambda predictions, references: corpus_score("bleu", _texts(predictions), references, words)
+        return lambda predictions, references: fmean(self._rouge(name, predictions, references))
 
     def example_scores(self, name: str, predictions: Sequence[Any], references: Sequence[str]) -> list[float] | None:
-        return rouge_f_measures(_texts(predictions), references, [name])[name] if name == "rougeL" else None
+        return self._rouge(name, predictions, references) if name == "rougeL" else None
+
+    def _rouge(self, name: str, predictions: Sequence[Any], references: Sequence[str]) -> list[float]:
+        words = rouge_tokenizer(self.plan.metric_tokenizer)
+        return rouge_f_measures(_texts(predictions), references, [name], words)[name]
 
     def statistics(
         self, name: str, predictions: Sequence[Any], references: Sequence[str]
@@ -274,9 +330,9 @@ class Dialogue(GenerationTask):
             counts = np.array([[given["nll"], given["tokens"]] for given in predictions], dtype=float)
             return SufficientStatistics(counts, lambda sums: np.exp(sums[:, 0] / sums[:, 1]))
         if name == "bleu":
-            return SufficientStatistics(
-                sentence_counts(name, _texts(predictions), references), lambda sums: scores_of_sums(name, sums)
-            )
+            words = bleu_tokenizer(self.plan.metric_tokenizer)
+            counts = sentence_counts(name, _texts(predictions), references, words)
+            return SufficientStatistics(counts, lambda sums: scores_of_sums(name, sums))
         return None
 
     def scale(self, name: str, value: float) -> float:

@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import ModelError
+from finesearch.plan.sections.task_kinds import TASK_KINDS
 from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF, pad_lists, pad_rows
 from finesearch.tasks.generation.decoder_start import decoder_start_token
+from finesearch.tasks.generation.metric_tokenizers import bleu_tokenizer, check_tokenizer, refuse_constant_metric
 from finesearch.tasks.kl_divergence import symmetric_kl_divergence
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.task import ModelShape, Task, TaskFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from finesearch.tasks.raw_splits import RawSplits
 
 # Fields taken from a folder's generation_config.json; all others come from the plan.
 MODEL_TOKEN_SETTINGS = (
@@ -35,6 +35,8 @@ MODEL_TOKEN_SETTINGS = (
     "begin_suppress_tokens",
     "bad_words_ids",
 )
+
+CHECKED_ANSWERS = 100
 
 
 class GenerationTask(Task):
@@ -95,12 +97,28 @@ class GenerationTask(Task):
         shape = ModelShape(is_encoder_decoder=True, start_token_id=start, end_token_id=end)
         return facts.model_copy(update={"shape": shape})
 
+    @abstractmethod
+    def choose_metric_tokenizer(self, references: Sequence[str]) -> tuple[str, str]:
+        """What ``task.metric_tokenizer: auto`` stands for with these true answers, and the reason in words."""
+
+    def check_metric(self, references: Sequence[str]) -> None:
+        """Check that the plan's metric can tell answers apart, by the true answers of validation.
+
+        Raises:
+            InputError: the metric's tokenizer cannot be loaded, or even true answers score 0.
+        """
+        name = self.plan.metric
+        if name == "bleu":
+            check_tokenizer(bleu_tokenizer(self.plan.metric_tokenizer))
+        if TASK_KINDS[self.kind].metrics[name] == "max":
+            score = self.metric(name)
+            # All of them are scored only where the longest say nothing.
+            parts = (sorted(references, key=len)[-CHECKED_ANSWERS:], references)
+            best = next((best for part in parts if (best := score(self.perfect_predictions(part), part)) > 0), 0.0)
+            refuse_constant_metric(name, self.plan.metric_tokenizer, best, references)
+
     def prepare_tokenizer(self, tokenizer: Any) -> None:
         """Add to the tokenizer, in place, what every checkpoint must contain (a chat template, say)."""
-
-    @abstractmethod
-    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
-        """Notes for the report: how many texts are truncated."""
 
     def model_settings(self, facts: TaskFacts) -> dict[str, Any]:
         if facts.shape is None or facts.shape.start_token_id is None:

@@ -12,6 +12,7 @@ from finesearch.tasks.encoding.text_columns import read_texts
 from finesearch.tasks.generation.generation_task import GenerationTask
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
 from finesearch.tasks.task import ModelShape, TaskFacts
+from finesearch.tasks.truncation import Truncation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -104,9 +105,9 @@ class TextToText(GenerationTask):
             config.forced_bos_token_id = facts.shape.language_token_id
         return config
 
-    def truncation_notes(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[str, ...]:
+    def truncations(self, splits: RawSplits, tokenizer: Any, facts: TaskFacts) -> tuple[Truncation, ...]:
         """How many sources and targets of each split are longer than the plan's limits."""
-        notes = []
+        found = []
         for split in SPLITS:
             rows = len(splits[split])
             cut = [0, 0]
@@ -122,11 +123,12 @@ class TextToText(GenerationTask):
                 (cut[1], self.target_role, "max_target_length", self._target_length),
             ):
                 if count:
-                    notes.append(
+                    note = (
                         f"{count} of the {rows} {split} rows have a {role} longer than task.{key} ({limit} tokens): "
                         "their ends are cut off."
                     )
-        return tuple(notes)
+                    found.append(Truncation(count, rows, note))
+        return tuple(found)
 
     def encode(self, rows: Mapping[str, Sequence[Any]], tokenizer: Any, facts: TaskFacts) -> dict[str, list[Any]]:
         """See ``generation_task``; rows without targets, as in prediction, get no ``labels`` and no ``reference``."""

@@ -8,8 +8,8 @@ from finesearch.tasks.encoding.bio_tags import word_spans
 
 MAX_ANSWER_WORDS = 6
 """Maximum words of an answer: nine in ten of SQuAD's are not longer (Rajpurkar et al., 2016)."""
-# Full stops of Chinese and Japanese need no space after them, and take closing quotes and brackets along.
-_WIDE, _CLOSING = r"\u3002\uff01\uff1f\uff61", r"\u2019\u201d\u300d\u300f\uff09"
+# Full stops of Chinese, Japanese, Hindi and Arabic need no space after them, and take closing quotes along.
+_WIDE, _CLOSING = r"\u3002\uff01\uff1f\uff61\u0964\u061f", r"\u2019\u201d\u300d\u300f\uff09"
 _SENTENCE = re.compile(rf"[^.!?{_WIDE}]*(?:[.!?](?=\S)[^.!?{_WIDE}]*)*(?:[{_WIDE}]+[{_CLOSING}]*|[.!?]*)\s*")
 
 

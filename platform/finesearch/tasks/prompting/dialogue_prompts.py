@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from finesearch.tasks.encoding.padding import IGNORED
 from finesearch.tasks.generation.chat_template import Turn
 from finesearch.tasks.generation.dialogue import Dialogue
-from finesearch.tasks.generation.dialogue_rows import SYSTEM, conversation
+from finesearch.tasks.generation.dialogue_rows import SYSTEM, conversation, is_learned
 from finesearch.tasks.prompting.prompt_task import PromptTask, Rows
 from finesearch.tasks.prompting.question import Question
 
@@ -26,7 +26,7 @@ class DialoguePromptTask(PromptTask):
     def questions(self, rows: Rows) -> list[list[Question]]:
         """Conversations are compared by the user's turns; ``written`` is the whole conversation as JSON."""
         found = []
-        for turns in rows[self.task.plan.columns["messages"]]:
+        for turns in rows[self.task.messages_column]:
             talk = conversation(turns, None)
             said = " ".join(turn["content"] for turn in talk if turn["role"] == "user")
             found.append([Question(fields={"user": said}, written=json.dumps(talk, ensure_ascii=False))])
@@ -34,7 +34,7 @@ class DialoguePromptTask(PromptTask):
 
     def drop_oldest_turns(self, rows: Rows, tokenizer: Any) -> dict[str, list[Any]]:
         """The rows with the turns that ``Task.encode`` keeps of each conversation, so that the same are scored."""
-        column = self.task.plan.columns["messages"]
+        column = self.task.messages_column
         return {
             column: [
                 self.task.drop_oldest_turns(conversation(t, self.task.plan.system), tokenizer) for t in rows[column]
@@ -49,13 +49,13 @@ class DialoguePromptTask(PromptTask):
 
         Only the conversation's own labels stay, so that the loss is over the same turns.
         """
-        column = self.task.plan.columns["messages"]
+        column = self.task.messages_column
         talks: list[list[Turn]] = list(rows[column])
         before = [[turn for each in examples for turn in _turns(each)] for examples in shown]
         whole = [_joined(talk, earlier) for talk, earlier in zip(talks, before, strict=True)]
         encoded = self.task.encode({column: whole}, tokenizer, self.facts)
         if "prompt" in encoded:
-            own = [sum(turn["role"] == "assistant" for turn in talk) for talk in talks]
+            own = [sum(map(is_learned, talk)) for talk in talks]
             encoded["labels"] = [_last_runs(labels, n) for labels, n in zip(encoded["labels"], own, strict=True)]
         return encoded
 
@@ -65,7 +65,7 @@ def _turns(example: Question) -> list[Turn]:
     return [turn for turn in turns if turn["role"] != SYSTEM]
 
 
-def _joined(talk: Sequence[Turn], earlier: Sequence[Turn]) -> list[Mapping[str, str]]:
+def _joined(talk: Sequence[Turn], earlier: Sequence[Turn]) -> list[Turn]:
     first = int(talk[0]["role"] == SYSTEM)
     return [*talk[:first], *earlier, *talk[first:]]
 

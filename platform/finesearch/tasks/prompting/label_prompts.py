@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from finesearch.plan.sections.task_kinds import PROBABILITY_METRICS
 from finesearch.tasks.prompting.prompt_task import ChoicePromptTask, Rows
 from finesearch.tasks.prompting.question import Question
+from finesearch.tasks.task import Task
 
 
 class LabelPromptTask(ChoicePromptTask):
@@ -24,6 +26,12 @@ class LabelPromptTask(ChoicePromptTask):
         "cloze": "{text} {text_pair} In one word: {label}.",
         "similarity": "{text}\n{text_pair}\n{label}",
     }
+
+    needs: ClassVar[str] = "a task.metric of chosen labels: prompts give no probabilities"
+
+    @classmethod
+    def supports(cls, task: Task) -> bool:
+        return task.plan.metric not in PROBABILITY_METRICS
 
     def template(self, method: str, shows_examples: bool = False) -> str:
         return (self.pair_templates if "text_pair" in self.task.plan.columns else self.templates)[method]

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from finesearch.plan.sections.task_kinds import CORRELATIONS
 from finesearch.tasks.prompting.prompt_task import PromptTask, Rows
 from finesearch.tasks.prompting.question import Question
 from finesearch.tasks.task import Task
@@ -22,11 +23,13 @@ class PairPromptTask(PromptTask):
 
     methods: ClassVar[tuple[str, ...]] = ("similarity",)
     shows_examples: ClassVar[bool] = False
-    needs: ClassVar[str] = "pairs of texts (columns.text_pair), which are compared by similarity"
+    needs: ClassVar[str] = (
+        "pairs of texts (columns.text_pair), which are compared by similarity, and a correlation as task.metric"
+    )
 
     @classmethod
     def supports(cls, task: Task) -> bool:
-        return all(side in task.plan.columns for side in TEXT_ROLES)
+        return task.plan.metric in CORRELATIONS and all(side in task.plan.columns for side in TEXT_ROLES)
 
     def template(self, method: str, shows_examples: bool = False) -> str:
         return "{text}\n{text_pair}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
 from finesearch.plan import ADAPTATIONS as BRANCHES
@@ -17,6 +17,7 @@ from finesearch.training.heads.space_heads import heads_of_space
 from finesearch.training.model.layer_depths import check_depths
 from finesearch.training.model.model_config import build_skeleton, read_config
 from finesearch.training.model.model_facts import ModelFacts
+from finesearch.training.probing.output_layer import find_output_layer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,7 +32,19 @@ def check_recipe_space(space: Space, facts: ModelFacts) -> None:
     """
     folder = Path(facts.folder)
     for head in heads_of_space(space, facts):
-        _check_skeleton(space, facts, build_skeleton(read_config(folder, **head.config_fields), facts.kind, folder))
+        skeleton = build_skeleton(read_config(folder, **head.config_fields), facts.kind, folder)
+        _check_skeleton(space, facts, skeleton)
+        if facts.scales_targets:
+            _check_bias(skeleton)
+
+
+def _check_bias(skeleton: PreTrainedModel) -> None:
+    layer: Any = skeleton.get_submodule(find_output_layer(skeleton))
+    if layer.bias is None:
+        raise ModelError(
+            f"task.target_scaling: the output layer of {type(skeleton).__name__} has no bias, which would hold the "
+            f"mean of the numbers. Set task.pooling to mean or last, or task.target_scaling to none."
+        )
 
 
 def _check_skeleton(space: Space, facts: ModelFacts, skeleton: PreTrainedModel) -> None:

@@ -71,17 +71,24 @@ def _read_base(folder: Path, record: CheckpointRecord, home: Path) -> PreTrained
     import torch
     from transformers import GenerationConfig
 
+    from finesearch.tasks import TaskFacts
     from finesearch.training.checkpointing.checkpoint_writer import GENERATION
+    from finesearch.training.heads.label_order import fit_output_layer
+    from finesearch.training.heads.target_scale import unfold_target_scale
     from finesearch.training.model.model_config import auto_class, read_config
     from finesearch.training.model.model_files import quiet_transformers
 
     config = read_config(folder)
+    names = record.facts.get("label_names", ())
     with quiet_transformers():
         model: PreTrainedModel = auto_class(record.kind, config).from_pretrained(
             home, config=config, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True
         )
+        unfold_target_scale(model, TaskFacts.model_validate(record.facts).target_scale)
         if (folder / GENERATION).is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
+    # Where it did not train, the checkpoint has no output layer of its own.
+    fit_output_layer(model, frozenset(record.trained), home, names)
     return model
 
 
@@ -91,7 +98,7 @@ def check_base(record: CheckpointRecord, home: Path, folder: Path, sha256: str |
     Raises:
         CheckpointError: it was trained from another one.
     """
-    from finesearch.training.model.model_files import weights_sha256
+    from finesearch.training.weights.weight_files import weights_sha256
 
     got = sha256 or weights_sha256(home)
     if got != record.base.sha256:

@@ -36,6 +36,7 @@ def export_checkpoint(
     """
     from finesearch.storage import checksummed_dirs
     from finesearch.storage.atomic_files import storage_errors
+    from finesearch.tasks import TaskFacts
     from finesearch.tasks.generation.generation_task import apply_generation_settings
     from finesearch.training.adaptations.adapters import merge_adapter
     from finesearch.training.checkpointing.checkpoint_layout import check_intact
@@ -47,6 +48,7 @@ def export_checkpoint(
     from finesearch.training.export.pooled_readme import pooled_readme
     from finesearch.training.heads.pooled_classifier import PooledClassifier
     from finesearch.training.heads.relation_model import LOADER, RelationExtractionModel
+    from finesearch.training.heads.target_scale import fold_target_scale
     from finesearch.training.model.model_files import quiet_transformers
     from finesearch.training.prompting import is_prompted
 
@@ -65,6 +67,8 @@ def export_checkpoint(
         apply_generation_settings(model.generation_config, generation)
     if not (adapter or has_prompt or holds_prompt(record)):
         merge_adapter(model)
+    if not has_prompt:
+        fold_target_scale(model, TaskFacts.model_validate(record.facts).target_scale)
     with storage_errors(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         # A name that nobody else has: one that could be foretold might be the user's own folder.

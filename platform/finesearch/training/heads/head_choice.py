@@ -41,12 +41,25 @@ OWN_HEAD = HeadChoice()
 """The head that the architecture's own class has."""
 
 
-def choose_head(folder: Path, config: PretrainedConfig, pooling: str, hidden_size: int | None = None) -> HeadChoice:
+def choose_head(
+    folder: Path, config: PretrainedConfig, pooling: str, hidden_size: int | None = None, needs_bias: bool = False
+) -> HeadChoice:
     """The head for a recipe's ``pooling`` and ``head_hidden_size``; ``config`` is that of the model in ``folder``.
+
+    needs_bias: whether the output layer must have one, which decoders' own classes lack.
 
     Raises:
         ModelError: the model cannot be pooled so.
     """
+    choice = _choose(folder, config, pooling, hidden_size)
+    is_own = not choice.config_fields and pooled_head(config) is None
+    if needs_bias and is_own and reads_left_to_right(config) and _is_poolable(config):
+        note = "pooling: last, with a bias in the output layer for the numbers' mean; the architecture's own has none."
+        return HeadChoice(PooledHead("last", hidden_size).config_fields, note)
+    return choice
+
+
+def _choose(folder: Path, config: PretrainedConfig, pooling: str, hidden_size: int | None) -> HeadChoice:
     if pooling == "own":
         return OWN_HEAD
     if pooling == "auto":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from finesearch.errors import ModelError
 from finesearch.plan.space.parameters import POOLINGS
 
 if TYPE_CHECKING:
@@ -33,6 +34,26 @@ class PooledHead:
 
 
 def pooled_head(config: PretrainedConfig) -> PooledHead | None:
-    """The head that a config asks for; None where it has the architecture's own."""
+    """The head that a config asks for; None where it has the architecture's own.
+
+    Raises:
+        ModelError: the config's field is malformed.
+    """
     fields = getattr(config, FIELD, None)
-    return None if fields is None else PooledHead(**fields)
+    if fields is None:
+        return None
+    if not isinstance(fields, dict) or fields.keys() - PooledHead.__dataclass_fields__.keys():
+        raise _malformed(fields)
+    pooling, size = fields.get("pooling"), fields.get("hidden_size")
+    if not isinstance(pooling, str) or pooling not in POOLINGS:
+        raise _malformed(fields)
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise _malformed(fields)
+    return PooledHead(**fields)
+
+
+def _malformed(fields: object) -> ModelError:
+    return ModelError(
+        f"task.model: config.json says {FIELD} {fields!r}, expected an object with pooling ({', '.join(POOLINGS)}), "
+        f"hidden_size and normalizes. Export the model again, or take the field out."
+    )

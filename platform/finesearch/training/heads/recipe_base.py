@@ -51,7 +51,8 @@ class RecipeBases:
         return self._made[head, layers]
 
     def _with_head(self, pooling: str, hidden_size: int | None) -> PretrainedBase:
-        choice = choose_head(self.own.folder, self.own.config, pooling, hidden_size)
+        needs_bias = self.own.facts.target_scale is not None
+        choice = choose_head(self.own.folder, self.own.config, pooling, hidden_size, needs_bias=needs_bias)
         if not choice.config_fields:
             return self.own
         config = copy.deepcopy(self.own.config)

@@ -147,8 +147,9 @@ class LoadedCheckpoint:
 def _refuse_other_labels(folder: Path, record: CheckpointRecord, context: TaskContext) -> None:
     from finesearch.tasks import TaskFacts
 
-    for name, known in TaskFacts.model_validate(record.facts).encoding.items():
-        got = context.facts.encoding[name]
+    trained_on, current = TaskFacts.model_validate(record.facts).encoding, context.facts.encoding
+    for name in {**trained_on, **current}:
+        known, got = trained_on.get(name), current.get(name)
         if known != got:
             what = "labels" if name == "label_names" else name.replace("_", " ")
             raise CheckpointError(

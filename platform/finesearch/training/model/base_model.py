@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from finesearch.errors import ModelError
 from finesearch.tasks.generation.generation_task import GenerationTask
+from finesearch.training.heads.label_order import fit_output_layer
+from finesearch.training.heads.target_scale import unfold_target_scale
 from finesearch.training.model.added_tokens import task_tokenizer
 from finesearch.training.model.dropout import head_dropouts, set_config_dropout, set_head_dropout
 from finesearch.training.model.model_config import auto_class, build_skeleton, check_max_length, read_config
-from finesearch.training.model.model_files import quiet_transformers, weight_files
-from finesearch.training.model.module_structure import ModuleStructure, backbone_prefix, trace_structure
+from finesearch.training.model.model_files import quiet_transformers
+from finesearch.training.model.module_structure import ModuleStructure, trace_structure
 from finesearch.training.runtime.seeding import derived_seed
+from finesearch.training.weights.missing_tensors import load_model
+from finesearch.training.weights.weight_files import weight_files
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -26,16 +29,14 @@ if TYPE_CHECKING:
     from finesearch.plan import Recipe
     from finesearch.tasks import Task, TaskFacts
 
-# A base that lacks more of its backbone than this is not the model that its config describes.
-LARGEST_FRESH_SHARE = 0.5
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PretrainedBase:
     """Weights and config of the base model with the task's head.
 
     tensors: every tensor in the folder, by its name in the model; fp32, on the CPU, never changed.
-    fresh: names of the parameters that the folder did not have (usually the head): initialised anew for every trial.
+    fresh: names of the parameters that the folder did not have (usually the head), or for other labels: initialised
+    anew for every trial.
     reinitialized: those of them that the folder did have, in layers that start from random weights.
     facts: what the task learned from its rows, such as the labels; the head was built for them.
     generation: settings of text generation, for tasks whose predictions are generated.
@@ -102,7 +103,10 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBas
     # Reports an unsupported architecture before its weights are read.
     positions = task.positions(config.is_encoder_decoder)
     check_max_length(build_skeleton(config, task.kind, folder), positions)
-    model, fresh = _read_weights(folder, config, task.kind)
+    loaded = load_model(folder, config, task.kind)
+    model = loaded.model
+    fresh, _ = fit_output_layer(model, loaded.missing, folder, facts.label_names)
+    unfold_target_scale(model, facts.target_scale, fresh)
     inputs = frozenset(inspect.signature(model.forward).parameters)
     example = short_example(tokenizer, inputs, config.is_encoder_decoder)
     persistent = model.state_dict().keys() - dict(model.named_parameters()).keys()
@@ -163,38 +167,3 @@ def draw_fresh(model: PreTrainedModel, fresh: frozenset[str], seed: int) -> None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "head"))
         model.initialize_weights()  # type: ignore[no-untyped-call]
-
-
-def _read_weights(folder: Path, config: PretrainedConfig, kind: str) -> tuple[PreTrainedModel, frozenset[str]]:
-    with quiet_transformers():
-        try:
-            model, found = auto_class(kind, config).from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                # A head of another task has other labels, so it is replaced.
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelError(
-                f"task.model: the weights in {folder} cannot be read ({type(error).__name__}: {error}). "
-                f"Fetch them again."
-            ) from error
-    fresh = frozenset({*found["missing_keys"], *(entry[0] for entry in found["mismatched_keys"])})
-    fresh &= dict(model.named_parameters()).keys()
-    _refuse_foreign_weights(model, fresh, folder)
-    return model, fresh
-
-
-def _refuse_foreign_weights(model: PreTrainedModel, fresh: frozenset[str], folder: Path) -> None:
-    prefix: Any = backbone_prefix(model)
-    backbone = {name: p.numel() for name, p in model.named_parameters() if prefix and name.startswith(prefix)}
-    missing = sum(size for name, size in backbone.items() if name in fresh)
-    if missing > LARGEST_FRESH_SHARE * sum(backbone.values()):
-        raise ModelError(
-            f"task.model: the weights in {folder} are not those of a {type(model).__name__} as its config.json "
-            f"describes it: {missing} of {sum(backbone.values())} parameters of the backbone are missing or of another "
-            f"shape. Fetch config.json and the weights from the same place."
-        )

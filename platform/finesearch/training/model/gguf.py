@@ -15,6 +15,7 @@ from finesearch.data.build_once import build_once
 from finesearch.errors import ModelError
 from finesearch.storage import checksummed_dirs
 from finesearch.storage.local_dirs import cache_home
+from finesearch.training.weights.weight_files import WEIGHT_NAMES
 
 SUFFIX = ".gguf"
 # Increased whenever the same file would produce another folder.
@@ -27,10 +28,8 @@ def gguf_file(folder: Path) -> Path | None:
     Raises:
         ModelError: there are several.
     """
-    from finesearch.training.model.model_files import WEIGHT_PATTERNS
-
     found = sorted(folder.glob(f"*{SUFFIX}"))
-    if not found or any(any(folder.glob(pattern)) for pattern in WEIGHT_PATTERNS):
+    if not found or any((folder / name).exists() for name in WEIGHT_NAMES):
         return None
     if len(found) > 1:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""The files of a model folder: its weight files, their SHA-256 checksum, and its tokenizer."""
+"""The tokenizer of a model folder, and its SHA-256; ``weights/`` has the weight files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from finesearch.training.runtime.deepspeed_engine import prepare_imports
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WEIGHT_PATTERNS = ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin")
 TOKENIZER_PATTERNS = (
     "tokenizer*",
     "chat_template*",
@@ -25,34 +24,10 @@ TOKENIZER_PATTERNS = (
     "special_tokens_map.json",
     "added_tokens.json",
     "*.model",
+    "*.spm",
+    "bpe.codes",
     "spiece*",
 )
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights, safetensors before pickles, in a fixed order.
-
-    Raises:
-        ModelError: there are none.
-    """
-    for pattern in WEIGHT_PATTERNS:
-        files = sorted(folder.glob(pattern))
-        if files:
-            return files
-    there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    raise ModelError(
-        f"task.model: {folder} has no weights: expected one of {', '.join(WEIGHT_PATTERNS)}, found {there}. "
-        f"Point task.model at a folder that save_pretrained wrote."
-    )
-
-
-def weights_sha256(folder: Path) -> str:
-    """SHA-256 over the weight files, whatever their names; it identifies the base model.
-
-    Raises:
-        ModelError: there are none.
-    """
-    return hashlib.sha256("".join(file_sha256(path) for path in weight_files(folder)).encode()).hexdigest()
 
 
 def tokenizer_sha256(folder: Path) -> str:
@@ -72,7 +47,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except Exception as error:  # the package tokenizers raises plain ones for files that it cannot read
         first_line = (str(error).strip() or "no details").splitlines()[0]
         raise _no_tokenizer(folder, f"{type(error).__name__}: {first_line}") from error
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from finesearch.errors import ModelError
 from finesearch.training.model.gguf import SUFFIX, dequantized, gguf_file
+from finesearch.training.weights.weight_files import WEIGHT_NAMES, check_regular_files
 
 PACKAGE_SCHEME = "package://"
 # Only the files that a model needs are downloaded: no ONNX, TensorFlow or pickled extras.
@@ -57,6 +58,7 @@ def model_folder(model: str, revision: str | None, base: Path) -> Path:
     if resolved.is_file():
         return dequantized(resolved)
     folder = resolved if resolved.is_dir() else _hub_snapshot(str(resolved), revision, base)
+    check_regular_files(folder)
     file = gguf_file(folder)
     return folder if file is None else dequantized(file)
 
@@ -104,7 +106,8 @@ def _hub_snapshot(model: str, revision: str | None, base: Path) -> Path:
 
     try:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=HUB_PATTERNS))
-        if not any(folder.glob("*.safetensors")):
+        # A stray *.safetensors file is not the model.
+        if not any((folder / name).exists() for name in WEIGHT_NAMES if ".safetensors" in name):
             folder = Path(snapshot_download(model, revision=revision, allow_patterns=["pytorch_model*.bin*"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         wanted = model if revision is None else f"{model} at revision {revision}"

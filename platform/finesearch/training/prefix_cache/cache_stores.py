@@ -70,15 +70,26 @@ class DiskPrefixStore(PrefixStore):
             found: dict[str, Mapping[int, Rows]] = {}
             for split, request in requests.items():
                 cache_depths = [depth for depth in request.cache_depths if (split, depth) in held]
-                found[split] = {
-                    depth: FileRows(held.pop((split, depth)), len(request.tokens), self.memory_bytes)
-                    for depth in cache_depths
-                }
+                opened = {depth: self._open(held, split, depth, len(request.tokens)) for depth in cache_depths}
+                found[split] = {depth: rows for depth, rows in opened.items() if rows is not None}
             return found
         finally:
             for files in held.values():
                 for file in files:
                     os.close(file.held)
+
+    def _open(
+        self, held: dict[tuple[str, int], list[LockedFile]], split: str, depth: int, total_rows: int
+    ) -> FileRows | None:
+        """Map the files of a depth; None where somebody has deleted them since they were found: the cache may be
+        deleted at any time, and its outputs are then computed."""
+        try:
+            rows = FileRows(held[split, depth], total_rows, self.memory_bytes)
+        except OSError as error:
+            self.problems.append(f"prefix cache: {disk_entries.home()} cannot be read ({error}).")
+            return None
+        del held[split, depth]  # it closes the locks itself
+        return rows
 
     def _is_tried(self, part: CacheRequest, parts: Sequence[CacheRequest], waits: bool) -> bool:
         """Compute the missing outputs of a part; False if another process does so and ``waits`` is False."""
@@ -99,18 +110,23 @@ class DiskPrefixStore(PrefixStore):
     def _held(self, part: CacheRequest) -> Iterator[tuple[int, LockedFile]]:
         for depth in part.cache_depths:
             path = disk_entries.entry_path(part.key, depth)
-            held = disk_entries.lock_entry(path) if disk_entries.read_entry(path) else None
+            held = disk_entries.lock_entry(path) if disk_entries.read_intact_entry(path) else None
             if held is not None:
                 yield depth, LockedFile(path / disk_entries.HIDDEN, held)
 
     def _missing(self, part: CacheRequest, cache_depths: Sequence[int]) -> list[int]:
-        return [
-            depth for depth in cache_depths if disk_entries.read_entry(disk_entries.entry_path(part.key, depth)) is None
-        ]
+        """Depths that cannot be read."""
+        paths = {depth: disk_entries.entry_path(part.key, depth) for depth in cache_depths}
+        return [depth for depth, path in paths.items() if disk_entries.read_intact_entry(path) is None]
+
+    def _absent(self, part: CacheRequest, cache_depths: Sequence[int]) -> list[int]:
+        """Depths without an entry; whether the others are intact is seen when they are read."""
+        paths = {depth: disk_entries.entry_path(part.key, depth) for depth in cache_depths}
+        return [depth for depth, path in paths.items() if disk_entries.read_entry(path) is None]
 
     def _left_bytes(self, parts: Sequence[CacheRequest], depth: int) -> int:
         """Bytes of a depth in those parts of a split where it is missing."""
-        return sum(each.bytes(depth) for each in parts if self._missing(each, [depth]))
+        return sum(each.bytes(depth) for each in parts if self._absent(each, [depth]))
 
     def _compute(self, part: CacheRequest, missing: list[int], parts: Sequence[CacheRequest]) -> None:
         kept = [disk_entries.entry_path(each.key, depth) for each in parts for depth in part.cache_depths]
@@ -132,7 +148,7 @@ class DiskPrefixStore(PrefixStore):
                 budget - disk_entries.used_bytes() - sum(self._left_bytes(parts, depth) for depth in part.cache_depths)
             )
             cache_depths = list(missing)
-            for depth in self._missing(part, part.others):
+            for depth in self._absent(part, part.others):
                 size = self._left_bytes(parts, depth)
                 if size <= left:
                     cache_depths.append(depth)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from finesearch.data.build_once import file_lock
 from finesearch.storage.atomic_files import sync, write_synced
+from finesearch.storage.checksummed_dirs import file_sha256
 from finesearch.storage.local_dirs import cache_home
 
 MANIFEST, HIDDEN, USES, RESERVED = "manifest.json", "hidden.arrow", "uses", "reserved"
@@ -80,6 +81,30 @@ def read_entry(path: Path) -> Entry | None:
         return None
 
 
+def read_intact_entry(path: Path) -> Entry | None:
+    """The entry in a folder; None where there is none, or where its file is not as it was written.
+
+    A process reads a file whole for this once, before it maps it.
+    """
+    entry = read_entry(path)
+    if entry is None:
+        return None
+    try:
+        stat = (path / HIDDEN).stat()
+        written = json.loads((path / MANIFEST).read_bytes()).get("sha256")
+        state = (path, written, stat.st_ino, stat.st_mtime_ns)
+        if state not in _INTACT:
+            if file_sha256(path / HIDDEN) != written:
+                return None
+            _INTACT.add(state)
+    except (OSError, ValueError):
+        return None
+    return entry
+
+
+_INTACT: set[tuple[object, ...]] = set()
+
+
 def list_entries() -> list[Entry]:
     """All entries on this machine, of all runs."""
     try:
@@ -106,7 +131,8 @@ def lock_entry(path: Path) -> int | None:
 def commit_entry(temporary: Path, final: Path, cut: int, rows: int, total_rows: int) -> None:
     """Make a folder with a complete ``hidden.arrow`` an entry: manifest, then rename."""
     size = (temporary / HIDDEN).stat().st_size
-    said = {"cut": cut, "bytes": size, "rows": rows, "total_rows": total_rows}
+    sha256 = file_sha256(temporary / HIDDEN)
+    said = {"cut": cut, "bytes": size, "rows": rows, "total_rows": total_rows, "sha256": sha256}
     sync(temporary / HIDDEN)
     (temporary / RESERVED).unlink(missing_ok=True)
     (temporary / USES).touch()

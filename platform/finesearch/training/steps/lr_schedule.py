@@ -12,6 +12,8 @@ def learning_rate_factor(schedule: str, step: int, steps: int, warmup_fraction: 
 
     >>> [round(learning_rate_factor("linear", step, 4, 0.0), 2) for step in range(4)]
     [1.0, 0.75, 0.5, 0.25]
+    >>> [round(learning_rate_factor("linear", step, 6, 0.3), 2) for step in range(6)]
+    [0.33, 0.67, 1.0, 0.75, 0.5, 0.25]
     >>> [round(learning_rate_factor("constant", step, 4, 0.5), 2) for step in range(4)]
     [0.33, 0.67, 1.0, 1.0]
     >>> [round(learning_rate_factor("cosine", step, 4, 0.0), 2) for step in range(4)]

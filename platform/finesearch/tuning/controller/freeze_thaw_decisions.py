@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from finesearch.plan import Plan
 from finesearch.tuning.messages import EvaluationReport
 from finesearch.tuning.samplers.freeze_thaw import Decision, FreezeThaw, PastTrial, ResumeTrial
-from finesearch.tuning.study.journaled_trial import JournaledTrial, planned_evaluations
+from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial, planned_evaluations
 from finesearch.tuning.study.paused_trials import has_rest, numbers_with_state
 from finesearch.tuning.study.resumable_journal import ResumableJournal
 
@@ -40,14 +40,12 @@ class FreezeThawDecisions:
             return True
         before = self.journal.get(number).last
         newly = self._epochs(report.epoch) - (0.0 if before is None else self._epochs(before.epoch))
-        others = len(self.journal.running_numbers() - {number})
-        if self._unassigned(others) - newly <= EPOCHS_OF_NO_USE:
+        if self.epochs_left - newly - self._reserved(self.journal.running_numbers() - {number}) <= EPOCHS_OF_NO_USE:
             return False
         trials = self._past()
-        known = trials[number]
-        trials[number] = PastTrial(
-            known.parameters, (*known.values, self._sign * value), self._whole(number, report), "paused"
-        )
+        known, judged = trials[number], self._with(number, report, value)
+        whole = max(planned_evaluations(judged, self.plan) or 1, report.step)
+        trials[number] = PastTrial(known.parameters, (*known.values, self._sign * value), whole, "paused")
         return self._decide(trials) == ResumeTrial(number)
 
     @property
@@ -59,12 +57,15 @@ class FreezeThawDecisions:
 
     @property
     def whole_trials_left(self) -> int:
-        """Whole trials that the budget leaves, rounded up, once each running trial has come to its next evaluation."""
-        left = self._unassigned(len(self.journal.running_numbers()))
+        """Whole trials that the budget leaves, rounded up, once each running trial may be paused."""
+        left = self.epochs_left - self._reserved(self.journal.running_numbers())
         return math.ceil(left / self.plan.mean_epochs) if left > EPOCHS_OF_NO_USE else 0
 
-    def _unassigned(self, running: int) -> float:
-        return self.epochs_left - running / self.plan.training.evaluations_per_epoch
+    def _reserved(self, running: Iterable[int]) -> float:
+        """Epochs that running trials will train before they may be paused."""
+        last = [self.journal.get(number).last for number in running]
+        ahead = [max(1, self.plan.search.min_evaluations - (0 if each is None else each.step)) for each in last]
+        return sum(ahead) / self.plan.training.evaluations_per_epoch
 
     def _epochs(self, epoch: float) -> float:
         # A trial that trains nothing ends with its one evaluation, at epoch 0; it counts as the shortest training.
@@ -74,14 +75,11 @@ class FreezeThawDecisions:
     def _sign(self) -> float:
         return 1.0 if self.journal.directions[0].maximize else -1.0
 
-    def _whole(self, number: int, report: EvaluationReport) -> int:
-        """Evaluations of a whole trial, by its first one."""
+    def _with(self, number: int, report: EvaluationReport, value: float) -> JournaledTrial:
+        """A trial with an evaluation that is not journaled yet."""
         trial = self.journal.get(number)
-        planned = planned_evaluations(trial, self.plan)
-        if planned is None:
-            per_epoch = round(report.step / report.epoch) if report.epoch else 1
-            planned = self.plan.space.recipe(trial.parameters, self.plan.training).epochs * max(1, per_epoch)
-        return max(planned, report.step)
+        judged = JournaledEvaluation(**dict(report), value=value, go_on=True, at=0.0)
+        return replace(trial, evaluations={**trial.evaluations, report.step: judged})
 
     def _past(self) -> list[PastTrial]:
         can_go_on = numbers_with_state(self.journal)

@@ -30,7 +30,13 @@ from finesearch.tuning.controller.trial_queue import BASELINES, SEARCH, TrialKey
 from finesearch.tuning.messages import EvaluationReport, Job, TrialCompleted, TrialEvent
 from finesearch.tuning.study.checkpoint_retention import CHECKPOINTS, CheckpointRetention, trial_dir_name
 from finesearch.tuning.study.journal import Journal
-from finesearch.tuning.study.journaled_trial import JournaledEvaluation, JournaledTrial, Outcome, recipe_of
+from finesearch.tuning.study.journaled_trial import (
+    JournaledEvaluation,
+    JournaledTrial,
+    Outcome,
+    planned_evaluations,
+    recipe_of,
+)
 from finesearch.tuning.study.paused_trials import pauses_trials
 from finesearch.tuning.study.resumable_journal import ResumableJournal
 from finesearch.tuning.trial_seed import trial_seed
@@ -190,7 +196,10 @@ class SearchController:
     def _end_measured(self, waiting: Iterable[TrialKey]) -> None:
         """Trials of a killed driver that the budget does not let go on count by the checkpoints that they have."""
         for key in waiting:
-            if key.study == SEARCH and self.journals[SEARCH].get(key.number).evaluations:
+            trial = self.journals[key.study].get(key.number)
+            # One that was evaluated to its end has a result, which it tells when it is resumed.
+            is_whole = len(trial.evaluations) == planned_evaluations(trial, self.plan)
+            if key.study == SEARCH and trial.evaluations and not is_whole:
                 self._finish(key, self._outcome_of_stop(key))
 
     def seconds_left(self) -> float | None:
@@ -278,9 +287,9 @@ class SearchController:
         # The strong recipe, which has a label, is compared as a whole.
         trial = journal.get(key.number)
         is_prunable = ADAPTATIONS[recipe_of(trial, self.plan).adaptation].trains and trial.label != STRONG
-        # At its end nothing is left to save.
-        is_spared = end is not None or self._queue.ends_cheaply(key, report)
         judge = self._judge_of(key, report, value) if is_prunable and end is None else None
+        # At its end nothing is left to save. A pause loses nothing, whatever the rest costs.
+        is_spared = end is not None or (judge is None and self._queue.ends_cheaply(key, report))
         go_on = journal.report(key.number, report, value, is_prunable, end, is_spared=is_spared, judge=judge)
         if end is not None:
             self._make_room(key)

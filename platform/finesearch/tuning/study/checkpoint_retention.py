@@ -43,7 +43,8 @@ class CheckpointRetention:
     def trial_ended(self, number: int) -> None:
         """Delete what trial ``number`` made obsolete by its end."""
         self._present.add(number)
-        paused = numbers_with_state(self._journal) if self._pauses else set()
+        best = numbers_with_state(self._journal) if self._pauses else set()
+        paused = {each for each in best if self._journal.get(each).state == "pruned"}
         kept = self._rankable_after(number) | self._journal.running_numbers() | self._kept_always | paused
         # What could not be deleted is tried again when the next trial ends.
         self._present -= {gone for gone in self._present - kept if self._delete(gone)}

@@ -1,0 +1,1 @@
+"""Metrics of one class against the rest, and of class probabilities."""
