@@ -143,6 +143,8 @@ def _export(options: argparse.Namespace) -> int:
     from finesearch.training.export.export_checkpoint import export_checkpoint
 
     ranked = find_ranked_checkpoint(options.run, options.rank)
+    if os.path.lexists(options.folder) and not options.folder.is_dir():
+        raise InputError(f"{options.folder}: is a file. Expected a new folder; nothing was overwritten.")
     if options.folder.exists() and any(options.folder.iterdir()):
         raise InputError(f"{options.folder}: exists and is not empty. Expected a new folder; nothing was overwritten.")
     copy = open_store(ranked.checkpoint).local_copy()

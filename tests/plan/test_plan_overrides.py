@@ -57,6 +57,7 @@ def test_a_name_given_beside_the_file_is_the_name(tmp_path: Path) -> None:
         ("epochs", "--set epochs: expected KEY=VALUE with a dotted KEY.\n  Write e.g. --set training.epochs=5."),
         ("=5", "--set =5: expected KEY=VALUE"),
         ("a..b=5", "--set a..b=5: expected KEY=VALUE"),
+        (f"{'a.' * 1_999}a=1", "…: a KEY of 2,000 levels, expected at most 32.\n  Write e.g. --set training.epochs=5."),
         ("budget={a: [1", "--set budget={a: [1: this is not YAML: expected ',' or ']', but got '<stream end>'"),
         ("budget={trials: 1, trials: 2}", "--set budget={trials: 1, trials: 2}: the key 'trials' stands twice"),
         (

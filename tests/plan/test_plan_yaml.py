@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finesearch.errors import PlanError
+from finesearch.plan import load_plan
 from finesearch.plan.parsing.yaml_lines import read_yaml, write_yaml
 from finesearch.plan.problems import Problems, SourceLocations
 from plan_examples import refusal
@@ -16,6 +17,9 @@ def read(text: str) -> Any:
     data, places = read_yaml(text, "plan.yaml", problems)
     problems.raise_if_any(SourceLocations("plan.yaml", places))
     return data
+
+
+BOMB = "k0: &k0 [1, 1]\n" + "".join(f"k{n + 1}: &k{n + 1} [*k{n}, *k{n}]\n" for n in range(30))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,13 @@ def test_the_first_of_several_merged_mappings_wins() -> None:
         ("a: *b\n", "plan.yaml, line 1: this is not YAML: found undefined alias 'b'"),
         ("a: \x00\n", "plan.yaml: this is not YAML text: unacceptable character #x0000"),
         ("[" * 3000, "plan.yaml: nested too deep to be a plan."),
+        ("name: x\na: " + "[" * 33 + "]" * 33, "plan.yaml, line 2: nested too deep to be a plan."),
+        (BOMB, "more than 50,000 values with every alias (*name) written out, expected a plan."),
+        (
+            "a: 1\n" * 100_000,
+            "plan.yaml: 100,000 lines and 500,000 characters, expected a plan of at most 20,000",
+        ),
+        ("".join(f"k{i}: 1\n" for i in range(3_000)), "\n… and 2,802 more problems."),
         ("name: a\nname: b\n", "plan.yaml, line 2: the key 'name' stands twice (first: plan.yaml, line 1)."),
         ("task:\n  x: 1\n  x: 2\n", "plan.yaml, line 3: the key 'x' stands twice (first: plan.yaml, line 2)."),
         ("? [a, b]\n: 1\n", "plan.yaml, line 1: a key is itself a list or a mapping."),
@@ -103,3 +114,8 @@ data = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.
 @settings(max_examples=60, deadline=None)
 def test_whatever_is_written_is_read_back(value: dict[str, Any]) -> None:
     assert repr(read(write_yaml(value)) or {}) == repr(value)
+
+
+def test_a_file_without_an_end_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"/dev/zero: 0 lines and 4,194,305 characters, expected a plan of at most"):
+        load_plan("/dev/zero")

@@ -232,6 +232,21 @@ def test_templates_that_hide_what_was_said_are_refused(plan: Any, tmp_path: Path
         make_task(plan()).add_model_shape(TaskFacts(kind="dialogue"), config, tokenizer)
 
 
+@pytest.mark.parametrize(
+    "loop", ["{% for i in range(1000000000) %}{% endfor %}", "{{ 1 // 0 }}", "{{ messages[99].x }}"]
+)
+def test_a_template_that_cannot_be_rendered_is_refused(loop: str, plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, FORGETFUL)
+    with pytest.raises(ModelError, match="task.chat_template: the chat template refuses these turns"):
+        make_task(plan(chat_template=loop)).add_model_shape(TaskFacts(kind="dialogue"), config, tokenizer)
+
+
+def test_a_template_without_an_end_is_refused(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, "{{ 'x' * 4000000000 }}")
+    with pytest.raises(ModelError, match="rendering 4 short turns takes more than 1 GiB of memory: the template loops"):
+        make_task(plan()).add_model_shape(TaskFacts(kind="dialogue"), config, tokenizer)
+
+
 def test_a_conversation_that_the_template_refuses_is_named(plan: Any, tmp_path: Path) -> None:
     config, tokenizer = model(tmp_path, STRICT)
     twice = [{"role": "user", "content": "a"}, *turns("b", "c")]

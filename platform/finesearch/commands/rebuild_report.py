@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from finesearch.errors import InputError
-from finesearch.plan import parse_plan
 from finesearch.report import write_report
 from finesearch.run.build_record import build_record
 from finesearch.run.final_scoring import load_final_scores
-from finesearch.run.identity.begun_plan import read_choices
+from finesearch.run.identity.begun_plan import read_begun_plan, read_choices
 from finesearch.run.identity.run_identity import RunIdentity, check_identity, read_identity
 from finesearch.run.open_search import open_search_controller
 from finesearch.run.preflight import run_preflight
@@ -43,8 +42,8 @@ def rebuild_report(run: str | Path, reports: Path) -> Path:
 
 
 def _rewrite(run_storage: RunStorage, reports: Path) -> Path:
-    path = run_storage.folder / PLAN
-    plan = parse_plan(path.read_text(encoding="utf-8"), str(path))
+    plan = read_begun_plan(run_storage)
+    assert plan is not None, run_storage.folder
     run_storage.name, run_storage.database = plan.name, database_url(plan)
     preflight = run_preflight(plan, run_storage.folder / "cache", has_begun=True)
     preflight = replace(preflight, choices=read_choices(run_storage).notes)

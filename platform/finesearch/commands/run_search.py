@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from finesearch.errors import FinesearchError, SearchError, StorageError
+from finesearch.plan import Plan
 from finesearch.report import RunRecord
 from finesearch.run.build_record import FinalScores, lost_words
 from finesearch.run.disk_check import check_disk
@@ -31,11 +32,13 @@ from finesearch.run.ranked_json import write_ranking
 from finesearch.run.remote_run import run_storage_of
 from finesearch.run.run_storage import RANKED, SCORES, RunStorage
 from finesearch.run.signals import exit_on_signals
-from finesearch.storage.local_dirs import is_uploaded, on_this_node, results_home
+from finesearch.storage.local_dirs import is_uploaded, on_this_node, results_home, uploaded_secrets
 from finesearch.training.cost_model.cost_model import uses_prefix_cache
 from finesearch.training.cost_model.workload import measure_workload
+from finesearch.training.model.resolve_model import PACKAGE_SCHEME
 from finesearch.tuning.cluster.background_connect import BackgroundConnect
 from finesearch.tuning.cluster.capacity import GROUP_BYTES
+from finesearch.tuning.cluster.connect import HUB_KEYS, STORAGE_KEYS
 from finesearch.tuning.cluster.shared_storage_check import check_shared_storage
 from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, initial_concurrency
 from finesearch.tuning.controller.search_controller import Concurrency, SearchController
@@ -76,7 +79,12 @@ def run_search(request: SearchRequest, progress: Progress | None = None) -> RunR
             )
             progress.say(f"  kept below {results_home()} instead, unless --storage and --reports name other folders")
             progress.say("  (what .rayignore names, such as data/, did not travel: name it by a path that nodes reach)")
-        ray_connection = BackgroundConnect(plan.name)
+            if secrets := uploaded_secrets(Path.cwd()):
+                progress.say(
+                    f"  warning: files with keys travelled with this job: {', '.join(secrets[:5])}; whoever reads the "
+                    "cluster's disks has them. Name them in .rayignore, and change those keys."
+                )
+        ray_connection = BackgroundConnect(plan.name, keys_of_workers(plan))
         if not (run_storage.folder / RANKED).exists():  # a run that was ranked before may need no Ray
             ray_connection.begin()
         try:
@@ -95,6 +103,12 @@ def run_search(request: SearchRequest, progress: Progress | None = None) -> RunR
             return _search(request, progress, run_storage, preflight, ray_connection)
         finally:
             ray_connection.end()
+
+
+def keys_of_workers(plan: Plan) -> tuple[str, ...]:
+    """How variables begin whose secrets the workers need: those of an object store, and of the hub."""
+    is_local = plan.task.model.startswith(PACKAGE_SCHEME) or Path(plan.base, plan.task.model).expanduser().exists()
+    return (*(STORAGE_KEYS if "://" in plan.storage else ()), *(() if is_local else HUB_KEYS))
 
 
 def _choose(preflight: Preflight, ray_connection: BackgroundConnect) -> tuple[Preflight, RunChoices]:

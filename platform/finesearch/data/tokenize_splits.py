@@ -97,7 +97,7 @@ def _is_complete(folder: Path) -> bool:
     try:
         known = json.loads((folder / _MANIFEST).read_bytes())["sha256"]
         return all(file_sha256(folder / name) == sha256 for name, sha256 in known.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 

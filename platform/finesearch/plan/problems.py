@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pydantic_core import PydanticCustomError
 
@@ -14,6 +15,9 @@ KeyPath = tuple[str | int, ...]
 
 PROBLEMS_ERROR_TYPE = "plan_problems"
 """The type of the pydantic errors that carry ``Problem`` objects."""
+
+MOST_TOLD = 200
+"""Problems that one message lists."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,11 @@ class SourceLocations:
 
     def order(self, problem: Problem) -> int:
         """Position in the file; overrides come after the file."""
-        path = self._written(problem.path)
-        return next((index for index, other in enumerate(self.labels) if other == path), 0)
+        return self._orders.get(self._written(problem.path), 0)
+
+    @cached_property
+    def _orders(self) -> dict[KeyPath, int]:
+        return {path: index for index, path in enumerate(self.labels)}
 
     def _written(self, path: KeyPath) -> KeyPath:
         while path and path not in self.labels:
@@ -60,10 +67,12 @@ class Problems:
     """Collects problems, so that a reader gets all of them at once."""
 
     found: list[Problem] = field(default_factory=list)
+    _known: set[Problem] = field(default_factory=set)
 
     def add(self, path: KeyPath, text: str, advice: str = "") -> None:
         problem = Problem(path, text, advice)
-        if problem not in self.found:
+        if problem not in self._known:
+            self._known.add(problem)
             self.found.append(problem)
 
     def raise_if_any(self, places: SourceLocations) -> None:
@@ -72,7 +81,8 @@ class Problems:
         """
         if self.found:
             rendered = [render(problem, places) for problem in sorted(self.found, key=places.order)]
-            raise PlanError("\n".join(rendered))
+            more = len(rendered) - MOST_TOLD
+            raise PlanError("\n".join(rendered[:MOST_TOLD] + ([f"… and {more:,} more problems."] if more > 0 else [])))
 
 
 def render(problem: Problem, places: SourceLocations) -> str:

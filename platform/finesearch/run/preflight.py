@@ -62,7 +62,9 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.tasks.truncation import truncation_remarks
     from finesearch.training.adaptations.space_check import check_recipe_space
     from finesearch.training.heads.space_heads import heads_of_space, missing_warnings, output_layer_notes
+    from finesearch.training.heads.spelled_tokens import check_spelled_tokens
     from finesearch.training.model.added_tokens import task_tokenizer
+    from finesearch.training.model.model_config import read_config
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
     from finesearch.training.model.row_check import check_rows
     from finesearch.training.probing.probe_space_check import can_start_from_probe, check_probes
@@ -95,9 +97,10 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
             task.check_metric(answers)
     token_notes = check_token_ids(task, splits, facts, Path(model.folder))
     check_rows(task, splits, facts, Path(model.folder))
+    spelled = check_spelled_tokens(task, splits, facts, Path(model.folder), read_config(Path(model.folder)))
     tokenizer, _ = task_tokenizer(Path(model.folder), facts)
     cut_notes, cut_warnings = truncation_remarks(task.truncations(splits, tokenizer, facts))
-    facts = facts.model_copy(update={"notes": (*facts.notes, *cut_notes)})
+    facts = facts.model_copy(update={"notes": (*facts.notes, *spelled, *cut_notes)})
     unsupported = {
         **unsupported_floors(plan.task, plan.floors),
         **_check_prompts(plan, task, facts, Path(model.folder)),

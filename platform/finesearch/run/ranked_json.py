@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from finesearch.errors import InputError
 from finesearch.plan import Plan
 from finesearch.report import RunRecord, ScoredRow
+from finesearch.run.run_files import parse_run_file
 from finesearch.run.run_storage import PLAN, RANKED, RunStorage
 from finesearch.storage.open_store import open_store
+from finesearch.storage.private_dirs import refuse_strangers_folder
+
+AGAIN = "Restore the file from a copy, or repeat the command of the search: it writes the ranking again."
 
 
 def write_ranking(run_storage: RunStorage, plan: Plan, record: RunRecord) -> None:
@@ -38,7 +42,7 @@ class RankedCheckpoint:
     """One ranked checkpoint: its folder or URI, and the generation settings that were chosen for it after training."""
 
     checkpoint: str
-    generation: Mapping[str, Any]
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_ranked_checkpoint(run: str | Path, rank: int) -> RankedCheckpoint:
@@ -46,8 +50,11 @@ def find_ranked_checkpoint(run: str | Path, rank: int) -> RankedCheckpoint:
 
     Raises:
         InputError: there is no such run, it has not ended, or it ranks fewer checkpoints.
+        StorageError: the file holds something else, or the run is another user's.
     """
     store = open_store(run)
+    if store.folder is not None:
+        refuse_strangers_folder(store.folder)
     content = store.read(RANKED)
     if content is None:
         what = (
@@ -56,8 +63,8 @@ def find_ranked_checkpoint(run: str | Path, rank: int) -> RankedCheckpoint:
             else "this is no run folder"
         )
         raise InputError(f"{store.shown}: {what}. Expected a folder such as runs/quickstart with {RANKED} in it.")
-    rows = json.loads(content)
+    rows = parse_run_file(content, f"{store.shown}/{RANKED}", list[RankedCheckpoint], "the ranking of this run", AGAIN)
     if not 1 <= rank <= len(rows):
         raise InputError(f"--rank {rank}: {store.shown} ranks {len(rows)} checkpoint(s). Expected 1 to {len(rows)}.")
     row = rows[rank - 1]
-    return RankedCheckpoint(store.resolve(str(row["checkpoint"])), row.get("generation", {}))
+    return replace(row, checkpoint=store.resolve(row.checkpoint))

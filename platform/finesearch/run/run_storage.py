@@ -23,9 +23,12 @@ from pathlib import Path
 
 from finesearch.errors import FinesearchError, RunConflictError, StorageError
 from finesearch.plan import Plan
+from finesearch.run.run_files import parse_run_file
+from finesearch.storage.atomic_files import storage_errors
 from finesearch.storage.local_dirs import keyed, results_home, state_home
 from finesearch.storage.local_store import LocalStore
 from finesearch.storage.open_store import open_store
+from finesearch.storage.private_dirs import make_run_folder, refuse_strangers_folder
 from finesearch.storage.run_lease import RunLease
 from finesearch.storage.run_lock import RunLock
 from finesearch.storage.store import Store
@@ -85,6 +88,9 @@ class RunStorage:
         Raises:
             StorageError: one cannot be written.
         """
+        LocalStore(self.folder).existing()
+        with storage_errors(self.folder):
+            make_run_folder(self.folder)
         LocalStore(self.folder).check()
 
     @contextmanager
@@ -93,7 +99,9 @@ class RunStorage:
 
         Raises:
             RunConflictError: another driver holds it.
+            StorageError: the folder is another user's, or everybody may write it.
         """
+        refuse_strangers_folder(self.folder)
         with RunLock(self.folder):
             yield
 
@@ -123,7 +131,7 @@ class RunStorage:
         """
         if self.store.read(PLAN) is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_run_folder(self.folder)
         with self.exclusive():
             self.store.set_aside(last=PLAN)
 
@@ -160,7 +168,9 @@ class RunStorage:
     def _study_name(self) -> str:
         path = self.folder / NAMED
         if path.exists():
-            return str(json.loads(path.read_text(encoding="utf-8"))["study"])
+            return parse_run_file(path.read_bytes(), path, dict[str, str], "the name of this run's study").get(
+                "study", ""
+            )
         name = new_study_name(self.name)
         self.write(NAMED, json.dumps({"study": name}).encode())
         return name

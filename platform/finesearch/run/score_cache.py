@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from finesearch.plan import Plan
 from finesearch.report import percentile_interval, resampled_means, resampled_scores, resampled_sums
+from finesearch.run.run_files import parse_run_file
 from finesearch.storage.atomic_files import replace_synced, storage_errors
 
 if TYPE_CHECKING:
     from finesearch.tasks import Task
+
+SCORED_AGAIN = "Restore the file from a copy, or delete it: the same search scores this again."
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class ScoreCache:
         path = self._folder / f"{name}.json"
         if not path.exists():
             return None
-        score = CheckpointScore(**json.loads(path.read_text(encoding="utf-8")))
+        with storage_errors(path):
+            content = path.read_bytes()
+        score = parse_run_file(content, path, CheckpointScore, "final scores", SCORED_AGAIN)
         return score if (score.checkpoint, score.choices) == (checkpoint, choices) else None
 
     def put(self, score: CheckpointScore, keep_error: bool = False) -> None:

@@ -7,15 +7,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from finesearch.errors import DiskFullError
 from finesearch.storage.atomic_files import FULL, sync, write_synced
 
 MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """What a manifest says of a file: its size and its checksum."""
+
+    bytes: int
+    sha256: str
+
+
+def _listed_files(said: object) -> dict[str, ListedFile]:
+    """Raises:
+    ValueError: it is no list of files as ``write_manifest`` writes it.
+    """
+    if not isinstance(said, dict):
+        raise ValueError("no mapping of files")
+    listed = {}
+    for name, file in said.items():
+        is_whole = isinstance(file, dict) and isinstance(file.get("bytes"), int) and isinstance(file.get("sha256"), str)
+        if not is_whole or Path(name).name != name:
+            raise ValueError(f"{name!r} is no file with its size and checksum")
+        listed[name] = ListedFile(file["bytes"], file["sha256"])
+    return listed
 
 
 @contextmanager
@@ -50,22 +76,38 @@ def write_manifest(folder: Path, elsewhere: Mapping[str, Mapping[str, int | str]
     sync(folder)
 
 
-def damage(folder: Path) -> str | None:
-    """Verify the files of ``folder`` (without subfolders) against its manifest: what is wrong, or None."""
+def damage(folder: Path, required: Iterable[str] = (), beside: str = "") -> str | None:
+    """Verify the files of ``folder`` (without subfolders) against its manifest: what is wrong, or None.
+
+    Links are never followed. A file that the manifest does not list is wrong too, unless its name begins with a dot:
+    libraries would load it with the others, such as a chat template.
+
+    required: names that the manifest must list. beside: pattern of names that it need not list.
+    """
+    if folder.is_symlink() or (folder / MANIFEST).is_symlink():
+        return f"{MANIFEST if folder.is_dir() and not folder.is_symlink() else folder.name} is a link"
     try:
-        files = json.loads((folder / MANIFEST).read_bytes())["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = _listed_files(json.loads((folder / MANIFEST).read_bytes())["files"])
+        found = {entry.name: entry for entry in os.scandir(folder) if not entry.name.startswith(".")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__})"
+    if missing := [name for name in required if name not in files]:
+        return f"{MANIFEST} does not list {missing[0]}"
+    for name, entry in found.items():
+        if entry.is_symlink():
+            return f"{name} is a link"
+        if name not in files and name != MANIFEST and not entry.is_dir() and not fnmatch(name, beside):
+            return f"{name} is not listed in {MANIFEST}"
     for name, expected in files.items():
         path = folder / name
-        if not path.is_file():
+        if name not in found or not path.is_file():
             return f"{name} is missing"
         size = path.stat().st_size
-        if size != expected["bytes"]:
-            return f"{name}: expected {expected['bytes']} bytes, got {size}"
+        if size != expected.bytes:
+            return f"{name}: expected {expected.bytes} bytes, got {size}"
         got = file_sha256(path)
-        if got != expected["sha256"]:
-            return f"{name}: expected SHA-256 {expected['sha256'][:12]}…, got {got[:12]}…"
+        if got != expected.sha256:
+            return f"{name}: expected SHA-256 {expected.sha256[:12]}…, got {got[:12]}…"
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 
 NODE_CACHE = "~cache"
@@ -52,6 +53,30 @@ def is_uploaded(folder: Path) -> bool:
     False
     """
     return UPLOADED in folder.parts
+
+
+SECRETS = (
+    ".env", ".env.*", ".netrc", ".pgpass", ".pypirc", ".aws", ".ssh", ".kube", "*.pem", "*.key", "id_rsa*",
+    "id_ed25519*", "kubeconfig*", "*service-account*.json", "*service_account*.json", "*credentials*.json",
+)  # fmt: skip
+"""Names of files and folders that hold keys; ``.rayignore`` leaves them out of a job's upload."""
+MOST_LOOKED_AT = 20_000
+
+
+def uploaded_secrets(folder: Path) -> list[str]:
+    """Files with keys in a job's copy of its directory, by relative path: whoever may read the cluster reads them.
+
+    A directory without our ``.rayignore`` brings all that lies in it. Looks at up to ``MOST_LOOKED_AT`` names.
+    """
+    found: list[str] = []
+    looked = 0
+    for top, folders, files in os.walk(folder):
+        looked += len(folders) + len(files)
+        if looked > MOST_LOOKED_AT:
+            break
+        names = [name for name in (*folders, *files) if any(fnmatch(name, pattern) for pattern in SECRETS)]
+        found += [str(Path(top, name).relative_to(folder)) for name in names]
+    return sorted(found)
 
 
 def results_home() -> Path:

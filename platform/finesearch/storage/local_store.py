@@ -11,6 +11,8 @@ from finesearch.errors import StorageError
 from finesearch.storage.atomic_files import replace_synced, storage_errors
 from finesearch.storage.store import LocalCopy, Store
 
+EXPECTED = "expected a folder that this user may write. Choose another with --storage or `storage:` in the plan."
+
 
 @dataclass(frozen=True)
 class LocalStore(Store):
@@ -94,13 +96,14 @@ class LocalStore(Store):
                 return number
 
     def check(self) -> None:
+        with storage_errors(self.path):
+            self.existing()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.probe()
         except OSError as error:
             raise StorageError(
-                f"storage {self.shown}: cannot be written: {error.strerror or error}. Expected a folder that this user "
-                "may write. Choose another with --storage or `storage:` in the plan."
+                f"storage {self.shown}: cannot be written: {error.strerror or error}, {EXPECTED}"
             ) from error
 
     def probe(self) -> None:
@@ -109,9 +112,11 @@ class LocalStore(Store):
         probe.unlink()
 
     def existing(self) -> LocalStore:
-        nearest = self.path
-        while not nearest.exists():
+        nearest = self.path.absolute()
+        while not os.path.lexists(nearest):
             nearest = nearest.parent
+        if not nearest.is_dir():
+            raise StorageError(f"storage {self.shown}: {nearest} is a file or a broken link, {EXPECTED}")
         return LocalStore(nearest)
 
     def free_bytes(self) -> float:

@@ -167,6 +167,10 @@ class ObjectStore(Store):
     def download(self, folder: Path, names: Iterable[str] | None = None) -> None:
         """Copy everything, or the objects ``names``, into a folder."""
         selected = list(self.files() if names is None else names)
+        if outside := [name for name in selected if ".." in name.split("/") or name.startswith("/")]:
+            raise StorageError(
+                f"storage {self.shown}: the name {outside[0]!r} leads out of the folder. Delete the object."
+            )
 
         def download(name: str) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -86,7 +86,7 @@ class RunLease:
             content = self._drivers.read(name)
             if content is None:
                 continue
-            if now - at > EXPIRES_S or json.loads(content).get("home") == self._home:
+            if now - at > EXPIRES_S or _home_of(content) == self._home:
                 self._drivers.delete_file(name)
             else:
                 alive[name] = at
@@ -120,3 +120,11 @@ class RunLease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _home_of(content: bytes) -> object:
+    """Where a driver says that it runs; None where its file says nothing that can be read."""
+    try:
+        return json.loads(content)["home"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None

@@ -222,6 +222,12 @@ def test_a_pattern_that_matches_nothing_is_refused_with_names_near_it() -> None:
         adapt(model, trace_structure(model, EXAMPLE), "pattern", wrong, fresh=())
 
 
+def test_a_pattern_that_backtracks_is_refused_in_time() -> None:
+    model = build("bert")
+    with pytest.raises(ModelError, match=r"\(\.\|\.\)\*\[!\?\]\$' takes more than 1 seconds to look for in the name"):
+        adapt(model, trace_structure(model, EXAMPLE), "pattern", {"patterns": "(.|.)*[!?]$"}, fresh=())
+
+
 def test_a_head_that_is_the_embeddings_cannot_be_trained_alone() -> None:
     from transformers import AutoModelForCausalLM
 

@@ -74,7 +74,17 @@ def test_nothing_is_written_over(checkpoint: str, tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_filled(checkpoint: str, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
+    (tmp_path / ".tmp-out").mkdir()  # the user's own, as every other folder beside it
+    (tmp_path / ".tmp-out" / "notes.txt").write_text("mine")
     assert (export_checkpoint(checkpoint, tmp_path / "out") / "model.safetensors").is_file()
+    assert (tmp_path / ".tmp-out" / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-out", "out"]
+
+
+def test_an_export_below_a_file_is_refused(checkpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match=r"notes.txt/out: cannot be written \(.*notes.txt"):
+        export_checkpoint(checkpoint, tmp_path / "notes.txt" / "out")
 
 
 def test_a_damaged_checkpoint_is_not_exported(checkpoint: str, tmp_path: Path) -> None:

@@ -58,3 +58,27 @@ def test_a_hub_id_that_cannot_be_fetched_says_what_to_do(home: Path, tmp_path: P
     )
     with pytest.raises(ModelError, match=message):
         model_folder("nobody/nothing", "v9", home)
+
+
+def test_an_inner_package_is_found_without_importing_the_outer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tmp_path / "outer_of_a_test" / "inner"
+    (inner / "model").mkdir(parents=True)
+    (inner / "__init__.py").write_text("")
+    (inner.parent / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert resolve_model("package://outer_of_a_test.inner/model", Path()) == str(inner / "model")
+    with pytest.raises(ModelError, match="which is not installed here"):
+        resolve_model("package://outer_of_a_test.other/model", Path())
+
+
+@pytest.mark.parametrize("inside", ["/etc", "link", "model/../../../.."])
+def test_a_package_is_not_left(inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package_of_a_test"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "link").symlink_to("/etc")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelError, match=f"has no folder '{inside}'"):
+        resolve_model(f"package://package_of_a_test/{inside}", Path())

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from finesearch.commands.doctor.finding import Finding, bad, exit_status, render
-from finesearch.commands.doctor.machine_checks import machine_findings, read_constraints
+from finesearch.commands.doctor.machine_checks import check_sockets, machine_findings, read_constraints
 from finesearch.commands.doctor.node_checks import node_findings
 from finesearch.commands.doctor.plan_limits import check_waiting, limit_findings
 from finesearch.commands.doctor.security_checks import check_dashboard, check_own_dashboard, check_ports, check_token
@@ -58,7 +58,7 @@ def examine(space: Path | None, storage: str | None) -> list[Finding]:
                     check_waiting(explain_pending(plan, resource_usage), trials_that_fit_now(plan, resource_usage))
                 )
         else:
-            findings += [check_own_dashboard(), check_ports()]
+            findings += [check_sockets(), check_own_dashboard(), check_ports()]
     except InputError as error:
         advice = "Give the address that `ray start` printed and its token, or run this as a job; see the token below."
         findings = [bad("cluster", error.message, advice), *machine_findings([here], read_constraints())]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finesearch.commands.doctor.finding import Finding, bad, ok, warn, worst
 from finesearch.tuning.cluster.capacity import GROUP_BYTES
 from finesearch.tuning.cluster.machine_facts import MachineFacts
+from finesearch.tuning.socket_paths import ray_temporary_folder, socket_problem
 
 GIB = 1 << 30
 LITTLE_DISK = 5 * GIB
@@ -104,6 +106,14 @@ def check_memory(machines: Sequence[MachineFacts]) -> Finding:
         advice = f"One trial's processes take {GROUP_BYTES / GIB:.1f} GiB beside its model: end other programs."
         return warn("memory", words, advice)
     return ok("memory", words)
+
+
+def check_sockets(environment: Mapping[str, str] = os.environ) -> Finding:
+    """A Ray that is started here can make its sockets."""
+    problem = socket_problem(environment)
+    if problem is not None:
+        return bad("sockets", *problem)
+    return ok("sockets", f"{ray_temporary_folder(environment)}: short enough for those of Ray")
 
 
 def check_disks(machines: Sequence[MachineFacts]) -> Finding:

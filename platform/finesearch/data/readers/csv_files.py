@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from finesearch.plan.sections.csv_section import CsvPlan
 
 _BLOCK_BYTES = 1 << 24
+_SHORTEN = "\n  Shorten its cells, or write the data as JSON Lines or Parquet, which have no such bound."
 
 
 @dataclass
@@ -68,6 +69,10 @@ def read_csv(path: Path, name: str, columns: Mapping[str, str], options: CsvPlan
     try:
         table = arrow_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid as error:
+        if "block size" in str(error):
+            raise DataError(
+                f"{name}: a row is larger than {_BLOCK_BYTES >> 20} MiB, expected a few pages of text.{_SHORTEN}"
+            ) from error
         raise DataError(
             f"{name}: not readable as CSV: {error}.\n  Save it as {options.encoding.upper()} CSV with a header line."
         ) from error
@@ -98,12 +103,13 @@ def _check(path: Path, name: str, delimiter: str, options: CsvPlan) -> _Check:
     try:
         with io.TextIOWrapper(open_bytes(path), encoding=encoding, newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
-            header = next(reader, None)
-            if not header:
-                raise DataError(f"{name}: the file is empty, expected a header line and rows.")
-            checked = _Check(header)
-            started = reader.line_num + 1
+            started = 1
             try:
+                header = next(reader, None)
+                if not header:
+                    raise DataError(f"{name}: the file is empty, expected a header line and rows.")
+                checked = _Check(header)
+                started = reader.line_num + 1
                 for cells in reader:
                     if cells and len(cells) != len(header):
                         advice = (
@@ -119,6 +125,8 @@ def _check(path: Path, name: str, delimiter: str, options: CsvPlan) -> _Check:
                         _look_for_swallowed_rows(checked, cells, delimiter, started)
                     started = reader.line_num + 1
             except csv.Error as error:
+                if "field limit" in str(error):
+                    raise _too_large(f"{name}, line {started}", is_quoted=options.quoting == "double") from error
                 raise DataError(
                     f"{name}, line {started}: bad quoting ({error}), expected a quoted cell to end with a quote and a"
                     f" {delimiter!r} or the end of the line.\n  Close the quote; write a quote inside a cell twice. If"
@@ -129,6 +137,14 @@ def _check(path: Path, name: str, delimiter: str, options: CsvPlan) -> _Check:
     finally:
         csv.field_size_limit(limit)
     return checked
+
+
+def _too_large(where: str, is_quoted: bool) -> DataError:
+    quote = " If the cell is shorter, a quote before it is never closed: close it." if is_quoted else ""
+    return DataError(
+        f"{where}: a cell of this row is larger than {_BLOCK_BYTES >> 20} MiB, expected a few pages of text.{_SHORTEN}"
+        f"{quote}"
+    )
 
 
 def _look_for_swallowed_rows(checked: _Check, cells: list[str], delimiter: str, line: int) -> None:

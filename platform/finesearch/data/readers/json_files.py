@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any
 from finesearch.data.readers.chat_values import arrow_turns
 from finesearch.data.readers.compression import open_bytes
 from finesearch.data.readers.csv_files import not_utf8
+from finesearch.data.readers.json_values import (
+    MAX_DEPTH,
+    may_hold_surrogates,
+    parse_json,
+    refuse_deep,
+    refuse_surrogates,
+)
 from finesearch.data.readers.nested_fields import field_of
 from finesearch.data.readers.plan_columns import as_array, require_columns
 from finesearch.data.readers.squad_file import is_squad_file, squad_rows
@@ -38,9 +45,10 @@ def read_json(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa.Tab
     Raises:
         DataError: as ``read_jsonl``.
     """
+    with open_bytes(path) as file:
+        text = file.read()
     try:
-        with open_bytes(path) as file:
-            content = json.loads(file.read())
+        content = parse_json(text, name)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             return read_jsonl(path, name, columns), ""
@@ -55,7 +63,17 @@ def read_json(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa.Tab
     if not isinstance(content, list):
         got = f"an object with the keys {', '.join(content)}" if isinstance(content, dict) else type(content).__name__
         raise DataError(f"{name}: {got}, expected a list of objects.\n  Save the list alone, or as JSON Lines.")
-    return _table(enumerate(content, start=1), name, columns, unit="row"), note
+    has_surrogates = may_hold_surrogates(text)
+    return _table(_rows(content, name, has_surrogates), name, columns, unit="row"), note
+
+
+def _rows(content: list[Any], name: str, has_surrogates: bool) -> Iterator[tuple[int, Any]]:
+    for number, row in enumerate(content, start=1):
+        where = f"{name}, row {number}"
+        refuse_deep(row, where)
+        if has_surrogates:
+            refuse_surrogates(row, where)
+        yield number, row
 
 
 def _lines(path: Path, name: str) -> Iterator[tuple[int, Any]]:
@@ -63,14 +81,18 @@ def _lines(path: Path, name: str) -> Iterator[tuple[int, Any]]:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
+            where = f"{name}, line {number}"
             try:
-                yield number, json.loads(line)
+                row = parse_json(line, where)
             except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{name}, line {number}: not valid JSON ({error.msg}, column {error.colno}), {_SHAPE}."
-                ) from error
+                raise DataError(f"{where}: not valid JSON ({error.msg}, column {error.colno}), {_SHAPE}.") from error
             except UnicodeDecodeError as error:
                 raise not_utf8(path, name) from error
+            if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+                refuse_deep(row, where)
+            if may_hold_surrogates(line):
+                refuse_surrogates(row, where)
+            yield number, row
 
 
 def _table(rows: Iterable[tuple[int, Any]], name: str, columns: Mapping[str, str], unit: str = "line") -> pa.Table:

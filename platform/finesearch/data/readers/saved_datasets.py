@@ -28,19 +28,27 @@ def read_folder(folder: str, base: Path) -> dict[str, datasets.Dataset]:
         raise DataError(f"{folder}: no such folder (`data.folder`, looked for at {path}).")
     for state in sorted(path.glob("*/state.json")):
         # datasets can save a split without rows, but fails to load it, with an unclear error.
-        if not json.loads(state.read_bytes()).get("_data_files"):
+        try:
+            has_rows = bool(json.loads(state.read_bytes()).get("_data_files"))
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise _not_saved(folder, f"{state.relative_to(path)}: {error}") from error
+        if not has_rows:
             raise DataError(
                 f"{folder}, split {state.parent.name!r}: the split is empty, expected at least one row.\n"
                 "  Save the data set without that split; a missing validation or test split is cut out of train."
             )
     try:
         loaded = datasets.load_from_disk(path)
-    except (FileNotFoundError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{folder}: not a data set that `datasets` wrote with save_to_disk ({error}).\n"
-            "  Files of other formats go under `data.train`, `data.validation` and `data.test`."
-        ) from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise _not_saved(folder, str(error)) from error
     return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
+
+
+def _not_saved(folder: str, why: str) -> DataError:
+    return DataError(
+        f"{folder}: not a data set that `datasets` wrote with save_to_disk ({why}).\n"
+        "  Files of other formats go under `data.train`, `data.validation` and `data.test`."
+    )
 
 
 def named_splits(present: Mapping[str, datasets.Dataset], source: str) -> tuple[dict[str, str], list[str]]:

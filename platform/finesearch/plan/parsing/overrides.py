@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finesearch.errors import PlanError
-from finesearch.plan.parsing.yaml_lines import read_yaml
+from finesearch.plan.parsing.yaml_lines import MAX_DEPTH, read_yaml
 from finesearch.plan.problems import KeyPath, Problems, dotted, format_value
 from finesearch.redaction import redact
+
+MOST_SHOWN = 200
+"""Characters of an argument that messages repeat."""
 
 
 def apply_overrides(
@@ -26,6 +29,10 @@ def apply_overrides(
     return overlay.data, overlay.places
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
+
+
 class _Overlay:
     """A copy of a plan's data and the places of its values, to which overrides are applied."""
 
@@ -35,11 +42,15 @@ class _Overlay:
         self.problems = problems
 
     def apply(self, override: str) -> None:
-        label = f"--set {redact(override)}"
+        label = f"--set {_shortened(redact(override))}"
         key, equals, text = override.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):
             self._refuse(label, "expected KEY=VALUE with a dotted KEY", "Write e.g. --set training.epochs=5.")
+            return
+        if len(parts) > MAX_DEPTH:
+            text = f"a KEY of {len(parts):,} levels, expected at most {MAX_DEPTH}"
+            self._refuse(label, text, "Write e.g. --set training.epochs=5.")
             return
         inner = Problems()
         try:

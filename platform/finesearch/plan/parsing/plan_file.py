@@ -9,7 +9,7 @@ from finesearch.plan.checks.compatibility import plan_problems
 from finesearch.plan.checks.secret_check import secret_problems
 from finesearch.plan.parsing.overrides import apply_overrides
 from finesearch.plan.parsing.section_validation import validate
-from finesearch.plan.parsing.yaml_lines import read_yaml
+from finesearch.plan.parsing.yaml_lines import MAX_BYTES, read_yaml
 from finesearch.plan.plan import Plan, name_problem
 from finesearch.plan.problems import KeyPath, Problems, SourceLocations, did_you_mean, format_value
 from finesearch.plan.sections.budget_section import BudgetPlan
@@ -42,7 +42,9 @@ def load_plan(path: str | Path, overrides: Sequence[str] = (), name: str | None 
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            # No more than is needed to see that it is too much: the path may be a device that never ends.
+            text = file.read(4 * MAX_BYTES + 1).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         there = sorted(item.name for item in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         advice = did_you_mean(path.name, there, "Plans in that folder") or "There is no plan in that folder."
@@ -51,6 +53,8 @@ def load_plan(path: str | Path, overrides: Sequence[str] = (), name: str | None 
         raise PlanError(
             f"{path}: expected UTF-8 text, got a byte that is none at {error.start}.\n  Save it as UTF-8."
         ) from None
+    except ValueError as error:
+        raise PlanError(f"{path}: no path: {error}.\n  Give the path of a YAML file.") from None
     except OSError as error:
         raise PlanError(f"{path}: cannot be read: {error.strerror}.\n  Give the path of a YAML file.") from None
     return parse_plan(text, source=str(path), overrides=overrides, name=name)

@@ -13,6 +13,13 @@ import yaml
 from finesearch.errors import PlanError
 from finesearch.plan.problems import KeyPath, Problems, dotted
 
+MAX_BYTES = 1 << 20
+"""Size of a plan; the largest real ones, with lists of thousands of files, have a third of it."""
+MAX_LINES = 20_000
+MAX_VALUES = 50_000
+"""Values of a plan with every alias written out."""
+MAX_DEPTH = 32
+"""Levels of a plan, and keys of ``--set``."""
 _TAG = "tag:yaml.org,2002:"
 _FLOAT = r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 _PATTERNS: tuple[tuple[str, str, str], ...] = (  # type, pattern, first characters
@@ -80,6 +87,11 @@ def read_yaml(text: str, source: str, problems: Problems, *, lines: bool = True)
     Raises:
         PlanError: the text is not YAML. Lesser problems (a duplicate key, a tag) are added to ``problems``.
     """
+    if len(text) > MAX_BYTES or text.count("\n") > MAX_LINES:
+        raise PlanError(
+            f"{source}: {text.count(chr(10)):,} lines and {len(text):,} characters, expected a plan of at most "
+            f"{MAX_LINES:,} lines and {MAX_BYTES:,} characters.\n  Name the plan; data go into files of their own."
+        )
     try:
         node = yaml.compose(text, Loader=_Loader)
         reader = _Reader(source, problems, lines)
@@ -96,7 +108,11 @@ def read_yaml(text: str, source: str, problems: Problems, *, lines: bool = True)
         came = " ".join(str(error).split())
         raise PlanError(f"{source}: this is not YAML text: {came}.\n  Save it as UTF-8.") from None
     except RecursionError:
-        raise PlanError(f"{source}: nested too deep to be a plan.\n  A plan is at most a dozen levels deep.") from None
+        raise _too_deep(source) from None
+
+
+def _too_deep(where: str) -> PlanError:
+    return PlanError(f"{where}: nested too deep to be a plan.\n  A plan is at most a dozen levels deep.")
 
 
 class _Reader:
@@ -108,9 +124,18 @@ class _Reader:
         self.lines = lines
         self.places: dict[KeyPath, str] = {}
         self._open: list[yaml.Node] = []
+        self._values = 0
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
         self.places.setdefault(path, self._place(node))
+        self._values += 1
+        if len(path) > MAX_DEPTH:
+            raise _too_deep(self._place(node))
+        if self._values > MAX_VALUES:
+            raise PlanError(
+                f"{self._place(node)}: more than {MAX_VALUES:,} values with every alias (*name) written out, expected "
+                "a plan.\n  Data go into files of their own; an alias of aliases multiplies what it names."
+            )
         if any(node is other for other in self._open):
             return self._refuse(path, "an alias refers to what it stands in", "Write the value out.")
         self._open.append(node)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from finesearch.errors import RunConflictError
 from finesearch.plan import Plan, parse_plan
+from finesearch.run.run_files import damaged, parse_run_file
 from finesearch.run.run_storage import CHOICES, PLAN, RunStorage
 
 
@@ -19,18 +20,30 @@ class RunChoices:
 
 
 def read_begun_plan(run_storage: RunStorage) -> Plan | None:
-    """The plan that the run began with, every ``auto`` resolved; None for a new run."""
+    """The plan that the run began with, every ``auto`` resolved; None for a new run.
+
+    Raises:
+        StorageError, PlanError: the file holds something else.
+    """
     path = run_storage.folder / PLAN
-    return parse_plan(path.read_text(encoding="utf-8"), str(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return parse_plan(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise damaged(path, "the plan that this run began with", error) from error
 
 
 def read_choices(run_storage: RunStorage) -> RunChoices:
-    """What was chosen when the run began; empty for a run of an older version."""
+    """What was chosen when the run began; empty for a run of an older version.
+
+    Raises:
+        StorageError: the file holds something else.
+    """
     path = run_storage.folder / CHOICES
     if not path.exists():
         return RunChoices()
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    return RunChoices(tuple(kept["notes"]), tuple(kept["bf16_nodes"]))
+    return parse_run_file(path.read_bytes(), path, RunChoices, "what was chosen for this run when it began")
 
 
 def resumed_plan(plan: Plan, begun: Plan, run_storage: RunStorage) -> Plan:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from finesearch import __version__
 from finesearch.errors import RunConflictError, StorageError
+from finesearch.run.run_files import damaged
 from finesearch.run.run_storage import IDENTITY, RANKED, RunStorage
 from finesearch.training.trial_types import FrozenRecord
 from finesearch.tuning.study.checkpoint_retention import CHECKPOINTS
@@ -101,11 +102,7 @@ def read_identity(run_storage: RunStorage) -> RunIdentity | None:
     try:
         return RunIdentity.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise StorageError(
-            f"{path}: expected the record of what this run began with, as finesearch wrote it; got something else: "
-            f"{error.errors()[0]['msg']}. Restore the file from a copy, or start over with --fresh (the old run is "
-            "set aside)."
-        ) from error
+        raise damaged(path, "the record of what this run began with", error) from error
 
 
 def check_identity(begun: RunIdentity, now: RunIdentity, where: str) -> None:
@@ -176,7 +173,7 @@ def _results(run_storage: RunStorage) -> str:
     if content is not None:
         try:
             count = len(json.loads(content))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             count = 0
         found += [f"a ranking of {count} checkpoint(s)"] if count else []
     return " and ".join(found)

@@ -81,6 +81,14 @@ def apply_chat_template(turns: Sequence[Turn], tokenizer: Any, template: str | N
         text: str = tokenizer.apply_chat_template(
             plain, chat_template=template, tokenize=False, add_generation_prompt=prompt
         )
-    except (TemplateError, IndexError, TypeError) as error:
+    except (
+        TemplateError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise UnsupportedChatTemplate(f"the chat template refuses these turns: {error}") from error
     return text

@@ -37,6 +37,7 @@ from finesearch.tasks.generation.metric_tokenizers import (
     rouge_tokenizer,
 )
 from finesearch.tasks.generation.rouge import rouge_f_measures
+from finesearch.tasks.generation.template_limits import template_excess
 from finesearch.tasks.generation.translation_metrics import MAX_SCORE, corpus_score, scores_of_sums, sentence_counts
 from finesearch.tasks.most_frequent import most_frequent
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
@@ -123,8 +124,16 @@ class Dialogue(GenerationTask):
                 "task.chat_template: the model's tokenizer has no chat template. Choose a model that was made for "
                 "chat, or set task.chat_template to 'plain', or to the text of a Jinja template."
             )
+        probe, template = conversation(_PROBE, self.plan.system), self.template or tokenizer.chat_template
+        if isinstance(template, str):
+            excess = template_excess(template, probe, tokenizer.special_tokens_map)
+            if excess is not None:
+                raise ModelError(
+                    f"task.chat_template: rendering {len(probe)} short turns takes {excess}: the template loops. Set "
+                    "it to 'plain', or to another template."
+                )
         try:
-            render_conversation(conversation(_PROBE, self.plan.system), tokenizer, self.template)
+            render_conversation(probe, tokenizer, self.template)
         except UnsupportedChatTemplate as error:
             raise ModelError(f"task.chat_template: {error}. Set it to 'plain', or to another template.") from error
         return facts

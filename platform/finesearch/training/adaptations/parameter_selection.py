@@ -7,12 +7,17 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import regex
+
 from finesearch.errors import ModelError
 from finesearch.training.adaptations.adaptation import Adaptation, AdaptationContext, Parameters, task_head
 from finesearch.training.model.module_structure import backbone_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+MOST_S = 1.0
+"""For one pattern in one name: some patterns take time that doubles with every letter."""
 
 
 class NormsOnly(Adaptation):
@@ -59,15 +64,32 @@ class Pattern(Adaptation):
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
         names = [name for name, _ in model.named_parameters()]
         for pattern in parameters["patterns"].split():
-            if not any(re.search(pattern, name) for name in names):
+            if not any(_is_found(pattern, name) for name in names):
                 raise ModelError(
                     f"adaptation.pattern.patterns: '{pattern}' is found in the name of no parameter of "
                     f"{type(model).__name__}. Near it: {', '.join(near_names(pattern, names))}."
                 )
 
     def trained(self, model: PreTrainedModel, parameters: Parameters, context: AdaptationContext) -> Iterable[str]:
-        patterns = [re.compile(pattern) for pattern in parameters["patterns"].split()]
-        return {name for name, _ in model.named_parameters() if any(pattern.search(name) for pattern in patterns)}
+        patterns = parameters["patterns"].split()
+        return {name for name, _ in model.named_parameters() if any(_is_found(pattern, name) for pattern in patterns)}
+
+
+def _is_found(pattern: str, name: str) -> bool:
+    """Whether a regular expression matches anywhere in a name.
+
+    Raises:
+        ModelError: that takes too long to say.
+    """
+    try:
+        return regex.search(pattern, name, timeout=MOST_S) is not None
+    except TimeoutError:
+        why = f"takes more than {MOST_S:g} seconds to look for in the name {name}"
+    except regex.error as error:
+        why = f"is no regular expression: {error}"
+    raise ModelError(
+        f"adaptation.pattern.patterns: '{pattern}' {why}. Write it without repetitions of repetitions, such as (a+)+."
+    )
 
 
 def norm_parameters(model: PreTrainedModel) -> set[str]:

@@ -26,6 +26,9 @@ from pathlib import Path
 from finesearch.errors import CheckpointError, TrialError
 from finesearch.storage import checksummed_dirs
 
+RECORD = "finesearch.json"
+PARTS = "part-*.json"
+"""Lists of what other ranks uploaded to an object store; read before the manifest was written, and never again."""
 RESUME = "resume"
 RESULT = "result.json"
 NAME = re.compile(r"step-(\d{4,})-a(\d+)")
@@ -50,7 +53,7 @@ class Checkpoint:
         """Description of the damage according to the manifests; None if intact."""
         problem = checksummed_dirs.damage(self.path)
         if problem is None and self.can_resume:
-            problem = checksummed_dirs.damage(self.path / RESUME)
+            problem = checksummed_dirs.damage(self.path / RESUME, beside=PARTS)
         return problem
 
 
@@ -89,13 +92,13 @@ def intact_checkpoints(directory: Path) -> tuple[list[Checkpoint], list[str]]:
     return found, warnings
 
 
-def check_intact(folder: Path) -> None:
-    """Verify one checkpoint folder before anything in it is read.
+def check_intact(folder: Path, required: Iterable[str] = (RECORD,)) -> None:
+    """Verify one checkpoint folder before anything in it is read; ``required``: names that it must have.
 
     Raises:
         CheckpointError: it has no manifest, or does not match it.
     """
-    problem = checksummed_dirs.damage(folder)
+    problem = checksummed_dirs.damage(folder, required)
     if problem is not None:
         raise CheckpointError(
             f"{folder}: the checkpoint does not match its manifest: {problem}. Restore the folder from a copy, or rank "

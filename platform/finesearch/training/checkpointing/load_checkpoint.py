@@ -27,12 +27,13 @@ def load_checkpoint_model(
         CheckpointError: the checkpoint does not match its manifest, or was trained from another base model.
         ModelError: the base cannot be found.
     """
-    from finesearch.training.checkpointing.checkpoint_layout import check_intact
+    from finesearch.training.checkpointing.checkpoint_layout import RECORD, check_intact
     from finesearch.training.checkpointing.checkpoint_record import read_record
+    from finesearch.training.checkpointing.checkpoint_writer import WEIGHTS
     from finesearch.training.model.model_files import load_tokenizer
 
     folder = Path(folder)
-    check_intact(folder)
+    check_intact(folder, (RECORD, "config.json", WEIGHTS))
     record = read_record(folder)
     model = build_checkpoint_model(folder, record, base_folder(record, base, folder))
     return model, load_tokenizer(folder), record

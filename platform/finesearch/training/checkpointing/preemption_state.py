@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from finesearch.errors import CheckpointError
 from finesearch.storage import checksummed_dirs
 from finesearch.training.checkpointing.checkpoint_layout import (
+    PARTS,
     PAUSED,
     RESUME,
     discarded_on_failure,
@@ -78,14 +82,27 @@ def newest_preemption_state(directory: Path) -> Path | None:
     """The folder of the newest intact state."""
     found = sorted((match, path) for path, match in _numbered(directory))
     intact = [
-        path for _, path in found if not checksummed_dirs.damage(path) and not checksummed_dirs.damage(path / RESUME)
+        path
+        for _, path in found
+        if not checksummed_dirs.damage(path) and not checksummed_dirs.damage(path / RESUME, beside=PARTS)
     ]
     return intact[-1] if intact else None
 
 
 def read_preemption_state(folder: Path) -> PreemptionState:
-    """The state in a folder of :func:`newest_preemption_state`."""
-    return PreemptionState.model_validate_json((folder / FILE).read_bytes())
+    """The state in a folder of :func:`newest_preemption_state`.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    try:
+        return PreemptionState.model_validate_json((folder / FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise CheckpointError(
+            f"{folder / FILE}: expected the state of a paused trial, as finesearch wrote it, got something else. "
+            f"Restore the file from a copy, or delete the folder {folder.name}: the trial goes on from its last "
+            "checkpoint."
+        ) from error
 
 
 def goes_further(pause: CheckpointRecord, step: int) -> bool:

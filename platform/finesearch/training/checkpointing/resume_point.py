@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from finesearch.errors import CheckpointError
 from finesearch.plan import Recipe
 from finesearch.storage import checksummed_dirs
@@ -54,7 +56,13 @@ def find_resume_point(spec: TrialSpec, store: CheckpointStore) -> ResumePoint:
     kept = {checkpoint.step: checkpoint.path for checkpoint in intact}
     path = directory / checkpoint_layout.RESULT
     if path.is_file():
-        result = TrialResult.model_validate_json(path.read_bytes())
+        try:
+            result = TrialResult.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise CheckpointError(
+                f"{path}: expected the result of this trial, as finesearch wrote it, got something else. Restore the "
+                "file from a copy, or delete it: the trial goes on from its last checkpoint."
+            ) from error
         if result.checkpoint is None:
             return ResumePoint(result=result, warnings=tuple(warnings))
         if Path(result.checkpoint).name in {checkpoint.path.name for checkpoint in intact}:

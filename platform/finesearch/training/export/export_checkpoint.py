@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ def export_checkpoint(
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
     from finesearch.storage import checksummed_dirs
+    from finesearch.storage.atomic_files import storage_errors
     from finesearch.tasks import TaskFacts
     from finesearch.tasks.generation.generation_task import apply_generation_settings
     from finesearch.training.adaptations.adapters import merge_adapter
@@ -66,11 +69,14 @@ def export_checkpoint(
         merge_adapter(model)
     if not has_prompt:
         fold_target_scale(model, TaskFacts.model_validate(record.facts).target_scale)
-    temporary = destination.with_name(f".tmp-{destination.name}")
-    checksummed_dirs.remove_folder(temporary)
+    with storage_errors(destination):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        # A name that nobody else has: one that could be foretold might be the user's own folder.
+        scratch = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
+    temporary = scratch / destination.name  # within, since mkdtemp keeps its own folder from everybody else
     try:
         with checksummed_dirs.disk_full_as_error(destination), quiet_transformers():
-            temporary.mkdir(parents=True)
+            temporary.mkdir()
             if has_prompt:
                 save_prompt_checkpoint(model, Path(folder), record, base, temporary)
             elif holds_prompt(record):
@@ -96,5 +102,5 @@ def export_checkpoint(
                 destination.rmdir()
             checksummed_dirs.rename_synced(temporary, destination)
     finally:
-        checksummed_dirs.remove_folder(temporary)
+        shutil.rmtree(scratch, ignore_errors=True)
     return destination

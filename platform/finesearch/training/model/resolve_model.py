@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from finesearch.errors import ModelError
@@ -64,10 +65,7 @@ def model_folder(model: str, revision: str | None, base: Path) -> Path:
 
 def _package_folder(model: str) -> Path:
     package, _, inside = model.removeprefix(PACKAGE_SCHEME).partition("/")
-    try:
-        spec = importlib.util.find_spec(package) if package else None
-    except (ImportError, ValueError):
-        spec = None
+    spec = _find_package(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
             f"task.model: {model!r} names the package {package!r}, which is not installed here. Install it into the "
@@ -75,15 +73,31 @@ def _package_folder(model: str) -> Path:
         )
     root = Path(next(iter(spec.submodule_search_locations)))
     folder = root / inside
-    if folder.suffix == SUFFIX and folder.is_file() and ".." not in Path(inside).parts:
+    # Neither "..", nor "/etc", nor a link leads out of the package.
+    is_within = "\0" not in inside and folder.resolve().is_relative_to(root.resolve())
+    if is_within and folder.suffix == SUFFIX and folder.is_file():
         return folder
-    if ".." in Path(inside).parts or not folder.is_dir():
+    if not is_within or not folder.is_dir():
         folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(("_", ".")))
         raise ModelError(
             f"task.model: the package {package!r} has no folder {inside!r}. "
             f"Folders in it: {', '.join(folders) or 'none'}."
         )
     return folder
+
+
+def _find_package(name: str) -> ModuleSpec | None:
+    """Where a package lies; ``importlib.util.find_spec`` would import those that it is in."""
+    first, *inner = name.split(".")
+    try:
+        spec = importlib.util.find_spec(first) if first else None
+        for end in range(len(inner)):
+            if spec is None or spec.submodule_search_locations is None:
+                return None
+            spec = PathFinder.find_spec(".".join([first, *inner[: end + 1]]), list(spec.submodule_search_locations))
+    except (ImportError, ValueError):
+        return None
+    return spec
 
 
 def _hub_snapshot(model: str, revision: str | None, base: Path) -> Path:

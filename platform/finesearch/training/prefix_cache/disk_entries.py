@@ -77,7 +77,7 @@ def read_entry(path: Path) -> Entry | None:
         said = json.loads((path / MANIFEST).read_bytes())
         entry = Entry(path, int(said["cut"]), int(said["bytes"]), int(said["rows"]), int(said["total_rows"]))
         return entry if (path / HIDDEN).stat().st_size == entry.bytes else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

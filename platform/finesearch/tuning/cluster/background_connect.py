@@ -10,11 +10,11 @@ from finesearch.tuning.cluster import connect
 class BackgroundConnect:
     """A thread that connects to Ray and stays alive: Linux ends Ray's processes with the thread that forked them.
 
-    name: the search's; see :func:`connect.connect`.
+    name: the search's; needed_keys: secrets that its workers need; see :func:`connect.connect`.
     """
 
-    def __init__(self, name: str | None = None) -> None:
-        self._name = name
+    def __init__(self, name: str | None = None, needed_keys: tuple[str, ...] = ()) -> None:
+        self._name, self._needed_keys = name, needed_keys
         self._thread = threading.Thread(target=self._run, daemon=True, name="ray")
         self._is_up, self._is_over = threading.Event(), threading.Event()
         self._problem: BaseException | None = None
@@ -40,7 +40,7 @@ class BackgroundConnect:
 
     def _run(self) -> None:
         try:
-            connect.connect(self._name)
+            connect.connect(self._name, self._needed_keys)
         except BaseException as error:  # raised by `wait`, in the thread that needs Ray
             self._problem = error
         finally:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import finesearch
+from finesearch.errors import InputError
+from finesearch.redaction import secret_values
 from finesearch.tuning.cluster.ray_token import make_token
+from finesearch.tuning.socket_paths import socket_problem
 
 RAY_ENVIRONMENT_DEFAULTS = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -40,10 +44,20 @@ FORWARDED = (
 )  # fmt: skip
 
 
-def connect(name: str | None = None) -> str:
+STORAGE_KEYS = ("AWS_", "GOOGLE_", "GCE_")
+"""How variables begin that open an object store."""
+HUB_KEYS = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_")
+RAYS_OWN = ("RAY_",)
+
+
+def connect(name: str | None = None, needed_keys: tuple[str, ...] = ()) -> str:
     """Join the cluster of this job, or of ``RAY_ADDRESS``; else start Ray here. Returns its dashboard, or empty text.
 
     name: the search's, as ``job_name`` in the metadata that the dashboard's Jobs page shows.
+    needed_keys: how variables begin whose secrets the workers of a Ray that is started here need.
+
+    Raises:
+        InputError: Ray cannot make its sockets in its folder for temporary files.
     """
     for key, value in RAY_ENVIRONMENT_DEFAULTS.items():
         os.environ.setdefault(key, value)
@@ -55,7 +69,7 @@ def connect(name: str | None = None) -> str:
     # Only clusters preempt machines, and the watcher costs one process for each worker group.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "1" if joins else "0")
     arguments: dict[str, Any] = {
-        "runtime_env": runtime_env(joins),
+        "runtime_env": runtime_env(joins, needed_keys),
         "log_to_driver": False,
         "logging_level": logging.ERROR,
         "job_config": ray.job_config.JobConfig(metadata={"job_name": name} if name else {}),
@@ -63,6 +77,8 @@ def connect(name: str | None = None) -> str:
     if joins:
         joined: Any = ray.init(**arguments)
         return joined.address_info["webui_url"] or ""
+    if (problem := socket_problem()) is not None:
+        raise InputError(f"{problem[0]}. {problem[1]}")
     make_token()
     started: Any = ray.init(
         address="local", include_dashboard=os.environ.get("FINESEARCH_DASHBOARD") == "1", **arguments
@@ -70,8 +86,11 @@ def connect(name: str | None = None) -> str:
     return started.address_info["webui_url"] or ""
 
 
-def runtime_env(joins: bool) -> dict[str, Any]:
+def runtime_env(joins: bool, needed_keys: tuple[str, ...] = ()) -> dict[str, Any]:
     """What workers need from the driver: some variables and, on a cluster that is joined, this package.
+
+    Workers of a Ray that is started here would inherit all of the driver's variables: its secrets are empty there, but
+    for those in ``needed_keys``.
 
     Nodes may have another version of it installed, or none; and Ray does not put the driver's folder on the workers'
     path when a job brings its working directory along. The environment that the job was submitted with wins, since Ray
@@ -80,9 +99,24 @@ def runtime_env(joins: bool) -> dict[str, Any]:
     submitted = json.loads(os.environ.get(JOB_CONFIG, "{}")).get("runtime_env") or {}
     forwarded = [key for key in FORWARDED if key in os.environ and key not in submitted.get("env_vars", {})]
     environment: dict[str, Any] = {"env_vars": {key: os.environ[key] for key in forwarded}}
+    if not joins:
+        environment["env_vars"] |= dict.fromkeys(_withheld(os.environ, needed_keys), "")
     if joins and "py_modules" not in submitted:
         environment["py_modules"] = [str(Path(finesearch.__file__).parent)]
     return environment
+
+
+def _withheld(variables: Mapping[str, str], needed_keys: tuple[str, ...]) -> list[str]:
+    """Variables with secrets that workers do not need.
+
+    >>> _withheld({"WANDB_API_KEY": "12345678", "AWS_SECRET_ACCESS_KEY": "12345678", "HOME": "/root"}, ("AWS_",))
+    ['WANDB_API_KEY']
+    """
+    return [
+        name
+        for name, value in variables.items()
+        if secret_values({name: value}) and not name.startswith((*RAYS_OWN, *needed_keys))
+    ]
 
 
 def disconnect() -> None:

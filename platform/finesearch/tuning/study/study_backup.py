@@ -19,7 +19,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from finesearch.errors import StorageError
+from finesearch.storage.atomic_files import storage_errors
 from finesearch.storage.local_store import LocalStore
+from finesearch.storage.private_dirs import make_run_folder
 from finesearch.storage.store import Store
 
 STUDY, LINEAGE = "study.db", "study.copies"
@@ -46,7 +48,8 @@ class StudyBackup:
 
     def fetch(self) -> None:
         """Bring the newest study to this machine: that of storage, unless the one here is newer."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(self.path.parent):
+            make_run_folder(self.path.parent)
         if self._storage.folder is not None:
             _merge_wal(self._storage.folder / STUDY)
         copy = self._storage.read(STUDY)
