@@ -45,6 +45,14 @@ ANSWERS = {"text": ["the garden"], "answer_start": [6]}
 LONG = "a long text about # things that goes on and on for quite a while until it ends at last"
 KINDS: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
     "dialogue": ({"id": "#", "messages": TALK}, "dialogue", {"messages": "messages"}),
+    "shared chats": (
+        {"conversations": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "Here."}]}, "dialogue",
+        {"messages": "conversations"},
+    ),
+    "instructions": (
+        {"instruction": "Say # .", "output": "It is # ."}, "dialogue",
+        {"instruction": "instruction", "output": "output"},
+    ),
     "questions": (
         {"question": "where # ?", "context": "it is in the garden", "answers": ANSWERS}, "question-answering",
         {"question": "question", "context": "context", "answers": "answers"},

@@ -36,7 +36,7 @@ class TaskGuess:
     @property
     def text_columns(self) -> tuple[str, ...]:
         """Columns whose tokens fill the model's input."""
-        roles = ("text", "text_pair", "tokens", "question", "context", "source", "messages")
+        roles = ("text", "text_pair", "tokens", "question", "context", "source", "messages", "instruction", "output")
         return tuple(self.columns[role] for role in roles if role in self.columns)
 
 
@@ -62,12 +62,21 @@ def _dialogue(sample: Sample) -> TaskGuess | None:
     for name in sample.columns:
         values = sample.values(name)
         if values and all(_is_conversation(value) for value in values):
-            return TaskGuess("dialogue", {"messages": name}, f"{name} holds turns with role and content")
+            return TaskGuess("dialogue", {"messages": name}, f"{name} holds turns, each with who speaks and what")
+    names = {name.lower(): name for name in _strings(sample)}
+    if {"instruction", "output"} <= names.keys():
+        columns: dict[str, str] = {role: names[role] for role in ("instruction", "input", "output") if role in names}
+        return TaskGuess("dialogue", columns, "there is an instruction, and what was put out for it")
     return None
 
 
 def _is_conversation(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) and "role" in turn for turn in value)
+    speaks = {"role", "from"}
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(turn, dict) and turn.keys() & speaks for turn in value)
+    )
 
 
 def _questions(sample: Sample) -> TaskGuess | None:

@@ -150,7 +150,7 @@ def _max_length(train: Sample, guess: TaskGuess) -> tuple[int, str]:
 
 def _tokens(value: Any) -> int:
     if isinstance(value, list):
-        parts = [each.get("content", "") if isinstance(each, dict) else each for each in value]
+        parts = [each.get("content", each.get("value", "")) if isinstance(each, dict) else each for each in value]
         return sum(_tokens(part) for part in parts if isinstance(part, str))
     text = value if isinstance(value, str) else ""
     # A script without spaces has about a token a character.

@@ -45,9 +45,9 @@ def read_json(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa.Tab
     Raises:
         DataError: as ``read_jsonl``.
     """
+    with open_bytes(path) as file:
+        text = file.read()
     try:
-        with open_bytes(path) as file:
-            text = file.read()
         content = parse_json(text, name)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
