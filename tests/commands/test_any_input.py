@@ -86,6 +86,7 @@ def test_any_data_file_is_read_or_refused(tmp_path: Path, content: bytes, suffix
     path.write_bytes(content)
     plan = task_plan(DataPlan(train=path.name))
     read_or_refused(lambda: make_task(plan).read(load_splits(plan, tmp_path)))
+    read_or_refused(lambda: main(["init", str(path)]))
 
 
 @given(JSON)
