@@ -1,4 +1,4 @@
-"""Whatever stands in plan, data, run and checkpoint files, reading them ends in a value or in one of our errors."""
+"""Whatever stands in plan, data, config, run and checkpoint files: reading ends in a value or in one of our errors."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from finesearch.storage.run_lock import describe_driver
 from finesearch.tasks import make_task
 from finesearch.training.checkpointing.checkpoint_record import read_record
 from finesearch.training.checkpointing.preemption_state import read_preemption_state
+from finesearch.training.model.model_config import read_config
 from finesearch.training.prompting.prompt import read_prompt
 
 EXAMPLES = 30
@@ -85,6 +86,7 @@ def test_any_data_file_is_read_or_refused(tmp_path: Path, content: bytes, suffix
     path.write_bytes(content)
     plan = task_plan(DataPlan(train=path.name))
     read_or_refused(lambda: make_task(plan).read(load_splits(plan, tmp_path)))
+    read_or_refused(lambda: main(["init", str(path)]))
 
 
 @given(JSON)
@@ -117,6 +119,22 @@ def test_any_file_of_a_checkpoint_is_read_or_refused(tmp_path: Path, content: by
     assert damage(tmp_path) is not None
     for read in (read_record, read_prompt, read_preemption_state):
         read_or_refused(lambda read=read: read(tmp_path))  # type: ignore[misc]
+
+
+CONFIG = st.dictionaries(
+    st.sampled_from(
+        ["hidden_size", "num_hidden_layers", "num_labels", "id2label", "architectures", "dtype", "vocab_size"]
+    ),
+    VALUES,
+    max_size=4,
+)
+
+
+@given(JSON | CONFIG.map(lambda fields: json.dumps({"model_type": "bert", **fields}).encode()))
+@bounded
+def test_any_config_of_a_model_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    read_or_refused(lambda: read_config(tmp_path))
 
 
 @given(st.binary(max_size=60) | st.text(alphabet="nametask: {}[]&*!|>-\n\t\"'", max_size=60).map(str.encode))

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finesearch.data.readers.chat_values import arrow_turns
-from finesearch.data.readers.compression import open_bytes
-from finesearch.data.readers.csv_files import not_utf8
-from finesearch.data.readers.json_values import (
+from finesearch.data.json_values import (
     MAX_DEPTH,
     may_hold_surrogates,
     parse_json,
     refuse_deep,
     refuse_surrogates,
 )
+from finesearch.data.readers.chat_values import arrow_turns
+from finesearch.data.readers.compression import open_bytes
+from finesearch.data.readers.csv_files import not_utf8
 from finesearch.data.readers.nested_fields import field_of
 from finesearch.data.readers.plan_columns import as_array, require_columns
 from finesearch.data.readers.squad_file import is_squad_file, squad_rows
@@ -45,9 +45,9 @@ def read_json(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa.Tab
     Raises:
         DataError: as ``read_jsonl``.
     """
-    with open_bytes(path) as file:
-        text = file.read()
     try:
+        with open_bytes(path) as file:
+            text = file.read()
         content = parse_json(text, name)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":

@@ -48,10 +48,12 @@ def sample_rows(path: Path) -> Sample:
         raise DataError(f"{path}: unknown format {path.suffix or '(no suffix)'!r}, expected {', '.join(SUFFIXES)}.")
     try:
         rows, total = _cut(_READERS[kind](path))
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as {kind}: {error}. Write it again, or rename it.") from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path}: expected rows with named columns, got {'none' if not rows else 'other values'}.")
+    if wide := next((number for number, row in enumerate(rows, start=1) if None in row), None):
+        raise DataError(f"{path}, row {wide}: more cells than the header has. Put cells with delimiters in quotes.")
     return Sample(path, tuple(rows), total)
 
 

@@ -43,13 +43,12 @@ def check_spelled_tokens(
     special = sorted(set(tokenizer.all_special_tokens) - set(facts.special_tokens))
     if not special:
         return ()
-    # Some columns have been read into others, such as instructions into turns.
-    present = splits.table("train").column_names
-    columns = [column for role, column in task.plan.columns.items() if role not in ANSWERS and column in present]
+    answers = {column for role, column in task.plan.columns.items() if role in ANSWERS}
+    columns = [name for name in splits.train.column_names if name not in answers]
     notes = []
     for split in SPLITS:
         table = splits.table(split)
-        rows = {row for column in set(columns) for row in _rows_with(special, table.column(column).combine_chunks())}
+        rows = {row for column in columns for row in _rows_with(special, table.column(column).combine_chunks())}
         if not rows:
             continue
         if task.auto_class == POOLS_BY_END and config.is_encoder_decoder:
