@@ -271,7 +271,9 @@ def compress(path: Path, suffix: str) -> bytes:
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize(
-    ("kind", "write"), [(".tsv", write_tsv), (".jsonl", write_jsonl), (".json", write_json)], ids=lambda v: str(v)
+    ("kind", "write"),
+    [(".tsv", write_tsv), (".jsonl", write_jsonl), (".json", write_json)],
+    ids=["tsv", "jsonl", "json"],
 )
 def test_compressed_files_give_the_same_rows(
     tmp_path: Path, load: Load, suffix: str, kind: str, write: Callable[[Path], None]
