@@ -323,7 +323,7 @@ echo "second exit $?"
 
 def test_a_storage_path_that_cannot_be_written_is_named(bench: Path) -> None:
     _, errors = search(bench, "tiny.yaml", "--storage", str(bench / "train.csv" / "below"), expect=3)
-    assert "cannot be written: Not a directory" in errors
+    assert "train.csv is a file or a broken link, expected a folder that this user may write" in errors
     assert "--storage" in errors
 
 

@@ -80,7 +80,8 @@ def test_a_pair_scores_the_cosine_of_its_texts_here_and_in_an_export(home: Path,
 def test_all_else_of_regression_is_refused_and_told_what_works(home: Path, tmp_path: Path) -> None:
     single = (
         "adaptation.zero_shot: text-classification, form regression has no answers to choose from; what can be asked "
-        "are pairs of texts .columns.text_pair., which are compared by similarity. Leave it out."
+        "are pairs of texts .columns.text_pair., which are compared by similarity, and a correlation as task.metric. "
+        "Leave it out."
     )
     with pytest.raises(ModelError, match=single):
         asked(home, tmp_path / "one", plan_of())
