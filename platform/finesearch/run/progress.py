@@ -143,7 +143,8 @@ class Progress:
             parts.append(waiting)
         best = best_so_far(journal)
         if resumed:
-            parts.append(f"going on with {', '.join(map(str, resumed))}, stopped before and among the best")
+            why = "paused before" if epochs is not None else "stopped before and among the best"
+            parts.append(f"going on with {', '.join(map(str, resumed))}, {why}")
         if best is not None:
             stopped = "" if best.state == "complete" else f", {stop_of(best, self._plan)}"
             parts.append(
