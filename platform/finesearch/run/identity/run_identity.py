@@ -11,11 +11,9 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from finesearch import __version__
 from finesearch.errors import RunConflictError, StorageError
-from finesearch.run.run_files import damaged
+from finesearch.run.run_files import parse_run_file
 from finesearch.run.run_storage import IDENTITY, RANKED, RunStorage
 from finesearch.training.trial_types import FrozenRecord
 from finesearch.tuning.study.checkpoint_retention import CHECKPOINTS
@@ -99,10 +97,7 @@ def read_identity(run_storage: RunStorage) -> RunIdentity | None:
     path = run_storage.folder / IDENTITY
     if not path.exists():
         return None
-    try:
-        return RunIdentity.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise damaged(path, "the record of what this run began with", error) from error
+    return parse_run_file(path.read_bytes(), path, RunIdentity, "the record of what this run began with")
 
 
 def check_identity(begun: RunIdentity, now: RunIdentity, where: str) -> None:

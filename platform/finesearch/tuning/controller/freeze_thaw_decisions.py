@@ -43,9 +43,7 @@ class FreezeThawDecisions:
         if self.epochs_left - newly - self._reserved(self.journal.running_numbers() - {number}) <= EPOCHS_OF_NO_USE:
             return False
         trials = self._past()
-        known, judged = trials[number], self._with(number, report, value)
-        whole = max(planned_evaluations(judged, self.plan) or 1, report.step)
-        trials[number] = PastTrial(known.parameters, (*known.values, self._sign * value), whole, "paused")
+        trials[number] = replace(self._past_trial(self._with(number, report, value), True), state="paused")
         return self._decide(trials) == ResumeTrial(number)
 
     @property
