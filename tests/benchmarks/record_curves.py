@@ -1,9 +1,10 @@
 """Records learning curves of fine-tuning: configurations of a plan's space, drawn at random, trained to their end.
 
     HF_HUB_OFFLINE=1 python tests/benchmarks/record_curves.py [--trials 300] [--repeated 30] [--seeds 3]
-        [--plan search_spaces/quickstart.yaml] [--folder FOLDER] [--out FILE.parquet] [--json FILE]
+        [--plan tests/benchmarks/shared/recorded_space.yaml] [--folder FOLDER] [--out FILE.parquet] [--json FILE]
 
-Every trial has six evaluations, one an epoch; ``epochs`` is therefore not drawn. The first ``--repeated``
+The default space holds every way to adapt that trains or is solved, on the quickstart's sentences. Every trial has six
+evaluations, one an epoch; ``epochs`` is therefore not drawn. The first ``--repeated``
 configurations train again under other seeds. A row of the Parquet file is a trial: its parameters, null where inactive,
 ``seed``, ``values`` and ``seconds`` of each evaluation. The space stands in the file's metadata. An interrupted
 recording goes on with the same command and ``--folder``. What ``search_quality.py`` reads by default is
@@ -118,7 +119,7 @@ def main() -> int:
     options.add_argument("--trials", type=int, default=300)
     options.add_argument("--repeated", type=int, default=30)
     options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--plan", type=Path, default=ROOT / "search_spaces" / "quickstart.yaml")
+    options.add_argument("--plan", type=Path, default=Path(__file__).parent / "shared" / "recorded_space.yaml")
     options.add_argument("--folder", type=Path, help="where the searches run; default: a folder that is deleted")
     options.add_argument("--out", type=Path, help="the Parquet file; default: none is kept")
     options.add_argument("--json", type=Path)
