@@ -94,8 +94,11 @@ def load_task_context(
     cache: Path,
     cache_depths: tuple[int, ...] = (),
     probe_layers: tuple[int | None, ...] = (),
+    precision: str = "fp32",
 ) -> TaskContext:
     """Read data and model of a plan; tokenized splits are found in ``cache`` or built there.
+
+    precision: see ``load_base_model``.
 
     Raises:
         DataError, ModelError, DiskFullError: see the functions called.
@@ -107,7 +110,7 @@ def load_task_context(
     task = task.with_facts(facts)
     if isinstance(task, GenerationTask):
         facts, _ = add_model_facts(task, facts, folder)
-    model = load_base_model(folder, task, facts)
+    model = load_base_model(folder, task, facts, precision)
     tokens = tokenize(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)
     # The metrics library is imported on first use. Use it here, so that the first trial's time excludes the import.
     references = task.references(tokens.validation.rows())

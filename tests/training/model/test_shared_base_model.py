@@ -1,12 +1,14 @@
 """Trials use the base's own memory for what they freeze: nothing of it ever changes, and nothing is copied in vain."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from finesearch.training.adaptations.adapt import adapt
-from training_cases import make_runner, recipe, run, trial
+from training_cases import ADAPTATIONS, adaptation_settings, make_runner, recipe, run, trial, write_home
 
 CASES = {
     "full": {"adaptation": "full"},
@@ -40,7 +42,7 @@ def test_what_is_frozen_is_the_bases_memory_and_what_trains_is_not(home: Path, t
     base, wanted = work._context.base, recipe(**CASES[name])
     model, _ = base.build(wanted, seed=0, shares=True)
     adapt(model, base.structure, wanted.adaptation, wanted.adaptation_parameters, base.fresh)
-    base.unshare_trained(model)
+    base.place_weights(model)
     own = {tensor.data_ptr() for tensor in base.tensors.values()}
     for parameter_name, parameter in model.named_parameters():
         assert (parameter.data_ptr() in own) != parameter.requires_grad, parameter_name
@@ -54,3 +56,50 @@ def test_a_lone_process_sends_itself_no_weights(home: Path, tmp_path: Path, monk
     run(make_runner(home), trial(tmp_path, epochs=1))
     assert not sent
     assert DeepSpeedEngine._broadcast_model == sent.append, "what is put in its place is taken away again"
+
+
+@pytest.fixture(scope="module")
+def two_types(tmp_path_factory: pytest.TempPathFactory) -> dict[torch.dtype, Path]:
+    """Homes whose models have the same weights, in bf16 and in fp32."""
+    homes = {dtype: write_home(tmp_path_factory.mktemp(f"home-{dtype}")) for dtype in (torch.bfloat16, torch.float32)}
+    weights = load_file(homes[torch.bfloat16] / "model" / "model.safetensors")
+    for dtype, home in homes.items():
+        rounded = {name: tensor.bfloat16().to(dtype) for name, tensor in weights.items()}
+        save_file(rounded, home / "model" / "model.safetensors", metadata={"format": "pt"})
+    return homes
+
+
+def trained(home: Path, folder: Path, changes: dict[str, Any], stage: int) -> tuple[list[Any], dict[str, torch.Tensor]]:
+    """Values of each evaluation, and the tensors of the best checkpoint."""
+    result, _ = run(make_runner(home, precision="bf16", zero_stage=stage), trial(folder, **changes))
+    assert result.checkpoint is not None
+    told = [(each.step, each.metrics, each.train_loss) for each in result.history]
+    return told, load_file(Path(result.checkpoint) / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"), [*((name, 0) for name in ADAPTATIONS), ("lora", 1), ("lora", 2), ("train_top", 2), ("lora", 3)]
+)
+def test_weights_in_bf16_give_the_same_losses_to_the_last_bit(
+    two_types: dict[torch.dtype, Path], tmp_path: Path, name: str, stage: int
+) -> None:
+    changes = adaptation_settings(name)
+    if name == "p_tuning":  # not every processor has an LSTM in bf16
+        changes["adaptation_parameters"] = {"virtual_tokens": 3, "encoder": "mlp"}
+    kept, kept_tensors = trained(two_types[torch.bfloat16], tmp_path / "bf16", changes, stage)
+    copied, copied_tensors = trained(two_types[torch.float32], tmp_path / "fp32", changes, stage)
+    assert kept == copied
+    assert kept_tensors.keys() == copied_tensors.keys()
+    assert all(torch.equal(kept_tensors[each], copied_tensors[each]) for each in kept_tensors)
+
+
+def test_frozen_matrices_of_a_folder_in_bf16_stay_in_it(two_types: dict[torch.dtype, Path], tmp_path: Path) -> None:
+    work = make_runner(two_types[torch.bfloat16], precision="bf16")
+    run(work, trial(tmp_path, epochs=1, **CASES["head_only"]))
+    base, wanted = work._context.base, recipe(**CASES["lora"])
+    model, _ = base.build(wanted, seed=0, shares=True)
+    adapt(model, base.structure, wanted.adaptation, wanted.adaptation_parameters, base.fresh)
+    base.place_weights(model)
+    for name, parameter in model.named_parameters():
+        is_kept = not parameter.requires_grad and parameter.ndim > 1
+        assert parameter.dtype == (torch.bfloat16 if is_kept else torch.float32), name

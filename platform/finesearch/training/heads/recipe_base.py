@@ -99,8 +99,13 @@ def with_pooled_head(base: PretrainedBase, config: PretrainedConfig) -> Pretrain
             f"{base.folder} do ({lost[0]}, say). Use own, or choose a model of another architecture."
         )
     share(model, tensors)
+    model.requires_grad_(False)
+    base.place_weights(model)
     inputs = frozenset(inspect.signature(model.forward).parameters)
     example = short_example(base.tokenizer, inputs, config.is_encoder_decoder)
+    is_mixed = any(tensor.dtype == torch.bfloat16 for tensor in tensors.values())
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+        structure = trace_structure(model, example)
     return replace(
         base,
         config=config,
@@ -108,7 +113,7 @@ def with_pooled_head(base: PretrainedBase, config: PretrainedConfig) -> Pretrain
         fresh=fresh,
         head_dropouts=head_dropouts(model),
         inputs=inputs,
-        structure=trace_structure(model, example),
+        structure=structure,
     )
 
 

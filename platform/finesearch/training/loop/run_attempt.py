@@ -158,7 +158,7 @@ def build_model(
         set_output_layer(model, start.head)
     name, settings = recipe.adaptation, recipe.adaptation_parameters
     adapted = adapt(model, base.structure, name, settings, base.fresh, steps=attempt.steps, seed=seed)
-    base.unshare_trained(model)
+    base.place_weights(model)
     if resume_point.record is not None:
         record = resume_point.record
         same = attempt.processes.run_on_rank_zero(lambda: record.base.sha256 == context.base_reference.sha256)

@@ -122,5 +122,10 @@ class TrialRunner:
         from finesearch.training.task_context import load_task_context
 
         return load_task_context(
-            self.task_plan, Path(self.base), Path(self.cache), self.cache_depths, self.probe_layers
+            self.task_plan,
+            Path(self.base),
+            Path(self.cache),
+            self.cache_depths,
+            self.probe_layers,
+            precision=self.training.precision,
         )

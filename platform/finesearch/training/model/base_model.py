@@ -21,7 +21,7 @@ from finesearch.training.model.model_files import quiet_transformers
 from finesearch.training.model.module_structure import ModuleStructure, trace_structure
 from finesearch.training.runtime.seeding import derived_seed
 from finesearch.training.weights.missing_tensors import load_model
-from finesearch.training.weights.weight_files import weight_files
+from finesearch.training.weights.weight_files import holds_bf16_alone, weight_files
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -30,11 +30,18 @@ if TYPE_CHECKING:
     from finesearch.tasks import Task, TaskFacts
 
 
+HELD = "held_by_base"
+"""Attribute of a parameter: the base's matrix in bf16 that it gets once it is known whether it trains."""
+MATRIX = 2
+"""Dimensions from which a tensor is a matrix."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PretrainedBase:
     """Weights and config of the base model with the task's head.
 
-    tensors: every tensor in the folder, by its name in the model; fp32, on the CPU, never changed.
+    tensors: every tensor in the folder, by its name in the model; on the CPU, never changed. fp32, or matrices in bf16
+    where the folder has them so and trials compute in it.
     fresh: names of the parameters that the folder did not have (usually the head), or for other labels: initialised
     anew for every trial.
     reinitialized: those of them that the folder did have, in layers that start from random weights.
@@ -58,7 +65,8 @@ class PretrainedBase:
     def build(self, recipe: Recipe, seed: int, shares: bool = False) -> tuple[PreTrainedModel, tuple[str, ...]]:
         """A model with the base's weights, the recipe's dropout and a head drawn from ``seed``; and warnings.
 
-        shares: its parameters use the base's memory, until :meth:`unshare_trained` copies those that train.
+        shares: its parameters use the base's memory; :meth:`place_weights` must be called once it is known which of
+        them train. Matrices that the base holds in bf16 have no values before that, embeddings excepted.
         """
         with quiet_transformers():
             from transformers.initialization import no_init_weights
@@ -71,6 +79,8 @@ class PretrainedBase:
         model.tie_weights()
         if shares:
             share(model, self.tensors)
+            if recipe.adaptation_parameters.get("dora"):  # starts from the lengths of the rows of the weights
+                overlay(model, self.tensors)
         else:
             overlay(model, self.tensors)
         draw_fresh(model, self.fresh, seed)
@@ -78,16 +88,33 @@ class PretrainedBase:
             model.generation_config = copy.deepcopy(self.generation)
         return model, warnings + set_head_dropout(model, recipe, self.head_dropouts)
 
-    def unshare_trained(self, model: PreTrainedModel) -> None:
-        """Copy the trainable parameters of a model that shares the base's memory; nothing writes to frozen ones."""
+    def place_weights(self, model: PreTrainedModel) -> None:
+        """Give a model that shares the base's memory its own copy, in fp32, of the parameters that train.
+
+        Nothing writes to the frozen ones, which stay the base's.
+        """
         own = {tensor.data_ptr() for tensor in self.tensors.values()}
         for parameter in model.parameters():
-            if parameter.requires_grad and parameter.data_ptr() in own:
-                parameter.data = parameter.detach().clone()
+            held = vars(parameter).pop(HELD, None)
+            if held is not None:
+                parameter.data = held.float() if parameter.requires_grad else held
+            elif parameter.requires_grad and parameter.data_ptr() in own:
+                parameter.data = parameter.detach().to(torch.float32, copy=True)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding) and module.weight.dtype != torch.float32:
+                module.register_forward_hook(_in_fp32)
 
 
-def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBase:
+def _in_fp32(_module: torch.nn.Module, _args: Any, output: torch.Tensor) -> torch.Tensor:
+    """Rows of a table in bf16 as those of one in fp32: autocast leaves them, and the blocks add to them."""
+    return output.float()
+
+
+def load_base_model(folder: Path, task: Task, facts: TaskFacts, precision: str = "fp32") -> PretrainedBase:
     """Read weights, config and tokenizer of ``folder``.
+
+    precision: what trials compute in. Under bf16 autocast casts matrices to bf16 in each forward, so that those of a
+    folder in bf16 stay as they are: the same results from half of the memory.
 
     Raises:
         ModelError: see ``inspect_model``; or the weights are not those of the model that the config describes.
@@ -103,7 +130,8 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBas
     # Reports an unsupported architecture before its weights are read.
     positions = task.positions(config.is_encoder_decoder)
     check_max_length(build_skeleton(config, task.kind, folder), positions)
-    loaded = load_model(folder, config, task.kind)
+    stays_bf16 = precision == "bf16" and holds_bf16_alone(folder)
+    loaded = load_model(folder, config, task.kind, dtype=torch.bfloat16 if stays_bf16 else torch.float32)
     model = loaded.model
     fresh, _ = fit_output_layer(model, loaded.missing, folder, facts.label_names)
     unfold_target_scale(model, facts.target_scale, fresh)
@@ -111,7 +139,7 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBas
     example = short_example(tokenizer, inputs, config.is_encoder_decoder)
     persistent = model.state_dict().keys() - dict(model.named_parameters()).keys()
     tensors = {
-        name: tensor.detach()
+        name: tensor.detach() if tensor.ndim >= MATRIX else _at_least_fp32(tensor.detach())
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
         if name not in fresh and (isinstance(tensor, torch.nn.Parameter) or name in persistent)
     }
@@ -134,6 +162,11 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts) -> PretrainedBas
     )
 
 
+def _at_least_fp32(tensor: torch.Tensor) -> torch.Tensor:
+    """Norms and biases, which are small, as they were in fp32."""
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+
+
 def short_example(tokenizer: Any, inputs: Collection[str], is_encoder_decoder: bool) -> dict[str, torch.Tensor]:
     """The model's inputs for a text of one letter; ``inputs`` are the arguments that it accepts."""
     example = {name: value for name, value in tokenizer("a", return_tensors="pt").items() if name in inputs}
@@ -151,11 +184,20 @@ def overlay(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None
 
 
 def share(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Have the model's parameters use the memory of the tensors of the same names; its buffers are copied."""
+    """Have the model's parameters use the memory of the tensors of the same names; its buffers are copied.
+
+    Matrices in bf16 are only attached to their parameters (``HELD``): an adapter takes the type of the layer that it
+    adapts, and must be drawn in fp32. Tables of embeddings are not adapted, and prompts read them.
+    """
     parameters = dict(model.named_parameters())
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     for name, parameter in parameters.items():
-        if name in tensors:
+        if name not in tensors:
+            continue
+        if tensors[name].dtype == torch.float32 or id(parameter) in tables:
             parameter.data = tensors[name]
+        else:
+            setattr(parameter, HELD, tensors[name])
     overlay(model, {name: tensor for name, tensor in tensors.items() if name not in parameters})
 
 

@@ -139,6 +139,8 @@ class FeatureRequest:
             model, _ = base.build(self.recipe, self.seed, shares=True)
             if self._adds_input:
                 attach(model, self.recipe.adaptation, self.recipe.adaptation_parameters, base.fresh, self.seed)
+            model.requires_grad_(False)
+            base.place_weights(model)
             compute_in(model, self.precision, self.processes.device)
             move(model, self.processes.device)
             models[layer] = CutModel(base, model)

@@ -131,6 +131,8 @@ def _score(attempt: Attempt, features: LayerFeatures, solved: SolvedProbe, preci
 
 def _solved_model(attempt: Attempt, base: PretrainedBase, solved: SolvedProbe) -> PreTrainedModel:
     model, _ = base.build(attempt.recipe, SEED, shares=True)
+    model.requires_grad_(False)
+    base.place_weights(model)
     set_output_layer(model, solved.head)
     return model
 

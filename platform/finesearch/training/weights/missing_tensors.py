@@ -18,6 +18,7 @@ from finesearch.training.model.model_files import quiet_transformers
 from finesearch.training.model.module_structure import backbone_prefix, block_lists
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
 # For models whose layers share one block: weights that lack more of the backbone than this are another model's.
@@ -33,8 +34,16 @@ class LoadedModel:
     missing: frozenset[str]
 
 
-def load_model(folder: Path, config: PretrainedConfig, kind: str, reads_weights: bool = True) -> LoadedModel:
+def load_model(
+    folder: Path,
+    config: PretrainedConfig,
+    kind: str,
+    reads_weights: bool = True,
+    dtype: torch.dtype | None = None,
+) -> LoadedModel:
     """The model of a folder with the task's head; without ``reads_weights`` all of its tensors are on the meta device.
+
+    dtype: type of its parameters; None is fp32. Tensors that the folder has in it are mapped into memory, not copied.
 
     Raises:
         ModelError: the weights cannot be read, or lack a part without which the model is another one: see
@@ -48,7 +57,7 @@ def load_model(folder: Path, config: PretrainedConfig, kind: str, reads_weights:
             model, found = auto_class(kind, config).from_pretrained(
                 folder,
                 config=config,
-                dtype=torch.float32,
+                dtype=dtype or torch.float32,
                 trust_remote_code=False,
                 # A head of another task has other labels, so it is replaced.
                 ignore_mismatched_sizes=True,

@@ -58,6 +58,19 @@ def weights_sha256(folder: Path) -> str:
     return hashlib.sha256("".join(file_sha256(path) for path in weight_files(folder)).encode()).hexdigest()
 
 
+def holds_bf16_alone(folder: Path) -> bool:
+    """Whether every tensor of floating-point numbers in the folder is in bf16; False where headers do not tell."""
+    from safetensors import safe_open
+
+    types = set()
+    for path in weight_files(folder):
+        if not path.name.endswith(SAFETENSORS):
+            return False
+        with safe_open(path, framework="np") as file:
+            types |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - it has no __iter__
+    return {each for each in types if "F" in each} == {"BF16"}
+
+
 def check_regular_files(folder: Path) -> None:
     """Check that a model's folder holds nothing that could be read for ever, such as a FIFO or a link to a device.
 
