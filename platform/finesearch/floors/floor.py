@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from finesearch.plan import TASK_KINDS, Scalar
+from finesearch.plan import Scalar
 
 if TYPE_CHECKING:
     from finesearch.tasks import Task, TaskFacts
@@ -54,7 +54,7 @@ class Floor(ABC):
         self.task, self.facts = task, facts
         plan = task.plan
         self._score = task.metric(plan.metric)
-        self._sign = 1.0 if TASK_KINDS[plan.kind].metrics_of(plan.form)[plan.metric] == "max" else -1.0
+        self._sign = 1.0 if plan.goals[plan.metric] == "max" else -1.0
 
     @abstractmethod
     def predict(self, data: FloorData) -> FloorPredictions:

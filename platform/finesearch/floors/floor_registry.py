@@ -49,7 +49,7 @@ BAGS_BY_TASK: dict[type[Task], type[Floor]] = {
 def make_floor(name: str, task: Task, facts: TaskFacts) -> Floor:
     """The floor of that name for a task of a kind that has it."""
     kind = FLOORS_BY_NAME[name]
-    return (BAGS_BY_TASK.get(type(task), kind) if kind is BagOfWordsClassifier else kind)(task, facts)
+    return (BAGS_BY_TASK.get(task.registered_class, kind) if kind is BagOfWordsClassifier else kind)(task, facts)
 
 
 def unsupported_floors(plan: TaskPlan, names: Sequence[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from finesearch.errors import TrialError
 from finesearch.plan import Plan
 from finesearch.report import ScoredRow
 from finesearch.run.build_record import FinalScores
@@ -72,7 +73,10 @@ def score_majority(preflight: Preflight) -> RescoredCheckpoint:
     task, splits = preflight.task, preflight.splits
     true = {split: task.answers(splits.plain_rows(split), preflight.facts) for split in ("train", "validation", "test")}
     guess = {split: task.majority(true["train"], len(true[split])) for split in ("validation", "test")}
-    metrics = {split: task.score(guess[split], true[split]) for split in guess}
+    try:
+        metrics = {split: task.score(guess[split], true[split]) for split in guess}
+    except TrialError as error:
+        return RescoredCheckpoint({}, {}, [], [], error.message)
     return RescoredCheckpoint(metrics["validation"], metrics["test"], guess["test"], true["test"])
 
 

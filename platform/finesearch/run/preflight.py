@@ -59,6 +59,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.tasks import make_task
     from finesearch.tasks.few_rows import few_rows_warnings
     from finesearch.tasks.generation.generation_task import GenerationTask
+    from finesearch.tasks.own_metric import check_own_metric, find_beside_plan
     from finesearch.tasks.truncation import truncation_remarks
     from finesearch.training.adaptations.space_check import check_recipe_space
     from finesearch.training.heads.space_heads import heads_of_space, missing_warnings, output_layer_notes
@@ -71,6 +72,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.training.weights.token_ids_check import check_token_ids
 
     check_tracking(plan)
+    find_beside_plan(plan.task, plan.base)
     scaling: tuple[str, ...] = ()
     if not has_begun:
         plan, scaling = choose_target_scaling(plan)
@@ -93,8 +95,11 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         if not has_begun:
             answers = task.answers(splits.plain_rows("validation"), facts)
             plan, note = choose_metric_tokenizer(plan, *task.choose_metric_tokenizer(answers))
-            choices, task = (*choices, *note), type(task)(plan.task)
+            choices, task = (*choices, *note), make_task(plan.task).with_facts(facts)
+            assert isinstance(task, GenerationTask), task.kind
             task.check_metric(answers)
+    if plan.task.has_own_metric:
+        check_own_metric(task, task.answers(splits.plain_rows("validation"), facts), facts)
     token_notes = check_token_ids(task, splits, facts, Path(model.folder))
     check_rows(task, splits, facts, Path(model.folder))
     spelled = check_spelled_tokens(task, splits, facts, Path(model.folder), read_config(Path(model.folder)))

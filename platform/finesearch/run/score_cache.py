@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finesearch.errors import TrialError
 from finesearch.plan import Plan
 from finesearch.report import percentile_interval, resampled_means, resampled_scores, resampled_sums
 from finesearch.run.run_files import parse_run_file
@@ -105,9 +107,21 @@ class Intervals:
             elif (sums := self._task.statistics(self._name, score.predictions, score.references)) is not None:
                 self._samples[score.name] = sums.score(resampled_sums(sums.counts, self._seed))
             else:
-                metric = self._task.metric(self._name)
+                metric = _nan_where_it_fails(self._task.metric(self._name))
                 self._samples[score.name] = resampled_scores(metric, score.predictions, score.references, self._seed)
         return self._samples[score.name]
+
+
+def _nan_where_it_fails(metric: Callable[[Sequence[Any], Sequence[Any]], float]) -> Callable[[Any, Any], float]:
+    """A metric of the user's own may fail on a resample, such as one without a certain class: then no interval."""
+
+    def value(predictions: Sequence[Any], references: Sequence[Any]) -> float:
+        try:
+            return metric(predictions, references)
+        except TrialError:
+            return math.nan
+
+    return value
 
 
 def mismatch(plan: Plan, said: float, score: CheckpointScore, decisions: int, scale: float = 1.0) -> str | None:

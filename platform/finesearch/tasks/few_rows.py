@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from finesearch.plan.sections.task_kinds import TASK_KINDS
-
 if TYPE_CHECKING:
     from finesearch.tasks.raw_splits import RawSplits
     from finesearch.tasks.task import Task, TaskFacts
@@ -22,7 +20,7 @@ def few_rows_warnings(task: Task, splits: RawSplits, facts: TaskFacts) -> tuple[
         rows = len(splits[split])
         if rows >= FEW_ROWS:
             continue
-        if TASK_KINDS[task.kind].metrics_of(task.plan.form)[metric] == "min":
+        if task.plan.goals[metric] == "min":
             step = f"each is 1/{rows} of it"
         else:
             answers = task.answers(splits.plain_rows(split), facts)

@@ -166,6 +166,11 @@ class Task(ABC):
         """The task as it scores rows with these facts; itself, unless a metric depends on them."""
         return self
 
+    @property
+    def registered_class(self) -> type[Task]:
+        """Its class in tables that hold something for each task."""
+        return type(self)
+
     @classmethod
     def auto_class_of(cls, config: Any) -> str:
         """``auto_class``, if it depends on the model's config."""
@@ -306,6 +311,12 @@ class Task(ABC):
     @abstractmethod
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
         """All metrics of the task, from one prediction and one reference per example."""
+
+    def readable(
+        self, predictions: Sequence[Any], references: Sequence[Any], facts: TaskFacts
+    ) -> tuple[list[Any], list[Any]]:
+        """Predictions and references as a metric of the user's own takes them: names and texts, no numbers of ours."""
+        return list(predictions), list(references)
 
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         """A single metric of the task: bootstrap intervals call it a thousand times, without computing the others."""

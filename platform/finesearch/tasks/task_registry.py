@@ -14,6 +14,7 @@ from finesearch.tasks.extraction.token_classification import TokenClassification
 from finesearch.tasks.generation.dialogue import Dialogue
 from finesearch.tasks.generation.summarization import Summarization
 from finesearch.tasks.generation.translation import Translation
+from finesearch.tasks.own_metric import with_own_metric
 from finesearch.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -48,4 +49,5 @@ def make_task(plan: TaskPlan) -> Task:
     """
     if plan.kind not in TASKS_BY_KIND:
         raise PlanError(f"task.kind: unknown task {plan.kind!r}. Known: {', '.join(sorted(TASKS_BY_KIND))}.")
-    return TASKS_BY_FORM.get((plan.kind, plan.form), TASKS_BY_KIND[plan.kind])(plan)
+    task = TASKS_BY_FORM.get((plan.kind, plan.form), TASKS_BY_KIND[plan.kind])
+    return (with_own_metric(task) if plan.has_own_metric else task)(plan)

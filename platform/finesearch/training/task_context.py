@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from finesearch.data import TokenizedSplits, load_splits, tokenize
 from finesearch.tasks import Task, TaskFacts, make_task
 from finesearch.tasks.generation.generation_task import GenerationTask
+from finesearch.tasks.own_metric import find_beside_plan
 from finesearch.training.heads.recipe_base import RecipeBases
 from finesearch.training.model.base_model import PretrainedBase, load_base_model
 from finesearch.training.model.base_reference import BaseReference
@@ -103,6 +104,7 @@ def load_task_context(
     Raises:
         DataError, ModelError, DiskFullError: see the functions called.
     """
+    find_beside_plan(plan, base)
     task = make_task(plan)
     folder = model_folder(plan.model, plan.revision, base)
     splits = load_splits(plan, base, cache)

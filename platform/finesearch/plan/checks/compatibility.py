@@ -71,7 +71,7 @@ def objectives_of(task: TaskPlan, search: SearchPlan) -> tuple[Objective, ...]:
 
 def _goals(task: TaskPlan) -> dict[str, Goal]:
     costs: dict[str, Goal] = {name: "min" for name in COSTS}
-    return TASK_KINDS[task.kind].metrics_of(task.form) | costs
+    return task.goals | costs
 
 
 def _check_objectives(task: TaskPlan, search: SearchPlan, problems: Problems) -> None:
@@ -111,8 +111,7 @@ def _needs_another_metric(name: str, task: TaskPlan) -> str | None:
 
 
 def _written_metrics(task: TaskPlan) -> set[str]:
-    kind = TASK_KINDS[task.kind]
-    return set(kind.metrics_of(task.form)) - set(kind.teacher_forced_metrics)
+    return set(task.goals) - set(TASK_KINDS[task.kind].teacher_forced_metrics)
 
 
 def _check_several_objectives(search: SearchPlan, problems: Problems) -> None:

@@ -1,5 +1,6 @@
 """The ``task`` section of a plan: the model, the data, and what is learned from them."""
 
+import re
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,14 @@ from finesearch.plan.sections.csv_section import CsvPlan
 from finesearch.plan.sections.generation_section import GenerationPlan
 from finesearch.plan.sections.section import Section as Section
 from finesearch.plan.sections.section import as_tuple
-from finesearch.plan.sections.task_kinds import BLEU_TOKENIZERS, REGRESSION, ROUGE_TOKENIZERS, TASK_KINDS, TaskKind
+from finesearch.plan.sections.task_kinds import (
+    BLEU_TOKENIZERS,
+    REGRESSION,
+    ROUGE_TOKENIZERS,
+    TASK_KINDS,
+    Goal,
+    TaskKind,
+)
 from finesearch.plan.space.parameters import Pooling
 
 Text = Annotated[str, Field(min_length=1)]
@@ -137,6 +145,10 @@ _ROLES["label"] = {
 _COLUMNS_SCHEMA = {"type": "object", "properties": _ROLES, "additionalProperties": False}
 
 
+OWN_METRIC = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+"""A metric of the user's own: ``package.module:name``."""
+
+
 class TaskPlan(Section):
     """What is fine-tuned, on what, and which metric decides.
 
@@ -162,10 +174,17 @@ class TaskPlan(Section):
         str,
         Field(
             validate_default=True,
-            description="Metric that ranks; default: the kind's own.",
-            json_schema_extra={"enum": _METRICS},
+            description="Metric that ranks; default: the kind's own. `package.module:name` is a function of your own.",
+            json_schema_extra={"anyOf": [{"enum": _METRICS}, {"pattern": OWN_METRIC}]},
         ),
     ] = ""
+    metric_goal: Annotated[
+        Goal | None,
+        Field(
+            validate_default=True,
+            description="Whether larger (max) or smaller values of a function of your own are better; default: max.",
+        ),
+    ] = None
     target_scaling: Annotated[
         Literal["auto", "standard", "none"] | None,
         Field(
@@ -336,11 +355,33 @@ class TaskPlan(Section):
         known = kind.metrics_of(form)
         if metric == "":
             return kind.default_metric_of(form)
+        if re.fullmatch(OWN_METRIC, metric):
+            return metric
         if metric not in known:
             of = f"{kind.kind}, form {form}" if form in kind.forms else kind.kind
             text = f"task.metric: unknown metric '{metric}' of {of}"
             raise problem_error(Problem(("metric",), text, did_you_mean(metric, known)))
         return metric
+
+    @field_validator("metric_goal")
+    @classmethod
+    def _goal_of_own_metric(cls, goal: Goal | None, info: ValidationInfo) -> Goal | None:
+        metric = info.data.get("metric", "")
+        if goal is not None and metric and not re.fullmatch(OWN_METRIC, metric):
+            text = f"task.metric_goal: {metric} knows which direction is better, got {format_value(goal)}"
+            raise problem_error(Problem(("metric_goal",), text, "Remove it: it belongs to a function of your own."))
+        return goal
+
+    @property
+    def has_own_metric(self) -> bool:
+        """Whether a function of the user's own ranks."""
+        return re.fullmatch(OWN_METRIC, self.metric) is not None
+
+    @property
+    def goals(self) -> dict[str, Goal]:
+        """Which direction of each metric is better."""
+        own: dict[str, Goal] = {self.metric: self.metric_goal or "max"} if self.has_own_metric else {}
+        return TASK_KINDS[self.kind].metrics_of(self.form) | own
 
     @field_validator("target_scaling")
     @classmethod

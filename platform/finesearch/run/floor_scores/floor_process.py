@@ -179,6 +179,7 @@ class FloorProcess:
             answers["test"],
             scores=self._scores,
             limit_s=self._limit_s,
+            base=self._plan.base,
         )
 
 

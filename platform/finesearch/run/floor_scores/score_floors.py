@@ -17,6 +17,7 @@ from finesearch.floors import FloorData, make_floor
 from finesearch.plan import TaskPlan
 from finesearch.run.score_cache import CheckpointScore, ScoreCache
 from finesearch.tasks import TaskFacts, make_task
+from finesearch.tasks.own_metric import find_beside_plan
 
 PRIORITY = 10
 """Of the process, beside 0 for trials: on a busy core it gets about a tenth."""
@@ -30,7 +31,7 @@ class FloorRequest:
     """What is to be scored.
 
     names: of floors, in the order in which they are scored. scores: the folder of ``ScoreCache``. limit_s: processor
-    seconds that all of them together may take; None without a limit.
+    seconds that all of them together may take; None without a limit. base: the plan's folder.
     """
 
     task: TaskPlan
@@ -41,6 +42,7 @@ class FloorRequest:
     _: KW_ONLY
     scores: Path
     limit_s: float | None
+    base: Path
 
 
 def score_floor(name: str, request: FloorRequest) -> CheckpointScore:
@@ -65,6 +67,7 @@ def score_floor(name: str, request: FloorRequest) -> CheckpointScore:
 def score_floors(request: FloorRequest) -> None:
     """Score each floor and keep its score; one that fails is kept with the reason."""
     cache = ScoreCache(request.scores)
+    find_beside_plan(request.task, request.base)
     for name in request.names:
         print(f"\n{BEGUN}{name}", flush=True)
         try:

@@ -15,6 +15,7 @@ from finesearch import __version__
 from finesearch.errors import RunConflictError, StorageError
 from finesearch.run.run_files import parse_run_file
 from finesearch.run.run_storage import IDENTITY, RANKED, RunStorage
+from finesearch.tasks.own_metric import own_metric_sha256
 from finesearch.training.trial_types import FrozenRecord
 from finesearch.tuning.study.checkpoint_retention import CHECKPOINTS
 from finesearch.tuning.study.journal import Journal
@@ -33,7 +34,8 @@ class RunIdentity(FrozenRecord):
     """What a run must have when it goes on.
 
     ``mark`` is random, and in the study too. ``data`` holds the SHA-256 of each split's rows, ``model_sha256`` that of
-    the weights, ``tokenizer_sha256`` that of the tokenizer's files. ``adopted``: an older version began the run
+    the weights, ``tokenizer_sha256`` that of the tokenizer's files, ``metric_sha256`` that of the file that defines a
+    metric of the user's own. ``adopted``: an older version began the run
     without a record, so that it was made when the run went on. ``version`` and ``plan_sha256`` tell; they are not
     compared: newer versions go on with older runs, and plans are compared key by key.
     """
@@ -47,6 +49,7 @@ class RunIdentity(FrozenRecord):
     model: str
     model_sha256: str
     tokenizer_sha256: str
+    metric_sha256: str = ""
 
     @classmethod
     def of(cls, plan: Plan, preflight: Preflight, adopted: bool = False) -> RunIdentity:
@@ -59,6 +62,7 @@ class RunIdentity(FrozenRecord):
             model=plan.task.model,
             model_sha256=preflight.model.sha256,
             tokenizer_sha256=preflight.model.tokenizer_sha256,
+            metric_sha256=own_metric_sha256(plan.task),
         )
 
     @property
@@ -81,7 +85,11 @@ class RunIdentity(FrozenRecord):
             for part, changed, key in parts
             if getattr(self, key) != getattr(now, key)
         ]
-        return rows + files
+        metric = [
+            f"task.metric: the file that defines it is another (SHA-256 {_shown(now.metric_sha256)}, was "
+            f"{_shown(self.metric_sha256)})"
+        ]
+        return rows + files + (metric if self.metric_sha256 != now.metric_sha256 else [])
 
 
 def _shown(sha256: str | None) -> str:
@@ -110,7 +118,7 @@ def check_identity(begun: RunIdentity, now: RunIdentity, where: str) -> None:
     if differences:
         listed = "\n  ".join(differences)
         raise RunConflictError(
-            f"{where}: data or model are not those that this run began with:\n  {listed}\n"
+            f"{where}: data, model or metric are not those that this run began with:\n  {listed}\n"
             "Its results hold for what it began with, and nothing was changed. Put the old files back, give the new "
             "search a --name of its own, or start over with --fresh (the old run is set aside)."
         )

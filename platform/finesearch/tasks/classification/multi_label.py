@@ -105,6 +105,13 @@ class MultiLabelClassification(TextClassification):
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
         return {name: metric(predictions, references) for name, metric in MULTI_LABEL_METRICS.items()}
 
+    def readable(
+        self, predictions: Sequence[Any], references: Sequence[Any], facts: TaskFacts
+    ) -> tuple[list[Any], list[Any]]:
+        names = facts.label_names
+        given, true = ([[names[n] for n in numbers] for numbers in rows] for rows in (predictions, references))
+        return given, true
+
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         return MULTI_LABEL_METRICS[name]
 

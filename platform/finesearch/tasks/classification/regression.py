@@ -114,6 +114,11 @@ class TextRegression(TextClassification):
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
         return {name: metric(predictions, references) for name, metric in REGRESSION_METRICS.items()}
 
+    def readable(
+        self, predictions: Sequence[Any], references: Sequence[Any], facts: TaskFacts
+    ) -> tuple[list[Any], list[Any]]:
+        return list(predictions), list(references)
+
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         return REGRESSION_METRICS[name]
 

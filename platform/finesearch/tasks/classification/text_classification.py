@@ -198,6 +198,12 @@ class TextClassification(SingleLabel):
         rows: list[Any] = outputs.logits.double().softmax(dim=-1).tolist()
         return rows
 
+    def readable(
+        self, predictions: Sequence[Any], references: Sequence[Any], facts: TaskFacts
+    ) -> tuple[list[Any], list[Any]]:
+        names = facts.label_names
+        return [names[number] for number in predictions], [names[number] for number in references]
+
     def with_facts(self, facts: TaskFacts) -> TextClassification:
         known = copy(self)
         known.facts = facts

@@ -247,6 +247,11 @@ class QuestionAnswering(Task):
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
         return {name: mean_score(name, predictions, references) for name in METRICS}
 
+    def readable(
+        self, predictions: Sequence[Any], references: Sequence[Any], facts: TaskFacts
+    ) -> tuple[list[Any], list[Any]]:
+        return [given["text"] for given in predictions], list(references)
+
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         return lambda predictions, references: mean_score(name, predictions, references)
 

@@ -308,6 +308,11 @@ class Dialogue(GenerationTask):
         names = [PERPLEXITY] if predictions[0]["text"] is None else [PERPLEXITY, "rougeL", "bleu"]
         return {name: self.metric(name)(predictions, references) for name in names}
 
+    def readable(
+        self, predictions: Sequence[Any], references: Sequence[Any], facts: TaskFacts
+    ) -> tuple[list[Any], list[Any]]:
+        return _texts(predictions), list(references)
+
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         if name == PERPLEXITY:
             return lambda predictions, references: _perplexity(predictions)

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesearch.errors import ModelError
-from finesearch.plan.sections.task_kinds import TASK_KINDS
 from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF, pad_lists, pad_rows
 from finesearch.tasks.generation.decoder_start import decoder_start_token
 from finesearch.tasks.generation.metric_tokenizers import bleu_tokenizer, check_tokenizer, refuse_constant_metric
@@ -110,7 +109,7 @@ class GenerationTask(Task):
         name = self.plan.metric
         if name == "bleu":
             check_tokenizer(bleu_tokenizer(self.plan.metric_tokenizer))
-        if TASK_KINDS[self.kind].metrics[name] == "max":
+        if not self.plan.has_own_metric and self.plan.goals[name] == "max":
             score = self.metric(name)
             # All of them are scored only where the longest say nothing.
             parts = (sorted(references, key=len)[-CHECKED_ANSWERS:], references)

@@ -71,7 +71,7 @@ def supports_prompting(task: Task) -> bool:
 
 def prompt_task_class(task: Task) -> type[PromptTask] | None:
     """The prompt class of a task; None if it has none."""
-    return PROMPT_TASKS.get(type(task))
+    return PROMPT_TASKS.get(task.registered_class)
 
 
 def make_prompt_task(task: Task, facts: TaskFacts) -> PromptTask | None:

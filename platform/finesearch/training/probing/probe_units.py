@@ -38,7 +38,7 @@ ROWS_A_CHUNK = 1024
 
 def has_probe(task: Task) -> bool:
     """Whether the task's output layer can be solved."""
-    return type(task) in METHODS
+    return task.registered_class in METHODS
 
 
 @dataclass(frozen=True, eq=False)

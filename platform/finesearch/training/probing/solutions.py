@@ -54,7 +54,7 @@ def solve(
     _check_finite(features, layer)
     units = features.train_units
     problem = ProbeProblem(
-        method=METHODS[type(task)],
+        method=METHODS[task.registered_class],
         features=np.asarray(features.train),
         labels=units.labels,
         outputs=output.outputs,
