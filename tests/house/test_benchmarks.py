@@ -56,7 +56,7 @@ def test_make_bench_goes_on_behind_a_missed_goal_and_names_it(tmp_path: Path) ->
     (tmp_path / "misses.py").write_text(f"{writes}; sys.exit(1)\n")
     (tmp_path / "reaches.py").write_text(f"{writes}\n")
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in ("pyproject.toml", "constraints.txt", "venv/.installed"):
+    for name in ("pyproject.toml", "locks/tools.txt", "locks/packages.txt", "venv/.installed"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "venv" / "bin").symlink_to(BIN)

@@ -89,7 +89,7 @@ def test_every_target_of_the_makefile_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["venv", "search", "test", "test-slow", "test-cluster", "lint", "docs", "bench", "clean"]
+    "target", ["venv", "search", "test", "test-slow", "test-cluster", "lint", "docs", "bench", "lock", "clean"]
 )
 def test_every_target_is_there(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True, timeout=60)

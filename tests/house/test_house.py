@@ -16,6 +16,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import finesearch.errors
 from finesearch.errors import FinesearchError
@@ -218,6 +220,27 @@ def test_every_flag_and_command_stands_in_the_readme() -> None:
             for flag in action.option_strings:
                 if flag.startswith("--") and flag != "--help":
                     assert flag in readme, f"{name} {flag} is undocumented"
+
+
+def test_all_that_make_installs_but_torch_is_held_by_its_hash() -> None:
+    held: dict[str, str] = {}
+    for path in sorted((ROOT / "locks").iterdir()):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*-(?!-hash)", text, re.MULTILINE), "no option, such as the place of an index"
+        for package in re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]:
+            assert re.match(r"\S+==\S+ \\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+$", package), package
+            name, version = package.split(maxsplit=1)[0].split("==")
+            assert held.setdefault(canonicalize_name(name), version) == version, name
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pinned = {
+        canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)$", constraints, re.M)
+    }
+    assert held.items() <= pinned.items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [Requirement(each) for each in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    for requirement in wanted:
+        name = canonicalize_name(requirement.name)
+        assert name == "torch" or requirement.specifier.contains(held[name]), requirement
 
 
 def test_every_extra_can_be_installed_under_the_constraints() -> None:

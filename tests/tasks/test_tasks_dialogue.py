@@ -13,7 +13,12 @@ import torch
 from finesearch.errors import DataError, ModelError
 from finesearch.plan import GenerationPlan, TaskPlan
 from finesearch.tasks import TaskFacts, make_task
-from finesearch.tasks.generation.chat_template import PLAIN_TEMPLATE, UnsupportedChatTemplate, render_conversation
+from finesearch.tasks.generation.chat_template import (
+    PLAIN_TEMPLATE,
+    UnsupportedChatTemplate,
+    apply_chat_template,
+    render_conversation,
+)
 from finesearch.tasks.generation.generation_task import IGNORED
 from finesearch.tasks.task import UnencodableRow
 from finesearch.training.model.model_config import read_config
@@ -226,12 +231,6 @@ def test_a_model_without_a_chat_template_is_refused_with_what_would_work(plan: A
     assert said(row, tokenizer) == "very good </s> | it is lovely </s>"
 
 
-def test_templates_that_hide_what_was_said_are_refused(plan: Any, tmp_path: Path) -> None:
-    config, tokenizer = model(tmp_path, FORGETFUL)
-    with pytest.raises(ModelError, match="writes earlier turns otherwise once others follow.*Set it to 'plain'"):
-        make_task(plan()).add_model_shape(TaskFacts(kind="dialogue"), config, tokenizer)
-
-
 @pytest.mark.parametrize(
     "loop", ["{% for i in range(1000000000) %}{% endfor %}", "{{ 1 // 0 }}", "{{ messages[99].x }}"]
 )
@@ -313,3 +312,27 @@ def test_weights_are_counted_and_others_than_0_and_1_are_refused(plan: Any, make
         bad = {"messages": [weighed(1, 1), talk]}
         with pytest.raises(DataError, match=message):
             make_task(made).read(make_splits(bad, bad, bad, plan=made))
+
+
+def test_each_reply_is_learned_behind_the_history_that_it_has_when_it_is_generated(plan: Any, tmp_path: Path) -> None:
+    config, tokenizer = model(tmp_path, FORGETFUL)
+    talk = [*turns("good film", "bad plot"), *turns("good plot", "bad film"), *turns("plot", "good bad plot")]
+    talk[3] |= {"weight": 0}
+    made = make_task(plan(max_length=400))
+    facts = made.add_model_shape(TaskFacts(kind="dialogue"), config, tokenizer)
+    assert any("each reply of a conversation is learned in a row of its own" in note for note in facts.notes)
+    rows = encoded(plan(max_length=400), config, tokenizer, talk, turns("good", "bad film"))
+    assert [row["window"] for row in rows] == [0, 1, 0], "two replies are learned, then one"
+    for row, end in zip(rows, (2, 6, 2), strict=True):
+        whole = talk[:end] if row is not rows[2] else turns("good", "bad film")
+        prompt = apply_chat_template(whole[:-1], tokenizer, None, prompt=True)
+        assert list(row["input_ids"][: row["prompt"]]) == tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        assert list(row["prompt_ids"]) == list(row["input_ids"][: row["prompt"]])
+        learned = [token for token in row["labels"] if token != -100]
+        said = tokenizer(whole[-1]["content"], add_special_tokens=False)["input_ids"]
+        assert learned == said
+    told = [{"text": text, "nll": 1.0, "tokens": 2} for text in "abc"]
+    assert made.combine(told, rows, facts) == [
+        {"text": "b", "nll": 2.0, "tokens": 4}, {"text": "c", "nll": 1.0, "tokens": 2},
+    ]  # fmt: skip
+    assert made.references(rows) == ["good bad plot", "bad film"]

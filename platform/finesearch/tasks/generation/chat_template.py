@@ -22,6 +22,10 @@ class UnsupportedChatTemplate(Exception):  # noqa: N818 - its catcher knows the 
     """A conversation that the template rejects, or in which the assistant's turns cannot be located; says why."""
 
 
+class EarlierTurnsChange(UnsupportedChatTemplate):
+    """The template writes earlier turns otherwise once others follow, such as without their reasoning."""
+
+
 @dataclass(frozen=True)
 class RenderedConversation:
     """A conversation as text. said: [start, end) in characters of each assistant turn, including its end token.
@@ -37,20 +41,22 @@ class RenderedConversation:
         return self.said[-1][0]
 
 
-def render_conversation(turns: Sequence[Turn], tokenizer: Any, template: str | None) -> RenderedConversation:
-    """The rendered conversation with the offsets of the assistant's turns.
+def render_conversation(
+    turns: Sequence[Turn], tokenizer: Any, template: str | None, only_last: bool = False
+) -> RenderedConversation:
+    """The rendered conversation with the offsets of the assistant's turns; of the last turn alone if ``only_last``.
 
     A turn's text is the difference between the rendered conversation with it and the generation prompt before it.
     template: Jinja text; None: the tokenizer's own.
 
     Raises:
-        UnsupportedChatTemplate: the template rejects these turns, or renders earlier turns differently once others
-            follow.
+        EarlierTurnsChange: the template renders earlier turns differently once others follow.
+        UnsupportedChatTemplate: it rejects these turns, or writes no reply behind the generation prompt.
     """
     text = apply_chat_template(turns, tokenizer, template)
     said = []
     for number, turn in enumerate(turns):
-        if turn["role"] != ASSISTANT:
+        if turn["role"] != ASSISTANT or (only_last and number < len(turns) - 1):
             continue
         behind = apply_chat_template(turns[: number + 1], tokenizer, template)
         if number:
@@ -58,11 +64,13 @@ def render_conversation(turns: Sequence[Turn], tokenizer: Any, template: str | N
         else:
             # Templates fail on conversations without turns.
             before = behind[: max(0, behind.rfind(turn["content"]))]
-        if not (behind.startswith(before) and text.startswith(behind.rstrip())):
+        if not behind.startswith(before):
             raise UnsupportedChatTemplate(
-                "the chat template writes earlier turns otherwise once others follow, so that what the assistant said "
+                "the chat template writes no reply behind its generation prompt, so that what the assistant said "
                 "cannot be told from the rest"
             )
+        if not text.startswith(behind.rstrip()):
+            raise EarlierTurnsChange("the chat template writes earlier turns otherwise once others follow")
         # Line breaks after an end token belong to the template.
         said.append((len(before), len(behind.rstrip())))
     return RenderedConversation(text, tuple(said))

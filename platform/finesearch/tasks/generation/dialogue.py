@@ -15,6 +15,7 @@ from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF
 from finesearch.tasks.generation.chat_template import (
     ASSISTANT,
     PLAIN_TEMPLATE,
+    EarlierTurnsChange,
     Turn,
     UnsupportedChatTemplate,
     apply_chat_template,
@@ -59,6 +60,9 @@ class Dialogue(GenerationTask):
 
     Every turn of the assistant is trained on, and counts in the perplexity; an encoder-decoder trains on the last one.
     A turn with ``weight`` 0 is only read: the last turn is the last that is learned.
+    Some templates write earlier turns otherwise once others follow (without their reasoning, say). Then each reply has
+    a token row of its own, behind the history as the template writes it when that reply is generated: the column
+    ``window`` counts them.
     The last one is generated and compared. A prediction is ``{"text", "nll", "tokens"}``: the reply (None if no text
     was needed), and the summed loss of the true turns with the number of their tokens.
 
@@ -68,7 +72,7 @@ class Dialogue(GenerationTask):
     """
 
     kind: ClassVar[str] = "dialogue"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     may_refuse_rows: ClassVar[bool] = True
 
     @property
@@ -133,7 +137,10 @@ class Dialogue(GenerationTask):
                     "it to 'plain', or to another template."
                 )
         try:
+            render_conversation(probe, tokenizer, self.template, only_last=True)
             render_conversation(probe, tokenizer, self.template)
+        except EarlierTurnsChange:
+            return facts.model_copy(update={"notes": (*facts.notes, _ONE_ROW_A_REPLY)})
         except UnsupportedChatTemplate as error:
             raise ModelError(f"task.chat_template: {error}. Set it to 'plain', or to another template.") from error
         return facts
@@ -178,14 +185,17 @@ class Dialogue(GenerationTask):
                 if left_out := self._left_out(talk, tokenizer):
                     advice = "Choose a model or a `task.chat_template` that writes it, or remove such rows."
                     raise UnencodableRow(row, f"the chat template leaves out {left_out}", advice)
-                encode = self._encoder_decoder_row if facts.shape.is_encoder_decoder else self._causal_row
-                made = encode(talk, tokenizer, facts) | {"reference": reply_text(talk[-1])}
+                if facts.shape.is_encoder_decoder:
+                    made = [self._encoder_decoder_row(talk, tokenizer, facts)]
+                else:
+                    made = self._causal_rows(talk, tokenizer)
             except UnsupportedChatTemplate as error:
                 raise UnencodableRow(
                     row, str(error), "Set `task.chat_template` to 'plain', or remove such rows."
                 ) from error
-            for name, value in made.items():
-                encoded.setdefault(name, []).append(value)
+            for window, values in enumerate(made):
+                for name, value in {**values, "reference": reply_text(talk[-1]), "window": window}.items():
+                    encoded.setdefault(name, []).append(value)
         return encoded
 
     def _left_out(self, talk: list[Turn], tokenizer: Any) -> str:
@@ -214,10 +224,18 @@ class Dialogue(GenerationTask):
             talk = fewer
         return talk
 
-    def _causal_row(self, whole: list[Turn], tokenizer: Any, facts: TaskFacts) -> dict[str, Any]:
-        """A causal model's row: the whole conversation, with the assistant's tokens as labels."""
+    def _causal_rows(self, whole: list[Turn], tokenizer: Any) -> list[dict[str, Any]]:
+        """A causal model's rows of a conversation: one, or one for each reply that is learned."""
+        try:
+            return [self._causal_row(whole, tokenizer, only_last=False)]
+        except EarlierTurnsChange:
+            ends = [place + 1 for place, turn in enumerate(whole) if is_learned(turn)]
+            return [self._causal_row(whole[:end], tokenizer, only_last=True) for end in ends]
+
+    def _causal_row(self, whole: list[Turn], tokenizer: Any, only_last: bool) -> dict[str, Any]:
+        """The whole conversation, with the assistant's tokens as labels: of all turns, or of the last one alone."""
         talk = self.drop_oldest_turns(whole, tokenizer)
-        rendered = render_conversation(talk, tokenizer, self.template)
+        rendered = render_conversation(talk, tokenizer, self.template, only_last)
         tokens = tokenizer(
             rendered.text[: rendered.said[-1][1]],
             add_special_tokens=False,
@@ -227,7 +245,7 @@ class Dialogue(GenerationTask):
         )
         ids, offsets = list(tokens["input_ids"]), tokens["offset_mapping"]
         labels = [IGNORED] * len(ids)
-        replies = [turn for turn in talk if turn["role"] == ASSISTANT]
+        replies = [turn for turn in talk if turn["role"] == ASSISTANT][-len(rendered.said) :]
         learned = [span for turn, span in zip(replies, rendered.said, strict=True) if is_learned(turn)]
         for start, end in learned:
             for place, (first, last) in enumerate(offsets):
@@ -299,6 +317,21 @@ class Dialogue(GenerationTask):
     def needs_generation(self, name: str) -> bool:
         return name not in TASK_KINDS[self.kind].teacher_forced_metrics
 
+    def combine(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], facts: TaskFacts
+    ) -> list[dict[str, Any]]:
+        """The last reply of each conversation, with the losses of all of its replies."""
+        found: list[dict[str, Any]] = []
+        for predicted, row in zip(predictions, rows, strict=True):
+            if row["window"] == 0:
+                found.append({"text": None, "nll": 0.0, "tokens": 0})
+            summed = {name: found[-1][name] + predicted[name] for name in ("nll", "tokens")}
+            found[-1] = {"text": predicted["text"], **summed}
+        return found
+
+    def references(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        return [str(row["reference"]) for row in rows if row["window"] == 0]
+
     def join(self, texts: Sequence[str] | None, read: Sequence[Any]) -> list[dict[str, Any]]:
         replies: Sequence[str | None] = [None] * len(read) if texts is None else texts
         return [{"text": text, "nll": nll, "tokens": n} for text, (nll, n) in zip(replies, read, strict=True)]
@@ -351,6 +384,10 @@ class Dialogue(GenerationTask):
         return [{"text": most_frequent(references), "nll": math.nan, "tokens": 1}] * n
 
 
+_ONE_ROW_A_REPLY = (
+    "The chat template writes earlier turns otherwise once others follow: each reply of a conversation is learned in a "
+    "row of its own, behind its own history."
+)
 _PROBE: list[Turn] = [
     {"role": "user", "content": "one"},
     {"role": "assistant", "content": "two"},

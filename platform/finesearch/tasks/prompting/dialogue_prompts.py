@@ -6,10 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from finesearch.tasks.encoding.padding import IGNORED
-from finesearch.tasks.generation.chat_template import Turn
+from finesearch.tasks.generation.chat_template import ASSISTANT, WEIGHT, Turn
 from finesearch.tasks.generation.dialogue import Dialogue
-from finesearch.tasks.generation.dialogue_rows import SYSTEM, conversation, is_learned
+from finesearch.tasks.generation.dialogue_rows import SYSTEM, conversation
 from finesearch.tasks.prompting.prompt_task import PromptTask, Rows
 from finesearch.tasks.prompting.question import Question
 
@@ -53,35 +52,15 @@ class DialoguePromptTask(PromptTask):
         talks: list[list[Turn]] = list(rows[column])
         before = [[turn for each in examples for turn in _turns(each)] for examples in shown]
         whole = [_joined(talk, earlier) for talk, earlier in zip(talks, before, strict=True)]
-        encoded = self.task.encode({column: whole}, tokenizer, self.facts)
-        if "prompt" in encoded:
-            own = [sum(map(is_learned, talk)) for talk in talks]
-            encoded["labels"] = [_last_runs(labels, n) for labels, n in zip(encoded["labels"], own, strict=True)]
-        return encoded
+        return self.task.encode({column: whole}, tokenizer, self.facts)
 
 
 def _turns(example: Question) -> list[Turn]:
+    """An example's turns, which are read and not learned."""
     turns: list[Turn] = json.loads(str(example.written))
-    return [turn for turn in turns if turn["role"] != SYSTEM]
+    return [turn | ({WEIGHT: 0} if turn["role"] == ASSISTANT else {}) for turn in turns if turn["role"] != SYSTEM]
 
 
 def _joined(talk: Sequence[Turn], earlier: Sequence[Turn]) -> list[Turn]:
     first = int(talk[0]["role"] == SYSTEM)
     return [*talk[:first], *earlier, *talk[first:]]
-
-
-def _last_runs(labels: Sequence[int], number: int) -> list[int]:
-    """Only the labels in the last ``number`` runs of labels.
-
-    >>> _last_runs([-100, 1, -100, 2, 3, -100, 4], 2)
-    [-100, -100, -100, 2, 3, -100, 4]
-    """
-    kept, runs = [IGNORED] * len(labels), 0
-    for place in range(len(labels) - 1, -1, -1):
-        if labels[place] == IGNORED:
-            continue
-        runs += place + 1 == len(labels) or labels[place + 1] == IGNORED
-        if runs > number:
-            break
-        kept[place] = labels[place]
-    return kept
