@@ -39,6 +39,7 @@ RUN_BY = {
     "make test-cluster": "by hand: it needs root and several daemons",
     "make bench": "by hand: its figures stand in docs/benchmarks.md",
     "make docs": "tests/house/test_plan_reference.py holds what it writes",
+    "make lock": "tests/house/test_house.py holds what it writes against constraints.txt",
     "make clean": "test_every_target_is_there",
     'make venv TORCH_PIP_ARGS="--index-url INDEX"': "test_every_target_is_there",
     ".venv/bin/finesearch init train.csv test.csv --out my.yaml": "tests/commands/test_init.py",
