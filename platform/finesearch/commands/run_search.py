@@ -44,6 +44,7 @@ from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, init
 from finesearch.tuning.controller.search_controller import Concurrency, SearchController
 from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.controller.trial_queue import SEARCH
+from finesearch.tuning.workers.live_trials import read_live_trials
 from finesearch.tuning.workers.node_precision import MeasuredNodes, measure_run_precision
 from finesearch.tuning.workers.rescoring import StandbyScorer
 from finesearch.tuning.workers.training_job_runner import TrainingJobRunner
@@ -170,7 +171,7 @@ def _search(
             run_storage.watched(controller.abort),
             exit_on_signals(lambda code: reporter.close_on_signal(code, progress, run_storage)),
         ):
-            progress.start(controller)
+            progress.start(controller, functools.partial(read_live_trials, plan.name))
             reporter.start()
             driver_metrics.start()
             try:

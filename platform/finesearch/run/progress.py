@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from finesearch.plan import Plan
 from finesearch.redaction import redact
+from finesearch.training.trial_types import StepProgress
 from finesearch.tuning.controller.search_controller import SearchController
 from finesearch.tuning.controller.trial_queue import BASELINES, SEARCH
 from finesearch.tuning.study.checkpoint_retention import quality_of, rank_key
@@ -18,8 +20,11 @@ from finesearch.tuning.study.journaled_trial import JournaledTrial, planned_eval
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from finesearch.tuning.workers.live_trials import LiveTrials
+
 REFRESH_S = 0.5
 LINE_EVERY_S = 60.0
+READ_LIVE_EVERY_S = 2.0
 
 
 class Progress:
@@ -39,6 +44,9 @@ class Progress:
         self._ended_before = 0
         self._shown: set[tuple[str, int, float | None]] = set()
         self._last_line = 0.0
+        self._read_live: Callable[[], LiveTrials] = dict
+        self._live_trials: LiveTrials = {}
+        self._live_read_at = 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -46,9 +54,9 @@ class Progress:
         """Show one line about the whole search."""
         print(redact(text), file=self._stream, flush=True)
 
-    def start(self, controller: SearchController) -> None:
-        """Start showing trials."""
-        self._controller = controller
+    def start(self, controller: SearchController, read_live: Callable[[], LiveTrials] = dict) -> None:
+        """Start showing trials; ``read_live`` says how far the running ones have come."""
+        self._controller, self._read_live = controller, read_live
         self._began = time.monotonic()
         self._ended_before = count_ended(controller.journals[SEARCH])
         for study, journal in controller.journals.items():
@@ -77,23 +85,32 @@ class Progress:
 
         assert self._controller is not None
         table = Table(title=f"{self._plan.name}: {self.summary()}", title_justify="left", expand=False)
-        for heading in ("trial", "state", "evaluation", self._plan.task.metric, "seconds", "parameters"):
+        headings = ("trial", "state", "evaluation", self._plan.task.metric, "seconds", "epoch", "tokens/s", "loss")
+        for heading in (*headings, "parameters"):
             table.add_column(heading, overflow="fold")
         journal = self._controller.journals[SEARCH]
         running = [(BASELINES, t) for t in self._controller.journals[BASELINES].running()]
         running += [(SEARCH, t) for t in journal.running()]
         latest = [(SEARCH, t) for t in journal.trials()[-12:] if t.is_finished]
+        live = self._running_now()
         for study, trial in [*latest[-6:], *running]:
-            last = trial.last
+            last, now = trial.last, None if trial.is_finished else live.get((study, trial.number))
             table.add_row(
                 trial.label if study == BASELINES else str(trial.number),
                 trial.state,
                 str(last.step) if last else "",
                 f"{last.value:.4f}" if last else "",
                 f"{last.seconds:.0f}" if last else "",
+                *(shown_progress(now) if now else ("", "", "")),
                 ", ".join(f"{k.rpartition('.')[2]}={short_value(v)}" for k, v in trial.parameters.items()),
             )
         return table
+
+    def _running_now(self) -> LiveTrials:
+        """How far the running trials have come, read every few seconds."""
+        if time.monotonic() - self._live_read_at > READ_LIVE_EVERY_S:
+            self._live_trials, self._live_read_at = self._read_live(), time.monotonic()
+        return self._live_trials
 
     def _print_lines(self) -> None:
         while not self._stop.wait(REFRESH_S):
@@ -112,6 +129,10 @@ class Progress:
         if time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
             self.say(self.summary())
+            for (study, number), now in sorted(self._running_now().items()):
+                epoch, rate, loss = shown_progress(now)
+                name = f"baseline {number}" if study == BASELINES else f"trial {number}"
+                self.say(f"  {name}: epoch {epoch}, {rate} tokens/s{f', loss {loss}' if loss else ''}")
 
     def _line(self, study: str, trial: JournaledTrial) -> str:
         """How a trial ended."""
@@ -179,6 +200,16 @@ def best_so_far(journal: Journal, *, is_complete: bool | None = None) -> Journal
 def stop_of(trial: JournaledTrial, plan: Plan) -> str:
     """Where a trial was stopped: "stopped at evaluation 3 of 4"."""
     return f"stopped at evaluation {trial.last.step if trial.last else 0} of {planned_evaluations(trial, plan)}"
+
+
+def shown_progress(now: StepProgress) -> tuple[str, str, str]:
+    """Epoch, tokens a second and loss of a running trial.
+
+    >>> shown_progress(StepProgress(epoch=1.404, epochs=5, tokens_per_s=12345.6, loss=0.53179))
+    ('1.40 of 5', '12,346', '0.532')
+    """
+    loss = "" if now.loss is None else f"{now.loss:.3g}"
+    return f"{now.epoch:.2f} of {now.epochs}", f"{now.tokens_per_s:,.0f}", loss
 
 
 def short_value(value: object) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord, library_versions
-from finesearch.training.trial_types import Evaluation
+from finesearch.training.trial_types import Evaluation, StepProgress
 
 if TYPE_CHECKING:
     from finesearch.plan import Recipe, TrainingPlan
@@ -29,12 +29,14 @@ class TrialCallbacks:
     """Callbacks of a trial; see ``TrialRunner.run``.
 
     report: called with each evaluation that training may continue after. report_last: called with the trial's last one.
+    on_step: called after each optimizer step, on every rank.
     """
 
     report: Report
     report_last: Report
     beat: Callable[[], None]
     is_preemption_pending: PreemptionCheck | None = None
+    on_step: Callable[[StepProgress], None] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

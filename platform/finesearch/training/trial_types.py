@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,6 +59,20 @@ class Evaluation(FrozenRecord):
     tokens: int
     trainable_parameters: int
     decision: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """How far a trial has come after an optimizer step.
+
+    epoch: passes over the training split so far, of ``epochs``. tokens_per_s: training tokens of all ranks, without
+    padding. loss: the mean since the last evaluation, as of a recent step; None where none was read yet.
+    """
+
+    epoch: float
+    epochs: int
+    tokens_per_s: float
+    loss: float | None = None
 
 
 class TrialResult(FrozenRecord):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import trial_reports
 from finesearch.plan import Recipe
+from finesearch.training.trial_types import StepProgress
 from finesearch.tuning.messages import EvaluationReport, HandOut, Job, MailboxClosed, TrialFailed
 from finesearch.tuning.workers.mailbox import MAX_TRIES, Mailbox
 from trial_reports import completed
@@ -226,3 +227,21 @@ def test_a_box_that_closes_stops_the_trial_that_waits_for_a_verdict(tmp_path: Pa
         assert await box.take("a", 0, generation) == MailboxClosed()
 
     asyncio.run(story())
+
+
+def test_it_tells_how_far_the_trial_that_trains_has_come(tmp_path: Path) -> None:
+    async def talk() -> None:
+        box = Mailbox()
+        generation = await box.post(job(tmp_path))
+        assert await box.take("group", 0, 0)
+        assert await box.live() is None, "nothing was told yet"
+        await box.beat(generation, StepProgress(0.5, 2, 100.0))
+        await box.beat(generation)
+        study, number, told = await box.live() or ("", -1, None)
+        assert (study, number, told) == (job(tmp_path).study, job(tmp_path).number, StepProgress(0.5, 2, 100.0))
+        await box.beat(generation - 1, StepProgress(1.5, 2, 100.0))
+        assert (await box.live() or ("", 0, None))[2] == told, "an earlier trial's beat counts for nothing"
+        await box.post(job(tmp_path))
+        assert await box.live() is None
+
+    asyncio.run(talk())

@@ -24,7 +24,7 @@ from finesearch.training.steps.evaluate import ScoringOptions, evaluate
 from finesearch.training.steps.lr_schedule import evaluation_steps
 from finesearch.training.steps.optimizer_steps import OptimizerSteps
 from finesearch.training.steps.training_progress import TrainingProgress
-from finesearch.training.trial_types import Evaluation, Preempted, ScoredPredictions
+from finesearch.training.trial_types import Evaluation, Preempted, ScoredPredictions, StepProgress
 
 if TYPE_CHECKING:
     from finesearch.training.prefix_cache.cached_outputs import CachedOutputs
@@ -49,6 +49,7 @@ class TrainingLoop:
     cached_outputs: CachedOutputs | None = None
     history: tuple[Evaluation, ...] = field(default=(), init=False)
     _steps_done: int = field(default=0, init=False)
+    _last_loss: float | None = field(default=None, init=False)
 
     @cached_property
     def checkpoint_policy(self) -> CheckpointPolicy:
@@ -150,6 +151,7 @@ class TrainingLoop:
         for step in range(self._steps_done, attempt.steps):
             self.steps.run(step)
             attempt.callbacks.beat()
+            self._tell_progress(step)
             if step + 1 not in self.evaluation_steps:
                 if not self._goes_on_after(step):
                     return False
@@ -193,6 +195,12 @@ class TrainingLoop:
             raw = self.regularizers.raw_weights
             return self.checkpoint_policy.decide(self.history, self.is_over, self._record, raw)
 
+    def _tell_progress(self, step: int) -> None:
+        on_step, attempt = self.attempt.callbacks.on_step, self.attempt
+        if on_step is not None:
+            epoch, rate = (step + 1) / attempt.steps_per_epoch, self.progress.tokens_per_s()
+            on_step(StepProgress(epoch, attempt.recipe.epochs, rate, self._last_loss))
+
     def _goes_on_after(self, step: int) -> bool:
         """Check the loss and the caller's decision on the last evaluation, at steps where ranks can agree cheaply."""
         is_checked = (step + 1) % LOSS_CHECK_INTERVAL_STEPS == 0
@@ -232,6 +240,7 @@ class TrainingLoop:
         mean = self.progress.mean_loss()
         if not math.isfinite(mean):
             raise DivergedError(f"{self._place(step)}: the training loss became {mean}. {self._advice}")
+        self._last_loss = mean
         return mean
 
     def _score(self, step: int) -> ScoredPredictions:

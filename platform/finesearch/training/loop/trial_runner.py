@@ -11,7 +11,7 @@ from finesearch.plan import TaskPlan, TrainingPlan
 from finesearch.training.metric_history import RankingMetric
 from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.runtime.torch_threads import torch_threads
-from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
+from finesearch.training.trial_types import Evaluation, StepProgress, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from finesearch.training.task_context import TaskContext
@@ -56,6 +56,7 @@ class TrialRunner:
         beat: Callable[[], None],
         is_preemption_pending: Callable[[], bool] | None = None,
         report_last: Callable[[Evaluation], bool] | None = None,
+        on_step: Callable[[StepProgress], None] | None = None,
     ) -> TrialResult:
         """Train one trial, or resume it, and return its result.
 
@@ -65,7 +66,7 @@ class TrialRunner:
         attempts are reported again first. ``beat`` is the heartbeat: called after each optimizer step, and each second
         during other work, partly from another thread. All ranks call ``is_preemption_pending`` together; once it
         returns True, the trial's state is written. A trial's last evaluation goes to ``report_last``, if given: no
-        training waits for its answer.
+        training waits for its answer. ``on_step`` is told how far the trial is, after each optimizer step.
 
         Raises:
             Preempted: the trial was preempted, and another attempt can resume it.
@@ -94,7 +95,7 @@ class TrialRunner:
                         context=context,
                         processes=processes,
                         store=store,
-                        callbacks=TrialCallbacks(report, report_last or report, beat, is_preemption_pending),
+                        callbacks=TrialCallbacks(report, report_last or report, beat, is_preemption_pending, on_step),
                     )
                     result = run_attempt(attempt)
                 if result.checkpoint is None:

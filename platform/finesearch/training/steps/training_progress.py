@@ -43,6 +43,10 @@ class TrainingProgress:
         self.loss_units += units
         self.tokens += tokens
 
+    def tokens_per_s(self) -> float:
+        """Training tokens a second so far, while the clock runs."""
+        return self.tokens / max(1e-9, time.perf_counter() - self._started_at)
+
     def mean_loss(self) -> float:
         """The mean loss of all units since the last evaluation, over all ranks, which call this together."""
         return self.processes.total(float(self.loss_sum))[0] / self.loss_units

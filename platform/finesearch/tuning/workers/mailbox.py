@@ -15,6 +15,7 @@ from typing import Any
 
 from finesearch.errors import StorageError
 from finesearch.storage.open_store import open_store
+from finesearch.training.trial_types import StepProgress
 from finesearch.tuning.messages import EvaluationReport, HandOut, Job, MailboxClosed, TrialEnd, TrialEvent, TrialFailed
 
 MAX_TRIES = 3
@@ -38,6 +39,7 @@ class Mailbox:
         self._condemned: set[str] = set()
         self._last_sign = time.monotonic()
         self._working = False
+        self._progress: StepProgress | None = None
         self._changed = asyncio.Condition()
 
     # -- the trial actor's side --------------------------------------------------------------------------------------
@@ -51,6 +53,7 @@ class Mailbox:
             self._events.clear()
             self._sent = set()
             self._verdicts = {}
+            self._progress = None
             self._last_sign = time.monotonic()
             self._changed.notify_all()
             return self._generation
@@ -184,10 +187,17 @@ class Mailbox:
                 self._handed_out = max(0, self._handed_out - 1)
                 self._holder, self._working = None, False
 
-    async def beat(self, generation: int) -> None:
-        """Heartbeat of a worker."""
+    async def beat(self, generation: int, progress: StepProgress | None = None) -> None:
+        """Heartbeat of a worker, with how far its trial has come."""
         if generation == self._generation:
             self._last_sign = time.monotonic()
+            self._progress = progress or self._progress
+
+    async def live(self) -> tuple[str, int, StepProgress] | None:
+        """Study, number and progress of the trial that trains; None where none does."""
+        if self._finished or self._job is None or self._progress is None:
+            return None
+        return self._job.study, self._job.number, self._progress
 
     async def is_condemned(self, incarnation: str) -> bool:
         """Whether this incarnation of the group must end at once."""

@@ -10,6 +10,7 @@ from finesearch.training.loop.trial_runner import TrialRunner
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 from finesearch.tuning.cluster.shared_storage_check import check_attempt_is_seen
 from finesearch.tuning.workers.node_precision import MeasuredNodes
+from finesearch.tuning.workers.worker_loop import Beat
 
 
 class TrainingJobRunner:
@@ -46,12 +47,12 @@ class TrainingJobRunner:
         self,
         spec: TrialSpec,
         report: Callable[[Evaluation], bool],
-        beat: Callable[[], None],
+        beat: Beat,
         is_preempted: Callable[[], bool] | None = None,
     ) -> TrialResult:
         check_attempt_is_seen(spec.directory, spec.attempt)
         # The last evaluation goes with the result; nothing waits for an answer to it.
-        result = self._runner.run(spec, report, beat, is_preempted, report_last=lambda _: True)
+        result = self._runner.run(spec, report, beat, is_preempted, report_last=lambda _: True, on_step=beat)
         if self._late_notes is None:
             note = None if self._measured is None else self._measured.late_node_note()
             self._late_notes = () if note is None else (note,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finesearch.tuning.messages import Job, TrialEvent
+from finesearch.tuning.workers.live_trials import mailbox_prefix
 from finesearch.tuning.workers.mailbox_actor import MailboxActor
 from finesearch.tuning.workers.ray_train import TorchProcessGroupConfig, WarmTrainer
 from finesearch.tuning.workers.worker_loop import JobRunner, WorkerLoopConfig, serve
@@ -49,7 +51,12 @@ class WarmGroup:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox: Any = (
             ray.remote(MailboxActor)
-            .options(num_cpus=0, max_concurrency=100 + 4 * settings.workers, scheduling_strategy=here)
+            .options(
+                name=f"{mailbox_prefix(settings.run_name)}{name}-{uuid.uuid4().hex[:8]}",
+                num_cpus=0,
+                max_concurrency=100 + 4 * settings.workers,
+                scheduling_strategy=here,
+            )
             .remote(settings.run_name)
         )
         self._over = threading.Event()

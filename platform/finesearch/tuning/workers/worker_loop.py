@@ -23,7 +23,7 @@ import ray
 
 from finesearch.errors import CheckpointError, InputError, StorageError, TrialError
 from finesearch.redaction import redact
-from finesearch.training.trial_types import Evaluation, Preempted, TrialResult, TrialSpec
+from finesearch.training.trial_types import Evaluation, Preempted, StepProgress, TrialResult, TrialSpec
 from finesearch.tuning.messages import EvaluationReport, HandOut, MailboxClosed, TrialCompleted, TrialEnd, TrialFailed
 from finesearch.tuning.observability.log_prefix import log_label, set_log_prefix
 from finesearch.tuning.observability.worker_metrics import start_reporting
@@ -38,6 +38,12 @@ BEAT_EVERY_S = 1.0
 GROWTH_ALLOWED = 1 << 30  # bytes that a worker may grow by after its second trial before it is replaced
 
 
+class Beat(Protocol):
+    """A heartbeat; see ``JobRunner.run``."""
+
+    def __call__(self, progress: StepProgress | None = None) -> None: ...
+
+
 class JobRunner(Protocol):
     """Runs one trial after another; made once in each worker."""
 
@@ -45,7 +51,7 @@ class JobRunner(Protocol):
         self,
         spec: TrialSpec,
         report: Callable[[Evaluation], bool],
-        beat: Callable[[], None],
+        beat: Beat,
         is_preempted: Callable[[], bool] | None,
     ) -> TrialResult:
         """Run a trial.
@@ -54,7 +60,7 @@ class JobRunner(Protocol):
             spec: what to train.
             report: called on rank 0 with every evaluation but the trial's last, which is judged with the end; False
                 stops the trial. It may be called from any thread.
-            beat: sends a heartbeat.
+            beat: sends a heartbeat, with how far the trial is.
             is_preempted: called by all ranks together, seconds apart; True when machines are about to be taken away:
                 the trial then saves its state and raises ``Preempted``. None: preemption is not watched.
 
@@ -142,6 +148,7 @@ class _TrialSession:
         self._mailbox, self._group, self._rank = loop_config.mailbox, loop_config.group, rank
         self._generation = generation
         self._began, self._last_beat = time.time(), 0.0
+        self._progress: StepProgress | None = None
 
     def report(self, evaluation: Evaluation) -> bool:
         report = self._signed(evaluation)
@@ -150,11 +157,12 @@ class _TrialSession:
             if go_on is not None:
                 return go_on
 
-    def beat(self) -> None:
+    def beat(self, progress: StepProgress | None = None) -> None:
         now = time.monotonic()
+        self._progress = progress or self._progress
         if now - self._last_beat >= BEAT_EVERY_S:
             self._last_beat = now
-            self._mailbox.beat.remote(self._generation)
+            self._mailbox.beat.remote(self._generation, self._progress if self._rank == 0 else None)
 
     def complete(self, result: TrialResult) -> None:
         if self._rank != 0:
