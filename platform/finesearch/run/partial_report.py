@@ -52,15 +52,18 @@ class PartialReporter:
 
     def close_on_signal(self, code: int, progress: Progress, run_storage: RunStorage) -> None:
         """Write a last partial report before the process ends by a signal."""
+        self.close(f"interrupted (exit {code})", progress, run_storage)
+
+    def close(self, why: str, progress: Progress, run_storage: RunStorage) -> None:
+        """Write a last partial report before the process ends, and say why it does."""
         self._controller.usage.persist(force=True)
         try:
             self.write(FinalScores(), partial=True)
         finally:
             run_storage.close_on_signal()
         progress.say(
-            f"\n{self._request.plan.name}: interrupted (exit {code}). Everything finished is saved; a partial report "
-            "is in "
-            f"{self.path}. The same command goes on."
+            f"\n{self._request.plan.name}: {why}. Everything finished is saved; a partial report is in {self.path}. "
+            "The same command goes on."
         )
 
     def _refresh(self) -> None:

@@ -86,6 +86,13 @@ def connect(name: str | None = None, needed_keys: tuple[str, ...] = ()) -> str:
     return started.address_info["webui_url"] or ""
 
 
+def control_store_address() -> str:
+    """``HOST:PORT`` of the control store of the Ray that was joined or started."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
 def runtime_env(joins: bool, needed_keys: tuple[str, ...] = ()) -> dict[str, Any]:
     """What workers need from the driver: some variables and, on a cluster that is joined, this package.
 
