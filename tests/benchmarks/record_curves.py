@@ -1,14 +1,15 @@
 """Records learning curves of fine-tuning: configurations of a plan's space, drawn at random, trained to their end.
 
-    HF_HUB_OFFLINE=1 python tests/benchmarks/record_curves.py [--trials 300] [--repeated 30] [--seeds 3]
+    HF_HUB_OFFLINE=1 python tests/benchmarks/record_curves.py [--trials 300] [--repeated 30] [--seeds 3] [--draw 0]
         [--plan tests/benchmarks/shared/recorded_space.yaml] [--folder FOLDER] [--out FILE.parquet] [--json FILE]
 
 The default space holds every way to adapt that trains or is solved, on the quickstart's sentences. Every trial has six
-evaluations, one an epoch; ``epochs`` is therefore not drawn. The first ``--repeated``
-configurations train again under other seeds. A row of the Parquet file is a trial: its parameters, null where inactive,
-``seed``, ``values`` and ``seconds`` of each evaluation. The space stands in the file's metadata. An interrupted
-recording goes on with the same command and ``--folder``. What ``search_quality.py`` reads by default is
-``tests/benchmarks/shared/fine_tuning_curves.parquet``: give that as ``--out`` to renew it.
+evaluations, one an epoch; ``epochs`` is therefore not drawn. The first ``--repeated`` configurations train again under
+other seeds. A row of the Parquet file is a trial: its parameters, null where inactive, ``seed``, ``values`` and
+``seconds`` of each evaluation. The space stands in the file's metadata. An interrupted recording goes on with the same
+command and ``--folder``. Trials that ``--out`` holds already are kept, so that it grows by recordings of other draws
+(``--draw``), on other machines too. What ``search_quality.py`` reads by default is
+``tests/benchmarks/shared/fine_tuning_curves.parquet``: give that as ``--out`` to add to it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ sys.path[:0] = [str(ROOT / "platform")]
 
 from shared import machine  # noqa: E402
 from shared.competitors import timed  # noqa: E402
-from shared.curve_tables import EVALUATIONS, Curve, RecordedTrial, write_recorded  # noqa: E402
+from shared.curve_tables import EVALUATIONS, Curve, RecordedTrial, read_recorded, write_recorded  # noqa: E402
 
 from finesearch.plan.space.parse_space import parse_space  # noqa: E402
 
@@ -38,13 +39,13 @@ LEFT_OUT = ("epochs", "early_stopping_patience")
 
 
 def recording_plan(
-    path: Path, name: str, trials: int, seed: int, first: Sequence[Mapping[str, Any]] = ()
+    path: Path, name: str, trials: int, seed: int, first: Sequence[Mapping[str, Any]] = (), draw: int = 0
 ) -> dict[str, Any]:
-    """A plan that trains ``trials`` configurations to their end and compares them with nothing."""
+    """A plan that trains ``trials`` configurations, drawn by the seed ``draw``, to their end and compares nothing."""
     plan: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     space = {key: domain for key, domain in plan["space"].items() if key not in LEFT_OUT}
     training = {**plan.get("training", {}), "epochs": EVALUATIONS, "evaluations_per_epoch": 1, "seed": seed}
-    search = {"sampler": "random", "pruner": "none", "seed": 0, "first": [dict(each) for each in first]}
+    search = {"sampler": "random", "pruner": "none", "seed": draw, "first": [dict(each) for each in first]}
     report = {"top": 1, "baselines": []}
     sections = {"name": name, "space": space, "training": training, "search": search, "report": report}
     return {**plan, **sections, "budget": {"trials": trials}}
@@ -96,6 +97,14 @@ def nested(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def merged(one: Sequence[RecordedTrial], other: Sequence[RecordedTrial]) -> list[RecordedTrial]:
+    """Trials of both, each configuration once for each seed that it was trained with; the first one is kept."""
+    found: dict[tuple[str, int], RecordedTrial] = {}
+    for trial in (*one, *other):
+        found.setdefault((json.dumps(dict(trial.parameters), sort_keys=True), trial.seed), trial)
+    return list(found.values())
+
+
 def figures(trials: Sequence[RecordedTrial], repeated: int) -> dict[str, Any]:
     """What was recorded, and how far seeds alone move the best value of a configuration."""
     best = [max(trial.curve.values) for trial in trials if trial.seed == 0]
@@ -119,6 +128,7 @@ def main() -> int:
     options.add_argument("--trials", type=int, default=300)
     options.add_argument("--repeated", type=int, default=30)
     options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--draw", type=int, default=0, help="seed by which configurations are drawn")
     options.add_argument("--plan", type=Path, default=Path(__file__).parent / "shared" / "recorded_space.yaml")
     options.add_argument("--folder", type=Path, help="where the searches run; default: a folder that is deleted")
     options.add_argument("--out", type=Path, help="the Parquet file; default: none is kept")
@@ -129,13 +139,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="curves-") as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        plan = recording_plan(given.plan, "curves", given.trials, 0)
-        trials = recorded(folder, plan)
-        again = [nested(trial.parameters) for trial in trials[: given.repeated]]
+        plan = recording_plan(given.plan, f"curves-{given.draw}", given.trials, 0, draw=given.draw)
+        space, before = parse_space(plan["space"]), []
+        if given.out and given.out.exists():
+            known, before = read_recorded(given.out)
+            if known.to_plain() != space.to_plain():
+                options.error(f"{given.out} holds trials of another space. Give another --out, or --plan.")
+        trials = merged(before, recorded(folder, plan) if given.trials else [])
+        again = [nested(trial.parameters) for trial in trials if trial.seed == 0][: given.repeated]
         for seed in range(1, given.seeds if again else 0):
-            trials += recorded(folder, recording_plan(given.plan, f"curves-{seed}", len(again), seed, again))
+            repeated = recording_plan(given.plan, f"curves-seed-{seed}", len(again), seed, again)
+            trials = merged(trials, recorded(folder, repeated))
         written = given.out or Path(temporary) / "curves.parquet"
-        write_recorded(written, parse_space(plan["space"]), trials)
+        write_recorded(written, space, trials)
         told |= {**figures(trials, len(again)), "bytes": written.stat().st_size}
     print(json.dumps({key: told[key] for key in list(told)[5:]}, indent=1))
     if given.json:
