@@ -27,7 +27,7 @@ def describe_search(plan: Plan) -> str:
     plan = preflight.plan
     most = max(1, int((os.cpu_count() or 1) // (plan.training.workers_per_trial * plan.training.cpus_per_worker)))
     concurrent = most if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
-    need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
+    need = check_disk(plan, folder, preflight.sizes.trained_bytes, concurrent)
     times = estimate(plan, preflight, concurrent)
     return "\n".join(_lines(plan, preflight, run_store(plan).shown, concurrent, need, times))
 

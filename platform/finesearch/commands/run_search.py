@@ -157,8 +157,8 @@ def _search(
         controller.set_trial_costs(TrialCosts(plan, workload, uses_prefix_cache(plan.training)))
         ray_connection.wait()
         check_shared_storage(run_storage.store, lambda said: progress.say(f"{plan.name}: {said}"))
-        capacity, concurrent = initial_concurrency(plan, preflight.model.bytes_in_training, progress.say)
-        check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
+        capacity, concurrent = initial_concurrency(plan, preflight.sizes.worker_bytes, progress.say)
+        check_disk(plan, folder, preflight.sizes.trained_bytes, concurrent)
         progress.say(
             f"{plan.name}: {capacity.describe()}; {concurrent} trial(s) at once; run folder {run_storage.shown}"
         )
@@ -222,7 +222,7 @@ def _execute(
     made: list[StandbyScorer] = []
 
     def make_ready() -> None:
-        needed = 2 * (GROUP_BYTES + 2 * preflight.model.bytes_in_training)
+        needed = 2 * (GROUP_BYTES + 2 * preflight.model.fp32_bytes)
         if not plan.training.gpus_per_worker and psutil.virtual_memory().available > needed:
             made.append(StandbyScorer(rescoring_settings_of(plan, run_storage)))
 
@@ -241,7 +241,7 @@ def _execute(
         run_name=plan.name,
         scratch=str(run_storage.folder / "scratch"),
     )
-    with ConcurrencyUpdater(plan, preflight.model.bytes_in_training, controller):
+    with ConcurrencyUpdater(plan, preflight.sizes.worker_bytes, controller):
         run_tuner(controller, settings, make_ready, callbacks)
     return made[0] if made else None
 

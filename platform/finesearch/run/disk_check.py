@@ -24,8 +24,11 @@ PAUSED_COPIES = 4  # of a paused trial: its best, and the newest checkpoint with
 SLACK_BYTES = 200_000_000
 
 
-def disk_need(plan: Plan, model_bytes: int, concurrent_trials: int) -> int:
-    """Bytes that checkpoints take at most: running and ranked trials, what stopped ones go on from, a baseline."""
+def disk_need(plan: Plan, trained_bytes: int, concurrent_trials: int) -> int:
+    """Bytes that checkpoints take at most: running and ranked trials, what stopped ones go on from, a baseline.
+
+    trained_bytes: the weights that the largest trial trains, which are all that a checkpoint holds.
+    """
     kept = plan.report.top + 1 + len(plan.objectives)
     averaged = any(entry.key in ("ema_decay", "swa_start") for entry in plan.space.entries)
     copies = RESUMABLE_COPIES + (AVERAGED_COPIES if averaged else 0)
@@ -34,16 +37,16 @@ def disk_need(plan: Plan, model_bytes: int, concurrent_trials: int) -> int:
     if pauses_trials(plan):
         going_on = KEPT * (PAUSED_COPIES + averaged) + max(0, finalists - KEPT) * FINALIST_COPIES
     copies_in_all = concurrent_trials * copies + kept + going_on
-    return copies_in_all * model_bytes + SLACK_BYTES
+    return copies_in_all * trained_bytes + SLACK_BYTES
 
 
-def check_disk(plan: Plan, folder: Path, model_bytes: int, concurrent_trials: int) -> int:
+def check_disk(plan: Plan, folder: Path, trained_bytes: int, concurrent_trials: int) -> int:
     """Refuse a search that may fill the disk; returns the bytes needed.
 
     Raises:
         DiskFullError: free space, or ``budget.disk_gib``, is less than checkpoints may take.
     """
-    need, gib = disk_need(plan, model_bytes, concurrent_trials), 1 << 30
+    need, gib = disk_need(plan, trained_bytes, concurrent_trials), 1 << 30
     limit, name = _available_bytes(plan, folder), "the disk has free"
     if plan.budget.disk_gib is not None and plan.budget.disk_gib * gib < limit:
         limit, name = int(plan.budget.disk_gib * gib), "budget.disk_gib allows"

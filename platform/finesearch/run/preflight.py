@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from finesearch.errors import DataError, ModelError
 from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Recipe, Space
 from finesearch.plan.auto_choices import PlanFacts, choose_metric_tokenizer, choose_target_scaling, resolve_auto
+from finesearch.plan.space.default_space import LARGE
 from finesearch.plan.space.strong_recipe import STRONG, strong_recipe
 
 if TYPE_CHECKING:
     from finesearch.tasks import RawSplits, Task, TaskFacts
+    from finesearch.training.cost_model.trial_sizes import TrialSizes
     from finesearch.training.model.model_facts import ModelFacts
 
 
@@ -40,6 +42,13 @@ class Preflight:
     """The strong recipe, if it is among the plan's baselines."""
     choices: tuple[str, ...] = ()
     """Notes about what ``auto`` stands for."""
+
+    @property
+    def sizes(self) -> TrialSizes:
+        """What the largest trial takes."""
+        from finesearch.training.cost_model.trial_sizes import largest_trial
+
+        return largest_trial(self.plan, self.model, self.strong, self.unsupported_baselines)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -109,6 +118,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     unsupported = {
         **unsupported_floors(plan.task, plan.floors),
         **_check_prompts(plan, task, facts, Path(model.folder)),
+        **_too_large(plan, model),
     }
     strong = None
     if STRONG in plan.baselines:
@@ -135,6 +145,16 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         strong=strong,
         choices=(*scaling, *choices),
     )
+
+
+def _too_large(plan: Plan, model: ModelFacts) -> dict[str, str]:
+    """Baselines that train more of the model than anybody would expect of a search over it, and why."""
+    if "ordinary" not in plan.baselines or model.parameters <= LARGE:
+        return {}
+    return {
+        "ordinary": f"it trains all of {model.parameters / 1e9:.1f} G parameters, beyond {LARGE / 1e9:g} G; put the "
+        "branch full into the space to try that"
+    }
 
 
 def _plan_facts(splits: RawSplits, model: ModelFacts) -> PlanFacts:

@@ -16,7 +16,7 @@ from finesearch.training.adaptations.adapt import adapt
 from finesearch.training.cost_model.cost_model import CostModel
 from finesearch.training.cost_model.machine_benchmark import benchmark_machine
 from finesearch.training.cost_model.workload import TokenCounts, Workload, measure_workload
-from finesearch.training.model.dimensions import Dimensions, StackDimensions, dimensions_of
+from finesearch.training.model.dimensions import Dimensions, dimensions_of
 from finesearch.training.model.model_config import build_skeleton, read_config
 from finesearch.training.model.model_facts import inspect_model
 from finesearch.training.task_context import load_task_context
@@ -89,16 +89,23 @@ def test_dimensions_tell_blocks_from_tables_and_output_layers(tmp_path: Path) ->
     bert = write_tiny_model(tmp_path / "bert")
     sizes = dimensions_of(build_skeleton(read_config(bert), "text-classification", bert))
     block = 4 * 32 * 32 + 2 * 32 * 64
-    assert sizes.stacks == (StackDimensions(blocks=4, weights=block),)
+    assert blocks_and_weights(sizes) == [(4, block)]
+    assert sizes.stacks[0].vectors == 4 * 32 + 64 + 32 + 4 * 32, "biases, and two norms"
+    assert [(each.inputs, each.outputs) for each in sizes.stacks[0].linear] == [(32, 32)] * 4 + [(32, 64), (64, 32)]
     assert (sizes.hidden_size, sizes.blocks, sizes.output_weights) == (32, 4, 0)
     gpt = write_tiny_writer(tmp_path / "gpt2", "gpt2")
     written = dimensions_of(build_skeleton(read_config(gpt), "translation", gpt))
     vocabulary = read_config(gpt).vocab_size
-    assert written.stacks == (StackDimensions(blocks=2, weights=12 * 32 * 32),)
+    assert blocks_and_weights(written) == [(2, 12 * 32 * 32)]
+    assert [(each.inputs, each.outputs) for each in written.stacks[0].linear][0] == (32, 96), "stored transposed"
     assert (written.embedding_weights, written.output_weights) == ((vocabulary + 96) * 32, vocabulary * 32)
     bart = write_tiny_writer(tmp_path / "bart", "bart")
-    pair = dimensions_of(build_skeleton(read_config(bart), "translation", bart)).stacks
-    assert pair == (StackDimensions(blocks=2, weights=block), StackDimensions(blocks=2, weights=block + 4 * 32 * 32))
+    pair = dimensions_of(build_skeleton(read_config(bart), "translation", bart))
+    assert blocks_and_weights(pair) == [(2, block), (2, block + 4 * 32 * 32)]
+
+
+def blocks_and_weights(sizes: Dimensions) -> list[tuple[int, int]]:
+    return [(stack.blocks, stack.weights) for stack in sizes.stacks]
 
 
 def test_layers_that_share_one_block_are_counted_as_often_as_they_run() -> None:

@@ -31,7 +31,7 @@ def test_the_facts_are_those_of_the_model(home: Path) -> None:
     assert facts.architecture == "BertForSequenceClassification"
     assert facts.num_layers == 4
     assert facts.parameters == 41634
-    assert facts.bytes_in_training == 4 * 41634
+    assert facts.fp32_bytes == 4 * 41634
     assert facts.weight_bytes == (home / "model" / "model.safetensors").stat().st_size
     assert facts.sha256 == weights_sha256(home / "model")
 

@@ -12,9 +12,9 @@ MANY = 10**12
 AUTO = "{pruner: none, concurrent_trials: auto}"
 
 
-def fitted(training: str, *nodes: Node, memory: int = MANY, search: str = AUTO, model_bytes: int = 10**8) -> int:
+def fitted(training: str, *nodes: Node, memory: int = MANY, search: str = AUTO, worker_bytes: int = 5 * 10**8) -> int:
     plan = empty_plan(training=training, search=search, budget="{trials: 100}")
-    return fit_concurrency(plan, Capacity(nodes, memory), model_bytes)
+    return fit_concurrency(plan, Capacity(nodes, memory), worker_bytes)
 
 
 def test_as_many_trials_run_as_the_devices_hold() -> None:

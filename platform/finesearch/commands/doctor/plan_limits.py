@@ -24,7 +24,7 @@ def limit_findings(plan: Plan, capacity: Capacity) -> list[Finding]:
         try:
             preflight = run_preflight(plan, Path(scratch))
             plan = preflight.plan
-            concurrent = fit_concurrency(plan, capacity, preflight.model.bytes_in_training)
+            concurrent = fit_concurrency(plan, capacity, preflight.sizes.worker_bytes)
         except FinesearchError as error:
             return [bad("plan", error.message, "Correct the plan, or what it names.")]
         return [
@@ -48,7 +48,7 @@ def check_plan(plan: Plan, preflight: Preflight) -> Finding:
 
 def check_concurrency(plan: Plan, capacity: Capacity, preflight: Preflight, concurrent: int) -> Finding:
     """How many trials run at once, and what limits that number."""
-    needed = preflight.model.bytes_in_training
+    needed = preflight.sizes.worker_bytes
     if plan.search.concurrent_trials != "auto":
         return ok("at once", f"{concurrent} trial(s), as search.concurrent_trials says; on {capacity.describe()}")
     many = plan.model_copy(update={"budget": plan.budget.model_copy(update={"trials": ENDLESS})})
@@ -63,8 +63,8 @@ def check_concurrency(plan: Plan, capacity: Capacity, preflight: Preflight, conc
 
 
 def check_model_memory(plan: Plan, capacity: Capacity, preflight: Preflight) -> Finding:
-    """Memory of a trial: weights, the trained copy, gradients and two moments in each worker, and its helpers."""
-    needed = GROUP_BYTES + plan.training.workers_per_trial * 5 * preflight.model.bytes_in_training
+    """Memory of the largest trial: base weights and copies of what trains in each worker, and its helpers."""
+    needed = GROUP_BYTES + plan.training.workers_per_trial * preflight.sizes.worker_bytes
     words = f"a trial takes about {needed / GIB:.1f} GiB; there are {capacity.memory_bytes / GIB:.1f}"
     if needed > capacity.memory_bytes:
         advice = "Take a smaller model, an adaptation that trains less, or a machine with more memory."
@@ -76,7 +76,7 @@ def check_run_disk(plan: Plan, preflight: Preflight, concurrent: int) -> Finding
     """There is disk space for checkpoints."""
     try:
         folder = run_folder(plan)
-        need = check_disk(plan, folder, preflight.model.bytes_in_training, concurrent)
+        need = check_disk(plan, folder, preflight.sizes.trained_bytes, concurrent)
     except StorageError as error:
         return bad("run", error.message, "See above.")
     except FinesearchError as error:

@@ -12,6 +12,7 @@ from math import ceil
 
 from finesearch.plan import ADAPTATIONS, Recipe, TrainingPlan
 from finesearch.plan.space.frozen_layers import num_frozen_blocks
+from finesearch.training.cost_model.trained_parameters import trained_parameters
 from finesearch.training.cost_model.workload import TokenCounts, Workload
 from finesearch.training.steps.lr_schedule import evaluation_steps
 
@@ -117,16 +118,10 @@ class CostModel:
             + Cost(updates=self.trained_parameters(recipe) * _updates_a_step(recipe) * steps, steps=steps)
         )
 
-    def trained_parameters(self, recipe: Recipe) -> float:
-        """Number of parameters that a recipe trains; approximate where it depends on names or target modules."""
-        sizes, load = self.workload.dimensions, self.workload
-        if recipe.adaptation in THROUGH_ONLY:
-            rank = int(recipe.adaptation_parameters.get("rank", 2))
-            return 8.0 * rank * sizes.hidden_size * sizes.blocks
-        if recipe.adaptation in ("full", "pattern", "gradual_unfreezing"):
-            return float(load.parameters)
-        weights = [stack.weights for stack in sizes.stacks for _ in range(stack.blocks)]
-        return float(max(0, load.parameters - sizes.embedding_weights - sum(weights[: self.cut(recipe)])))
+    def trained_parameters(self, recipe: Recipe) -> int:
+        """See :func:`~finesearch.training.cost_model.trained_parameters.trained_parameters`."""
+        load = self.workload
+        return trained_parameters(recipe, load.dimensions, load.parameters, load.num_layers)
 
     def _training_epoch(self, recipe: Recipe, kept: int) -> Cost:
         cut, blocks = self.cut(recipe), self.workload.dimensions.blocks

@@ -12,11 +12,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+class LinearShape(FrozenRecord):
+    """A linear layer of a block: its name within the block, and its numbers of inputs and outputs."""
+
+    name: str
+    inputs: int
+    outputs: int
+
+
 class StackDimensions(FrozenRecord):
-    """A stack of blocks over the same tokens; ``weights`` counts the entries of one block's matrices."""
+    """A stack of blocks over the same tokens; ``weights`` counts the entries of one block's matrices, ``vectors`` those
+    of its norms and biases."""
 
     blocks: int
     weights: int
+    vectors: int = 0
+    linear: tuple[LinearShape, ...] = ()
 
 
 class Dimensions(FrozenRecord):
@@ -24,12 +35,14 @@ class Dimensions(FrozenRecord):
 
     ``stacks``: the encoder's before the decoder's. ``embedding_weights`` are looked up and not multiplied;
     ``output_weights`` count a language model's output layer, which multiplies every token (0: none).
+    ``usual_targets``: ends of the names of the linear layers that LoRA adapts in this architecture; (): all.
     """
 
     stacks: tuple[StackDimensions, ...] = ()
     hidden_size: int = 0
     embedding_weights: int = 0
     output_weights: int = 0
+    usual_targets: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -62,17 +75,50 @@ def dimensions_of(model: PreTrainedModel) -> Dimensions:
     lists = block_lists(model)
     if lists:
         stacks = tuple(
-            StackDimensions(blocks=len(blocks), weights=_matrices(blocks) // len(blocks)) for blocks in lists.values()
+            StackDimensions(
+                blocks=len(blocks),
+                weights=_matrices(blocks) // len(blocks),
+                vectors=_vectors(blocks) // len(blocks),
+                linear=_linear(blocks[0]),
+            )
+            for blocks in lists.values()
         )
     else:  # one block is run once per layer
         once = _matrices(model.base_model) - sum(table.numel() for table in tables.values())
-        stacks = (StackDimensions(blocks=int(getattr(config, "num_hidden_layers", 1)), weights=once),)
+        layers = int(getattr(config, "num_hidden_layers", 1))
+        base = model.base_model
+        stacks = (StackDimensions(blocks=layers, weights=once, vectors=_vectors(base), linear=_linear(base)),)
     return Dimensions(
         stacks=stacks,
         hidden_size=int(width),
         embedding_weights=sum(table.numel() for table in tables.values()),
         output_weights=0 if output is None else _matrices(output),
+        usual_targets=_usual_targets(model),
     )
+
+
+def _usual_targets(model: PreTrainedModel) -> tuple[str, ...]:
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as MAPPING
+
+    return tuple(MAPPING.get(model.config.model_type, ()))
+
+
+def _linear(block: nn.Module) -> tuple[LinearShape, ...]:
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    found = []
+    for name, module in block.named_modules():
+        if isinstance(module, Linear | Conv1D):
+            rows, columns = module.weight.shape
+            # GPT-2's Conv1D stores its matrix transposed.
+            inputs, outputs = (columns, rows) if isinstance(module, Linear) else (rows, columns)
+            found.append(LinearShape(name=name, inputs=inputs, outputs=outputs))
+    return tuple(found)
+
+
+def _vectors(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim < 2)
 
 
 def _matrices(module: object) -> int:

@@ -15,7 +15,7 @@ from finesearch.training.model.module_structure import block_lists, num_blocks
 from finesearch.training.model.resolve_model import model_folder
 from finesearch.training.trial_types import FrozenRecord
 from finesearch.training.weights.missing_tensors import load_model, missing_outside_blocks
-from finesearch.training.weights.weight_files import check_readable, weight_files, weights_sha256
+from finesearch.training.weights.weight_files import check_readable, holds_bf16_alone, weight_files, weights_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,7 +31,7 @@ class ModelFacts(FrozenRecord):
     ``num_layers`` counts the blocks that can be frozen from the bottom (0: layers share one block); ``parameters``
     counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files. ``positions`` are
     the tokens of the task's longest model input; costs are estimated from ``dimensions``. ``missing``: parameters of
-    the backbone, outside of its blocks, that the folder lacks.
+    the backbone, outside of its blocks, that the folder lacks. ``is_bf16``: the folder has all weights in bf16.
     """
 
     folder: str
@@ -47,10 +47,11 @@ class ModelFacts(FrozenRecord):
     positions: int = 0
     dimensions: Dimensions = Dimensions()
     missing: tuple[str, ...] = ()
+    is_bf16: bool = False
 
     @property
-    def bytes_in_training(self) -> int:
-        """Bytes of all weights as they are trained and saved: in fp32, whatever type the folder stores."""
+    def fp32_bytes(self) -> int:
+        """Bytes of all weights in fp32, whatever type the folder stores."""
         return 4 * self.parameters
 
 
@@ -89,6 +90,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
         positions=positions,
         dimensions=dimensions_of(skeleton),
         missing=missing_outside_blocks(loaded.model, loaded.missing),
+        is_bf16=holds_bf16_alone(folder),
     )
 
 

@@ -75,11 +75,10 @@ def memory_of(resources: Mapping[str, float]) -> int:
     return int(resources.get("memory", 0) + resources.get("object_store_memory", 0))
 
 
-def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
+def fit_concurrency(plan: Plan, capacity: Capacity, worker_bytes: int) -> int:
     """Trials that run at once: as many as devices and memory hold, never more than the plan wants.
 
-    A worker holds base weights, the trained copy, gradients and two moments: five times ``model_bytes``, which are
-    those of the weights in fp32.
+    worker_bytes: what a worker of the largest trial holds of the model; see ``TrialSizes``.
 
     Raises:
         PlacementError: not even one trial fits, or fewer than the plan asks for.
@@ -100,7 +99,7 @@ def fit_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
                 f"{capacity.describe()}, which hold {most}. Use `auto` or at most {most}."
             )
         return wanted
-    return max(1, min(most, trials_that_fit_memory(plan, capacity, model_bytes), plan.budget.trials))
+    return max(1, min(most, trials_that_fit_memory(plan, capacity, worker_bytes), plan.budget.trials))
 
 
 def asked(plan: Plan) -> str:
@@ -122,6 +121,6 @@ def trials_that_fit(plan: Plan, nodes: Iterable[Node]) -> int:
     return workers_that_fit(plan, nodes) // plan.training.workers_per_trial
 
 
-def trials_that_fit_memory(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
+def trials_that_fit_memory(plan: Plan, capacity: Capacity, worker_bytes: int) -> int:
     """Trials whose worker groups the memory holds."""
-    return int(capacity.memory_bytes * 0.9 // (GROUP_BYTES + plan.training.workers_per_trial * 5 * model_bytes))
+    return int(capacity.memory_bytes * 0.9 // (GROUP_BYTES + plan.training.workers_per_trial * worker_bytes))

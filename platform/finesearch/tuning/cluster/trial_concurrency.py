@@ -45,7 +45,7 @@ MOST_ASKED = 16
 Say = Callable[[str], None]
 
 
-def initial_concurrency(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacity, int]:
+def initial_concurrency(plan: Plan, worker_bytes: int, say: Say) -> tuple[Capacity, int]:
     """The cluster's capacity, and the trial concurrency to start with.
 
     On a joined cluster that is too small, asks for nodes and waits as long as the autoscaler reports that it can add
@@ -56,14 +56,14 @@ def initial_concurrency(plan: Plan, model_bytes: int, say: Say) -> tuple[Capacit
     """
     capacity = read_capacity()
     try:
-        return capacity, fit_concurrency(plan, capacity, model_bytes)
+        return capacity, fit_concurrency(plan, capacity, worker_bytes)
     except PlacementError as refusal:
         if not os.environ.get("RAY_ADDRESS"):
             raise
-        return _wait_for_nodes(plan, model_bytes, say, refusal)
+        return _wait_for_nodes(plan, worker_bytes, say, refusal)
 
 
-def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementError) -> tuple[Capacity, int]:
+def _wait_for_nodes(plan: Plan, worker_bytes: int, say: Say, refusal: PlacementError) -> tuple[Capacity, int]:
     began, said_at = time.monotonic(), -math.inf
     node_requests = NodeRequests(plan)
     missing = 1 if plan.search.concurrent_trials == "auto" else int(plan.search.concurrent_trials)
@@ -71,7 +71,7 @@ def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementEr
         while True:
             capacity = read_capacity()
             with contextlib.suppress(PlacementError):
-                return capacity, fit_concurrency(plan, capacity, model_bytes)
+                return capacity, fit_concurrency(plan, capacity, worker_bytes)
             there = trials_that_fit(plan, capacity.nodes)
             node_requests.ask(missing - there)
             answer = node_requests.answer()
@@ -96,12 +96,12 @@ def _wait_for_nodes(plan: Plan, model_bytes: int, say: Say, refusal: PlacementEr
         node_requests.end()
 
 
-def updated_concurrency(plan: Plan, capacity: Capacity, model_bytes: int) -> int:
+def updated_concurrency(plan: Plan, capacity: Capacity, worker_bytes: int) -> int:
     """Trial concurrency in the middle of a search: as many as fit, at least one, at most the plan's limit."""
     most = max(1, trials_that_fit(plan, capacity.nodes))
     if plan.search.concurrent_trials != "auto":
         return min(most, int(plan.search.concurrent_trials))
-    return max(1, min(most, trials_that_fit_memory(plan, capacity, model_bytes), plan.budget.trials))
+    return max(1, min(most, trials_that_fit_memory(plan, capacity, worker_bytes), plan.budget.trials))
 
 
 class ConcurrencyUpdater:
@@ -111,8 +111,8 @@ class ConcurrencyUpdater:
     only once two readings agree: while a worker group starts, its devices are for a moment neither free nor its own.
     """
 
-    def __init__(self, plan: Plan, model_bytes: int, controller: SearchController) -> None:
-        self._plan, self._model_bytes, self._controller = plan, model_bytes, controller
+    def __init__(self, plan: Plan, worker_bytes: int, controller: SearchController) -> None:
+        self._plan, self._worker_bytes, self._controller = plan, worker_bytes, controller
         self._node_requests = NodeRequests(plan)
         self._memory_bytes = sys.maxsize
         self._lower: int | None = None
@@ -149,7 +149,7 @@ class ConcurrencyUpdater:
         capacity = resource_usage.capacity
         if len(capacity.nodes) == 1:
             capacity = replace(capacity, memory_bytes=min(capacity.memory_bytes, self._memory_bytes))
-        fits = updated_concurrency(self._plan, capacity, self._model_bytes)
+        fits = updated_concurrency(self._plan, capacity, self._worker_bytes)
         concurrent = self._controller.concurrency.concurrent_trials
         if fits >= concurrent:
             concurrent, self._lower = fits, None

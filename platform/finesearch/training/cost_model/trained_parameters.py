@@ -1,0 +1,66 @@
+"""How many parameters a recipe trains, by the model's sizes alone."""
+
+from __future__ import annotations
+
+from finesearch.plan import ADAPTATIONS, Recipe
+from finesearch.plan.space.frozen_layers import num_frozen_blocks
+from finesearch.training.model.dimensions import Dimensions, LinearShape, StackDimensions
+
+WHOLE = frozenset({"full", "pattern", "gradual_unfreezing"})
+"""Adaptations that may train everything."""
+LSTM_WIDTHS = 48
+"""Squared widths in the matrices of p_tuning's ``lstm``: 46 in two layers, both
+directions and what stands above; the rest is for biases."""
+
+
+def trained_parameters(recipe: Recipe, sizes: Dimensions, parameters: int, num_layers: int) -> int:
+    """The number of parameters that a recipe trains; at most that number, where names of parameters decide.
+
+    parameters: of backbone and head. num_layers: blocks that can be frozen from the bottom.
+    """
+    name, given = recipe.adaptation, recipe.adaptation_parameters
+    if not ADAPTATIONS[name].trains:
+        return 0
+    if name in WHOLE:
+        return parameters
+    blocks = [stack.weights + stack.vectors for stack in sizes.stacks for _ in range(stack.blocks)]
+    # A decoder's stack is not frozen from the bottom where the encoder's is: all of it counts.
+    cut = num_frozen_blocks(name, given, num_layers)
+    beside = max(0, parameters - sizes.embedding_weights - sum(blocks))
+    head, width = max(0, beside - sizes.output_weights), sizes.hidden_size
+    match name:
+        case "lora":
+            return head + sum(stack.blocks * _lora(stack, sizes, recipe) for stack in sizes.stacks)
+        case "ia3":
+            return head + sum(stack.blocks * _sides(stack.linear) for stack in sizes.stacks)
+        case "norms_only" | "biases_only":
+            return head + sum(stack.blocks * stack.vectors for stack in sizes.stacks)
+        case "prompt_tuning":
+            return head + int(given["virtual_tokens"]) * width
+        case "p_tuning":
+            inner = int(given["hidden_size"] or width)
+            network = inner * (2 * width + inner)
+            if given["encoder"] == "lstm":
+                network = LSTM_WIDTHS * max(inner, width) ** 2
+            return head + int(given["virtual_tokens"]) * width + network
+        case "prefix_tuning":
+            keys = 2 * sizes.stacks[-1].blocks * width
+            inner = int(given["hidden_size"] or width)
+            network = inner * (width + keys) if given["projection"] else 0
+            return head + int(given["virtual_tokens"]) * (width if given["projection"] else keys) + network
+        case _:
+            return max(0, parameters - sizes.embedding_weights - sum(blocks[:cut]))
+
+
+def _lora(stack: StackDimensions, sizes: Dimensions, recipe: Recipe) -> int:
+    given = recipe.adaptation_parameters
+    wanted = str(given["targets"]).split()
+    endings = list(sizes.usual_targets) if wanted == ["auto"] else wanted
+    found = [each for each in stack.linear if f".{each.name}".endswith(tuple(f".{ending}" for ending in endings))]
+    targets = found or stack.linear  # all_linear names none; where no usual one is found, all are adapted
+    lengths = sum(each.outputs for each in targets) if given["dora"] else 0
+    return int(given["rank"]) * _sides(targets) + lengths
+
+
+def _sides(layers: tuple[LinearShape, ...] | list[LinearShape]) -> int:
+    return sum(each.inputs + each.outputs for each in layers)

@@ -1,0 +1,57 @@
+"""What the largest trial of a plan takes: bytes of a checkpoint's weights, and of a worker's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Recipe
+from finesearch.plan.space.domains import boundary_values
+from finesearch.training.cost_model.trained_parameters import trained_parameters
+
+if TYPE_CHECKING:
+    from finesearch.training.model.model_facts import ModelFacts
+
+BF16, FP32 = 2, 4
+OF_A_TRAINED_WEIGHT = 4
+"""Numbers in fp32 for each weight that trains: itself, its gradient and two moments."""
+SIZED_BY = ("layers", "rank", "virtual_tokens", "targets", "dora", "encoder", "hidden_size", "projection")
+"""Parameters of adaptations that decide how many weights train."""
+
+
+@dataclass(frozen=True)
+class TrialSizes:
+    """trained_bytes: of the weights that train, in fp32. worker_bytes: of a worker, besides its processes and what a
+    forward pass needs: the base model, and its copies of what trains."""
+
+    trained_bytes: int
+    worker_bytes: int
+
+
+def largest_trial(plan: Plan, model: ModelFacts, strong: Recipe | None, unsupported: Collection[str]) -> TrialSizes:
+    """Sizes of the largest trial that a search may run, baselines included."""
+    fixed = [recipe for name, recipe in FIXED_RECIPES.items() if name in plan.baselines and name not in unsupported]
+    recipes = [*_extremes(plan), *fixed, *([strong] if strong is not None else [])]
+    most = max(
+        (trained_parameters(recipe, model.dimensions, model.parameters, model.num_layers) for recipe in recipes),
+        default=0,
+    )
+    stays_bf16 = model.is_bf16 and plan.training.precision == "bf16" and plan.training.zero_stage < 3
+    base = (BF16 if stays_bf16 else FP32) * model.parameters
+    # ZeRO 3 divides every parameter among the workers, frozen ones too, and so copies them first.
+    copied = base if plan.training.zero_stage == 3 else 0
+    return TrialSizes(FP32 * most, base + copied + OF_A_TRAINED_WEIGHT * FP32 * most)
+
+
+def _extremes(plan: Plan) -> Iterable[Recipe]:
+    """For each branch of the adaptation, a recipe with each combination of the bounds of what sizes it."""
+    for name, domains in plan.space.selectors["adaptation"].items():
+        branch = ADAPTATIONS[name]
+        keys = [key for key in branch.defaults if key in SIZED_BY]
+        keys += [key for key in domains if key in SIZED_BY and key not in keys]
+        given = [boundary_values(domains[key]) if key in domains else (branch.defaults[key],) for key in keys]
+        for values in product(*given):
+            settings = {**branch.defaults, **dict(zip(keys, values, strict=True))}
+            yield Recipe(adaptation=name, adaptation_parameters=settings)

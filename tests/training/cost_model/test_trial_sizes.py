@@ -1,0 +1,68 @@
+"""What the largest trial of a plan takes: by what trains, not by what is there."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from finesearch.plan import Plan, Recipe, parse_plan
+from finesearch.run.disk_check import disk_need
+from finesearch.run.preflight import run_preflight
+from finesearch.training.cost_model.trial_sizes import largest_trial
+from finesearch.training.model.model_facts import ModelFacts, inspect_model
+from plans import tiny_plan, write_sentiment
+from tiny_models import write_tiny_model
+
+LORA = "{learning_rate: 1.0e-3, adaptation: {one_of: {lora: {rank: [2, 4], targets: all_linear}, head_only: {}}}}"
+OF_A_BLOCK = 4 * (32 + 32) + 2 * (32 + 64)
+"""Inputs and outputs of a block's linear layers."""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    write_tiny_model(tmp_path / "model")
+    write_sentiment(tmp_path)
+    return tmp_path
+
+
+def plan_and_facts(home: Path, space: str, baselines: str = "[]") -> tuple[Plan, ModelFacts]:
+    sections = yaml.safe_load(tiny_plan(baselines=baselines)) | {"base": str(home), "space": yaml.safe_load(space)}
+    plan = parse_plan(yaml.safe_dump(sections))
+    return plan, inspect_model(plan.task, plan.base)
+
+
+def test_adapters_take_the_base_and_little_more(home: Path) -> None:
+    plan, facts = plan_and_facts(home, LORA)
+    sizes, base = largest_trial(plan, facts, None, ()), 4 * facts.parameters
+    beside = facts.parameters - facts.dimensions.embedding_weights - sum(
+        stack.blocks * (stack.weights + stack.vectors) for stack in facts.dimensions.stacks
+    )  # fmt: skip
+    assert sizes.trained_bytes == 4 * (4 * 4 * OF_A_BLOCK + beside), "the larger rank, in four blocks"
+    assert sizes.worker_bytes == base + 4 * sizes.trained_bytes
+    assert disk_need(plan, sizes.trained_bytes, 1) < disk_need(plan, base, 1)
+
+
+def test_what_trains_everything_takes_five_times_the_weights(home: Path) -> None:
+    plan, facts = plan_and_facts(home, LORA, baselines="[ordinary]")
+    sizes = largest_trial(plan, facts, None, ())
+    assert (sizes.trained_bytes, sizes.worker_bytes) == (4 * facts.parameters, 5 * 4 * facts.parameters)
+    without = largest_trial(plan, facts, None, ("ordinary",))
+    assert without.worker_bytes < 0.5 * sizes.worker_bytes
+    assert largest_trial(plan, facts, Recipe(), ("ordinary",)) == sizes, "the strong recipe counts too"
+
+
+def test_a_base_in_bf16_takes_half_where_trials_compute_in_it(home: Path) -> None:
+    plan, facts = plan_and_facts(home, LORA)
+    in_bf16 = plan.model_copy(update={"training": plan.training.model_copy(update={"precision": "bf16"})})
+    held = facts.model_copy(update={"is_bf16": True})
+    saved = 2 * facts.parameters
+    whole = largest_trial(in_bf16, facts, None, ()).worker_bytes
+    assert whole - largest_trial(in_bf16, held, None, ()).worker_bytes == saved
+    assert largest_trial(plan, held, None, ()).worker_bytes == whole, "in fp32 it is read as fp32"
+
+
+def test_a_model_of_billions_has_no_ordinary_baseline(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, facts = plan_and_facts(home, LORA, baselines="[ordinary]")
+    monkeypatch.setattr("finesearch.run.preflight.LARGE", facts.parameters - 1)
+    reason = run_preflight(plan, home / "cache").unsupported_baselines["ordinary"]
+    assert reason.startswith("it trains all of 0.0 G parameters, beyond")
