@@ -80,7 +80,7 @@ class TaskContext:
             ModelError: the model has too few positions for such long texts.
         """
         plan = self.plan.model_copy(update={"generation": generation})
-        task, base = make_task(plan), self.base
+        task, base = make_task(plan).with_facts(self.facts), self.base
         assert isinstance(task, GenerationTask), task.kind
         positions = task.positions(base.config.is_encoder_decoder)
         check_max_length(build_skeleton(base.config, task.kind, base.folder), positions)

@@ -69,6 +69,13 @@ def two_types(tmp_path_factory: pytest.TempPathFactory) -> dict[torch.dtype, Pat
     return homes
 
 
+SOLVED: dict[str, dict[str, Any]] = {
+    "linear_probe": {"adaptation": "linear_probe", "adaptation_parameters": {"layer": 3}},
+    "solved head": {"adaptation": "train_top", "adaptation_parameters": {"layers": 1}, "head_init": "probe"},
+    "dora": {"adaptation": "lora", "adaptation_parameters": {"rank": 2, "dora": True}},
+}
+
+
 def trained(home: Path, folder: Path, changes: dict[str, Any], stage: int) -> tuple[list[Any], dict[str, torch.Tensor]]:
     """Values of each evaluation, and the tensors of the best checkpoint."""
     result, _ = run(make_runner(home, precision="bf16", zero_stage=stage), trial(folder, **changes))
@@ -78,12 +85,19 @@ def trained(home: Path, folder: Path, changes: dict[str, Any], stage: int) -> tu
 
 
 @pytest.mark.parametrize(
-    ("name", "stage"), [*((name, 0) for name in ADAPTATIONS), ("lora", 1), ("lora", 2), ("train_top", 2), ("lora", 3)]
+    ("name", "stage"),
+    [
+        *((name, 0) for name in (*ADAPTATIONS, "linear_probe", "solved head", "dora")),
+        ("lora", 1),
+        ("lora", 2),
+        ("train_top", 2),
+        ("lora", 3),
+    ],
 )
 def test_weights_in_bf16_give_the_same_losses_to_the_last_bit(
     two_types: dict[torch.dtype, Path], tmp_path: Path, name: str, stage: int
 ) -> None:
-    changes = adaptation_settings(name)
+    changes = SOLVED[name] if name in SOLVED else adaptation_settings(name)
     if name == "p_tuning":  # not every processor has an LSTM in bf16
         changes["adaptation_parameters"] = {"virtual_tokens": 3, "encoder": "mlp"}
     kept, kept_tensors = trained(two_types[torch.bfloat16], tmp_path / "bf16", changes, stage)

@@ -9,8 +9,7 @@ from finesearch.training.model.dimensions import Dimensions, LinearShape, StackD
 WHOLE = frozenset({"full", "pattern", "gradual_unfreezing"})
 """Adaptations that may train everything."""
 LSTM_WIDTHS = 48
-"""Squared widths in the matrices of p_tuning's ``lstm``: 46 in two layers, both
-directions and what stands above; the rest is for biases."""
+"""Squared widths in p_tuning's ``lstm``: 46 in two layers and in what stands above, 2 for biases."""
 
 
 def trained_parameters(recipe: Recipe, sizes: Dimensions, parameters: int, num_layers: int) -> int:
@@ -24,7 +23,6 @@ def trained_parameters(recipe: Recipe, sizes: Dimensions, parameters: int, num_l
     if name in WHOLE:
         return parameters
     blocks = [stack.weights + stack.vectors for stack in sizes.stacks for _ in range(stack.blocks)]
-    # A decoder's stack is not frozen from the bottom where the encoder's is: all of it counts.
     cut = num_frozen_blocks(name, given, num_layers)
     beside = max(0, parameters - sizes.embedding_weights - sum(blocks))
     head, width = max(0, beside - sizes.output_weights), sizes.hidden_size

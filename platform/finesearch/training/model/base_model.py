@@ -18,7 +18,7 @@ from finesearch.training.model.added_tokens import task_tokenizer
 from finesearch.training.model.dropout import head_dropouts, set_config_dropout, set_head_dropout
 from finesearch.training.model.model_config import auto_class, build_skeleton, check_max_length, read_config
 from finesearch.training.model.model_files import quiet_transformers
-from finesearch.training.model.module_structure import ModuleStructure, trace_structure
+from finesearch.training.model.module_structure import HELD, ModuleStructure, trace_structure
 from finesearch.training.runtime.seeding import derived_seed
 from finesearch.training.weights.missing_tensors import load_model
 from finesearch.training.weights.weight_files import holds_bf16_alone, weight_files
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from finesearch.tasks import Task, TaskFacts
 
 
-HELD = "held_by_base"
-"""Attribute of a parameter: the base's matrix in bf16 that it gets once it is known whether it trains."""
 MATRIX = 2
 """Dimensions from which a tensor is a matrix."""
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+HELD = "held_by_base"
+"""Attribute of a parameter: the base's matrix in bf16 that it gets once it is known whether it trains."""
 # Names under which configs keep the length of a list of blocks; aliases such as GPT-2's n_layer are mapped by
 # transformers.
 LAYER_COUNTS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "num_layers", "num_decoder_layers")

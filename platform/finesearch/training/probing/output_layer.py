@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from finesearch.errors import ModelError
-from finesearch.training.model.module_structure import backbone_prefix
+from finesearch.training.model.module_structure import HELD, backbone_prefix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,13 +67,14 @@ def without_output_layer(model: PreTrainedModel, name: str) -> Iterator[None]:
 
 
 def set_output_layer(model: PreTrainedModel, head: LinearHead) -> None:
-    """Give the output layer the weights of ``head``, in memory of its own: it may share that of the base model."""
+    """Give the output layer the weights of ``head`` in fp32, in memory of its own: it may share that of the base."""
     layer: Any = model.get_submodule(find_output_layer(model))
     assert (layer.bias is None) == (head.bias is None), "the head was solved for another layer"
     for parameter, values in ((layer.weight, head.weight), (layer.bias, head.bias)):
         if values is not None:
             assert parameter.shape == values.shape, (parameter.shape, values.shape)
-            parameter.data = torch.from_numpy(values.copy()).to(parameter.device, parameter.dtype)
+            vars(parameter).pop(HELD, None)
+            parameter.data = torch.from_numpy(values.copy()).to(parameter.device)
 
 
 def make_linear(head: LinearHead, device: torch.device) -> nn.Linear:

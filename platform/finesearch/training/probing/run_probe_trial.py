@@ -131,9 +131,9 @@ def _score(attempt: Attempt, features: LayerFeatures, solved: SolvedProbe, preci
 
 def _solved_model(attempt: Attempt, base: PretrainedBase, solved: SolvedProbe) -> PreTrainedModel:
     model, _ = base.build(attempt.recipe, SEED, shares=True)
+    set_output_layer(model, solved.head)
     model.requires_grad_(False)
     base.place_weights(model)
-    set_output_layer(model, solved.head)
     return model
 
 

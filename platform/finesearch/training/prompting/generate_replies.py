@@ -41,7 +41,9 @@ class PromptedDialogue:
         total_length = plan.max_length * (1 + (prompt.similar_shown or len(prompt.examples)))
         if self.most_tokens is not None:
             total_length = max(plan.max_length, min(total_length, self.most_tokens - plan.generation.max_new_tokens))
-        wide = DialoguePromptTask(make_task(plan.model_copy(update={"max_length": total_length})), self.spoken.facts)
+        facts = self.spoken.facts
+        task = make_task(plan.model_copy(update={"max_length": total_length})).with_facts(facts)
+        wide = DialoguePromptTask(task, facts)
         questions = [question for group in wide.questions(rows) for question in group]
         shown = examples_for(prompt, questions)
         own = self.spoken.drop_oldest_turns(rows, self.base.tokenizer)
