@@ -198,6 +198,34 @@ def test_vectors_of_ia3_are_spared_from_decay(work: TrialRunner) -> None:
     assert len(spared["params"]) == 4 * 4 + 1
 
 
+def test_the_second_matrix_learns_faster_under_lora_plus(work: TrialRunner, tmp_path: Path) -> None:
+    from finesearch.training.steps.optimizers import build_optimizer
+    from training_cases import recipe
+
+    base = work._context.base
+    settings = {"rank": 2, "targets": "query", "lora_plus": 16.0}
+    wanted = recipe(adaptation="lora", adaptation_parameters=settings, head_learning_rate=4.0)
+    model, _ = base.build(wanted, seed=3)
+    adapt(model, base.structure, "lora", wanted.adaptation_parameters, base.fresh)
+    optimizer = build_optimizer(model, wanted, head=[name for name in base.fresh if name.endswith("weight")])
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    factors = {
+        names[id(parameter)]: group.get("rate_factor", 1.0)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert {factor for name, factor in factors.items() if ".lora_A." in name} == {1.0}
+    assert {factor for name, factor in factors.items() if ".lora_B." in name} == {16.0}
+    assert {name: factor for name, factor in factors.items() if name in base.fresh} == {
+        "classifier.weight": 4.0, "classifier.bias": 1.0,
+    }  # fmt: skip
+    same, plus = (
+        merged(run(work, trial(tmp_path / str(factor), adaptation="lora", adaptation_parameters=given))[0].checkpoint)
+        for factor, given in ((1, {"rank": 2}), (16, {"rank": 2, "lora_plus": 16.0}))
+    )
+    assert any(not torch.equal(same[name], plus[name]) for name in same)
+
+
 def test_dropout_is_off_below_the_lowest_adapter() -> None:
     model = build("bert")
     adapt(model, trace_structure(model, EXAMPLE), "lora", ADAPTATIONS["lora"].defaults, fresh=())

@@ -70,6 +70,7 @@ _EVERY_FRACTION = ParameterSpec(
     high=1.0,
     open_low=True,
 )
+_LORA_PLUS = "Learning rate of the second matrix as a factor on the first's: LoRA+ (Hayou et al., 2024), who take 16."
 _TARGETS = ParameterSpec(
     "targets",
     "names",
@@ -211,6 +212,7 @@ ADAPTATIONS: dict[str, Branch] = {
             (_TARGETS, "auto"),
             (ParameterSpec("dora", "boolean", "Weights' length and direction train apart (Liu et al., 2024)."), False),
             (ParameterSpec("rslora", "boolean", "alpha / root of rank instead (Kalajdzievski, 2023)."), False),
+            (ParameterSpec("lora_plus", "float", _LORA_PLUS, low=1.0), 1.0),
             without_effect=NO_EFFECT_ON_FROZEN_WEIGHTS,
         ),
         _branch(

@@ -7,13 +7,16 @@ others, no built-in schedule to disable); Lion is lion-pytorch's, since DeepSpee
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from finesearch.plan import Recipe
+
+
+SECOND_MATRIX = ".lora_B."
+"""In the names of the matrices that peft starts at 0."""
 
 
 class DecoupledSGD(torch.optim.SGD):
@@ -36,41 +39,34 @@ class DecoupledSGD(torch.optim.SGD):
         return loss
 
 
-@dataclass(frozen=True)
-class HeadRate:
-    """The learning rate of the parameters named ``names``, as a ``factor`` on that of the others."""
-
-    names: Collection[str] = ()
-    factor: float = 1.0
-
-
 def parameter_groups(
     model: torch.nn.Module,
     weight_decay: float,
     depths: Mapping[str, int] | None = None,
     layerwise_decay: float = 1.0,
-    head: HeadRate = HeadRate(),
+    factors: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Trained parameters as optimizer groups: matrices with ``weight_decay``, vectors (biases, norms) without.
 
     With ``depths`` (see ``parameter_depths``) each depth has its own groups, with their ``depth`` and ``rate_factor``:
     layerwise_decay ** depth, the factor of the learning rate. Discriminative fine-tuning (Howard and Ruder, 2018), in
-    the form of Clark et al. (ELECTRA, 2020). ``head`` has groups of its own if its factor is not 1, which multiplies
-    their ``rate_factor``. Empty groups are left out.
+    the form of Clark et al. (ELECTRA, 2020). ``factors`` of other parameters' learning rates, by name: those that are
+    not 1 have groups of their own, and multiply their ``rate_factor``. Empty groups are left out.
     """
-    groups: dict[tuple[int, bool, bool], list[torch.nn.Parameter]] = {}
-    has_own_rate = frozenset(head.names if head.factor != 1.0 else ())
+    groups: dict[tuple[int, bool, float, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             # IA3's vectors are stored as matrices; decay would pull them towards 0, but their neutral value is 1.
             is_vector = parameter.ndim < 2 or ".ia3_l." in name
-            place = (depths[name] if depths else 0, name in has_own_rate, is_vector)
+            factor = (factors or {}).get(name, 1.0)
+            # The order of groups is that of their state in checkpoints.
+            place = (depths[name] if depths else 0, factor != 1.0, factor, is_vector)
             groups.setdefault(place, []).append(parameter)
     return [
         {"params": parameters, "weight_decay": 0.0 if are_vectors else weight_decay}
         | ({"depth": depth} if depths else {})
-        | ({"rate_factor": layerwise_decay**depth * (head.factor if are_heads else 1.0)} if depths or are_heads else {})
-        for (depth, are_heads, are_vectors), parameters in sorted(groups.items(), key=lambda item: item[0])
+        | ({"rate_factor": layerwise_decay**depth * factor} if depths or has_own_rate else {})
+        for (depth, has_own_rate, factor, are_vectors), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 
@@ -80,14 +76,17 @@ def build_optimizer(
     """The recipe's optimizer over the trained parameters; AdamW and SGD fused: one pass over memory instead of ten.
 
     depths: needed for a ``layerwise_decay``; see ``parameter_groups``. head: names of the parameters that
-    ``head_learning_rate`` is for.
+    ``head_learning_rate`` is for. LoRA's second matrices learn ``lora_plus`` times as fast as its first (Hayou et al.,
+    LoRA+: Efficient Low Rank Adaptation of Large Models, 2024).
 
     Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019 (AdamW). Shazeer and Stern, Adafactor: Adaptive
     Learning Rates with Sublinear Memory Cost, 2018: a step is at most ``learning_rate`` times the root mean square of
     its matrix. Chen et al., Symbolic Discovery of Optimization Algorithms, 2023 (Lion).
     """
-    rate = HeadRate(head, recipe.head_learning_rate)
-    groups = parameter_groups(model, recipe.weight_decay, depths, recipe.layerwise_decay, rate)
+    factors = dict.fromkeys(head, recipe.head_learning_rate)
+    plus = recipe.adaptation_parameters.get("lora_plus", 1.0)
+    factors |= {name: plus for name, _ in model.named_parameters() if SECOND_MATRIX in name}
+    groups = parameter_groups(model, recipe.weight_decay, depths, recipe.layerwise_decay, factors)
     own = recipe.optimizer_parameters
     if recipe.optimizer == "adamw":
         betas = (own["beta1"], own["beta2"])
