@@ -1,5 +1,6 @@
 """Checks that sampler, pruner, objectives and space of a plan are compatible."""
 
+from finesearch.plan.checks.checkpointing_limits import check_activation_checkpointing
 from finesearch.plan.checks.template_check import template_problem
 from finesearch.plan.checks.zero_limits import check_zero_stage
 from finesearch.plan.problems import Problems, did_you_mean, format_value
@@ -50,6 +51,7 @@ def plan_problems(
     if space is not None and training is not None:
         _check_batch_sizes(space, training, problems)
         check_zero_stage(space, training, problems)
+        check_activation_checkpointing(space, training, problems)
 
 
 def _check_baselines(task: TaskPlan, report: ReportPlan, problems: Problems) -> None:

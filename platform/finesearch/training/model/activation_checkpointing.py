@@ -1,0 +1,43 @@
+"""Activation checkpointing: of each block only the input is kept for the backward pass, and the rest computed again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finesearch.errors import ModelError
+from finesearch.plan.checks.checkpointing_limits import excluding_part
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from finesearch.plan import Recipe
+
+AUTO_FROM = 1_000_000_000
+"""Parameters from which ``auto`` keeps inputs alone: there, activations of a batch are larger than smaller models."""
+
+
+def checkpoint_activations(model: PreTrainedModel, recipe: Recipe, wanted: str) -> bool:
+    """Switch it on, if ``training.activation_checkpointing`` and the recipe want it; whether it is.
+
+    Chen, Xu, Zhang and Guestrin, Training Deep Nets with Sublinear Memory Cost, 2016. The same dropout masks are drawn
+    again, so that losses and gradients are the same to the last bit.
+
+    Raises:
+        ModelError: ``on``, and the architecture has no blocks that can be computed again.
+    """
+    large = sum(parameter.numel() for parameter in model.parameters()) >= AUTO_FROM
+    if wanted == "off" or (wanted == "auto" and (not large or excluding_part(recipe) is not None)):
+        return False
+    if not model.supports_gradient_checkpointing:
+        if wanted == "auto":
+            return False
+        raise unsupported(type(model).__name__)
+    how: dict[str, Any] = {"use_reentrant": False}
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)  # type: ignore[no-untyped-call]
+    return True
+
+
+def unsupported(architecture: str) -> ModelError:
+    return ModelError(
+        f"training.activation_checkpointing: {architecture} has no blocks that can be computed again. Set it to off."
+    )
