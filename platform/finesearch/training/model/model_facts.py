@@ -32,6 +32,7 @@ class ModelFacts(FrozenRecord):
     counts those of backbone and head; ``weight_bytes`` and ``sha256`` are those of the weight files. ``positions`` are
     the tokens of the task's longest model input; costs are estimated from ``dimensions``. ``missing``: parameters of
     the backbone, outside of its blocks, that the folder lacks. ``is_bf16``: the folder has all weights in bf16.
+    ``computes_again``: its blocks can be, see ``checkpoint_activations``.
     """
 
     folder: str
@@ -48,6 +49,7 @@ class ModelFacts(FrozenRecord):
     dimensions: Dimensions = Dimensions()
     missing: tuple[str, ...] = ()
     is_bf16: bool = False
+    computes_again: bool = True
 
     @property
     def fp32_bytes(self) -> int:
@@ -91,6 +93,7 @@ def inspect_model(task: TaskPlan, base: Path) -> ModelFacts:
         dimensions=dimensions_of(skeleton),
         missing=missing_outside_blocks(loaded.model, loaded.missing),
         is_bf16=holds_bf16_alone(folder),
+        computes_again=bool(skeleton.supports_gradient_checkpointing),
     )
 
 
