@@ -73,7 +73,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
     from finesearch.training.adaptations.space_check import check_recipe_space
     from finesearch.training.heads.space_heads import heads_of_space, missing_warnings, output_layer_notes
     from finesearch.training.heads.spelled_tokens import check_spelled_tokens
-    from finesearch.training.model.activation_checkpointing import unsupported
+    from finesearch.training.model.activation_checkpointing import no_such_blocks
     from finesearch.training.model.added_tokens import task_tokenizer
     from finesearch.training.model.model_config import read_config
     from finesearch.training.model.model_facts import add_model_facts, inspect_model
@@ -88,7 +88,7 @@ def run_preflight(plan: Plan, cache: Path, has_begun: bool = False) -> Preflight
         plan, scaling = choose_target_scaling(plan)
     model = inspect_model(plan.longest_task, plan.base)
     if plan.training.activation_checkpointing == "on" and not model.computes_again:
-        raise unsupported(model.architecture)
+        raise no_such_blocks(model.architecture)
     is_auto = plan.space.is_auto
     if not is_auto:
         check_recipe_space(plan.space, model)

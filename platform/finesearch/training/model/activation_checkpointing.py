@@ -31,13 +31,13 @@ def checkpoint_activations(model: PreTrainedModel, recipe: Recipe, wanted: str) 
     if not model.supports_gradient_checkpointing:
         if wanted == "auto":
             return False
-        raise unsupported(type(model).__name__)
+        raise no_such_blocks(type(model).__name__)
     how: dict[str, Any] = {"use_reentrant": False}
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)  # type: ignore[no-untyped-call]
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
     return True
 
 
-def unsupported(architecture: str) -> ModelError:
+def no_such_blocks(architecture: str) -> ModelError:
     return ModelError(
         f"training.activation_checkpointing: {architecture} has no blocks that can be computed again. Set it to off."
     )
