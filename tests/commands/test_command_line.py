@@ -42,6 +42,7 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(folder: Path, capsy
         "4 layers",
         "train 60, validation 20, test 20 rows",
         "labels: negative, positive",
+        "  memory   0.00 GiB in each worker of the largest trial",
         "Nothing was started.",
     ):
         assert part in said
