@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from finesearch.training.checkpointing.checkpoint_policy import MIN_WRITE_S
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
 from finesearch.training.loop.training_loop import TrainingLoop
 from finesearch.training.loop.trial_runner import TrialRunner
+from finesearch.training.steps import training_progress
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec
 from training_cases import Diary, equal, make_runner, merged, run, trial, without_clock
 
@@ -125,7 +128,11 @@ def test_every_report_finds_its_checkpoint_on_the_disk_where_one_is_written(work
     assert [max(steps) for steps in found[:-1]] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_state_to_go_on_from_is_written_once_training_has_taken_long_enough(work: TrialRunner, tmp_path: Path) -> None:
+def test_state_to_go_on_from_is_written_once_training_has_taken_long_enough(
+    work: TrialRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count()  # a clock that other processes do not change
+    monkeypatch.setattr(training_progress, "time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
     result, _ = run(work, trial(tmp_path / "clock", seed=5, **TURNING))
     # Writing so little is reckoned to take MIN_WRITE_S: by this a third of the training is long enough.
     spec = trial(tmp_path / "trial", seed=5, **TURNING).model_copy(

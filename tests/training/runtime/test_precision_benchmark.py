@@ -5,11 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 import torch
 
-from finesearch.training.runtime.precision_benchmark import GAIN, LayerShape, PrecisionRates, measure_precisions
+from finesearch.training.runtime import precision_benchmark
+from finesearch.training.runtime.precision_benchmark import (
+    GAIN,
+    MAX_ROUNDS,
+    MIN_TOKENS,
+    OPERATIONS_A_PASS,
+    LayerShape,
+    PrecisionRates,
+    measure_precisions,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,12 +31,22 @@ def test_bf16_must_gain_to_be_chosen(fp32: float, bf16: float, faster: str) -> N
 
 
 @pytest.mark.parametrize("width", [32, 384, 2048])
-def test_both_precisions_are_measured_in_a_moment_and_leave_nothing_behind(width: int) -> None:
+def test_both_precisions_are_measured_in_few_small_passes_and_leave_nothing_behind(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
-    measure_precisions(LayerShape(32, 128, 64))  # what torch loads at first use
-    began = time.process_time()
+    passes: list[tuple[int, ...]] = []
+    plain = precision_benchmark._pass
+
+    def counted(layer: Any, states: torch.Tensor, precision: str) -> float:
+        passes.append((*states.shape, layer.up.out_features))
+        return plain(layer, states, precision)
+
+    monkeypatch.setattr(precision_benchmark, "_pass", counted)
     rates = measure_precisions(LayerShape.of_model(width, batch_size=32))
-    assert time.process_time() - began < 2.0
+    assert 4 <= len(passes) <= 2 * (MAX_ROUNDS + 1)
+    tokens, hidden, intermediate = passes[0]
+    assert 12 * tokens * hidden * intermediate <= max(OPERATIONS_A_PASS, 12 * MIN_TOKENS * hidden * intermediate)
     assert rates.device == "cpu"
     assert 1e8 < rates.bf16 < 1e15
     assert 1e8 < rates.fp32 < 1e15
