@@ -56,15 +56,16 @@ class PartialReporter:
 
     def close(self, why: str, progress: Progress, run_storage: RunStorage) -> None:
         """Write a last partial report before the process ends, and say why it does."""
-        self._controller.usage.persist(force=True)
+        said = f"\n{self._request.plan.name}: {why}."
         try:
+            self._controller.usage.persist(force=True)
             self.write(FinalScores(), partial=True)
+            said += f" Everything finished is saved; a partial report is in {self.path}. The same command goes on."
+        except StorageError as error:
+            said += f" {error.message}"
         finally:
             run_storage.close_on_signal()
-        progress.say(
-            f"\n{self._request.plan.name}: {why}. Everything finished is saved; a partial report is in {self.path}. "
-            "The same command goes on."
-        )
+            progress.say(said)
 
     def _refresh(self) -> None:
         pause = REFRESH_AT_LEAST_S

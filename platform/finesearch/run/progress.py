@@ -129,15 +129,18 @@ class Progress:
         if time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
             self.say(self.summary())
-            for (study, number), now in sorted(self._running_now().items()):
-                epoch, rate, loss = shown_progress(now)
-                name = f"baseline {number}" if study == BASELINES else f"trial {number}"
-                self.say(f"  {name}: epoch {epoch}, {rate} tokens/s{f', loss {loss}' if loss else ''}")
+            live = self._running_now()
+            for study, journal in self._controller.journals.items():
+                for trial in journal.running():
+                    if now := live.get((study, trial.number)):
+                        epoch, rate, loss = shown_progress(now)
+                        said = f"epoch {epoch}, {rate} tokens/s{f', loss {loss}' if loss else ''}"
+                        self.say(f"  {name_of(study, trial)}: {said}")
 
     def _line(self, study: str, trial: JournaledTrial) -> str:
         """How a trial ended."""
         assert trial.outcome is not None, "the trial has ended"
-        name = f"baseline {trial.label}" if study == BASELINES else f"trial {trial.number}"
+        name = name_of(study, trial)
         reason = f" ({trial.outcome.reason})" if trial.outcome.reason else ""
         if trial.state == "pruned" and trial.last is not None:
             value = f"{self._plan.task.metric} {trial.last.value:.4f}"
@@ -195,6 +198,11 @@ def best_so_far(journal: Journal, *, is_complete: bool | None = None) -> Journal
         if trial.rankable is not None and is_complete in (None, trial.state == "complete")
     )
     return min(found, key=lambda trial: rank_key(journal, trial), default=None)
+
+
+def name_of(study: str, trial: JournaledTrial) -> str:
+    """A trial in a line: "baseline ordinary" or "trial 3"."""
+    return f"baseline {trial.label}" if study == BASELINES else f"trial {trial.number}"
 
 
 def stop_of(trial: JournaledTrial, plan: Plan) -> str:

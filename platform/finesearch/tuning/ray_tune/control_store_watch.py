@@ -16,6 +16,7 @@ RECONNECTS_FOR = "RAY_gcs_rpc_server_reconnect_timeout_s"
 RAYS_DEFAULT_S = 60.0
 BEFORE_RAY_S = 10.0
 EXIT_CODE = 1
+AGAIN = ". Start the cluster again before you go on"
 
 
 @contextmanager
@@ -24,6 +25,7 @@ def watched_control_store(address: str, on_lost: Callable[[str], None]) -> Itera
     as Ray waits; then the process ends, since calls into Ray no longer return.
     """
     host, _, port = address.rpartition(":")
+    joins = bool(os.environ.get("RAY_ADDRESS"))
     over = threading.Event()
     patience = max(LOOK_EVERY_S, float(os.environ.get(RECONNECTS_FOR) or RAYS_DEFAULT_S) - BEFORE_RAY_S)
 
@@ -36,7 +38,7 @@ def watched_control_store(address: str, on_lost: Callable[[str], None]) -> Itera
                 try:
                     on_lost(
                         f"Ray's control store at {address} has not answered for {time.monotonic() - answered:.0f} s: "
-                        "its process (gcs_server) or its machine was killed"
+                        f"its process (gcs_server) or its machine was killed{AGAIN if joins else ''}"
                     )
                 finally:
                     os._exit(EXIT_CODE)
