@@ -32,7 +32,7 @@ from shared import machine  # noqa: E402
 from shared.competitors import timed  # noqa: E402
 from shared.curve_tables import EVALUATIONS, Curve, RecordedTrial, read_recorded, write_recorded  # noqa: E402
 
-from finesearch.plan.space.parse_space import parse_space  # noqa: E402
+from finesearch.plan import parse_plan  # noqa: E402
 
 LEFT_OUT = ("epochs", "early_stopping_patience")
 """Parameters that change how many evaluations a trial has."""
@@ -140,7 +140,8 @@ def main() -> int:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         plan = recording_plan(given.plan, f"curves-{given.draw}", given.trials, 0, draw=given.draw)
-        space, before = parse_space(plan["space"]), []
+        # Read as plan files are: YAML alone takes 1e-5 for a word.
+        space, before = parse_plan(yaml.safe_dump(plan)).space, []
         if given.out and given.out.exists():
             known, before = read_recorded(given.out)
             if known.to_plain() != space.to_plain():
