@@ -41,8 +41,9 @@ SMALL_WITH_RAY = {
 def run(name: str, arguments: list[str], out: Path, **variables: str) -> None:
     command = [BIN / "python", ROOT / "tests" / "benchmarks" / name, *arguments, "--json", out]
     done = subprocess.run(command, env=environment(**variables), capture_output=True, text=True, timeout=500)
-    # 1 says that a goal was missed, which at this size it may be.
+    # 1 says that a goal was missed, which at this size it may be; Python says it of an exception as well.
     assert done.returncode in (0, 1), done.stderr[-3000:]
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
     assert json.loads(out.read_text(encoding="utf-8")), done.stdout
 
 
