@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finesearch.plan import Plan, Recipe, parse_plan
+from finesearch.plan import ADAPTATIONS, Plan, Recipe, load_plan, parse_plan
 from finesearch.run.disk_check import disk_need
 from finesearch.run.preflight import run_preflight
 from finesearch.training.cost_model.trial_sizes import largest_trial
 from finesearch.training.model.model_facts import ModelFacts, inspect_model
+from paths import ROOT
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model
 
@@ -66,3 +67,19 @@ def test_a_model_of_billions_has_no_ordinary_baseline(home: Path, monkeypatch: p
     monkeypatch.setattr("finesearch.run.preflight.LARGE", facts.parameters - 1)
     reason = run_preflight(plan, home / "cache").unsupported_baselines["ordinary"]
     assert reason.startswith("it trains all of 0.0 G parameters, beyond")
+
+
+@pytest.mark.parametrize("name", ["ways_to_adapt.yaml", "text_classification.yaml", "quickstart.yaml"])
+def test_every_branch_of_the_examples_has_a_size(name: str, home: Path) -> None:
+    _, facts = plan_and_facts(home, LORA)
+    plan = load_plan(ROOT / "search_spaces" / name)
+    assert largest_trial(plan, facts, None, ("ordinary",)).trained_bytes >= 4 * facts.parameters, "full is among them"
+
+
+@pytest.mark.parametrize("branch", [name for name in ADAPTATIONS if name not in ("full", "gradual_unfreezing")])
+def test_every_adaptation_has_a_size_with_the_parameters_that_it_requires(home: Path, branch: str) -> None:
+    needed = {"layers": 1, "patterns": [["pooler"]]}
+    own = {key: needed[key] for key in ADAPTATIONS[branch].required}
+    space = yaml.safe_dump({"learning_rate": 1e-3, "adaptation": {"one_of": {branch: own}}})
+    plan, facts = plan_and_facts(home, space)
+    assert 0 <= largest_trial(plan, facts, None, ()).trained_bytes < 16 * facts.parameters

@@ -49,9 +49,8 @@ def _extremes(plan: Plan) -> Iterable[Recipe]:
     """For each branch of the adaptation, a recipe with each combination of the bounds of what sizes it."""
     for name, domains in plan.space.selectors["adaptation"].items():
         branch = ADAPTATIONS[name]
-        keys = [key for key in branch.defaults if key in SIZED_BY]
-        keys += [key for key in domains if key in SIZED_BY and key not in keys]
-        given = [boundary_values(domains[key]) if key in domains else (branch.defaults[key],) for key in keys]
-        for values in product(*given):
-            settings = {**branch.defaults, **dict(zip(keys, values, strict=True))}
-            yield Recipe(adaptation=name, adaptation_parameters=settings)
+        own = {key: boundary_values(domains[key]) for key in branch.parameters if key in domains}
+        # Of what does not size a trial, any value will do.
+        given = {key: values if key in SIZED_BY else values[:1] for key, values in own.items()}
+        for values in product(*given.values()):
+            yield Recipe(adaptation=name, adaptation_parameters=dict(zip(given, values, strict=True)))
