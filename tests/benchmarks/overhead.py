@@ -30,7 +30,7 @@ from shared import machine  # noqa: E402
 
 from finesearch.run.open_search import open_search_controller  # noqa: E402
 from finesearch.training.trial_types import Evaluation, TrialResult, TrialSpec  # noqa: E402
-from finesearch.tuning.cluster import connect  # noqa: E402
+from finesearch.tuning.connection import connect  # noqa: E402
 from finesearch.tuning.controller.search_controller import SEARCH  # noqa: E402
 from finesearch.tuning.ray_tune.run_tuner import run_tuner  # noqa: E402
 from finesearch.tuning.workers.worker_group import GroupSettings  # noqa: E402

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from clusters import BIN, ray_cluster, ray_folder
-from finesearch.tuning.cluster.ray_token import find_token, make_token
+from finesearch.tuning.connection.ray_token import find_token, make_token
 from paths import ROOT
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model

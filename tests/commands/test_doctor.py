@@ -31,7 +31,7 @@ from finesearch.tuning.cluster.capacity import Capacity, Node
 from finesearch.tuning.cluster.machine_facts import MachineFacts, describe_machine
 from finesearch.tuning.cluster.node_inspection import ClusterFacts, Link, NodeFacts
 from finesearch.tuning.cluster.node_probe import NodeProbe
-from finesearch.tuning.cluster.ray_token import RayToken, find_token
+from finesearch.tuning.connection.ray_token import RayToken, find_token
 from object_stores import BUCKET, s3_bucket
 from plans import tiny_plan, write_sentiment
 from tiny_models import write_tiny_model

@@ -11,7 +11,7 @@ from finesearch.cli import main
 from finesearch.errors import PlanError
 from finesearch.plan import load_plan
 from finesearch.redaction import is_secret_name, redact, secret_in_url
-from finesearch.tuning.cluster.connect import FORWARDED
+from finesearch.tuning.connection.connect import FORWARDED
 from finesearch.tuning.ray_tune.run_tuner import keep_secrets_home
 from plans import empty_plan, tiny_plan
 

@@ -1,11 +1,11 @@
 """Between two evaluations of a long epoch, a search shows how far each trial is, its speed and its loss."""
 
-import csv
 import io
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from finesearch.commands.run_search import run_search
@@ -14,25 +14,9 @@ from finesearch.run import progress
 from finesearch.run.open_search import SearchRequest, open_search_controller
 from finesearch.run.progress import Progress
 from finesearch.training.trial_types import StepProgress
-from plans import empty_plan
-from tiny_models import sentences, write_tiny_model
+from plans import empty_plan, tiny_plan, write_sentiment
+from tiny_models import write_tiny_model
 from trial_reports import completed, evaluation
-
-PLAN = """
-name: live
-task:
-  kind: text-classification
-  model: model
-  data: {train: train.csv, validation: validation.csv, test: validation.csv}
-  columns: {text: text, label: label}
-  max_length: 32
-space: {learning_rate: 1e-3}
-training: {epochs: 1, batch_size: 2, precision: fp32, prefix_cache: off}
-search: {sampler: random, pruner: none}
-budget: {trials: 1}
-report: {top: 1, baselines: []}
-storage: runs
-"""
 
 
 def test_a_table_and_a_log_show_how_far_running_trials_are_and_no_other(
@@ -71,10 +55,12 @@ def test_a_table_and_a_log_show_how_far_running_trials_are_and_no_other(
 @pytest.mark.slow
 def test_a_long_epoch_shows_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiny_model(tmp_path / "model")
-    for seed, (split, count) in enumerate((("train", 6000), ("validation", 20))):
-        with (tmp_path / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("text", "label"), *zip(*sentences(count, seed), strict=True)])
-    (tmp_path / "plan.yaml").write_text(PLAN)
+    write_sentiment(tmp_path, rows=6000)
+    sections = yaml.safe_load(tiny_plan(trials=1, baselines="[]")) | {
+        "space": {"learning_rate": 1e-3},
+        "training": {"epochs": 1, "batch_size": 2, "precision": "fp32", "prefix_cache": "off"},
+    }
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(sections))
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.5)
     monkeypatch.setattr(progress, "READ_LIVE_EVERY_S", 0.2)
     monkeypatch.chdir(tmp_path)

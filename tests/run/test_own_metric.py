@@ -13,7 +13,7 @@ from finesearch.plan import load_plan
 from finesearch.run.identity.run_identity import RunIdentity
 from finesearch.run.preflight import run_preflight
 from finesearch.tasks import TaskFacts, make_task
-from finesearch.tasks.own_metric import call_own_metric, own_metric_sha256
+from finesearch.tasks.own_metric import call_own_metric, own_metric_file
 
 ROWS = "text,label\n" + "\n".join(f"text number {i},{'yes' if i % 3 else 'no'}" for i in range(60)) + "\n"
 METRIC = """
@@ -102,7 +102,9 @@ def test_another_file_is_another_run(folder: Path) -> None:
     (folder / "house_metrics.py").write_text(METRIC + "\nother = 1\n")
     (told,) = began.differences(RunIdentity.of(plan, preflight))
     assert told.startswith("task.metric: the file that defines it is another")
-    assert own_metric_sha256(plan.task.model_copy(update={"metric": "accuracy"})) == ""
+    assert own_metric_file(plan.task) == folder / "house_metrics.py"
+    assert own_metric_file(plan.task.model_copy(update={"metric": "accuracy"})) is None
+    assert own_metric_file(plan.task.model_copy(update={"metric": "math:dist"})) is None, "built in"
 
 
 SEEN: list[Any] = []

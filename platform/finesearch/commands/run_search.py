@@ -36,15 +36,15 @@ from finesearch.storage.local_dirs import is_uploaded, on_this_node, results_hom
 from finesearch.training.cost_model.cost_model import uses_prefix_cache
 from finesearch.training.cost_model.workload import measure_workload
 from finesearch.training.model.resolve_model import PACKAGE_SCHEME
-from finesearch.tuning.cluster.background_connect import BackgroundConnect
 from finesearch.tuning.cluster.capacity import GROUP_BYTES
-from finesearch.tuning.cluster.connect import HUB_KEYS, STORAGE_KEYS, control_store_address
 from finesearch.tuning.cluster.shared_storage_check import check_shared_storage
 from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, initial_concurrency
+from finesearch.tuning.connection.background_connect import BackgroundConnect
+from finesearch.tuning.connection.connect import HUB_KEYS, STORAGE_KEYS, control_store_address
+from finesearch.tuning.connection.control_store_watch import watched_control_store
 from finesearch.tuning.controller.search_controller import Concurrency, SearchController
 from finesearch.tuning.controller.trial_costs import TrialCosts
 from finesearch.tuning.controller.trial_queue import SEARCH
-from finesearch.tuning.ray_tune.control_store_watch import watched_control_store
 from finesearch.tuning.workers.live_trials import read_live_trials
 from finesearch.tuning.workers.node_precision import MeasuredNodes, measure_run_precision
 from finesearch.tuning.workers.rescoring import StandbyScorer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Preflight:
     choices: tuple[str, ...] = ()
     """Notes about what ``auto`` stands for."""
 
-    @property
+    @cached_property
     def sizes(self) -> TrialSizes:
         """What the largest trial takes."""
         from finesearch.training.cost_model.trial_sizes import largest_trial

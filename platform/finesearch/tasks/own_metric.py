@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import importlib
 import inspect
 import math
@@ -52,15 +51,15 @@ def load_own_metric(name: str) -> Function:
     return function  # type: ignore[no-any-return]
 
 
-def own_metric_sha256(plan: TaskPlan) -> str:
-    """SHA-256 of the file that defines the plan's own metric; empty without one, or without a file."""
+def own_metric_file(plan: TaskPlan) -> Path | None:
+    """The file that defines the plan's own metric; None without one, or without a file."""
     if not plan.has_own_metric:
-        return ""
+        return None
     try:
         path = inspect.getsourcefile(inspect.unwrap(load_own_metric(plan.metric)))
     except TypeError:  # built in, or an object that is called
-        path = None
-    return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return None
+    return None if path is None else Path(path)
 
 
 def check_own_metric(task: Task, answers: Sequence[Any], facts: TaskFacts) -> None:

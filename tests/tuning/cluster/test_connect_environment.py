@@ -9,7 +9,7 @@ import pytest
 from finesearch.commands.doctor.machine_checks import check_sockets
 from finesearch.commands.run_search import keys_of_workers
 from finesearch.errors import InputError
-from finesearch.tuning.cluster.connect import HUB_KEYS, STORAGE_KEYS, connect, runtime_env
+from finesearch.tuning.connection.connect import HUB_KEYS, STORAGE_KEYS, connect, runtime_env
 from finesearch.tuning.socket_paths import socket_problem
 from paths import ROOT
 from plan_examples import made

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.ray
 THEIRS = """
 import ray
 from ray.util import placement_group
-from finesearch.tuning.cluster import connect
+from finesearch.tuning.connection import connect
 connect.connect()
 ray.get(placement_group([{"CPU": 1}], lifetime="detached", name="theirs").ready())
 """
@@ -22,7 +22,7 @@ OURS = """
 import json, time
 import ray
 from ray.util import placement_group, placement_group_table
-from finesearch.tuning.cluster import connect
+from finesearch.tuning.connection import connect
 from finesearch.tuning.cluster.placement_cleanup import PlacementCleanup
 
 class Trial:

@@ -22,7 +22,7 @@ CHECK = """
 import sys, ray
 from finesearch.errors import FinesearchError
 from finesearch.storage.open_store import open_store
-from finesearch.tuning.cluster import connect
+from finesearch.tuning.connection import connect
 from finesearch.tuning.cluster.shared_storage_check import check_shared_storage
 connect.connect()
 assert len(ray.nodes()) == 2

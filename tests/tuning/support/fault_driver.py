@@ -26,8 +26,8 @@ from fault_runner import STEPS, FaultRunner  # noqa: E402
 from finesearch.errors import FinesearchError  # noqa: E402
 from finesearch.run.open_search import open_search_controller  # noqa: E402
 from finesearch.storage.run_lock import RunLock  # noqa: E402
-from finesearch.tuning.cluster import connect  # noqa: E402
 from finesearch.tuning.cluster.trial_concurrency import ConcurrencyUpdater, initial_concurrency  # noqa: E402
+from finesearch.tuning.connection import connect  # noqa: E402
 from finesearch.tuning.controller.search_controller import SEARCH, Concurrency, SearchController  # noqa: E402
 from finesearch.tuning.ray_tune.run_tuner import run_tuner  # noqa: E402
 from finesearch.tuning.study.journal import Journal  # noqa: E402

@@ -1,6 +1,5 @@
 """Ray's control store is killed in the middle of a search: a message of ours, exit 1, and the same command goes on."""
 
-import csv
 import re
 import subprocess
 import sys
@@ -13,23 +12,9 @@ import pytest
 
 from clusters import environment, free_port, processes_of, ray_cluster, ray_folder
 from paths import ROOT
-from tiny_models import sentences, write_tiny_model
+from plans import tiny_plan, write_sentiment
+from tiny_models import write_tiny_model
 
-PLAN = """
-name: killed
-task:
-  kind: text-classification
-  model: model
-  data: {train: train.csv, validation: validation.csv, test: validation.csv}
-  columns: {text: text, label: label}
-  max_length: 32
-space: {learning_rate: {min: 1e-4, max: 1e-2, log: true}}
-training: {epochs: 3, batch_size: 4, precision: fp32}
-search: {sampler: random, pruner: none, concurrent_trials: 1}
-budget: {trials: TRIALS}
-report: {top: 1, baselines: []}
-storage: runs
-"""
 COMMAND = [sys.executable, str(ROOT / "platform" / "search.py"), "plan.yaml"]
 
 
@@ -57,10 +42,8 @@ def search_until_killed(
 ) -> int:
     """Kill the control store among ``processes`` of a search; number of trials that were complete at its end."""
     write_tiny_model(folder / "model")
-    for seed, (split, count) in enumerate((("train", 400), ("validation", 20))):
-        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("text", "label"), *zip(*sentences(count, seed), strict=True)])
-    (folder / "plan.yaml").write_text(PLAN.replace("TRIALS", "200"))
+    write_sentiment(folder, rows=400)
+    (folder / "plan.yaml").write_text(tiny_plan(trials=200, baselines="[]"))
     variables = {**variables, "RAY_gcs_rpc_server_reconnect_timeout_s": "25"}
     with (folder / "log").open("w") as log:
         search = subprocess.Popen(COMMAND, cwd=folder, env=variables, stdout=log, stderr=log)
@@ -73,12 +56,12 @@ def search_until_killed(
             search.kill()
     told = (folder / "log").read_text()
     assert re.search(
-        r"killed: Ray's control store at \S+ has not answered for \d+ s: its process \(gcs_server\) or its machine was "
+        r"tiny: Ray's control store at \S+ has not answered for \d+ s: its process \(gcs_server\) or its machine was "
         rf"killed{re.escape(advice)}\. Everything finished is saved; a partial report is in \S+report.html\. "
         r"The same command goes on\.",
         told,
     ), told
-    assert (folder / "reports" / "killed" / "report.html").is_file()
+    assert (folder / "reports" / "tiny" / "report.html").is_file()
     return len(set(re.findall(r"^trial (\d+) complete", told, re.MULTILINE)))
 
 
@@ -101,7 +84,7 @@ def wait_for(text: str, log: Path, search: "subprocess.Popen[bytes]") -> None:
 def test_the_process_ends_when_nothing_answers(tmp_path: Path) -> None:
     script = (
         "import time\n"
-        "from finesearch.tuning.ray_tune.control_store_watch import watched_control_store\n"
+        "from finesearch.tuning.connection.control_store_watch import watched_control_store\n"
         "with watched_control_store('127.0.0.1:9', lambda why: print(why, flush=True)):\n"
         "    time.sleep(60)\n"
     )
@@ -115,7 +98,7 @@ def test_the_process_ends_when_nothing_answers(tmp_path: Path) -> None:
 def test_a_store_that_answers_again_in_time_ends_nothing(tmp_path: Path) -> None:
     script = (
         "import socket, time\n"
-        "from finesearch.tuning.ray_tune.control_store_watch import watched_control_store\n"
+        "from finesearch.tuning.connection.control_store_watch import watched_control_store\n"
         f"port = {free_port()}\n"
         "with watched_control_store(f'127.0.0.1:{port}', lambda why: print(why, flush=True)):\n"
         "    time.sleep(3)\n"

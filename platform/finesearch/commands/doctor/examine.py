@@ -15,13 +15,13 @@ from finesearch.commands.doctor.security_checks import check_dashboard, check_ow
 from finesearch.commands.doctor.storage_checks import storage_findings, try_storage
 from finesearch.errors import FinesearchError, InputError
 from finesearch.plan import Plan, load_plan
-from finesearch.tuning.cluster import connect
 from finesearch.tuning.cluster.capacity import Capacity, Node
 from finesearch.tuning.cluster.machine_facts import MachineFacts, describe_machine
 from finesearch.tuning.cluster.node_inspection import ClusterFacts, examine_cluster
 from finesearch.tuning.cluster.pending_reasons import explain_pending, trials_that_fit_now
-from finesearch.tuning.cluster.ray_token import find_token
 from finesearch.tuning.cluster.resource_usage import read_resource_usage
+from finesearch.tuning.connection import connect
+from finesearch.tuning.connection.ray_token import find_token
 
 __all__ = ["Finding", "doctor", "examine", "exit_status", "render"]
 

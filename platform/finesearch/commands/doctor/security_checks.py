@@ -8,7 +8,7 @@ import urllib.request
 from finesearch.commands.doctor.finding import Finding, bad, ok, warn
 from finesearch.tuning.cluster.addresses import can_connect, own_addresses
 from finesearch.tuning.cluster.node_inspection import ClusterFacts
-from finesearch.tuning.cluster.ray_token import RayToken
+from finesearch.tuning.connection.ray_token import RayToken
 
 DASHBOARD_PORT = 8265
 TUNNEL = "Bind it to 127.0.0.1 (--dashboard-host) and forward the port over ssh (`ray dashboard`, or ssh -L)."

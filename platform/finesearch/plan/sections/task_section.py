@@ -149,6 +149,10 @@ OWN_METRIC = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 """A metric of the user's own: ``package.module:name``."""
 
 
+def _is_own_metric(name: str) -> bool:
+    return re.fullmatch(OWN_METRIC, name) is not None
+
+
 class TaskPlan(Section):
     """What is fine-tuned, on what, and which metric decides.
 
@@ -355,7 +359,7 @@ class TaskPlan(Section):
         known = kind.metrics_of(form)
         if metric == "":
             return kind.default_metric_of(form)
-        if re.fullmatch(OWN_METRIC, metric):
+        if _is_own_metric(metric):
             return metric
         if metric not in known:
             of = f"{kind.kind}, form {form}" if form in kind.forms else kind.kind
@@ -367,7 +371,7 @@ class TaskPlan(Section):
     @classmethod
     def _goal_of_own_metric(cls, goal: Goal | None, info: ValidationInfo) -> Goal | None:
         metric = info.data.get("metric", "")
-        if goal is not None and metric and not re.fullmatch(OWN_METRIC, metric):
+        if goal is not None and metric and not _is_own_metric(metric):
             text = f"task.metric_goal: {metric} knows which direction is better, got {format_value(goal)}"
             raise problem_error(Problem(("metric_goal",), text, "Remove it: it belongs to a function of your own."))
         return goal
@@ -375,7 +379,7 @@ class TaskPlan(Section):
     @property
     def has_own_metric(self) -> bool:
         """Whether a function of the user's own ranks."""
-        return re.fullmatch(OWN_METRIC, self.metric) is not None
+        return _is_own_metric(self.metric)
 
     @property
     def goals(self) -> dict[str, Goal]:

@@ -15,7 +15,8 @@ from finesearch import __version__
 from finesearch.errors import RunConflictError, StorageError
 from finesearch.run.run_files import parse_run_file
 from finesearch.run.run_storage import IDENTITY, RANKED, RunStorage
-from finesearch.tasks.own_metric import own_metric_sha256
+from finesearch.storage.checksummed_dirs import file_sha256
+from finesearch.tasks.own_metric import own_metric_file
 from finesearch.training.trial_types import FrozenRecord
 from finesearch.tuning.study.checkpoint_retention import CHECKPOINTS
 from finesearch.tuning.study.journal import Journal
@@ -54,6 +55,7 @@ class RunIdentity(FrozenRecord):
     @classmethod
     def of(cls, plan: Plan, preflight: Preflight, adopted: bool = False) -> RunIdentity:
         """Of what preflight has read, with a new mark."""
+        metric = own_metric_file(plan.task)
         return cls(
             mark=secrets.token_hex(16),
             adopted=adopted,
@@ -62,7 +64,7 @@ class RunIdentity(FrozenRecord):
             model=plan.task.model,
             model_sha256=preflight.model.sha256,
             tokenizer_sha256=preflight.model.tokenizer_sha256,
-            metric_sha256=own_metric_sha256(plan.task),
+            metric_sha256="" if metric is None else file_sha256(metric),
         )
 
     @property

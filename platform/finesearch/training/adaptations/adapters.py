@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from finesearch.errors import ModelError
 from finesearch.training.adaptations.adaptation import Adaptation, AdaptationContext, Parameters, task_head
 from finesearch.training.adaptations.prompt_injection import PROMPT_ENCODER
-from finesearch.training.model.module_structure import backbone_prefix, block_lists
+from finesearch.training.model.dimensions import usual_targets
+from finesearch.training.model.module_structure import backbone_prefix, block_lists, ending_in
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -87,9 +88,7 @@ class LoRA(Adapter):
         """Full names of the target modules. ``auto``: peft's default for the architecture, else all linear layers."""
         layers = linear_layers(model)
         if wanted == ["auto"]:
-            from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as MAPPING
-
-            usual = ending_in(MAPPING.get(model.config.model_type, ()), layers)
+            usual = ending_in(usual_targets(model), layers)
             return usual or layers
         return layers if wanted == ["all_linear"] else ending_in(wanted, layers)
 
@@ -141,16 +140,6 @@ def linear_layers(model: PreTrainedModel) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D) and name.startswith(within)
     ]
-
-
-def ending_in(endings: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Those names that are one of ``endings``, or end in one after a dot.
-
-    >>> ending_in(["output.dense"], ["layer.0.output.dense", "layer.0.intermediate.dense"])
-    ['layer.0.output.dense']
-    """
-    suffixes = tuple(f".{ending}" for ending in endings)
-    return [name for name in names if f".{name}".endswith(suffixes)]
 
 
 def owns(module: str, parameters: Collection[str]) -> bool:

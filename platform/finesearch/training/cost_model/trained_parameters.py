@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from finesearch.plan import ADAPTATIONS, Recipe
 from finesearch.plan.space.frozen_layers import num_frozen_blocks
 from finesearch.training.model.dimensions import Dimensions, LinearShape, StackDimensions
+from finesearch.training.model.module_structure import ending_in
 
 WHOLE = frozenset({"full", "pattern", "gradual_unfreezing"})
 """Adaptations that may train everything."""
@@ -53,12 +56,12 @@ def trained_parameters(recipe: Recipe, sizes: Dimensions, parameters: int, num_l
 def _lora(stack: StackDimensions, sizes: Dimensions, recipe: Recipe) -> int:
     given = recipe.adaptation_parameters
     wanted = str(given["targets"]).split()
-    endings = list(sizes.usual_targets) if wanted == ["auto"] else wanted
-    found = [each for each in stack.linear if f".{each.name}".endswith(tuple(f".{ending}" for ending in endings))]
-    targets = found or stack.linear  # all_linear names none; where no usual one is found, all are adapted
+    named = ending_in(sizes.usual_targets if wanted == ["auto"] else wanted, [each.name for each in stack.linear])
+    # all_linear names none; where no usual one is found, all are adapted.
+    targets = [each for each in stack.linear if not named or each.name in named]
     lengths = sum(each.outputs for each in targets) if given["dora"] else 0
     return int(given["rank"]) * _sides(targets) + lengths
 
 
-def _sides(layers: tuple[LinearShape, ...] | list[LinearShape]) -> int:
+def _sides(layers: Sequence[LinearShape]) -> int:
     return sum(each.inputs + each.outputs for each in layers)

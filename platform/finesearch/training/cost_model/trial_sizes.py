@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Recipe
 from finesearch.plan.space.domains import boundary_values
@@ -46,11 +46,24 @@ def largest_trial(plan: Plan, model: ModelFacts, strong: Recipe | None, unsuppor
 
 
 def _extremes(plan: Plan) -> Iterable[Recipe]:
-    """For each branch of the adaptation, a recipe with each combination of the bounds of what sizes it."""
+    """For each branch of the adaptation, a recipe with each combination of the bounds of what sizes it.
+
+    Of what does not size a trial any value will do.
+    """
     for name, domains in plan.space.selectors["adaptation"].items():
         branch = ADAPTATIONS[name]
         own = {key: boundary_values(domains[key]) for key in branch.parameters if key in domains}
-        # Of what does not size a trial, any value will do.
-        given = {key: values if key in SIZED_BY else values[:1] for key, values in own.items()}
+        given = {key: _ends(values) if key in SIZED_BY else values[:1] for key, values in own.items()}
         for values in product(*given.values()):
             yield Recipe(adaptation=name, adaptation_parameters=dict(zip(given, values, strict=True)))
+
+
+def _ends(values: Sequence[Any]) -> list[Any]:
+    """The least and the largest of the numbers among some values, and all others, each once.
+
+    >>> _ends([4, 16, 8, None]), _ends([True, False])
+    ([None, 4, 16], [True, False])
+    """
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    others = [value for value in values if value not in numbers]
+    return list(dict.fromkeys([*others, *((min(numbers), max(numbers)) if numbers else ())]))

@@ -23,7 +23,7 @@ from finesearch.training.heads.head_parameters import head_names, head_warnings
 from finesearch.training.heads.recipe_base import check_head
 from finesearch.training.loop.training_loop import TrainingLoop
 from finesearch.training.metric_history import RankingMetric
-from finesearch.training.model.activation_checkpointing import checkpoint_activations
+from finesearch.training.model.activation_checkpointing import AUTO_NOTE, checkpoint_activations
 from finesearch.training.model.base_model import overlay
 from finesearch.training.model.dimensions import count_parameters
 from finesearch.training.model.layer_depths import check_depths, parameter_depths
@@ -160,7 +160,9 @@ def build_model(
     name, settings = recipe.adaptation, recipe.adaptation_parameters
     adapted = adapt(model, base.structure, name, settings, base.fresh, steps=attempt.steps, seed=seed)
     base.place_weights(model)
-    checkpoint_activations(model, recipe, attempt.training.activation_checkpointing)
+    wanted = attempt.training.activation_checkpointing
+    if checkpoint_activations(model, recipe, wanted) and wanted == "auto":
+        warnings += (AUTO_NOTE,)
     if resume_point.record is not None:
         record = resume_point.record
         same = attempt.processes.run_on_rank_zero(lambda: record.base.sha256 == context.base_reference.sha256)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 AUTO_FROM = 1_000_000_000
 """Parameters from which ``auto`` keeps inputs alone: there, activations of a batch are larger than smaller models."""
 
+AUTO_NOTE = (
+    f"activation_checkpointing auto: on, as for every model from {AUTO_FROM / 1e9:g} G parameters on; each block is "
+    "computed again in the backward pass."
+)
+
 
 def checkpoint_activations(model: PreTrainedModel, recipe: Recipe, wanted: str) -> bool:
     """Switch it on, if ``training.activation_checkpointing`` and the recipe want it; whether it is.

@@ -93,11 +93,12 @@ def dimensions_of(model: PreTrainedModel) -> Dimensions:
         hidden_size=int(width),
         embedding_weights=sum(table.numel() for table in tables.values()),
         output_weights=0 if output is None else _matrices(output),
-        usual_targets=_usual_targets(model),
+        usual_targets=usual_targets(model),
     )
 
 
-def _usual_targets(model: PreTrainedModel) -> tuple[str, ...]:
+def usual_targets(model: PreTrainedModel) -> tuple[str, ...]:
+    """Ends of the names of the linear layers that LoRA adapts by default, as peft lists them for the architecture."""
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as MAPPING
 
     return tuple(MAPPING.get(model.config.model_type, ()))

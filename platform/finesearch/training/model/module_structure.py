@@ -8,7 +8,7 @@ norm come after the blocks in the module tree, and feed every block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -154,3 +154,13 @@ def _containers(lists: Mapping[str, nn.ModuleList], prefix: str) -> tuple[str, .
         for depth in range(len(parts)):
             names[".".join(parts[: depth + 1])] = None
     return tuple(name for name in names if f"{name}.".startswith(prefix))
+
+
+def ending_in(endings: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Those names that are one of ``endings``, or end in one after a dot.
+
+    >>> ending_in(["output.dense"], ["layer.0.output.dense", "layer.0.intermediate.dense"])
+    ['layer.0.output.dense']
+    """
+    suffixes = tuple(f".{ending}" for ending in endings)
+    return [name for name in names if f".{name}".endswith(suffixes)]

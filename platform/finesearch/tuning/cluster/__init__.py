@@ -1,1 +1,1 @@
-"""Ray cluster: connection, nodes, devices, tokens, and trial concurrency."""
+"""Ray cluster: nodes, devices, memory, and trial concurrency."""

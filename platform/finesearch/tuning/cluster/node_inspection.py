@@ -12,12 +12,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finesearch.errors import InputError
 from finesearch.storage.store import Store
-from finesearch.tuning.cluster import connect
 from finesearch.tuning.cluster.addresses import can_connect
 from finesearch.tuning.cluster.capacity import Capacity, read_capacity
 from finesearch.tuning.cluster.machine_facts import MachineFacts
 from finesearch.tuning.cluster.node_probe import NodeProbe
 from finesearch.tuning.cluster.shared_storage_check import probe_shared_storage
+from finesearch.tuning.connection import connect
 
 START_S = 60.0
 """Time limit for an actor to start on a node, the package to be copied there, and torch to be imported."""

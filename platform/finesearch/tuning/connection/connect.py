@@ -12,7 +12,7 @@ from typing import Any
 import finesearch
 from finesearch.errors import InputError
 from finesearch.redaction import secret_values
-from finesearch.tuning.cluster.ray_token import make_token
+from finesearch.tuning.connection.ray_token import make_token
 from finesearch.tuning.socket_paths import socket_problem
 
 RAY_ENVIRONMENT_DEFAULTS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from finesearch.tuning.cluster import connect
+from finesearch.tuning.connection import connect
 
 
 class BackgroundConnect:

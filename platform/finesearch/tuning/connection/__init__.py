@@ -1,0 +1,1 @@
+"""The Ray that a search joins or starts: connection, token, control store."""
