@@ -151,10 +151,10 @@ class RunRecord(ReportModel):
     """All content of the report of one search.
 
     ``ranked`` is in rank order. ``front`` lists the trial numbers of the Pareto front, none with one objective.
-    ``cost`` holds ``seconds`` (wall clock, over resumes), ``device_seconds``, ``trials`` (a count by state) and
-    ``resumes``; ``reproduction`` holds ``command``, ``versions``, ``seeds``, ``data_fingerprints``, ``model_sha256``
-    and ``hardware``. Both are shown in full, with any further keys. ``started`` and ``updated`` are Unix times in
-    seconds.
+    ``cost`` holds ``seconds`` (wall clock, over resumes), ``device_seconds``, ``trials`` (a count by state),
+    ``resumes``, and where the plan has a price ``per_device_hour`` and ``money``; ``reproduction`` holds ``command``,
+    ``versions``, ``seeds``, ``data_fingerprints``, ``model_sha256`` and ``hardware``. Both are shown in full, with any
+    further keys. ``started`` and ``updated`` are Unix times in seconds.
     """
 
     name: str
@@ -174,6 +174,12 @@ class RunRecord(ReportModel):
     reproduction: JsonObject = {}
     started: float | None = None
     updated: float | None = None
+
+    @property
+    def per_device_hour(self) -> float | None:
+        """Price of a device-hour; None where the plan says none."""
+        price = self.cost.get("per_device_hour")
+        return float(price) if isinstance(price, int | float) else None
 
     @model_validator(mode="after")
     def _objectives_match(self) -> "RunRecord":

@@ -77,6 +77,7 @@ def build_record(
         cost={
             "seconds": usage.seconds,
             "device_seconds": usage.device_seconds,
+            **_money(plan, usage.device_seconds),
             "trials": dict(journal.counts()),
             "resumes": usage.starts - 1,
         },
@@ -87,6 +88,11 @@ def build_record(
         started=min((row.started for row in trials if row.started is not None), default=None),
         updated=time.time(),
     )
+
+
+def _money(plan: Plan, device_seconds: float) -> dict[str, float]:
+    cost = plan.budget.cost
+    return {} if cost is None else {"money": cost.of(device_seconds), "per_device_hour": cost.per_device_hour}
 
 
 def stopping_notes(plan: Plan, journal: Journal) -> list[str]:
@@ -146,7 +152,7 @@ def trial_row(controller: SearchController, trial: JournaledTrial) -> TrialRow:
     evaluations = trial.evaluations.values()
     seconds = detail.seconds or max((evaluation.seconds for evaluation in evaluations), default=0.0)
     training = controller.plan.training
-    devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
+    devices = training.devices_per_trial
     return TrialRow(
         trial=trial.number,
         state=trial.state,
