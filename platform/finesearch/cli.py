@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finesearch import __version__
-from finesearch.errors import FinesearchError, InputError
+from finesearch.errors import FinesearchError
 from finesearch.redaction import redact
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "search_spaces" / "quickstart.yaml"
@@ -138,21 +138,10 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from finesearch.run.ranked_json import find_ranked_checkpoint
-    from finesearch.storage.open_store import open_store
-    from finesearch.training.export.export_checkpoint import export_checkpoint
+    from finesearch.commands.export.export_run import export_run
 
-    ranked = find_ranked_checkpoint(options.run, options.rank)
-    if os.path.lexists(options.folder) and not options.folder.is_dir():
-        raise InputError(f"{options.folder}: is a file. Expected a new folder; nothing was overwritten.")
-    if options.folder.exists() and any(options.folder.iterdir()):
-        raise InputError(f"{options.folder}: exists and is not empty. Expected a new folder; nothing was overwritten.")
-    copy = open_store(ranked.checkpoint).local_copy()
-    with copy.errors_naming_store() as checkpoint:
-        export_checkpoint(checkpoint, options.folder, adapter=options.adapter, generation=ranked.generation)
-    if not options.adapter and any(options.folder.rglob("adapter_config.json")):
-        # On standard error, since scripts read the folder from standard output.
-        print("a prompt cannot be merged into weights: written for peft, see README.md there", file=sys.stderr)
+    for note in export_run(options.run, options.folder, options.rank, options.adapter):
+        print(note, file=sys.stderr)  # scripts read the folder from standard output
     print(options.folder)
     return 0
 
