@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finesearch import __version__
-from finesearch.errors import FinesearchError
+from finesearch.errors import FinesearchError, InputError
 from finesearch.redaction import redact
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "search_spaces" / "quickstart.yaml"
@@ -60,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("folder", type=Path, help="new folder for weights, config and tokenizer")
     export.add_argument("--rank", type=int, default=1, help="place in the report's ranking (default: 1)")
     export.add_argument("--adapter", action="store_true", help="write what peft loads onto the base model instead")
+    export.add_argument(
+        "--push", metavar="REPO", help="also put the export into a repository on the hub, such as ada/reviews"
+    )
+    export.add_argument("--public", action="store_true", help="let everybody read a repository that --push makes")
     export.set_defaults(act=_export)
 
     doctor = commands.add_parser("doctor", help="say whether a search can start here, and what will limit it")
@@ -139,9 +143,16 @@ def _report(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from finesearch.commands.export.export_run import export_run
+    from finesearch.commands.export.push import check_push, push
 
+    if options.public and options.push is None:
+        raise InputError("--public: has no effect without --push REPO.")
+    if options.push is not None:
+        check_push(options.push)
     for note in export_run(options.run, options.folder, options.rank, options.adapter):
         print(note, file=sys.stderr)  # scripts read the folder from standard output
+    if options.push is not None:
+        print(f"pushed to {push(options.folder, options.push, options.public)}", file=sys.stderr)
     print(options.folder)
     return 0
 
