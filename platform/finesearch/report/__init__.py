@@ -5,14 +5,27 @@
 ``ranking``        ranked, refused or not ranked, and why
 ``verdict``        the sentence on top
 ``figures``        Plotly JSON, one figure a file
-``page``           report.html, from ``page_sections``, ``ranking_table`` and ``html``, with ``assets``
+``page``           report.html, from ``page_sections``, ``tables`` and ``html``, with ``assets``
 ``markdown``, ``report_json``, ``trials_parquet``   report.md, report.json, trials.parquet
 ``report_files``   writes all four, each atomically
 ``number_format``  numbers in words, the same in every file
 """
 
 from finesearch.report.report_files import write_report
-from finesearch.report.run_record import Goal, ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
+from finesearch.report.run_record import (
+    Breakdown,
+    ClassRow,
+    ClassScores,
+    Confusion,
+    Goal,
+    GroupRow,
+    ObjectiveRow,
+    RunRecord,
+    ScoredRow,
+    State,
+    StepRow,
+    TrialRow,
+)
 from finesearch.report.statistics import (
     pareto_front,
     percentile_interval,
@@ -24,7 +37,12 @@ from finesearch.report.statistics import (
 from finesearch.report.verdict import Verdict, verdict
 
 __all__ = [
+    "Breakdown",
+    "ClassRow",
+    "ClassScores",
+    "Confusion",
     "Goal",
+    "GroupRow",
     "ObjectiveRow",
     "RunRecord",
     "ScoredRow",

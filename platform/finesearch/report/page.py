@@ -14,8 +14,9 @@ from finesearch.report.figures import Figure, all_figures
 from finesearch.report.figures.plotly_spec import trial_labels
 from finesearch.report.html import Html, tag
 from finesearch.report.page_sections import notes_and_warnings, page_opening, reproduction_section, unranked_section
-from finesearch.report.ranking_table import ranking
 from finesearch.report.run_record import RunRecord
+from finesearch.report.tables.breakdown_tables import breakdown_sections
+from finesearch.report.tables.ranking_table import ranking
 
 REFRESH_S = 30
 WIDE_FIGURES = frozenset({"parallel", "timeline"})
@@ -46,6 +47,7 @@ def html_page(record: RunRecord) -> str:
         "main",
         page_opening(record),
         ranking(record),
+        breakdown_sections(record),
         tag("div", *(_place(figure, figure.key in wide) for figure in figures), class_="figures"),
         notes_and_warnings(record),
         unranked_section(record),
