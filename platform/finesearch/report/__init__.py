@@ -8,10 +8,12 @@
 ``page``           report.html, from ``page_sections``, ``tables`` and ``html``, with ``assets``
 ``markdown``, ``report_json``, ``trials_parquet``   report.md, report.json, trials.parquet
 ``report_files``   writes all four, each atomically
+``report_index``   index.html: all runs of a folder of reports
 ``number_format``  numbers in words, the same in every file
 """
 
 from finesearch.report.report_files import write_report
+from finesearch.report.report_index import write_index
 from finesearch.report.run_record import (
     Breakdown,
     ClassRow,
@@ -57,5 +59,6 @@ __all__ = [
     "resampled_scores",
     "resampled_sums",
     "verdict",
+    "write_index",
     "write_report",
 ]
