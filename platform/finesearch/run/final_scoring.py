@@ -9,8 +9,8 @@ from typing import Any
 from finesearch.errors import TrialError
 from finesearch.plan import Plan
 from finesearch.report import ScoredRow
-from finesearch.run.breakdown.compute_breakdown import compute_breakdown
 from finesearch.run.build_record import FinalScores
+from finesearch.run.comparison.compute_breakdown import compute_breakdown
 from finesearch.run.preflight import Preflight
 from finesearch.run.run_storage import SCORES, RunStorage
 from finesearch.run.score_cache import CheckpointScore, Intervals, ScoreCache, mismatch

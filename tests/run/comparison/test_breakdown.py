@@ -10,7 +10,7 @@ from nervaluate import Evaluator
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from finesearch.plan import Plan, TaskPlan
-from finesearch.run.breakdown.compute_breakdown import LEAST_ROWS, class_rows, compute_breakdown, confusion
+from finesearch.run.comparison.compute_breakdown import LEAST_ROWS, class_rows, compute_breakdown, confusion
 from finesearch.run.score_cache import CheckpointScore
 from finesearch.tasks import TaskFacts, make_task
 from plans import empty_plan

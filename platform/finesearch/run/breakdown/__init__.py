@@ -1,1 +1,0 @@
-"""Scores of ranked checkpoints on parts of test."""
