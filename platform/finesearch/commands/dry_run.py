@@ -44,6 +44,7 @@ def _lines(plan: Plan, preflight: Preflight, where: str, concurrent: int, need: 
         f"  model    {plan.task.model}: {model.architecture}, {model.num_layers} layers, "
         f"{model.parameters / 1e6:.1f} M parameters",
         f"  data     {rows} rows; labels: {', '.join(preflight.facts.label_names) or 'none'}",
+        *length_lines(preflight),
         f"  space    {len(plan.space.parameters)} parameters:",
         *(f"             {parameter.name}: {parameter.domain.text}" for parameter in plan.space.parameters),
         f"  search   {_search_words(plan)}; budget {', '.join(limits)}",
@@ -59,6 +60,15 @@ def _lines(plan: Plan, preflight: Preflight, where: str, concurrent: int, need: 
         "Nothing was started.",
     ]
     return lines
+
+
+def length_lines(preflight: Preflight) -> list[str]:
+    """How long the inputs are, and what ``task.max_length`` cuts."""
+    from finesearch.training.cost_model.input_lengths import measure_lengths
+
+    found = measure_lengths(preflight.task, preflight.splits, preflight.facts, preflight.model)
+    head, *rest = found.lines()
+    return [f"  lengths  {head}", *(f"             {line}" for line in rest)]
 
 
 def strong_lines(plan: Plan, strong: Recipe | None) -> list[str]:
