@@ -139,7 +139,6 @@ def run_one(who: str, case: Case, folder: Path, threads: int, steps: int) -> dic
         "train_rows": case.rows * steps,
     }  # fmt: skip
     write_conversations(folder, case.rows * steps, case.tokens)
-    (folder / "work.json").write_text(json.dumps(work), encoding="utf-8")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         (Path(scratch) / "work.json").write_text(json.dumps(work), encoding="utf-8")

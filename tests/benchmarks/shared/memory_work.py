@@ -55,6 +55,7 @@ def ours(work: dict[str, Any]) -> list[float]:
     task = TaskPlan(
         kind="dialogue", model=work["model"], data=DataPlan(**{n: (f"{n}.jsonl",) for n in ("train", "validation", "test")}),
         columns={"messages": "messages"}, metric="perplexity", max_length=work["tokens"],
+        chat_template="plain",
     )  # fmt: skip
     training = TrainingPlan(
         batch_size=work["rows"], precision=work["precision"], cpus_per_worker=work["threads"],

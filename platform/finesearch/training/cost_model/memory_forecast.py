@@ -19,7 +19,7 @@ from finesearch.training.model.dimensions import Dimensions
 BF16 = 2
 FROZEN_BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
 """Bytes of a frozen number in a block's matrix, constants of its block of 64 included; int8 has one a row."""
-PROCESS_BYTES = 700_000_000
+PROCESS_BYTES = 800_000_000
 """Measured: a worker before any model, with torch, transformers, peft and DeepSpeed imported."""
 BUCKET = 50_000_000
 """Numbers in a bucket of gradients; see ``LARGEST_BUCKET`` of ``runtime/deepspeed_engine.py``."""
@@ -27,6 +27,8 @@ STATE_BYTES = {"adamw": 8.0, "lion": 4.0, "sgd": 4.0, "adafactor": 0.02}
 """Optimizer state of a trained number; Adafactor keeps rows and columns."""
 UPDATE_COPIES = {"adamw": 0, "sgd": 0, "lion": 1, "adafactor": 3}
 """Temporary copies of the largest matrix in an update; AdamW and SGD are fused."""
+AUTO_FROM = 1_000_000_000
+"""Parameters from which blocks are computed again where the memory of the device is not known."""
 STARTS_WHOLE_UNDER_ZERO_3 = True
 """A rank builds the whole model in fp32 before ZeRO 3 divides it."""
 
@@ -49,7 +51,7 @@ class Setting:
     """How a trial runs, beside its recipe.
 
     frozen: type of frozen matrices, one of ``FROZEN_BYTES``. evaluated: tokens of an evaluation's pass.
-    cache: bytes of cached outputs that a worker holds. whole_nodes: workers that share a node's host memory.
+    cache: bytes of cached outputs that a worker holds. accumulates: a step takes several passes.
     """
 
     run: Pass
@@ -127,6 +129,22 @@ def with_virtual_tokens(recipe: Recipe, run: Pass) -> Pass:
     attention = run.attention_dropout if recipe.attention_dropout is None else recipe.attention_dropout > 0
     rows = run.rows * (2 if is_enabled(recipe.rdrop) else 1)
     return replace(run, rows=rows, tokens=run.tokens + more, dropout=dropout, attention_dropout=attention)
+
+
+def decide_checkpointing(
+    wanted: str, recipe: Recipe, model: Model, setting: Setting, device_bytes: float | None
+) -> bool:
+    """Whether blocks are computed again: what ``training.activation_checkpointing`` says.
+
+    ``auto`` does so where the device's memory does not hold the trial without it, and, where that memory is not known,
+    for models of ``AUTO_FROM`` parameters and more.
+    """
+    if wanted != "auto" or not can_checkpoint(recipe):
+        return wanted == "on" and ADAPTATIONS[recipe.adaptation].trains
+    if device_bytes is None:
+        return model.parameters >= AUTO_FROM
+    without = forecast(recipe, model, replace(setting, checkpoints=False))
+    return (without.device if setting.run.on_gpu else without.host) > device_bytes
 
 
 def can_checkpoint(recipe: Recipe) -> bool:
