@@ -108,7 +108,10 @@ def write_conversations(folder: Path, rows: int, tokens: int) -> None:
         lines = []
         for number in range(count):
             said = [WORDS[(number + place * (number + 3)) % len(WORDS)] for place in range(2 * tokens)]
-            turns = [{"role": "user", "content": f"{said[0]} {number}"}, {"role": "assistant", "content": " ".join(said)}]
+            turns = [
+                {"role": "user", "content": f"{said[0]} {number}"},
+                {"role": "assistant", "content": " ".join(said)},
+            ]
             lines.append(json.dumps({"messages": turns}))
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -142,7 +145,12 @@ def run_one(who: str, case: Case, folder: Path, threads: int, steps: int) -> dic
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         (Path(scratch) / "work.json").write_text(json.dumps(work), encoding="utf-8")
-        command = [sys.executable, str(Path(__file__).parent / "shared" / "memory_work.py"), who, f"{scratch}/work.json"]
+        command = [
+            sys.executable,
+            str(Path(__file__).parent / "shared" / "memory_work.py"),
+            who,
+            f"{scratch}/work.json",
+        ]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
     for name in ("trial", "peer"):
         subprocess.run(["rm", "-rf", str(folder / name)], check=True)
@@ -155,7 +163,9 @@ def line(name: str, row: Mapping[str, Any]) -> str:
     words = f"{name:<22}{ours['peak_bytes'] / 1e9:>9.2f}{ours['own_pages_bytes'] / 1e9:>8.2f}"
     words += f"{expected['peak_bytes'] / 1e9:>11.2f}{row['forecast_ratio']:>8.2f}{ours['tokens_per_s']:>11,.0f}"
     if peer is not None:
-        words += f"{peer['peak_bytes'] / 1e9:>10.2f}{row['to_peer']:>8.2f}{peer['tokens_per_s']:>11,.0f}{row['speed']:>8.2f}"
+        words += (
+            f"{peer['peak_bytes'] / 1e9:>10.2f}{row['to_peer']:>8.2f}{peer['tokens_per_s']:>11,.0f}{row['speed']:>8.2f}"
+        )
     return words
 
 

@@ -19,7 +19,9 @@ def memory_lines(sizes: TrialSizes) -> list[str]:
         return []
     on_gpu = branches[0].setting.run.on_gpu
     places = "device, and host" if on_gpu else "host"
-    lines = [f"a worker's peak on its {places} in GB, forecast; kinds are not all there at once, so that the peak is less"]
+    lines = [
+        f"a worker's peak on its {places} in GB, forecast; kinds are not all there at once, so that the peak is less"
+    ]
     shown = (*KINDS, "peak", "host") if on_gpu else (*KINDS, "peak")
     lines.append(f"{'':<20}" + "".join(f"{kind:>12}" for kind in shown))
     return lines + [row(branch) for branch in branches]

@@ -81,7 +81,9 @@ def largest_trial(
         size = BranchSize(name, recipe, setting, forecast(recipe, measured, setting))
         if name not in found or size.memory.host + size.memory.device > sum_of(found[name]):
             found[name] = size
-    most = max((trained_parameters(each, model.dimensions, model.parameters, model.num_layers) for _, each in named), default=0)
+    most = max(
+        (trained_parameters(each, model.dimensions, model.parameters, model.num_layers) for _, each in named), default=0
+    )
     return TrialSizes(FP32 * most, tuple(found.values()))
 
 
