@@ -1,6 +1,7 @@
-"""Memory and speed of twelve recipes on a model of 0.8 billion random weights, beside the forecast and beside peft.
+"""Memory and speed of twelve recipes on a model of 0.8 billion random weights, beside forecast and peft.
 
-    python tests/benchmarks/memory_of_models.py [--small] [--recipes NAME …] [--without-peer] [--threads 2] [--json FILE]
+    python tests/benchmarks/memory_of_models.py [--small] [--recipes NAME …] [--without-peer] [--threads 2]
+        [--steps 6] [--json FILE]
 
 A Llama (hidden 2048, intermediate 5632, 16 layers, 32 heads, 8 key-value heads, tied) in a bf16 folder, 24 conversations
 of 256 tokens. Each recipe runs in a process of its own, by ``TrialRunner`` and without Ray; LoRA and what has a
@@ -86,10 +87,10 @@ CASES = {
 def write_model(folder: Path, shape: Mapping[str, int]) -> None:
     """A Llama of random weights in bf16, and a small tokenizer."""
     import torch
-    from tiny_writers import write_writer_tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from finesearch.training.model.model_files import quiet_transformers
+    from tiny_writers import write_writer_tokenizer
 
     config = LlamaConfig(**shape, tie_word_embeddings=True, pad_token_id=0, bos_token_id=1, eos_token_id=2)
     with quiet_transformers():

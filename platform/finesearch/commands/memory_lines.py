@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from finesearch.training.cost_model.trial_sizes import BranchSize, TrialSizes
 
 GB = 1e9
+GAP = 2
 KINDS = ("weights", "gradients", "optimizer", "activations", "logits")
 
 
@@ -17,23 +18,19 @@ def memory_lines(sizes: TrialSizes) -> list[str]:
     branches = sizes.branches
     if not branches:
         return []
-    on_gpu = branches[0].setting.run.on_gpu
-    places = "device, and host" if on_gpu else "host"
-    lines = [
-        f"a worker's peak on its {places} in GB, forecast; kinds are not all there at once, so that the peak is less"
-    ]
-    shown = (*KINDS, "peak", "host") if on_gpu else (*KINDS, "peak")
-    lines.append(f"{'':<20}" + "".join(f"{kind:>12}" for kind in shown))
-    return lines + [row(branch) for branch in branches]
+    shown = (*KINDS, "peak", "host") if branches[0].setting.run.on_gpu else (*KINDS, "peak")
+    head = "".join(f"{kind:>{len(kind) + GAP}}" for kind in shown)
+    notes = ["a worker's largest trial in GB, a forecast; the peak is less than the sum, as not all is there at once"]
+    if any(branch.setting.checkpoints for branch in branches):
+        notes.append("*: blocks are computed again in the backward pass")
+    return [*notes, f"{'':<18}{head}  rows × tokens", *(_row(branch, shown) for branch in branches)]
 
 
-def row(branch: BranchSize) -> str:
-    """A branch's line; a note behind it says what its peak stands on."""
+def _row(branch: BranchSize, shown: tuple[str, ...]) -> str:
     memory, run = branch.memory, branch.setting.run
-    values = [getattr(memory, kind) for kind in KINDS]
-    values += [memory.device, memory.host] if run.on_gpu else [memory.host]
-    note = f"  {run.rows} × {run.tokens} tokens" + (", blocks computed again" if branch.setting.checkpoints else "")
-    return f"{branch.name:<20}" + "".join(f"{value / GB:>12.2f}" for value in values) + note
+    values = {**memory.kinds(), "peak": memory.device if run.on_gpu else memory.host, "host": memory.host}
+    cells = "".join(f"{values[kind] / GB:>{len(kind) + GAP}.2f}" for kind in shown)
+    return f"{branch.name:<18}{cells}  {run.rows} × {run.tokens}{' *' if branch.setting.checkpoints else ''}"
 
 
 def fit_words(branch: BranchSize, fit: Fit) -> str:

@@ -52,8 +52,9 @@ def ours(work: dict[str, Any]) -> list[float]:
     from finesearch.training.trial_types import TrialSpec
 
     folder = Path(work["folder"])
+    data = DataPlan(train=("train.jsonl",), validation=("validation.jsonl",), test=("test.jsonl",))
     task = TaskPlan(
-        kind="dialogue", model=work["model"], data=DataPlan(**{n: (f"{n}.jsonl",) for n in ("train", "validation", "test")}),
+        kind="dialogue", model=work["model"], data=data,
         columns={"messages": "messages"}, metric="perplexity", max_length=work["tokens"],
         chat_template="plain",
     )  # fmt: skip
@@ -106,7 +107,8 @@ def peer(work: dict[str, Any]) -> list[float]:
     arguments = transformers.TrainingArguments(
         output_dir=str(folder / "peer"), per_device_train_batch_size=work["rows"], num_train_epochs=1,
         bf16=work["precision"] == "bf16", use_cpu=True, report_to=[], save_strategy="no", logging_strategy="no",
-        disable_tqdm=True, optim="adamw_torch_fused", learning_rate=recipe["learning_rate"], dataloader_pin_memory=False,
+        disable_tqdm=True, optim="adamw_torch_fused", learning_rate=recipe["learning_rate"],
+        dataloader_pin_memory=False,
         gradient_checkpointing=work["checkpointing"] == "on",
     )  # fmt: skip
     transformers.Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[Clock()]).train()

@@ -89,8 +89,7 @@ def check_devices_fit(plan: Plan, preflight: Preflight, devices: Devices) -> lis
     unsupported, usable = preflight.unsupported_baselines, devices.usable_bytes
     sizes = largest_trial(there, facts, preflight.strong, unsupported, longest, device_bytes=usable)
     model = Model(facts.dimensions, facts.parameters, facts.num_layers)
-    heading, *_ = memory_lines(sizes)
-    findings = [ok("devices", f"{devices}: {usable / GB:g} GB of each can be used\n{heading}")]
+    findings = [ok("hardware", f"{devices}: {usable / GB:g} GB of each can be used; largest trials, by a forecast")]
     for size in sizes.branches:
         found = fit(size.recipe, model, size.setting, devices)
         words = fit_words(size, found)

@@ -1,4 +1,4 @@
-"""Bytes that a block keeps for its backward pass, by the shapes of its linear layers; counted as PyTorch's autograd keeps them.
+"""Bytes that a block keeps for its backward pass, by the shapes of its linear layers; counted as autograd keeps them.
 
 Under bf16 the residual stream stays in fp32, and each linear layer that trains keeps a cast copy of its own input. In
 fp32 layers with the same input share it.

@@ -1,4 +1,4 @@
-"""What trials of a plan take: bytes of a checkpoint's weights, and a forecast of memory for each branch of the space."""
+"""What trials of a plan take: bytes of a checkpoint's weights, and memory by a forecast for each branch of its space."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Recipe
 from finesearch.plan.space.domains import boundary_values
-from finesearch.training.cost_model.activation_sizes import Pass
+from finesearch.training.cost_model.activation_sizes import FP32, Pass
 from finesearch.training.cost_model.memory_forecast import (
     BF16,
-    FP32,
     PROCESS_BYTES,
     MemoryForecast,
     Model,
@@ -131,8 +130,8 @@ def _extremes(plan: Plan) -> Iterable[tuple[str, Recipe]]:
             largest[name] = given[0]
             break
     for name in ("dropout", "attention_dropout"):
-        given = space.possible(name, None)
-        largest[name] = None if None in given else max(given)
+        possible = space.possible(name, None)
+        largest[name] = None if None in possible else max(possible)
     for name, domains in space.selectors["adaptation"].items():
         branch = ADAPTATIONS[name]
         own = {key: boundary_values(domains[key]) for key in branch.parameters if key in domains}

@@ -1,11 +1,13 @@
 """glibc malloc settings: whether freed memory stays with the process while a trial trains; after it, it is returned.
 
-Small models keep it. The gradient of an embedding table is a new block of tens of megabytes in every step. By default glibc maps such blocks
-one by one and unmaps them when they are freed, so that the kernel zeroes every page again in each step. With these
-settings the heap may fragment: a trial may hold a few more such blocks than it uses (up to five were observed).
+The gradient of an embedding table is a new block of tens of megabytes in every step. By default glibc maps such blocks
+one by one and unmaps them when they are freed, so that the kernel zeroes every page again in each step. So trials of
+small models keep freed pages. The heap may then fragment: a trial may hold a few more such blocks than it uses (up to
+five were observed).
 
-Large models do not: their heap grew with every step (four layers of 2048: 3.4 GB after five steps, where 2.3 GB were in
-use). Each large block is mapped by itself, so that a trial holds what it uses; beside its products zeroing is little.
+The heap of large models grew with every step that way: with four layers of width 2048 to 3.4 GB in five steps, of which
+2.3 GB were in use. There each large block is mapped by itself, and a trial holds what it uses; beside matrix products
+of that size zeroing is little.
 """
 
 from __future__ import annotations
