@@ -3,11 +3,11 @@
     python tests/benchmarks/memory_of_models.py [--small] [--recipes NAME …] [--without-peer] [--threads 2]
         [--steps 6] [--json FILE]
 
-A Llama (hidden 2048, intermediate 5632, 16 layers, 32 heads, 8 key-value heads, tied) in a bf16 folder, 24 conversations
-of 256 tokens. Each recipe runs in a process of its own, by ``TrialRunner`` and without Ray; LoRA and what has a
-counterpart also by ``peft`` and ``transformers.Trainer``. The peak is VmHWM: all pages of the process, those of the
-mapped weights among them; ``own`` leaves out pages of files. The forecast is for the first. Speed: the median step
-after the first. ``--small`` takes a model of two layers, whose figures mean nothing.
+A Llama (hidden 2048, intermediate 5632, 16 layers, 32 heads, 8 key-value heads, tied) in a bf16 folder, 24
+conversations of 256 tokens. Each recipe runs in a process of its own, by ``TrialRunner`` and without Ray; LoRA and
+what has a counterpart also by ``peft`` and ``transformers.Trainer``. The peak is VmHWM: all pages of the process,
+those of the mapped weights among them; ``own`` leaves out pages of files. The forecast is for the first. Speed: the
+median step after the first. ``--small`` takes a model of two layers, whose figures mean nothing.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from finesearch.errors import InputError
 from finesearch.plan import ADAPTATIONS, OPTIMIZERS, Recipe
 from finesearch.training.cost_model.activation_sizes import Pass, Trained, kept_by_block
 from finesearch.training.cost_model.device_fit import Devices, fit, parse_devices
-from finesearch.training.cost_model.memory_forecast import Model, Setting, decide_checkpointing, forecast
+from finesearch.training.cost_model.memory_forecast import Setting, decide_checkpointing, forecast
 from finesearch.training.cost_model.memory_page import LORA, SHAPES, page, setting
 from finesearch.training.model.dimensions import dimensions_of
 from paths import PLATFORM, ROOT
@@ -73,9 +73,9 @@ def kept(model: Any, in_bf16: bool) -> int:
 
     ids = torch.randint(1, 100, (ROWS, TOKENS))
     model.train()
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
-            outputs = model(input_ids=ids)
+    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
+        outputs = model(input_ids=ids)
     del outputs
     return sum(sizes.values())
 
@@ -160,7 +160,8 @@ def test_the_smallest_change_that_makes_a_trial_fit_is_named() -> None:
     four = fit(LORA, EIGHT_B, replace(alone, evaluated=1024), Devices(1, "", 18e9))
     assert four.changes is not None
     assert four.changes[0] == "base weights in 4 bits (nf4)"
-    assert four.changed is not None and four.changed.device < 18e9
+    assert four.changed is not None
+    assert four.changed.device < 18e9
     whole = fit(Recipe(), EIGHT_B, alone, Devices(8, "H100", 80e9))
     assert whole.changes is not None
     assert whole.changes[0].startswith("workers_per_trial: 8, zero_stage: ")

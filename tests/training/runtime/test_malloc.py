@@ -44,13 +44,15 @@ def test_a_block_is_cleared_by_the_system_once_and_not_in_every_step() -> None:
 
 
 LARGE_PROGRAM = """
+from finesearch.training.runtime.malloc import LARGE_WEIGHTS, choose_pages, trial_memory
+
+choose_pages(LARGE_WEIGHTS)
 import torch
-from finesearch.training.runtime.malloc import LARGE_MODEL, trial_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
-with trial_memory(LARGE_MODEL):
+with trial_memory():
     torch.ones(24 << 18)
     start = resident()
     pinned = []
@@ -68,4 +70,4 @@ def test_a_large_model_holds_no_more_than_it_uses() -> None:
         env={"PYTHONPATH": str(PLATFORM)}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 4 << 20
+    assert int(done.stdout) < 8 << 20

@@ -87,7 +87,7 @@ def check_devices_fit(plan: Plan, preflight: Preflight, devices: Devices) -> lis
     there = preflight.plan.model_copy(update={"training": training})
     facts, longest = preflight.model, preflight.workload.longest_row
     unsupported, usable = preflight.unsupported_baselines, devices.usable_bytes
-    sizes = largest_trial(there, facts, preflight.strong, unsupported, longest, device_bytes=usable)
+    sizes = largest_trial(there, facts, preflight.strong, unsupported, longest)
     model = Model(facts.dimensions, facts.parameters, facts.num_layers)
     findings = [ok("hardware", f"{devices}: {usable / GB:g} GB of each can be used; largest trials, by a forecast")]
     for size in sizes.branches:

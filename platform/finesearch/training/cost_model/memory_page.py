@@ -107,39 +107,48 @@ def page() -> str:
         values = (told.weights, told.gradients, told.optimizer, told.activations, told.logits)
         cells = " | ".join(f"{value / 1e9:.1f}" for value in values)
         lines.append(f"| {name} | {way} | {gpus} | {cells} | **{told.device / 1e9:.1f}** | {told.host / 1e9:.1f} |")
-    return "\n".join([*lines, "", ARITHMETIC])
+    arithmetic = [f"| {kind} | {text} |" for kind, text in ARITHMETIC.items()]
+    return "\n".join([*lines, "", "## Arithmetic", "", "| kind | bytes |", "| --- | --- |", *arithmetic, "", PEAK])
 
 
 HEAD = """# Memory
 
-What a trial takes is forecast before it runs. `--dry-run` and `finesearch doctor PLAN` show it for each branch of the space;
-`finesearch doctor PLAN --devices 8xH100-80GB` answers for hardware that is not here, and names the smallest change that makes a
-branch fit. This page is what `training/cost_model/memory_page.py` prints: every figure is computed, none is measured.
-[Benchmarks](benchmarks.md#memory-of-models) has forecasts beside measured peaks.
+What a trial takes is forecast before it runs. `--dry-run` and `finesearch doctor PLAN` show it for each branch of
+the space; `finesearch doctor PLAN --devices 8xH100-80GB` answers for hardware that is not here, and names the
+smallest change that makes a branch fit. This page is what `training/cost_model/memory_page.py` prints: every figure
+is computed, none is measured. [Benchmarks](benchmarks.md#memory-of-models) has forecasts beside measured peaks.
 
-A batch of {rows} rows of {tokens} tokens, divided among the GPUs, at least one row each; bf16, AdamW, activation checkpointing,
-an evaluation of 16,384 tokens a pass. LoRA adapts every linear layer with rank {rank}. 4-bit weights are nf4 in blocks of 64 with
-an fp32 constant each, embeddings in bf16.
+A batch of {rows} rows of {tokens} tokens, divided among the GPUs, at least one row each; bf16, AdamW, activation
+checkpointing, an evaluation of 16,384 tokens a pass. LoRA adapts every linear layer with rank {rank}. 4-bit weights
+are nf4 in blocks of 64 with an fp32 constant each, embeddings in bf16.
 
 ## Shapes
 """
-TABLE = """In gigabytes (a billion bytes) of one GPU and of the host, for one worker. `full` on several GPUs is ZeRO 3, LoRA is ZeRO 2.
-Kinds are not all there at once, so the peak is less than their sum. Under ZeRO 3 a rank first holds the whole model in fp32: where
-that is the largest moment, more GPUs do not lower the peak.
+TABLE = """In gigabytes (a billion bytes) of one GPU and of the host, for one worker. `full` on several GPUs is ZeRO 3, LoRA is
+ZeRO 2. Kinds are not all there at once, so the peak is less than their sum. Under ZeRO 3 a rank first holds the
+whole model in fp32: where that is the largest moment, more GPUs do not lower the peak.
 """
-ARITHMETIC = """## Arithmetic
-
-| kind | bytes |
-| --- | --- |
-| weights | frozen: 4 a parameter in fp32, 2 in bf16, 1 in int8, 0.5625 in nf4; trained: 4, in a copy of their own. ZeRO 3: 4 a parameter over the workers, and the largest layer |
-| gradients | 4 a trained parameter; ZeRO 2 and 3: over the workers, and a bucket of 50 M numbers (two on a GPU) |
-| optimizer | AdamW 8 a trained parameter, Lion and SGD with momentum 4, Adafactor near 0; over the workers from ZeRO 1 on, where 4 more are the partitions' own weights |
-| activations | for each block through which a gradient flows and each token: inputs of norms (4 × hidden, twice), queries, keys, values and output of attention, inner layer (3 × inner if gated), a copy of the input of each layer that trains or is adapted; recomputed blocks: 4 × hidden, and one whole block |
-| logits | tokens × vocabulary × 4, and 8 more for each labelled token; in an evaluation 4 + 2 under bf16 |
-| casts | 2 a number of a block's matrices that are fp32 and computed in bf16 |
-| host | the process (0.8 GB, measured), on a GPU the base weights and a copy of what trains |
-
-The peak is the largest of: end of the forward pass, backward pass, update, evaluation, each beside weights and optimizer state.
+ARITHMETIC = {
+    "weights": (
+        "frozen: 4 a parameter in fp32, 2 in bf16, 1 in int8, 0.5625 in nf4; trained: 4, in a copy of their "
+        "own. ZeRO 3: 4 a parameter over the workers, and the largest layer"
+    ),
+    "gradients": ("4 a trained parameter; ZeRO 2 and 3: over the workers, and a bucket of 50 M numbers (two on a GPU)"),
+    "optimizer": (
+        "AdamW 8 a trained parameter, Lion and SGD with momentum 4, Adafactor near 0; over the workers from "
+        "ZeRO 1 on, where 4 more are the partitions' own weights"
+    ),
+    "activations": (
+        "for each block through which a gradient flows and each token: inputs of norms (4 × hidden, twice), "
+        "queries, keys, values and output of attention, inner layer (3 × inner if gated), a copy of the input "
+        "of each layer that trains or is adapted; recomputed blocks: 4 × hidden, and one whole block"
+    ),
+    "logits": ("tokens × vocabulary × 4, and 8 more for each labelled token; in an evaluation 4 + 2 under bf16"),
+    "casts": ("2 a number of a block's matrices that are fp32 and computed in bf16"),
+    "host": ("the process (0.8 GB, measured), on a GPU the base weights and a copy of what trains"),
+}
+PEAK = """The peak is the largest of: end of the forward pass, backward pass, update, evaluation, each beside weights and
+optimizer state.
 """
 
 if __name__ == "__main__":

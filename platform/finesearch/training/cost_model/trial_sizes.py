@@ -1,4 +1,4 @@
-"""What trials of a plan take: bytes of a checkpoint's weights, and memory by a forecast for each branch of its space."""
+"""What trials of a plan take: bytes of a checkpoint's weights, and for each branch of the space its memory."""
 
 from __future__ import annotations
 
@@ -61,12 +61,10 @@ def largest_trial(
     strong: Recipe | None,
     unsupported: Collection[str],
     longest: int | None = None,
-    device_bytes: float | None = None,
 ) -> TrialSizes:
     """Sizes of the largest trials that a search may run, baselines included.
 
-    longest: tokens of the longest row; None is ``task.max_length``. device_bytes: memory of a worker's device, by which
-    ``activation_checkpointing: auto`` decides.
+    longest: tokens of the longest row; None is ``task.max_length``.
     """
     fixed = [(name, each) for name, each in FIXED_RECIPES.items() if name in plan.baselines and name not in unsupported]
     named = [*_extremes(plan), *fixed, *([("strong", strong)] if strong is not None else [])]
@@ -76,7 +74,7 @@ def largest_trial(
     for name, recipe in named:
         setting = setting_of(plan, recipe, tokens, model.dimensions, model.is_bf16)
         wanted = plan.training.activation_checkpointing if model.computes_again else "off"
-        setting = replace(setting, checkpoints=decide_checkpointing(wanted, recipe, measured, setting, device_bytes))
+        setting = replace(setting, checkpoints=decide_checkpointing(wanted, recipe, measured, setting, None))
         size = BranchSize(name, recipe, setting, forecast(recipe, measured, setting))
         if name not in found or size.memory.host + size.memory.device > sum_of(found[name]):
             found[name] = size

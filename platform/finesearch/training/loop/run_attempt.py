@@ -105,7 +105,7 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
     prefix = open_prefix_cache(attempt, model, adapted, precision.name, is_untouched=resume_point.record is None)
     with (
         closing(prefix),
-        trial_memory(parameters.total),
+        trial_memory(),
         running_engine(model, optimizer, settings, processes) as engine,
     ):
         weights, weight_warnings = _class_weights(attempt)
