@@ -97,17 +97,14 @@ def test_hardware_that_is_not_here_is_answered_for(folder: Path, capsys: pytest.
     assert max(map(len, screen.splitlines())) <= 118
 
 
-def test_what_does_not_fit_says_what_would_make_it_fit(
+def test_what_does_not_fit_elsewhere_is_a_warning(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("finesearch.training.cost_model.device_fit.RESERVED_BYTES", 0.0)
-    assert main(["doctor", "tiny.yaml", "--devices", "1x0.003GB"]) == 0
+    assert main(["doctor", "tiny.yaml", "--devices", "1x0.001GB"]) == 0, "a search can start here"
     screen = capsys.readouterr().out
-    assert re.search(
-        r"warn  fits not    ordinary: 0\.0 GB .*\n(?: .*\n)*? +-> It fits with activation_checkpointing: on", screen
-    )
-    assert main(["doctor", "tiny.yaml", "--devices", "1x0.001GB"]) == 1
-    assert "Nothing is known that would make it fit, with up to 64 such devices." in capsys.readouterr().out
+    assert "warn  fits not    ordinary: 0.0 GB" in screen
+    assert "-> Nothing is known that would make it fit, with up to 64 such devices." in screen
 
 
 @pytest.mark.parametrize(("plan", "devices"), [("tiny.yaml", "eight"), (None, "1x24GB")])

@@ -100,7 +100,7 @@ def check_devices_fit(plan: Plan, preflight: Preflight, devices: Devices) -> lis
             findings.append(warn("fits not", words, advice))
         else:
             advice = f"Nothing is known that would make it fit, with up to {MOST_DEVICES} such devices."
-            findings.append(bad("fits not", words, advice))
+            findings.append(warn("fits not", words, advice))
     return findings
 
 

@@ -124,7 +124,8 @@ are nf4 in blocks of 64 with an fp32 constant each, embeddings in bf16.
 
 ## Shapes
 """
-TABLE = """In gigabytes (a billion bytes) of one GPU and of the host, for one worker. `full` on several GPUs is ZeRO 3, LoRA is
+TABLE = """\
+In gigabytes (a billion bytes) of one GPU and of the host, for one worker. `full` on several GPUs is ZeRO 3, LoRA is
 ZeRO 2. Kinds are not all there at once, so the peak is less than their sum. Under ZeRO 3 a rank first holds the
 whole model in fp32: where that is the largest moment, more GPUs do not lower the peak.
 """
@@ -147,7 +148,8 @@ ARITHMETIC = {
     "casts": ("2 a number of a block's matrices that are fp32 and computed in bf16"),
     "host": ("the process (0.8 GB, measured), on a GPU the base weights and a copy of what trains"),
 }
-PEAK = """The peak is the largest of: end of the forward pass, backward pass, update, evaluation, each beside weights and
+PEAK = """\
+The peak is the largest of: end of the forward pass, backward pass, update, evaluation, each beside weights and
 optimizer state.
 """
 
