@@ -60,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("folder", type=Path, help="new folder for weights, config and tokenizer")
     export.add_argument("--rank", type=int, default=1, help="place in the report's ranking (default: 1)")
     export.add_argument("--adapter", action="store_true", help="write what peft loads onto the base model instead")
+    export.add_argument(
+        "--push", metavar="REPO", help="also put the export into a repository on the hub, such as ada/reviews"
+    )
+    export.add_argument("--public", action="store_true", help="let everybody read a repository that --push makes")
     export.set_defaults(act=_export)
 
     doctor = commands.add_parser("doctor", help="say whether a search can start here, and what will limit it")
@@ -139,21 +143,17 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from finesearch.run.ranked_json import find_ranked_checkpoint
-    from finesearch.storage.open_store import open_store
-    from finesearch.training.export.export_checkpoint import export_checkpoint
+    from finesearch.commands.export.export_run import export_run
+    from finesearch.commands.export.push import check_push, push
 
-    ranked = find_ranked_checkpoint(options.run, options.rank)
-    if os.path.lexists(options.folder) and not options.folder.is_dir():
-        raise InputError(f"{options.folder}: is a file. Expected a new folder; nothing was overwritten.")
-    if options.folder.exists() and any(options.folder.iterdir()):
-        raise InputError(f"{options.folder}: exists and is not empty. Expected a new folder; nothing was overwritten.")
-    copy = open_store(ranked.checkpoint).local_copy()
-    with copy.errors_naming_store() as checkpoint:
-        export_checkpoint(checkpoint, options.folder, adapter=options.adapter, generation=ranked.generation)
-    if not options.adapter and any(options.folder.rglob("adapter_config.json")):
-        # On standard error, since scripts read the folder from standard output.
-        print("a prompt cannot be merged into weights: written for peft, see README.md there", file=sys.stderr)
+    if options.public and options.push is None:
+        raise InputError("--public: has no effect without --push REPO.")
+    if options.push is not None:
+        check_push(options.push)
+    for note in export_run(options.run, options.folder, options.rank, options.adapter):
+        print(note, file=sys.stderr)  # scripts read the folder from standard output
+    if options.push is not None:
+        print(f"pushed to {push(options.folder, options.push, options.public)}", file=sys.stderr)
     print(options.folder)
     return 0
 

@@ -9,7 +9,7 @@ import pytest
 
 from cost_examples import minilm_workload, priced_plan
 from finesearch.cli import main
-from finesearch.commands.cost_estimate import branch_lines, cache_line, search_line
+from finesearch.commands.cost_estimate import branch_lines, cache_line, cost_lines, search_line
 from finesearch.plan import FIXED_RECIPES, TrainingPlan
 from finesearch.run.progress import format_duration
 from finesearch.training.cost_model.cost_model import CostModel
@@ -59,3 +59,21 @@ def test_a_budget_of_hours_that_is_too_short_is_told() -> None:
     model = CostModel(minilm_workload(), plan.training)
     assert search_line(plan, model, [], 1, False).endswith("the budget of 0.1 h ends it before")
     assert "ends it" not in search_line(priced_plan(trials=2), model, [], 1, False)
+
+
+def test_a_dry_run_says_what_a_search_costs_in_money_and_what_ends_it() -> None:
+    budget = "{trials: 1000, cost: {per_device_hour: 2, most: 0.5}}"
+    plan = priced_plan(budget=budget, training="{workers_per_trial: 2, cpus_per_worker: 3}")
+    model = CostModel(minilm_workload(), plan.training)
+    (line,) = cost_lines(plan, model, [], False)
+    found = re.fullmatch(
+        r"  cost     about ([\d,.]+) at 2 a device-hour, without idle devices; budget.cost.most \(0.5\) ends it before",
+        line,
+    )
+    assert found, line
+    one = priced_plan(budget="{trials: 1000, cost: {per_device_hour: 2}}")
+    (cheap,) = cost_lines(one, CostModel(minilm_workload(), plan.training), [], False)
+    assert cheap.endswith("idle devices")
+    money = float(found[1].replace(",", ""))
+    assert money == pytest.approx(6 * float(cheap.split()[2].replace(",", "")), rel=0.01), "six CPUs a trial"
+    assert cost_lines(priced_plan(), model, [], False) == []

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import ModelCard
 
 from clusters import environment, processes_of, ray_folder
 from paths import ROOT
@@ -150,6 +151,13 @@ print(json.dumps({"accuracy": right / len(rows), "finesearch": "finesearch" in s
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["accuracy"] == pytest.approx(report(finished)["ranked"][0]["test"])
     assert said["finesearch"] is False
+    card = ModelCard.load(finished / "winner" / "README.md")
+    scores = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert scores["accuracy"] == pytest.approx(said["accuracy"])
+    assert report(finished)["verdict"]["sentence"] in card.text
+    (finished / "probe").touch()
+    rights = {path.stat().st_mode for path in (finished / "winner").iterdir()}
+    assert rights == {(finished / "probe").stat().st_mode}, "who may read the folder may read its files"
 
 
 def test_another_plan_under_the_same_name_is_refused_and_named(finished: Path) -> None:

@@ -19,6 +19,7 @@ from finesearch.report.figures import (
     timeline,
 )
 from finesearch.report.figures.axis_scale import scale
+from finesearch.report.page_sections import key_figures
 
 
 def with_colours(value: Any) -> Any:
@@ -155,6 +156,22 @@ def test_values_drawn_over_magnitudes_get_a_logarithmic_axis_and_even_ones_a_lin
     assert scale([0.0, 0.1]).kind == "linear"
     assert scale([True, False]).kind == "category"
     assert scale([1, 5]).marks == ((0.0, "1"), (0.25, "2"), (0.5, "3"), (0.75, "4"), (1.0, "5"))
+
+
+def test_with_a_price_the_cost_of_a_trial_is_money():
+    plain = search_record()
+    cost = plain.cost | {"per_device_hour": 7.2, "money": 7.2 * plain.cost["device_seconds"] / 3600}
+    record = search_record(cost=cost)
+    ((figure,), (before,)) = cost_scatter(record), cost_scatter(plain)
+    assert figure.layout["xaxis"]["title"]["text"] == "cost in money"
+    assert "against the cost of each trial's training" in figure.caption
+    shown = {number: x for trace in figure.traces for number, x in zip(trace["customdata"], trace["x"], strict=True)}
+    rows = {row.trial: row for row in record.trials}
+    assert before.layout["xaxis"]["title"]["text"] == "training seconds"
+    assert len(shown) > 3
+    for number, money in shown.items():
+        assert money == pytest.approx(rows[number].device_seconds * 0.002, rel=1e-3)
+    assert (f"{cost['money']:,.2f}", "cost of training, at 7.2 a device-hour") in key_figures(record)
 
 
 def test_with_several_objectives_each_cost_has_a_figure_with_the_front():

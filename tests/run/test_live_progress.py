@@ -23,7 +23,11 @@ def test_a_table_and_a_log_show_how_far_running_trials_are_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
-    plan = empty_plan(report="{baselines: [ordinary]}", search="{pruner: none, concurrent_trials: 3}")
+    plan = empty_plan(
+        report="{baselines: [ordinary]}",
+        search="{pruner: none, concurrent_trials: 3}",
+        budget="{cost: {per_device_hour: 12, most: 40}}",
+    )
     controller = open_search_controller(plan, tmp_path)
     jobs = {name: controller.next_job(name) for name in "abc"}
     assert [(job.study, job.number) for job in jobs.values()] == [("baselines", 0), ("search", 0), ("search", 1)]
@@ -39,6 +43,7 @@ def test_a_table_and_a_log_show_how_far_running_trials_are_and_no_other(
     shown = Progress(plan, log)
     shown.start(controller, lambda: told)
     shown.stop()
+    assert shown.summary().endswith(", cost 0.01 of 40"), "3 of 3,600 seconds of one CPU at 12 an hour"
     assert {line for line in log.getvalue().splitlines() if line.startswith("  ")} == {
         "  baseline ordinary: epoch 1.40 of 5, 12,346 tokens/s, loss 0.532",
         "  trial 0: epoch 0.25 of 3, 900 tokens/s",

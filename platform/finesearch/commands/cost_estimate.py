@@ -24,7 +24,8 @@ def estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[str]:
     from finesearch.training.cost_model.machine_benchmark import benchmark_machine
 
     if plan.training.gpus_per_worker > 0 and not torch.cuda.is_available():
-        return ["  time     not estimated: trials train on GPUs, and this machine has none"]
+        what = "time" if plan.budget.cost is None else "time and cost"
+        return [f"  time     {what} not estimated: trials train on GPUs, and this machine has none"]
     workload = preflight.workload
     machine, measured = benchmark_machine(plan.training, workload.dimensions.hidden_size)
     model = CostModel(workload, plan.training, machine)
@@ -40,6 +41,7 @@ def estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[str]:
         f"  time     an estimate, from {measured}, measured now:",
         *(f"             {line}" for line in branch_lines(plan, model, is_kept)),
         f"             {search_line(plan, model, fixed, concurrent, is_kept)}",
+        *cost_lines(plan, model, fixed, is_kept),
         *([f"  cache    {cache_line(plan, model)}"] if is_kept else []),
     ]
 
@@ -60,13 +62,29 @@ def search_line(plan: Plan, model: CostModel, fixed: list[Recipe], concurrent: i
     """Duration of the whole budget if no trial is stopped early."""
     from finesearch.run.progress import format_duration
 
-    drawn = sample_recipes(plan.space, plan.training, DRAWS)
-    mean = sum(model.seconds(recipe, cached=is_kept) for recipe in drawn) / len(drawn)
-    whole = (plan.budget.trials * mean + sum(map(model.seconds, fixed))) / concurrent
+    whole = _whole_seconds(plan, model, fixed, is_kept) / concurrent
     beside = " and the baselines" if fixed else ""
     line = f"{plan.budget.trials} trials to their end{beside}: about {format_duration(whole)} with {concurrent} at once"
     hours = plan.budget.hours
     return line if hours is None or whole <= 3600 * hours else f"{line}; the budget of {hours:g} h ends it before"
+
+
+def cost_lines(plan: Plan, model: CostModel, fixed: list[Recipe], is_kept: bool) -> list[str]:
+    """Cost in money of the whole budget if no trial is stopped early; nothing where the plan has no price."""
+    cost = plan.budget.cost
+    if cost is None:
+        return []
+    whole = cost.of(_whole_seconds(plan, model, fixed, is_kept) * plan.training.devices_per_trial)
+    line = f"  cost     about {whole:,.2f} at {cost.per_device_hour:g} a device-hour, without idle devices"
+    ends = cost.most is not None and whole > cost.most
+    return [f"{line}; budget.cost.most ({cost.most:g}) ends it before" if ends else line]
+
+
+def _whole_seconds(plan: Plan, model: CostModel, fixed: list[Recipe], is_kept: bool) -> float:
+    """Seconds of the budget's trials and the fixed ones, one after another, if none is stopped early."""
+    drawn = sample_recipes(plan.space, plan.training, DRAWS)
+    mean = sum(model.seconds(recipe, cached=is_kept) for recipe in drawn) / len(drawn)
+    return plan.budget.trials * mean + sum(map(model.seconds, fixed))
 
 
 def cache_line(plan: Plan, model: CostModel) -> str:

@@ -39,6 +39,7 @@ def _lines(plan: Plan, preflight: Preflight, where: str, concurrent: int, need: 
     limits = [f"{budget.trials} trials"]
     limits += [f"{budget.hours:g} h"] if budget.hours is not None else []
     limits += [f"{budget.device_hours:g} device-hours"] if budget.device_hours is not None else []
+    limits += [f"a cost of {budget.cost.most:g}"] if budget.cost is not None and budget.cost.most is not None else []
     lines = [
         f"{plan.name}: {plan.task.kind}, {plan.task.metric} ({plan.objectives[0].goal})",
         f"  model    {plan.task.model}: {model.architecture}, {model.num_layers} layers, "

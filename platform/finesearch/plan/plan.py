@@ -132,9 +132,8 @@ class Plan(BaseModel):
 
         With several objectives none is: a stopped trial does not have all of them.
         """
-        is_limited = self.budget.hours is not None or self.budget.device_hours is not None
         stops = self.search.pruner != "none" or self.search.sampler == "freeze_thaw"
-        return len(self.objectives) == 1 and (stops or is_limited)
+        return len(self.objectives) == 1 and (stops or self.budget.limits_time)
 
     def to_plain(self) -> dict[str, Any]:
         """The resolved plan as plain data: every default spelled out, ``base`` absolute, ``source`` left out."""

@@ -66,6 +66,9 @@ def key_figures(record: RunRecord) -> list[tuple[str, str]]:
         seconds = record.cost.get(key)
         if isinstance(seconds, int | float):
             shown.append((format_duration(seconds), label))
+    money = record.cost.get("money")
+    if isinstance(money, int | float):
+        shown.append((f"{money:,.2f}", f"cost of training, at {record.per_device_hour:g} a device-hour"))
     resumes = record.cost.get("resumes")
     if isinstance(resumes, int) and resumes:
         shown.append((str(resumes), "time resumed" if resumes == 1 else "times resumed"))

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from finesearch.plan import Plan
-from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, StepRow, TrialRow
+from finesearch.report import Breakdown, ObjectiveRow, RunRecord, ScoredRow, StepRow, TrialRow
 from finesearch.report.number_format import listed, pluralize
 from finesearch.run.preflight import Preflight
 from finesearch.tuning.controller.search_controller import SearchController
@@ -43,6 +43,7 @@ class FinalScores:
 
     ranked: tuple[ScoredRow, ...] = ()
     baselines: tuple[ScoredRow, ...] = ()
+    breakdown: Breakdown = Breakdown()
 
 
 def build_record(
@@ -72,11 +73,13 @@ def build_record(
         trials=trials,
         ranked=final_scores.ranked,
         baselines=final_scores.baselines,
+        breakdown=final_scores.breakdown,
         front=journal.pareto_front() if several else [],
         importances=dict(parameter_importances(journal)),
         cost={
             "seconds": usage.seconds,
             "device_seconds": usage.device_seconds,
+            **_money(plan, usage.device_seconds),
             "trials": dict(journal.counts()),
             "resumes": usage.starts - 1,
         },
@@ -87,6 +90,11 @@ def build_record(
         started=min((row.started for row in trials if row.started is not None), default=None),
         updated=time.time(),
     )
+
+
+def _money(plan: Plan, device_seconds: float) -> dict[str, float]:
+    cost = plan.budget.cost
+    return {} if cost is None else {"money": cost.of(device_seconds), "per_device_hour": cost.per_device_hour}
 
 
 def stopping_notes(plan: Plan, journal: Journal) -> list[str]:
@@ -146,7 +154,7 @@ def trial_row(controller: SearchController, trial: JournaledTrial) -> TrialRow:
     evaluations = trial.evaluations.values()
     seconds = detail.seconds or max((evaluation.seconds for evaluation in evaluations), default=0.0)
     training = controller.plan.training
-    devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
+    devices = training.devices_per_trial
     return TrialRow(
         trial=trial.number,
         state=trial.state,

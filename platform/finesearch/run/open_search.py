@@ -50,7 +50,7 @@ def open_search_controller(
     baselines = Journal(study.storage, f"{study.name} (baselines)", directions[:1], read_only=read_only)
     check_study(run_storage, search, baselines, read_only)
     training = plan.training
-    devices = training.workers_per_trial * (training.gpus_per_worker or training.cpus_per_worker)
+    devices = training.devices_per_trial
     usage = BudgetUsage({SEARCH: search, BASELINES: baselines}, devices)
     fixed = {
         str(name): FIXED_RECIPES[name]

@@ -174,6 +174,10 @@ class Progress:
             parts.append(
                 f"best {self._plan.task.metric} {quality_of(journal, best):.4f} (trial {best.number}{stopped})"
             )
+        cost = self._plan.budget.cost
+        if cost is not None:
+            most = "" if cost.most is None else f" of {cost.most:g}"
+            parts.append(f"cost {cost.of(self._controller.usage.device_seconds):.2f}{most}")
         here, elapsed = count_ended(journal) - self._ended_before, time.monotonic() - self._began
         left = self._controller.seconds_left()
         if here:

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finesearch.plan import Plan
-from finesearch.run.run_storage import CHOICES, IDENTITY, NAMED, PLAN, RANKED, SCORES, RunStorage, run_folder, run_store
+from finesearch.run.run_storage import (
+    CHOICES,
+    IDENTITY,
+    NAMED,
+    PLAN,
+    RANKED,
+    REPORT,
+    SCORES,
+    RunStorage,
+    run_folder,
+    run_store,
+)
 from finesearch.storage.local_dirs import NODE_CACHE
 from finesearch.storage.local_store import LocalStore
 from finesearch.storage.object_store import ObjectStore
@@ -63,7 +74,7 @@ class RemoteRunStorage(RunStorage):
         return path.read_text(encoding="utf-8")
 
     def fetch(self) -> None:
-        for name in (IDENTITY, PLAN, CHOICES, RANKED, NAMED):
+        for name in (IDENTITY, PLAN, CHOICES, RANKED, REPORT, NAMED):
             content = self.remote.read(name)
             (self.folder / name).unlink(missing_ok=True)
             if content is not None:

@@ -2,7 +2,7 @@
 
 storage        identity.json, plan.yaml,       checkpoints/   study            locked by
                choices.json, scores/,
-               ranked.json
+               ranked.json, report.json
 a folder       there                             there          there, SQLite    flock
   on a cluster that is joined                                   here, copied there
 s3://, gs://   here, copied there                there          here, copied there    flock here, lease there
@@ -36,7 +36,7 @@ from finesearch.tuning.study.study_backup import STUDY, StudyBackup
 from finesearch.tuning.study.study_storage import OpenStudy, new_study_name, open_database, open_storage
 
 PLAN, SCORES, NAMED = "plan.yaml", "scores", "study.json"
-RANKED, CHOICES, IDENTITY = "ranked.json", "choices.json", "identity.json"
+RANKED, REPORT, CHOICES, IDENTITY = "ranked.json", "report.json", "choices.json", "identity.json"
 
 
 @dataclass

@@ -254,7 +254,7 @@ def test_a_finalist_that_a_spent_budget_stops_goes_on_once_more_when_it_is_raise
     assert ended(again)[3] == (3, "complete", (0.95,), list(CURVES[3]))
 
 
-@pytest.mark.parametrize("budget", ["hours: 0.0001", "device_hours: 0.035"])
+@pytest.mark.parametrize("budget", ["hours: 0.0001", "device_hours: 0.035", "cost: {per_device_hour: 2, most: 0.07}"])
 def test_a_budget_that_is_too_short_leaves_finalists_stopped_and_says_so(budget: str, tmp_path: Path) -> None:
     controller = open_search_controller(halving(), tmp_path)
     for _ in range(5):

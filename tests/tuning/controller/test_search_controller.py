@@ -161,6 +161,18 @@ def test_device_hours_count_every_device_of_every_trial(tmp_path: Path) -> None:
     assert again.is_finished, "usage is read back from the journal"
 
 
+def test_a_cost_in_money_ends_a_search_over_its_resumes(tmp_path: Path) -> None:
+    plan = empty_plan(budget="{trials: 9, cost: {per_device_hour: 2.5, most: 2.5}}", search="{pruner: none}")
+    controller = conduct(tmp_path, plan, devices=4)
+    run_one(controller, 0.5, seconds=500)
+    assert controller.stop_reason is None
+    run_one(controller, 0.5, seconds=401)
+    assert controller.stop_reason == "the budget of a cost of 2.5, at 2.5 a device-hour, is spent"
+    assert conduct(tmp_path, plan, devices=4).is_finished
+    without_end = empty_plan(budget="{trials: 9, cost: {per_device_hour: 2.5}}", search="{pruner: none}")
+    assert not conduct(tmp_path, without_end, devices=4).is_finished, "a price alone ends nothing"
+
+
 def test_a_spent_budget_stops_a_running_trial_and_says_so(tmp_path: Path) -> None:
     clock = Clock()
     controller = conduct(tmp_path, empty_plan(budget="{trials: 9, hours: 1}", search="{pruner: none}"), clock)

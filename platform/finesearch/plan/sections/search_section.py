@@ -55,7 +55,7 @@ class SearchPlan(Section):
         Field(
             ge=0,
             description="Of so many trials (at most report.top) that lead when the trials of the budget have ended, "
-            "those that were stopped early go on to their end, if hours and device_hours allow; 0: none.",
+            "those that were stopped early go on to their end, if the budget allows; 0: none.",
         ),
     ] = 3
     cost_weight: Annotated[

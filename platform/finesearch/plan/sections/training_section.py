@@ -75,6 +75,11 @@ class TrainingPlan(Section):
         return 3 if self.epochs == "auto" else self.epochs
 
     @property
+    def devices_per_trial(self) -> float:
+        """GPUs of one trial, or CPUs where it has none."""
+        return self.workers_per_trial * (self.gpus_per_worker or self.cpus_per_worker)
+
+    @property
     def divisor(self) -> int:
         """The number that must divide every batch size: workers times accumulation steps."""
         return self.workers_per_trial * self.gradient_accumulation_steps

@@ -23,24 +23,35 @@ def _against_time(record: RunRecord) -> Figure:
     caption = f"Validation {record.metric} against the training time of each trial; up and to the left is better."
     if record.goal == "min":
         caption = caption.replace("up", "down")
-    return _figure(
-        "cost", "Quality against cost", caption, record, rows, cost_of=lambda row: row.seconds, label="training seconds"
-    )
+    cost_of, label = _paid(record) or (_seconds, "training seconds")
+    if cost_of is not _seconds:
+        caption = caption.replace("training time of each trial", "cost of each trial's training")
+    return _figure("cost", "Quality against cost", caption, record, rows, cost_of=cost_of, label=label)
 
 
 def _against_objective(record: RunRecord, place: int) -> Figure:
     objective = record.objectives[place]
     rows = [row for row in record.trials if row.state == "complete" and row.values and None not in row.values]
-    label = UNITS.get(objective.name, objective.name)
+    cost_of, label = _value_of(place), UNITS.get(objective.name, objective.name)
+    if objective.name == "seconds":
+        cost_of, label = _paid(record) or (cost_of, label)
     wanted = "less" if objective.goal == "min" else "more"
     front = f"{len(record.front)} on the Pareto front" if record.front else "the Pareto front is not known yet"
     caption = (
         f"Validation {record.metric} against {label} ({wanted} is better); {front}: nothing else is at least as good "
         "in every objective and better in one."
     )
-    return _figure(
-        f"cost-{place}", f"Quality against {label}", caption, record, rows, cost_of=_value_of(place), label=label
-    )
+    return _figure(f"cost-{place}", f"Quality against {label}", caption, record, rows, cost_of=cost_of, label=label)
+
+
+def _seconds(row: TrialRow) -> float | None:
+    return row.seconds
+
+
+def _paid(record: RunRecord) -> tuple[Callable[[TrialRow], float | None], str] | None:
+    """What a trial cost in money, and the axis; None where the plan has no price."""
+    price = record.per_device_hour
+    return None if price is None else (lambda row: row.device_seconds / 3600 * price, "cost in money")
 
 
 def _value_of(place: int) -> Callable[[TrialRow], float | None]:

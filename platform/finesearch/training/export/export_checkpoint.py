@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ def export_checkpoint(
     base: str | Path | None = None,
     adapter: bool = False,
     generation: Mapping[str, Any] | None = None,
+    complete: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
 
@@ -26,7 +27,8 @@ def export_checkpoint(
 
     base: see ``load_checkpoint_model``. adapter: write only what was added to the base model and trained, for peft,
     instead of the merged model. generation: settings of ``task.generation`` that replace those that the trial was
-    scored with. The destination is written atomically.
+    scored with. complete: adds files to the export, in the folder that it is given. The destination is written
+    atomically; who may read it may read every file in it.
 
     Raises:
         InputError: an adapter is requested, and the checkpoint has none.
@@ -98,9 +100,23 @@ def export_checkpoint(
                     (temporary / "README.md").write_text(pooled_readme(model), encoding="utf-8")
                 model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
+            if complete is not None:
+                complete(temporary)
+            _share(temporary)
             if destination.exists():
                 destination.rmdir()
             checksummed_dirs.rename_synced(temporary, destination)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return destination
+
+
+def _share(folder: Path) -> None:
+    """Give every file the rights that a new file has here: libraries write some for their owner alone."""
+    probe = folder / ".rights"
+    probe.touch()
+    rights = probe.stat().st_mode
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(rights)

@@ -86,6 +86,9 @@ def budget_stop_reason(budget: BudgetPlan, search: Journal, usage: BudgetUsage) 
         return f"the budget of {budget.hours:g} hours is spent"
     if budget.device_hours is not None and usage.device_hours >= budget.device_hours:
         return f"the budget of {budget.device_hours:g} device-hours is spent"
+    cost = budget.cost
+    if cost is not None and cost.most is not None and cost.of(usage.device_seconds) >= cost.most:
+        return f"the budget of a cost of {cost.most:g}, at {cost.per_device_hour:g} a device-hour, is spent"
     return None
 
 
@@ -94,10 +97,13 @@ def budget_shortage(budget: BudgetPlan, usage: BudgetUsage, rest_s: float, plann
 
     planned_s: seconds that trials which run already will still take, over all of them.
     """
-    devices = usage.devices_per_trial
+    devices, cost = usage.devices_per_trial, budget.cost
+    device_s = usage.device_seconds + devices * planned_s, devices * rest_s
+    paid_hours = None if cost is None or cost.most is None else cost.most / cost.per_device_hour
     limits = (
         ("budget.hours", budget.hours, usage.seconds, rest_s),
-        ("budget.device_hours", budget.device_hours, usage.device_seconds + devices * planned_s, devices * rest_s),
+        ("budget.device_hours", budget.device_hours, *device_s),
+        ("budget.cost.most", paid_hours, *device_s),
     )
     for key, hours, spent_s, needed_s in limits:
         if hours is not None and spent_s + needed_s > 3600 * hours:

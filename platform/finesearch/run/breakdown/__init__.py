@@ -1,0 +1,1 @@
+"""Scores of ranked checkpoints on parts of test."""
