@@ -129,7 +129,7 @@ def forecast_of(case: Case, folder: Path) -> dict[str, Any]:
         kind="dialogue", model="model", data=data, columns={"messages": "messages"}, metric="perplexity", max_length=512
     )
     facts = inspect_model(task, folder)
-    run = Pass(case.rows, case.tokens, is_padded=False, compute=2 if case.precision == "bf16" else 4)
+    run = Pass(rows=case.rows, tokens=case.tokens, is_padded=False, compute=2 if case.precision == "bf16" else 4)
     setting = Setting(run=run, frozen=case.precision, checkpoints=case.checkpointing == "on")
     told = forecast(Recipe(**case.recipe), Model(facts.dimensions, facts.parameters, facts.num_layers), setting)
     return {"peak_bytes": told.host, "kinds": told.kinds()}

@@ -88,14 +88,19 @@ def test_a_block_keeps_what_autograd_keeps(architecture: str, in_bf16: bool) -> 
     sizes = dimensions_of(made(architecture, 2))
     drops = sizes.dropout > 0
     run = Pass(
-        ROWS, TOKENS, is_padded=False, compute=2 if in_bf16 else 4, dropout=drops, attention_dropout=drops and True
+        rows=ROWS,
+        tokens=TOKENS,
+        is_padded=False,
+        compute=2 if in_bf16 else 4,
+        dropout=drops,
+        attention_dropout=drops and True,
     )
     expected = kept_by_block(sizes.stacks[0], sizes, run, Trained(matrices=True))
     assert expected == pytest.approx(measured, rel=0.06)
 
 
 def test_recipes_lie_in_the_order_that_they_must() -> None:
-    run = Pass(4, 512, compute=2, on_gpu=True)
+    run = Pass(rows=4, tokens=512, compute=2, on_gpu=True)
     plain = Setting(run=run, frozen="bf16")
 
     def device(name: str, parameters: dict[str, Any], **changes: Any) -> float:
@@ -120,14 +125,14 @@ def test_every_recipe_has_a_forecast(name: str, optimizer: str) -> None:
     needed = {"layers": 1, "patterns": ["mlp"]}
     own = {key: needed[key] for key in ADAPTATIONS[name].required}
     recipe = Recipe(adaptation=name, adaptation_parameters=own, optimizer=optimizer)
-    told = forecast(recipe, ONE_B, Setting(run=Pass(2, 128)))
+    told = forecast(recipe, ONE_B, Setting(run=Pass(rows=2, tokens=128)))
     assert told.host > told.device >= told.weights >= 4 * ONE_B.parameters
     assert all(value >= 0 for value in told.kinds().values())
     assert (told.activations > 0) == ADAPTATIONS[name].trains
 
 
 def test_auto_computes_again_what_does_not_fit_and_goes_by_size_where_memory_is_unknown() -> None:
-    run = Setting(run=Pass(16, 1024, compute=2, on_gpu=True), frozen="bf16")
+    run = Setting(run=Pass(rows=16, tokens=1024, compute=2, on_gpu=True), frozen="bf16")
     for memory, wanted in ((1e12, False), (30e9, True), (None, True)):
         assert decide_checkpointing("auto", LORA, EIGHT_B, run, memory) == wanted
     assert not decide_checkpointing("auto", LORA, replace(EIGHT_B, parameters=10**8), run, None)

@@ -17,7 +17,7 @@ SCORE_COPIES = 3
 """Matrices of tokens × tokens in fp32 that attention keeps with dropout on a CPU: scores, mask, and their product."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pass:
     """One forward and backward pass of a worker.
 

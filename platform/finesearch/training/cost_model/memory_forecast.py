@@ -46,7 +46,7 @@ class Model:
         return sum(stack.blocks * stack.weights for stack in self.sizes.stacks)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """How a trial runs, beside its recipe.
 
@@ -64,7 +64,7 @@ class Setting:
     cache: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryForecast:
     """Bytes of one worker. Kinds on the device are not all there at once: ``device`` is their peak, ``host`` is what
     the process takes of its node besides (on a CPU, all of it, and ``device`` with it)."""

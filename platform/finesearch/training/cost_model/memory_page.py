@@ -18,7 +18,7 @@ ROWS, TOKENS, RANK = 8, 1024, 16
 GPUS = (1, 8, 64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape:
     """A Llama: grouped keys and values, a gated inner layer, RMSNorm. ``tied``: the output layer is the embeddings."""
 
@@ -58,11 +58,11 @@ class Shape:
 
 
 SHAPES = (
-    Shape("1 B", 2048, 8192, 16, 32, 8, 128256, tied=True),
-    Shape("3 B", 3072, 8192, 28, 24, 8, 128256, tied=True),
-    Shape("8 B", 4096, 14336, 32, 32, 8, 128256),
-    Shape("14 B", 5120, 17408, 40, 40, 8, 151936),
-    Shape("70 B", 8192, 28672, 80, 64, 8, 128256),
+    Shape(name="1 B", hidden=2048, inner=8192, layers=16, heads=32, key_heads=8, vocabulary=128256, tied=True),
+    Shape(name="3 B", hidden=3072, inner=8192, layers=28, heads=24, key_heads=8, vocabulary=128256, tied=True),
+    Shape(name="8 B", hidden=4096, inner=14336, layers=32, heads=32, key_heads=8, vocabulary=128256),
+    Shape(name="14 B", hidden=5120, inner=17408, layers=40, heads=40, key_heads=8, vocabulary=151936),
+    Shape(name="70 B", hidden=8192, inner=28672, layers=80, heads=64, key_heads=8, vocabulary=128256),
 )
 LORA = Recipe(adaptation="lora", adaptation_parameters={"rank": RANK, "targets": "all_linear", "lora_dropout": 0.0})
 WAYS = (("full", Recipe(), "fp32"), ("LoRA", LORA, "bf16"), ("4-bit LoRA", LORA, "nf4"))
