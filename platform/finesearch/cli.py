@@ -75,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say whether a search can start here, and what will limit it")
     doctor.add_argument("space", nargs="?", type=Path, help="plan file whose data, model and limits are checked too")
     doctor.add_argument("--storage", metavar="URI", help="where runs are kept, instead of the plan's `storage`")
+    doctor.add_argument("--devices", metavar="8xH100-80GB", help="say for each branch whether it fits there")
     doctor.set_defaults(act=_doctor)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of plan files, for editors")
@@ -176,7 +177,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from finesearch.commands.doctor.examine import doctor
 
-    return doctor(options.space, options.storage)
+    return doctor(options.space, options.storage, options.devices)
 
 
 def _schema(options: argparse.Namespace) -> int:

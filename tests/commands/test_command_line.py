@@ -42,7 +42,8 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(folder: Path, capsy
         "4 layers",
         "train 60, validation 20, test 20 rows",
         "labels: negative, positive",
-        "  memory   0.00 GiB in each worker of the largest trial",
+        "  memory   a worker's largest trial in GB, a forecast",
+        "head_only ",
         "Nothing was started.",
     ):
         assert part in said

@@ -86,6 +86,35 @@ def test_one_screen_says_that_a_search_can_start(folder: Path, capsys: pytest.Ca
     assert len(screen.splitlines()) < 45
 
 
+def test_hardware_that_is_not_here_is_answered_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "tiny.yaml", "--devices", "8xH100-80GB"]) == 0
+    screen = capsys.readouterr().out
+    assert "hardware    8xH100-80GB: 79 GB of each can be used" in screen
+    for branch in ("full", "freeze_bottom", "head_only", "ordinary"):
+        assert re.search(
+            rf"ok    fits        {branch}: 0\.0 GB .* with 1 worker\(s\), ZeRO 0, \d+ × \d+ tokens", screen
+        )
+    assert max(map(len, screen.splitlines())) <= 118
+
+
+def test_what_does_not_fit_elsewhere_is_a_warning(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finesearch.training.cost_model.device_fit.RESERVED_BYTES", 0.0)
+    assert main(["doctor", "tiny.yaml", "--devices", "1x0.001GB"]) == 0, "a search can start here"
+    screen = capsys.readouterr().out
+    assert "warn  fits not    ordinary: 0.0 GB" in screen
+    assert "-> Nothing is known that would make it fit, with up to 64 such devices." in screen
+
+
+@pytest.mark.parametrize(("plan", "devices"), [("tiny.yaml", "eight"), (None, "1x24GB")])
+def test_devices_without_sense_or_plan_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], plan: str | None, devices: str
+) -> None:
+    assert main(["doctor", *([plan] if plan else []), "--devices", devices]) == 2
+    assert "--devices: expected" in capsys.readouterr().err
+
+
 def test_without_a_plan_the_machine_alone_is_examined(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--storage", "elsewhere/runs"]) == 0
     screen = capsys.readouterr().out

@@ -23,6 +23,7 @@ SMALL = {
     "against_floors.py": ["--rows", "40", "--peers", "floors", "--seconds", "1", "--without-ours"],
     "cost_aware.py": ["--seeds", "1", "--trials", "12", "--world", "only full is good"],
     "gpu.py": ["--device", "cpu", "--layers", "2", "--hidden", "32", "--rows", "64"],
+    "memory_of_models.py": ["--small", "--recipes", "lora", "--steps", "2", "--threads", "1"],
     "report.py": ["--trials", "20", "--repeat", "1"],
     "scale.py": ["--sizes", "4", "12", "--repeat", "1"],
     "step.py": ["--rounds", "1", "--steps", "1"],

@@ -22,12 +22,11 @@ def estimate(plan: Plan, preflight: Preflight, concurrent: int) -> list[str]:
     import torch
 
     from finesearch.training.cost_model.machine_benchmark import benchmark_machine
-    from finesearch.training.cost_model.workload import measure_workload
 
     if plan.training.gpus_per_worker > 0 and not torch.cuda.is_available():
         what = "time" if plan.budget.cost is None else "time and cost"
         return [f"  time     {what} not estimated: trials train on GPUs, and this machine has none"]
-    workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
+    workload = preflight.workload
     machine, measured = benchmark_machine(plan.training, workload.dimensions.hidden_size)
     model = CostModel(workload, plan.training, machine)
     fixed = [

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from finesearch.commands.cost_estimate import estimate
+from finesearch.commands.memory_lines import memory_lines
 from finesearch.plan import Plan, Recipe
 from finesearch.plan.space.strong_recipe import configuration_of
 from finesearch.run.disk_check import check_disk
@@ -49,8 +50,7 @@ def _lines(plan: Plan, preflight: Preflight, where: str, concurrent: int, need: 
         *(f"             {parameter.name}: {parameter.domain.text}" for parameter in plan.space.parameters),
         f"  search   {_search_words(plan)}; budget {', '.join(limits)}",
         f"  at once  {concurrent} trial(s) on this machine; on a cluster, as many as it holds",
-        f"  memory   {preflight.sizes.worker_bytes / (1 << 30):.2f} GiB in each worker of the largest trial: base, "
-        "what trains, gradients and moments; activations and processes come on top",
+        *(f"  {'memory' if not number else '':<8} {line}" for number, line in enumerate(memory_lines(preflight.sizes))),
         f"  disk     checkpoints take at most {need / (1 << 30):.2f} GiB in {where}",
         *times,
         f"  baselines {', '.join(plan.baselines) or 'none'}",

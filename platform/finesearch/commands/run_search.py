@@ -34,7 +34,6 @@ from finesearch.run.run_storage import RANKED, SCORES, RunStorage
 from finesearch.run.signals import exit_on_signals
 from finesearch.storage.local_dirs import is_uploaded, on_this_node, results_home, uploaded_secrets
 from finesearch.training.cost_model.cost_model import uses_prefix_cache
-from finesearch.training.cost_model.workload import measure_workload
 from finesearch.training.model.resolve_model import PACKAGE_SCHEME
 from finesearch.tuning.cluster.capacity import GROUP_BYTES
 from finesearch.tuning.cluster.shared_storage_check import check_shared_storage
@@ -153,8 +152,7 @@ def _search(
             return conclude(record, controller, reporter, progress)
     with contextlib.closing(FloorProcess(plan, preflight, folder / SCORES)) as floors:
         floors.start()
-        workload = measure_workload(preflight.task, preflight.splits, preflight.facts, preflight.model)
-        controller.set_trial_costs(TrialCosts(plan, workload, uses_prefix_cache(plan.training)))
+        controller.set_trial_costs(TrialCosts(plan, preflight.workload, uses_prefix_cache(plan.training)))
         ray_connection.wait()
         check_shared_storage(run_storage.store, lambda said: progress.say(f"{plan.name}: {said}"))
         capacity, concurrent = initial_concurrency(plan, preflight.sizes.worker_bytes, progress.say)

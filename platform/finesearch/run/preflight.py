@@ -17,6 +17,7 @@ from finesearch.plan.space.strong_recipe import STRONG, strong_recipe
 if TYPE_CHECKING:
     from finesearch.tasks import RawSplits, Task, TaskFacts
     from finesearch.training.cost_model.trial_sizes import TrialSizes
+    from finesearch.training.cost_model.workload import Workload
     from finesearch.training.model.model_facts import ModelFacts
 
 
@@ -46,10 +47,18 @@ class Preflight:
 
     @cached_property
     def sizes(self) -> TrialSizes:
-        """What the largest trial takes."""
+        """What the largest trial takes, and a forecast of memory for each branch of the space."""
         from finesearch.training.cost_model.trial_sizes import largest_trial
 
-        return largest_trial(self.plan, self.model, self.strong, self.unsupported_baselines)
+        longest, unsupported = self.workload.longest_row, self.unsupported_baselines
+        return largest_trial(self.plan, self.model, self.strong, unsupported, longest)
+
+    @cached_property
+    def workload(self) -> Workload:
+        """What every trial processes, estimated from a sample of the rows."""
+        from finesearch.training.cost_model.workload import measure_workload
+
+        return measure_workload(self.task, self.splits, self.facts, self.model)
 
     @property
     def notes(self) -> tuple[str, ...]:

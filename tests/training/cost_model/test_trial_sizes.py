@@ -39,27 +39,44 @@ def test_adapters_take_the_base_and_little_more(home: Path) -> None:
         stack.blocks * (stack.weights + stack.vectors) for stack in facts.dimensions.stacks
     )  # fmt: skip
     assert sizes.trained_bytes == 4 * (4 * 4 * OF_A_BLOCK + beside), "the larger rank, in four blocks"
-    assert sizes.worker_bytes == base + 4 * sizes.trained_bytes
+    memory = next(each.memory for each in sizes.branches if each.name == "lora")
+    assert memory.weights == base + sizes.trained_bytes
+    assert memory.weights + memory.optimizer + memory.activations < sizes.worker_bytes < 1.3 * memory.device
     assert disk_need(plan, sizes.trained_bytes, 1) < disk_need(plan, base, 1)
 
 
-def test_what_trains_everything_takes_five_times_the_weights(home: Path) -> None:
+def test_what_trains_everything_takes_five_times_the_weights_and_activations(home: Path) -> None:
     plan, facts = plan_and_facts(home, LORA, baselines="[ordinary]")
     sizes = largest_trial(plan, facts, None, ())
-    assert (sizes.trained_bytes, sizes.worker_bytes) == (4 * facts.parameters, 5 * 4 * facts.parameters)
+    whole = next(each.memory for each in sizes.branches if each.name == "ordinary")
+    assert sizes.trained_bytes == whole.gradients == 4 * facts.parameters
+    assert whole.weights + whole.gradients + whole.optimizer == 5 * 4 * facts.parameters
     without = largest_trial(plan, facts, None, ("ordinary",))
-    assert without.worker_bytes < 0.5 * sizes.worker_bytes
-    assert largest_trial(plan, facts, Recipe(), ("ordinary",)) == sizes, "the strong recipe counts too"
+    assert without.worker_bytes < sizes.worker_bytes
+    strong = largest_trial(plan, facts, Recipe(), ("ordinary",))
+    assert strong.trained_bytes == sizes.trained_bytes, "the strong recipe counts too"
+    assert strong.worker_bytes == sizes.worker_bytes
 
 
 def test_a_base_in_bf16_takes_half_where_trials_compute_in_it(home: Path) -> None:
     plan, facts = plan_and_facts(home, LORA)
     in_bf16 = plan.model_copy(update={"training": plan.training.model_copy(update={"precision": "bf16"})})
     held = facts.model_copy(update={"is_bf16": True})
-    saved = 2 * facts.parameters
-    whole = largest_trial(in_bf16, facts, None, ()).worker_bytes
-    assert whole - largest_trial(in_bf16, held, None, ()).worker_bytes == saved
-    assert largest_trial(plan, held, None, ()).worker_bytes == whole, "in fp32 it is read as fp32"
+
+    def weights(plan: Plan, facts: ModelFacts) -> list[float]:
+        return [each.memory.weights for each in largest_trial(plan, facts, None, ()).branches]
+
+    whole = weights(in_bf16, facts)
+    assert weights(in_bf16, held) == [each - 2 * facts.parameters for each in whole]
+    assert weights(plan, held) == whole, "in fp32 it is read as fp32"
+
+
+def test_longer_rows_take_more_and_a_limit_of_tokens_bounds_them(home: Path) -> None:
+    plan, facts = plan_and_facts(home, LORA)
+    short, long = (largest_trial(plan, facts, None, (), longest).worker_bytes for longest in (8, 64))
+    assert short < long
+    limited = plan.model_copy(update={"training": plan.training.model_copy(update={"max_tokens_per_pass": 64})})
+    assert largest_trial(limited, facts, None, (), 64).worker_bytes < long
 
 
 def test_a_model_of_billions_has_no_ordinary_baseline(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,3 +41,33 @@ def test_a_block_is_cleared_by_the_system_once_and_not_in_every_step() -> None:
     assert kept < mapped / 10
     assert 10_000 < held < 10 * 15_625
     assert given_back < 1_000
+
+
+LARGE_PROGRAM = """
+from finesearch.training.runtime.malloc import LARGE_WEIGHTS, choose_pages, trial_memory
+
+choose_pages(LARGE_WEIGHTS)
+import torch
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+with trial_memory():
+    torch.ones(24 << 18)
+    start = resident()
+    pinned = []
+    for size in range(4, 24):
+        block = torch.ones(size << 18)
+        pinned.append(torch.ones(1000))
+        del block
+    print(resident() - start)
+"""
+
+
+def test_a_large_model_holds_no_more_than_it_uses() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE_PROGRAM],
+        env={"PYTHONPATH": str(PLATFORM)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 8 << 20

@@ -15,6 +15,7 @@ from finesearch.commands.doctor.security_checks import check_dashboard, check_ow
 from finesearch.commands.doctor.storage_checks import storage_findings, try_storage
 from finesearch.errors import FinesearchError, InputError
 from finesearch.plan import Plan, load_plan
+from finesearch.training.cost_model.device_fit import Devices, parse_devices
 from finesearch.tuning.cluster.capacity import Capacity, Node
 from finesearch.tuning.cluster.machine_facts import MachineFacts, describe_machine
 from finesearch.tuning.cluster.node_inspection import ClusterFacts, examine_cluster
@@ -26,19 +27,27 @@ from finesearch.tuning.connection.ray_token import find_token
 __all__ = ["Finding", "doctor", "examine", "exit_status", "render"]
 
 
-def doctor(space: Path | None, storage: str | None) -> int:
-    """Print the screen; returns the exit status: 0 a search can start, 1 it cannot."""
+def doctor(space: Path | None, storage: str | None, devices: str | None = None) -> int:
+    """Print the screen; returns the exit status: 0 a search can start, 1 it cannot.
+
+    Raises:
+        InputError: ``devices`` is malformed, or comes without a plan.
+    """
+    there = None if devices is None else parse_devices(devices)
+    if there is not None and space is None:
+        raise InputError("--devices: expected a plan file, whose branches are to fit, got none. Name one.")
     address = os.environ.get("RAY_ADDRESS")
     where = f"the cluster at {address}" if address else "this machine (RAY_ADDRESS is not set: no cluster)"
-    findings = examine(space, storage)
+    findings = examine(space, storage, there)
     print(render(f"finesearch doctor: {where}", findings))
     return exit_status(findings)
 
 
-def examine(space: Path | None, storage: str | None) -> list[Finding]:
+def examine(space: Path | None, storage: str | None, devices: Devices | None = None) -> list[Finding]:
     """Findings of every check, in the order of the screen.
 
-    space: plan file; None checks machine and cluster only. storage: replaces the plan's.
+    space: plan file; None checks machine and cluster only. storage: replaces the plan's. devices: hardware that is not
+    here, which the plan is held against too.
     """
     plan, problems = _read(space, storage)
     where = plan.storage if plan is not None else storage or "runs"
@@ -68,7 +77,7 @@ def examine(space: Path | None, storage: str | None) -> list[Finding]:
             connect.disconnect()
     findings += [*storage_findings(storage_probe, known), *problems]
     if plan is not None:
-        findings += limit_findings(plan, _own_capacity(here) if known is None else known.capacity)
+        findings += limit_findings(plan, _own_capacity(here) if known is None else known.capacity, devices)
     return findings
 
 

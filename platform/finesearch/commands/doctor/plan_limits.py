@@ -8,18 +8,25 @@ from pathlib import Path
 
 from finesearch.commands.doctor.finding import Finding, bad, ok, warn
 from finesearch.commands.doctor.machine_checks import GIB
+from finesearch.commands.memory_lines import GB, fit_words, memory_lines
 from finesearch.errors import FinesearchError, StorageError
 from finesearch.plan import Plan
 from finesearch.run.disk_check import check_disk
 from finesearch.run.preflight import Preflight, run_preflight
 from finesearch.run.run_storage import run_folder
+from finesearch.training.cost_model.device_fit import MOST_DEVICES, Devices, fit
+from finesearch.training.cost_model.memory_forecast import Model
+from finesearch.training.cost_model.trial_sizes import largest_trial
 from finesearch.tuning.cluster.capacity import GROUP_BYTES, Capacity, fit_concurrency
 
 ENDLESS = 1 << 60
 
 
-def limit_findings(plan: Plan, capacity: Capacity) -> list[Finding]:
-    """Findings of every check of a plan against data, model and the capacity to run it."""
+def limit_findings(plan: Plan, capacity: Capacity, devices: Devices | None = None) -> list[Finding]:
+    """Findings of every check of a plan against data, model and the capacity to run it.
+
+    devices: hardware that is not here, on which each branch should fit.
+    """
     with tempfile.TemporaryDirectory(prefix="finesearch-doctor-") as scratch:
         try:
             preflight = run_preflight(plan, Path(scratch))
@@ -33,6 +40,7 @@ def limit_findings(plan: Plan, capacity: Capacity) -> list[Finding]:
             check_model_memory(plan, capacity, preflight),
             check_run_disk(plan, preflight, concurrent),
             *check_estimate(plan, preflight, concurrent),
+            *([] if devices is None else check_devices_fit(plan, preflight, devices)),
         ]
 
 
@@ -63,13 +71,37 @@ def check_concurrency(plan: Plan, capacity: Capacity, preflight: Preflight, conc
 
 
 def check_model_memory(plan: Plan, capacity: Capacity, preflight: Preflight) -> Finding:
-    """Memory of the largest trial: base weights and copies of what trains in each worker, and its helpers."""
+    """Memory of the largest trial with its helpers, and a forecast for each branch."""
     needed = GROUP_BYTES + plan.training.workers_per_trial * preflight.sizes.worker_bytes
-    words = f"a trial takes about {needed / GIB:.1f} GiB; there are {capacity.memory_bytes / GIB:.1f}"
+    words = f"a trial takes about {needed / GIB:.1f} GiB of memory; there are {capacity.memory_bytes / GIB:.1f}"
+    words = "\n".join((words, *memory_lines(preflight.sizes)))
     if needed > capacity.memory_bytes:
         advice = "Take a smaller model, an adaptation that trains less, or a machine with more memory."
         return warn("trial", words, advice)
     return ok("trial", words)
+
+
+def check_devices_fit(plan: Plan, preflight: Preflight, devices: Devices) -> list[Finding]:
+    """For each branch, whether its largest trial fits on some devices, and what would make it fit."""
+    training = plan.training.model_copy(update={"gpus_per_worker": max(1.0, plan.training.gpus_per_worker)})
+    there = preflight.plan.model_copy(update={"training": training})
+    facts, longest = preflight.model, preflight.workload.longest_row
+    unsupported, usable = preflight.unsupported_baselines, devices.usable_bytes
+    sizes = largest_trial(there, facts, preflight.strong, unsupported, longest)
+    model = Model(facts.dimensions, facts.parameters, facts.num_layers)
+    findings = [ok("hardware", f"{devices}: {usable / GB:g} GB of each can be used; largest trials, by a forecast")]
+    for size in sizes.branches:
+        found = fit(size.recipe, model, size.setting, devices)
+        words = fit_words(size, found)
+        if found.fits:
+            findings.append(ok("fits", words))
+        elif found.changes is not None and found.changed is not None:
+            advice = f"It fits with {' and '.join(found.changes)}: {found.changed.device / GB:.1f} GB."
+            findings.append(warn("fits not", words, advice))
+        else:
+            advice = f"Nothing is known that would make it fit, with up to {MOST_DEVICES} such devices."
+            findings.append(warn("fits not", words, advice))
+    return findings
 
 
 def check_run_disk(plan: Plan, preflight: Preflight, concurrent: int) -> Finding:

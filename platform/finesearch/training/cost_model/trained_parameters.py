@@ -54,13 +54,19 @@ def trained_parameters(recipe: Recipe, sizes: Dimensions, parameters: int, num_l
 
 
 def _lora(stack: StackDimensions, sizes: Dimensions, recipe: Recipe) -> int:
-    given = recipe.adaptation_parameters
-    wanted = str(given["targets"]).split()
-    named = ending_in(sizes.usual_targets if wanted == ["auto"] else wanted, [each.name for each in stack.linear])
-    # all_linear names none; where no usual one is found, all are adapted.
-    targets = [each for each in stack.linear if not named or each.name in named]
+    given, targets = recipe.adaptation_parameters, adapted_layers(recipe, stack, sizes)
     lengths = sum(each.outputs for each in targets) if given["dora"] else 0
     return int(given["rank"]) * _sides(targets) + lengths
+
+
+def adapted_layers(recipe: Recipe, stack: StackDimensions, sizes: Dimensions) -> tuple[LinearShape, ...]:
+    """The linear layers of a block that LoRA adapts; none under other adaptations."""
+    if recipe.adaptation != "lora":
+        return ()
+    wanted = str(recipe.adaptation_parameters["targets"]).split()
+    named = ending_in(sizes.usual_targets if wanted == ["auto"] else wanted, [each.name for each in stack.linear])
+    # all_linear names none; where no usual one is found, all are adapted.
+    return tuple(each for each in stack.linear if not named or each.name in named)
 
 
 def _sides(layers: Sequence[LinearShape]) -> int:

@@ -49,7 +49,7 @@ class Workload(FrozenRecord):
     ``num_layers``: blocks that can be frozen from the bottom. ``train``, ``validation``: token counts for each stack of
     ``dimensions``. Rows are token rows. ``new_tokens``: tokens generated for a row of validation in an evaluation
     (0: none), with ``beams`` beams. ``candidates``: answers that a prompted model chooses from. ``positions``: the
-    model's input limit in tokens.
+    model's input limit in tokens. ``longest_row``: tokens of the longest row of train that was seen.
     """
 
     dimensions: Dimensions
@@ -64,6 +64,7 @@ class Workload(FrozenRecord):
     beams: int = 1
     candidates: int = 1
     positions: int = 512
+    longest_row: int = 0
 
     @property
     def rows(self) -> int:
@@ -88,8 +89,8 @@ def measure_workload(task: Task, splits: RawSplits, facts: TaskFacts, model: Mod
     if isinstance(task, GenerationTask):
         task.prepare_tokenizer(tokenizer)
     stacks = len(model.dimensions.stacks)
-    train_rows, train = _read(task, splits, facts, tokenizer, "train", stacks)
-    validation_rows, validation = _read(task, splits, facts, tokenizer, "validation", stacks)
+    train_rows, train, longest_row = _read(task, splits, facts, tokenizer, "train", stacks)
+    validation_rows, validation, _ = _read(task, splits, facts, tokenizer, "validation", stacks)
     writes = isinstance(task, GenerationTask) and task.needs_generation(task.plan.metric)
     generation = task.plan.generation
     return Workload(
@@ -105,6 +106,7 @@ def measure_workload(task: Task, splits: RawSplits, facts: TaskFacts, model: Mod
         beams=generation.beams if generation is not None else 1,
         candidates=max(1, len(facts.label_names)),
         positions=model.positions or task.plan.max_length,
+        longest_row=longest_row,
     )
 
 
@@ -115,8 +117,8 @@ def _rows_a_pass(rows: int, reading: TokenCounts) -> int:
 
 def _read(
     task: Task, splits: RawSplits, facts: TaskFacts, tokenizer: object, split: str, stacks: int
-) -> tuple[int, tuple[TokenCounts, ...]]:
-    """Token rows of a split, and its token counts in each of ``stacks`` stacks, estimated from a sample."""
+) -> tuple[int, tuple[TokenCounts, ...], int]:
+    """Token rows of a split, its token counts in each of ``stacks`` stacks, and its longest row, all from a sample."""
     rows = len(splits[split])
     lengths: list[list[int]] = [[] for _ in range(stacks)]
     seen = 0
@@ -134,4 +136,4 @@ def _read(
         )
         for found in lengths
     )
-    return ceil(share * len(lengths[0])), token_counts
+    return ceil(share * len(lengths[0])), token_counts, max((max(found, default=0) for found in lengths), default=0)

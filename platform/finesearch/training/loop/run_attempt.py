@@ -36,7 +36,7 @@ from finesearch.training.regularizers.active_regularizers import attach
 from finesearch.training.regularizers.weight_average import RAW
 from finesearch.training.runtime.deepspeed_engine import EngineSettings, running_engine
 from finesearch.training.runtime.heartbeat import heartbeat
-from finesearch.training.runtime.malloc import keep_freed_pages
+from finesearch.training.runtime.malloc import trial_memory
 from finesearch.training.runtime.precision import choose_precision, compute_in, move
 from finesearch.training.steps.optimizer_steps import OptimizerSteps
 from finesearch.training.steps.optimizers import build_optimizer
@@ -103,7 +103,11 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
     head = head_names(model, attempt.base)
     optimizer = build_optimizer(model, recipe, depths_of(attempt, model, adapted), head)
     prefix = open_prefix_cache(attempt, model, adapted, precision.name, is_untouched=resume_point.record is None)
-    with closing(prefix), keep_freed_pages(), running_engine(model, optimizer, settings, processes) as engine:
+    with (
+        closing(prefix),
+        trial_memory(),
+        running_engine(model, optimizer, settings, processes) as engine,
+    ):
         weights, weight_warnings = _class_weights(attempt)
         train_step = TrainStep(attempt, engine, regularizers, weights, prefix.of("train"))
         run = TrainingLoop(

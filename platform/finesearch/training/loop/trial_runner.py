@@ -110,10 +110,16 @@ class TrialRunner:
     def _prepare(self) -> None:
         import torch
 
+        from finesearch.training.model.resolve_model import model_folder
         from finesearch.training.runtime.deepspeed_engine import import_deepspeed, prepare_imports
+        from finesearch.training.runtime.malloc import choose_pages
         from finesearch.training.runtime.seeding import enable_determinism
+        from finesearch.training.weights.weight_files import weight_files
 
         device = torch.device("cuda" if self.training.gpus_per_worker > 0 else "cpu")
+        if not self._is_settled:
+            folder = model_folder(self.task_plan.model, self.task_plan.revision, Path(self.base))
+            choose_pages(sum(path.stat().st_size for path in weight_files(folder)))
         prepare_imports(device)
         import_deepspeed()
         enable_determinism(device)

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import ModelError
 from finesearch.plan.checks.checkpointing_limits import excluding_part
+from finesearch.training.cost_model.memory_forecast import AUTO_FROM
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from finesearch.plan import Recipe
-
-AUTO_FROM = 1_000_000_000
-"""Parameters from which ``auto`` keeps inputs alone: there, activations of a batch are larger than smaller models."""
 
 AUTO_NOTE = (
     f"activation_checkpointing auto: on, as for every model from {AUTO_FROM / 1e9:g} G parameters on; each block is "

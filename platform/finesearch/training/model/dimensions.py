@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finesearch.training.model.module_structure import block_lists
 from finesearch.training.trial_types import FrozenRecord
@@ -10,6 +10,10 @@ from finesearch.training.trial_types import FrozenRecord
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
+
+
+COMPOSED, COPIES_OF_COMPOSED = ("gelu_new", "gelu_fast", "gelu_accurate"), 4
+"""Activation functions that transformers computes in several steps, and the tensors that they keep."""
 
 
 class LinearShape(FrozenRecord):
@@ -35,7 +39,10 @@ class Dimensions(FrozenRecord):
 
     ``stacks``: the encoder's before the decoder's. ``embedding_weights`` are looked up and not multiplied;
     ``output_weights`` count a language model's output layer, which multiplies every token (0: none).
-    ``usual_targets``: ends of the names of the linear layers that LoRA adapts in this architecture; (): all.
+    ``usual_targets``: ends of the names of the linear layers that LoRA adapts in this architecture; (): all. ``heads``
+    are attention's. ``vocabulary``: outputs at every token (0: none). ``activation_copies``: tensors as wide as the
+    inner layer that its activation function keeps. ``norms_scale_alone``: they have no bias (RMSNorm). ``dropout``,
+    ``attention_dropout``: the model's own.
     """
 
     stacks: tuple[StackDimensions, ...] = ()
@@ -43,6 +50,12 @@ class Dimensions(FrozenRecord):
     embedding_weights: int = 0
     output_weights: int = 0
     usual_targets: tuple[str, ...] = ()
+    heads: int = 0
+    vocabulary: int = 0
+    activation_copies: int = 1
+    norms_scale_alone: bool = False
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
 
     @property
     def blocks(self) -> int:
@@ -94,7 +107,30 @@ def dimensions_of(model: PreTrainedModel) -> Dimensions:
         embedding_weights=sum(table.numel() for table in tables.values()),
         output_weights=0 if output is None else _matrices(output),
         usual_targets=usual_targets(model),
+        heads=int(getattr(config, "num_attention_heads", 0) or getattr(config, "num_heads", 0) or 0),
+        vocabulary=0 if output is None else int(getattr(output, "out_features", 0)),
+        activation_copies=COPIES_OF_COMPOSED if _activation(config) in COMPOSED else 1,
+        norms_scale_alone=_norms_scale_alone(model),
+        dropout=_probability(config, "hidden_dropout_prob", "resid_pdrop", "dropout_rate", "dropout"),
+        attention_dropout=_probability(
+            config, "attention_probs_dropout_prob", "attn_pdrop", "attention_dropout", "dropout_rate"
+        ),
     )
+
+
+def _activation(config: Any) -> object:
+    names = ("hidden_act", "activation_function", "hidden_activation", "activation")
+    return next((getattr(config, name) for name in names if getattr(config, name, None)), None)
+
+
+def _probability(config: Any, *names: str) -> float:
+    """The first of some fields of a config that it has, as a number."""
+    return next((float(getattr(config, name)) for name in names if getattr(config, name, None) is not None), 0.0)
+
+
+def _norms_scale_alone(model: nn.Module) -> bool:
+    norms = [module for module in model.modules() if "norm" in type(module).__name__.lower()]
+    return bool(norms) and not any(getattr(module, "bias", None) is not None for module in norms)
 
 
 def usual_targets(model: PreTrainedModel) -> tuple[str, ...]:
