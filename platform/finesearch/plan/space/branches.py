@@ -79,7 +79,7 @@ _LORA_PLUS = "Learning rate of the second matrix as a factor on the first's: LoR
 _TARGETS = ParameterSpec(
     "targets",
     "names",
-    "Linear layers to adapt, by the end of their names; auto takes the usual ones, all_linear (or all-linear) every one.",
+    "Linear layers to adapt, by the end of their names; auto takes the usual ones, all_linear (all-linear) every one.",
     words=("auto", "all_linear", "all-linear"),
 )
 _BASE_WEIGHTS = ParameterSpec(

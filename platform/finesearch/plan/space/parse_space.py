@@ -130,10 +130,11 @@ def _read_branch(selector: str, branch: Branch, raw: Any, problems: Problems, pa
             problems.add(below, f"'{key}' has no effect under {selector} {branch.name}", "Remove it from this branch.")
         elif key == BASE_WEIGHTS and key not in branch.known:
             takers = [name for name, each in ADAPTATIONS.items() if key in each.parameters]
-            does = "trains weights of the base, or reads them in full" if selector == "adaptation" else "is no adaptation"
+            does = "needs them as they are" if selector == "adaptation" else "is no adaptation"
             problems.add(
                 below,
-                f"'{key}' belongs to an adaptation that leaves every weight of the base frozen, and '{branch.name}' {does}",
+                f"'{key}' belongs to adaptations that only add to frozen weights of the base, and "
+                f"'{branch.name}' {does}",
                 f"Write it under {', '.join(takers)}, or remove it.",
             )
         elif key not in branch.known:

@@ -93,7 +93,11 @@ def _read_base(folder: Path, record: CheckpointRecord, home: Path) -> PreTrained
     is_bf16 = stored in QUANTIZED and holds_bf16_alone(home)
     with quiet_transformers():
         model: PreTrainedModel = auto_class(record.kind, config).from_pretrained(
-            home, config=config, dtype=torch.bfloat16 if is_bf16 else torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True
+            home,
+            config=config,
+            dtype=torch.bfloat16 if is_bf16 else torch.float32,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
         )
         unfold_target_scale(model, TaskFacts.model_validate(record.facts).target_scale)
         if (folder / GENERATION).is_file():

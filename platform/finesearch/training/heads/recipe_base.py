@@ -33,8 +33,8 @@ POOLED_KIND = "text-classification"
 class RecipeBases:
     """The bases of a task's recipes, each made when a recipe first asks for it. ``own``: as the folder's config has it.
 
-    Those with the same ``base_weights`` share their tensors; ``load`` reads the folder for others than those of ``own``.
-    precision: what trials compute in.
+    Those with the same ``base_weights`` share their tensors; ``load`` reads the folder for others than those of
+    ``own``. precision: what trials compute in.
     """
 
     own: PretrainedBase

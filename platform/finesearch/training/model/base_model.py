@@ -24,7 +24,13 @@ from finesearch.training.model.model_files import quiet_transformers
 from finesearch.training.model.module_structure import HELD, ModuleStructure, trace_structure
 from finesearch.training.runtime.seeding import derived_seed
 from finesearch.training.weights.missing_tensors import load_model
-from finesearch.training.weights.quantization import install_quantized, is_quantized, quantize_layers, stored_type
+from finesearch.training.weights.quantization import (
+    alias,
+    install_quantized,
+    is_quantized,
+    quantize_layers,
+    stored_type,
+)
 from finesearch.training.weights.weight_files import holds_bf16_alone, weight_files
 
 if TYPE_CHECKING:
@@ -180,7 +186,7 @@ def load_base_model(
 def _held(tensor: torch.Tensor, is_cast: bool, smallest: float) -> torch.Tensor:
     """A tensor as the base keeps it: quantized ones, and from ``smallest`` dimensions on those in bf16, as they are."""
     if is_quantized(tensor):
-        return tensor
+        return alias(tensor)
     tensor = tensor.detach()
     if is_cast:
         return tensor.to(torch.bfloat16)

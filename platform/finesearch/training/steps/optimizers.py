@@ -1,4 +1,4 @@
-"""AdamW (also in 8 bits), SGD, Adafactor and Lion by library implementations, with decoupled weight decay that spares biases and norms.
+"""AdamW (also in 8 bits), SGD, Adafactor and Lion of libraries, with decoupled weight decay without biases and norms.
 
 All are torch optimizers, passed to DeepSpeed. Adafactor is torch's (maintained with torch, decoupled decay as in the
 others, no built-in schedule to disable); Lion is lion-pytorch's, since DeepSpeed's needs a CUDA compiler.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from finesearch.training.weights.quantization import import_bitsandbytes
+from finesearch.training.weights.import_bitsandbytes import import_bitsandbytes
 
 if TYPE_CHECKING:
     from finesearch.plan import Recipe

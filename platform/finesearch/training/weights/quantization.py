@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import importlib
-import logging
 import mmap
 import sys
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +20,7 @@ import torch
 from finesearch.errors import ModelError
 from finesearch.plan.space.branches import BASE_WEIGHTS
 from finesearch.training.adaptations.adapters import linear_layers, owns
+from finesearch.training.weights.import_bitsandbytes import import_bitsandbytes
 from finesearch.training.weights.weight_files import holds_bf16_alone
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from finesearch.plan import Recipe
 
 NF4 = "nf4"
-_KERNELS = "kernels"
 
 
 def base_weights_of(recipe: Recipe) -> str:
@@ -45,36 +42,6 @@ def stored_type(folder: Path, precision: str, wanted: str) -> str:
     if wanted != "auto":
         return wanted
     return "bf16" if precision == "bf16" and holds_bf16_alone(folder) else "fp32"
-
-
-def import_bitsandbytes() -> Any:
-    """The library, imported without asking the network.
-
-    On CPUs with AVX512-BF16 its import fetches a kernel from the hub if the package ``kernels`` is there. That kernel
-    is for inference on repacked weights, which nothing can be trained on, and is not used here.
-    """
-    if "bitsandbytes" not in sys.modules:
-        with _without_kernels():
-            importlib.import_module("bitsandbytes")
-        # In int8 it says at each call of each layer that it casts to fp16.
-        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    return sys.modules["bitsandbytes"]
-
-
-@contextmanager
-def _without_kernels() -> Iterator[None]:
-    logger, had = logging.getLogger("bitsandbytes.backends.cpu.ops"), sys.modules.get(_KERNELS)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    sys.modules[_KERNELS] = None  # type: ignore[assignment] - an import of it fails
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if had is None:
-            del sys.modules[_KERNELS]
-        else:
-            sys.modules[_KERNELS] = had
 
 
 def quantize_layers(model: PreTrainedModel, how: str, fresh: Collection[str], is_mapped: bool) -> None:
@@ -109,7 +76,7 @@ def install_quantized(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor
     """Give a model the layers whose weights are quantized in ``tensors``; it shares their memory."""
     for name, weight in tensors.items():
         if is_quantized(weight):
-            _install(model, name.removesuffix(".weight"), _alias(weight))
+            _install(model, name.removesuffix(".weight"), alias(weight))
             how = NF4 if weight.dtype == torch.uint8 else "int8"
     if any(map(is_quantized, tensors.values())):
         _tell_peft(model, how)
@@ -151,7 +118,7 @@ def _quantized(weight: torch.Tensor, how: str) -> torch.nn.Parameter:
     return eight
 
 
-def _alias(weight: Any) -> torch.nn.Parameter:
+def alias(weight: Any) -> torch.nn.Parameter:
     """A weight of its own over the same memory: layers write to their weight's statistics, and move them."""
     bnb = import_bitsandbytes()
     if weight.dtype != torch.uint8:
