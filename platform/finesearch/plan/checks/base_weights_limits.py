@@ -26,8 +26,8 @@ def check_base_weights(space: Space, training: TrainingPlan, problems: Problems)
         if domain.contains("int8") and "dora" in domains and domains["dora"].contains(True):
             problems.add(
                 path,
-                f"{what}: expected auto, fp32, bf16 or nf4 beside dora, got int8: peft loses the scales of 8-bit layers "
-                f"when it reads the lengths of their rows",
+                f"{what}: expected auto, fp32, bf16 or nf4 beside dora, got int8: peft loses the scales of 8-bit "
+                f"layers when it reads the lengths of their rows",
                 "Use nf4 in its place, or leave dora out.",
             )
         if quantized and _solves_head(space, name):

@@ -22,6 +22,8 @@ def export_checkpoint(
     """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
 
     Where transformers has no class for the head (relations, pooled texts), a README.md beside them shows how to use it.
+    Base weights in 8 or 4 bits are merged as the values that they stood for in training, and written in bf16: the
+    adapter was trained to go with these values, errors of the quantization included.
     A soft prompt cannot be merged: it is written in peft's format, and the README.md says how to load it. For a
     prompting trial, which trained nothing, the export holds the model, the prompt, and a script that prompts the model.
 
@@ -36,6 +38,9 @@ def export_checkpoint(
         DiskFullError: the disk is full.
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
+    import torch
+
+    from finesearch.plan.space.branches import QUANTIZED
     from finesearch.storage import checksummed_dirs
     from finesearch.storage.atomic_files import storage_errors
     from finesearch.tasks import TaskFacts
@@ -53,6 +58,7 @@ def export_checkpoint(
     from finesearch.training.heads.target_scale import fold_target_scale
     from finesearch.training.model.model_files import quiet_transformers
     from finesearch.training.prompting import is_prompted
+    from finesearch.training.weights.quantization import base_weights_of
 
     destination = Path(destination).absolute()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
@@ -63,12 +69,16 @@ def export_checkpoint(
     if adapter:
         check_has_adapter(record)
     model, tokenizer = (
-        load_prompt_checkpoint(Path(folder), record, base) if has_prompt else load_checkpoint_model(folder, base)[:2]
+        load_prompt_checkpoint(Path(folder), record, base)
+        if has_prompt
+        else load_checkpoint_model(folder, base, dequantizes=not adapter)[:2]
     )
     if generation:
         apply_generation_settings(model.generation_config, generation)
     if not (adapter or has_prompt or holds_prompt(record)):
         merge_adapter(model)
+        if base_weights_of(record.recipe) in QUANTIZED:
+            model.to(torch.bfloat16)
     if not has_prompt:
         fold_target_scale(model, TaskFacts.model_validate(record.facts).target_scale)
     with storage_errors(destination):

@@ -1,7 +1,7 @@
 """Imports of bitsandbytes that ask the network for nothing, whoever makes them: peft does where it is installed.
 
-On CPUs with AVX512-BF16 the import fetches a kernel from the hub if the package ``kernels`` is there. That kernel is for
-inference on repacked weights, on which nothing can be trained, and is not used here.
+On CPUs with AVX512-BF16 the import fetches a kernel from the hub if the package ``kernels`` is there. That kernel is
+for inference on repacked weights, on which nothing can be trained, and is not used here.
 """
 
 from __future__ import annotations
