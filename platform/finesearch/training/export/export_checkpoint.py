@@ -6,9 +6,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import StorageError
+
+if TYPE_CHECKING:
+    from finesearch.plan import TaskPlan, TrainingPlan
+    from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
 
 
 def export_checkpoint(
@@ -130,3 +134,38 @@ def _share(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(rights)
+
+
+def score_export(
+    folder: Path, record: CheckpointRecord, task: TaskPlan, training: TrainingPlan, base: Path, cache: Path
+) -> Mapping[str, float]:
+    """Metrics on validation of a merged export, in the precision of the checkpoint in ``record``.
+
+    base, cache: see ``CheckpointScorer``.
+
+    Raises:
+        DataError, ModelError: data or base model cannot be read.
+    """
+    import torch
+
+    from finesearch.tasks import TaskFacts
+    from finesearch.training.heads.target_scale import unfold_target_scale
+    from finesearch.training.loop.score_checkpoint import CheckpointScorer
+    from finesearch.training.model.model_config import auto_class, read_config
+    from finesearch.training.model.model_files import quiet_transformers
+    from finesearch.training.runtime.precision import compute_in, move
+    from finesearch.training.steps.evaluate import ScoringOptions, evaluate
+
+    scorer = CheckpointScorer(task, training, base, cache)
+    with scorer.working(), quiet_transformers():
+        context, config = scorer.context, read_config(folder)
+        model = auto_class(record.kind, config).from_pretrained(folder, config=config, dtype=torch.float32)
+        unfold_target_scale(model, TaskFacts.model_validate(record.facts).target_scale)
+        model.train(False)
+        if context.base.generation is not None:
+            model.generation_config = context.base.generation
+        compute_in(model, record.precision, scorer.processes.device)
+        move(model, scorer.processes.device)
+        scoring = ScoringOptions(decision=record.evaluation.decision)
+        tokens = context.tokens["validation"]
+        return evaluate(model, context.task, context.base, tokens, scorer.processes, scoring=scoring).metrics
