@@ -42,8 +42,6 @@ def export_checkpoint(
         DiskFullError: the disk is full.
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
-    import torch
-
     from finesearch.plan.space.branches import QUANTIZED
     from finesearch.storage import checksummed_dirs
     from finesearch.storage.atomic_files import storage_errors
@@ -82,7 +80,7 @@ def export_checkpoint(
     if not (adapter or has_prompt or holds_prompt(record)):
         merge_adapter(model)
         if base_weights_of(record.recipe) in QUANTIZED:
-            model.to(torch.bfloat16)
+            model.bfloat16()
     if not has_prompt:
         fold_target_scale(model, TaskFacts.model_validate(record.facts).target_scale)
     with storage_errors(destination):

@@ -58,7 +58,7 @@ def quantize_layers(model: PreTrainedModel, how: str, fresh: Collection[str], is
         raise not_quantizable(type(model).__name__)
     for name in names:
         if not owns(name, fresh):
-            weight = model.get_submodule(name).weight.detach()  # type: ignore[union-attr, operator]
+            weight = model.get_submodule(name).weight.detach()  # type: ignore[operator]
             _install(model, name, _quantized(weight, how))
             if is_mapped:
                 _give_back(weight)
@@ -82,7 +82,7 @@ def install_quantized(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor
         _tell_peft(model, how)
 
 
-def is_quantized(tensor: torch.Tensor) -> bool:
+def is_quantized(tensor: Any) -> bool:
     """Whether a weight is one of bitsandbytes'."""
     return type(tensor).__name__ in ("Params4bit", "Int8Params")
 
@@ -90,8 +90,9 @@ def is_quantized(tensor: torch.Tensor) -> bool:
 def compute_quantized_in(model: torch.nn.Module, dtype: torch.dtype) -> None:
     """Set the type in which 4-bit layers multiply; 8-bit layers take that of their inputs."""
     for module in model.modules():
-        if type(module).__name__ == "Linear4bit" and hasattr(module, "compute_dtype"):
-            module.compute_dtype = dtype
+        if is_quantized(getattr(module, "weight", None)) and hasattr(module, "quant_state"):
+            layer: Any = module
+            layer.compute_dtype = dtype
 
 
 def dequantize_layers(model: PreTrainedModel) -> None:
@@ -99,10 +100,10 @@ def dequantize_layers(model: PreTrainedModel) -> None:
     from peft.utils.integrations import dequantize_module_weight
 
     for name, module in list(model.named_modules()):
-        if is_quantized(getattr(module, "weight", torch.empty(0))):
-            plain = torch.nn.Linear(module.in_features, module.out_features, bias=False, device="meta")  # type: ignore[arg-type]
+        if is_quantized(getattr(module, "weight", None)):
+            plain = torch.nn.Linear(module.in_features, module.out_features, bias=False, device="meta")
             plain.weight = torch.nn.Parameter(dequantize_module_weight(module).detach().float(), requires_grad=False)
-            plain.bias = module.bias  # type: ignore[assignment]
+            plain.bias = module.bias
             _replace(model, name, plain)
     model.is_loaded_in_4bit = model.is_loaded_in_8bit = False  # type: ignore[assignment]
 
