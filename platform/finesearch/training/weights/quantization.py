@@ -88,11 +88,19 @@ def is_quantized(tensor: Any) -> bool:
 
 
 def compute_quantized_in(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Set the type in which 4-bit layers multiply; 8-bit layers take that of their inputs."""
+    """Set the type in which 4-bit layers multiply, and in which quantized layers return, as plain ones under autocast.
+
+    bitsandbytes returns the type of the inputs, which is fp32: activations would take twice the memory.
+    """
+
+    def as_computed(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        return output.to(dtype)
+
     for module in model.modules():
-        if is_quantized(getattr(module, "weight", None)) and hasattr(module, "quant_state"):
-            layer: Any = module
-            layer.compute_dtype = dtype
+        if is_quantized(getattr(module, "weight", None)) and not hasattr(module, "base_layer"):
+            if hasattr(module, "compute_dtype"):
+                module.compute_dtype = dtype  # type: ignore[assignment]
+            module.register_forward_hook(as_computed)
 
 
 def dequantize_layers(model: PreTrainedModel) -> None:
