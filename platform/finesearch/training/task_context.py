@@ -97,6 +97,7 @@ def load_task_context(
     cache: Path,
     cache_depths: tuple[int, ...] = (),
     probe_layers: tuple[int | None, ...] = (),
+    *,
     precision: str = "fp32",
     base_weights: str = "auto",
 ) -> TaskContext:

@@ -75,9 +75,9 @@ def test_a_trial_reloads_to_the_same_score(
     ), "a checkpoint holds what trained alone"
     again = evaluate_checkpoint(result.checkpoint, "validation", work.task_plan, work.training, wide, wide / "cache")
     assert again.metrics == result.best.metrics
-    assert again.loss == result.best.loss if hasattr(again, "loss") else True
 
 
+@pytest.mark.slow
 def test_a_clean_process_gives_the_same_score(wide: Path, tmp_path: Path) -> None:
     work = make_runner(wide, precision="bf16")
     result, _ = run(work, trial(tmp_path, **LEARNS, **asking("lora", "nf4")))
