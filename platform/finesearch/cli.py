@@ -1,4 +1,4 @@
-"""Command line: finesearch init · search · report · export · doctor · schema. Heavy imports are each command's own."""
+"""Command line: finesearch init · search · report · export · compare · doctor. Heavy imports are each command's own."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--public", action="store_true", help="let everybody read a repository that --push makes")
     export.set_defaults(act=_export)
+
+    compare = commands.add_parser("compare", help="compare the best checkpoints of runs over the same test rows")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="run folders or URIs; gains are over the first one")
+    compare.add_argument("--rank", type=int, default=1, help="place in each report's ranking (default: 1)")
+    compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    compare.set_defaults(act=_compare)
 
     doctor = commands.add_parser("doctor", help="say whether a search can start here, and what will limit it")
     doctor.add_argument("space", nargs="?", type=Path, help="plan file whose data, model and limits are checked too")
@@ -154,6 +160,16 @@ def _export(options: argparse.Namespace) -> int:
     if options.push is not None:
         print(f"pushed to {push(options.folder, options.push, options.public)}", file=sys.stderr)
     print(options.folder)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from finesearch.run.comparison.compare_runs import compare_runs, comparison_text
+
+    if len(options.runs) < 2:
+        raise InputError("compare: expected at least two runs, got one.")
+    rows = compare_runs(options.runs, options.rank)
+    print(json.dumps(rows, indent=1) if options.json else comparison_text(rows))
     return 0
 
 

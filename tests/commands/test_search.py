@@ -160,6 +160,17 @@ print(json.dumps({"accuracy": right / len(rows), "finesearch": "finesearch" in s
     assert rights == {(finished / "probe").stat().st_mode}, "who may read the folder may read its files"
 
 
+def test_a_run_compared_with_its_copy_gains_nothing(finished: Path) -> None:
+    shutil.copytree(finished / "runs" / "tiny", finished / "runs" / "copy")
+    command = [sys.executable, "-m", "finesearch.cli", "compare", "runs/tiny", "runs/copy", "--json"]
+    done = subprocess.run(command, cwd=finished, env=environment(), check=True, timeout=200, stdout=subprocess.PIPE)
+    first, second = json.loads(done.stdout)
+    assert first["test"] == second["test"] == report(finished)["ranked"][0]["test"]
+    assert second["gain_interval"] == [0.0, 0.0]
+    index = (finished / "reports" / "index.html").read_text(encoding="utf-8")
+    assert 'href="tiny/report.html"' in index
+
+
 def test_another_plan_under_the_same_name_is_refused_and_named(finished: Path) -> None:
     _, errors = search(finished, "tiny.yaml", "--set", "training.epochs=3", "--set", "search.seed=7", expect=2)
     assert "this run was begun with another plan" in errors

@@ -10,7 +10,16 @@ from html.parser import HTMLParser
 import pytest
 from report_records import ORDINARY, search_record
 
-from finesearch.report import RunRecord, ScoredRow, TrialRow
+from finesearch.report import (
+    Breakdown,
+    ClassRow,
+    ClassScores,
+    Confusion,
+    GroupRow,
+    RunRecord,
+    ScoredRow,
+    TrialRow,
+)
 from finesearch.report.page import html_page
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&`|"
@@ -26,6 +35,28 @@ def without_scripts(page: str) -> str:
 
 def data(page: str) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def breakdown() -> Breakdown:
+    systems = ["ordinary", "trial 3"]
+    scores = {name: ClassScores(precision=0.5, recall=1.0, f1=2 / 3) for name in systems}
+    return Breakdown(
+        systems=systems,
+        winner="trial 3",
+        before="ordinary",
+        classes=[ClassRow(name="spam", rows=1234, scores=scores)],
+        groups=[
+            GroupRow(
+                by="length",
+                group="1 to 9",
+                rows=20,
+                scores={"ordinary": 0.5, "trial 3": None},
+                intervals={"ordinary": (0.41, 0.59)},
+                gain_interval=(0.03, 0.21),
+            )
+        ],
+        confusion=Confusion(names=["ham", "spam"], counts=[[3, 1], [0, 4]]),
+    )
 
 
 def hostile_record() -> RunRecord:
@@ -64,6 +95,14 @@ def hostile_record() -> RunRecord:
         trials=trials,
         ranked=[ranked, refused],
         baselines=[ORDINARY.model_copy(update={"error": HOSTILE})],
+        breakdown=Breakdown(
+            systems=[HOSTILE],
+            winner=HOSTILE,
+            before=HOSTILE,
+            classes=[ClassRow(name=HOSTILE, rows=1, scores={HOSTILE: ClassScores(precision=1.0, recall=0.5, f1=0.6)})],
+            groups=[GroupRow(by=HOSTILE, group=HOSTILE, rows=1, scores={HOSTILE: 0.5})],
+            confusion=Confusion(names=[HOSTILE], counts=[[1]]),
+        ),
         importances={HOSTILE: 0.5},
         notes=[HOSTILE],
         warnings=[HOSTILE],
@@ -78,6 +117,15 @@ def test_the_page_names_no_other_place():
     assert "http:" not in page
     assert "https:" not in page
     assert not re.search(r"(src|href)=|@import|url\(", page)
+
+
+def test_scores_on_parts_of_test_have_a_column_for_each_system():
+    text = re.sub(r"<[^>]+>", " ", without_scripts(html_page(search_record(breakdown=breakdown()))))
+    text = re.sub(r"\s+", " ", text)
+    assert "class rows ordinary trial 3 spam 1,234 0.667 0.50 / 1.00 0.667 0.50 / 1.00" in text
+    assert "true \\ answered ham spam ham 3 1 spam 4" in text
+    assert "length rows ordinary trial 3 gain 1 to 9 20 0.50 (0.41 to 0.59) – +0.03 to +0.21" in text
+    assert "By class" not in html_page(search_record())
 
 
 def test_plotly_is_in_the_page_once():
@@ -125,7 +173,8 @@ def test_hostile_text_adds_no_element_and_no_attribute():
     hostile, plain = Reader(), Reader()
     hostile.feed(html_page(hostile_record()))
     refused = search_record().ranked[0].model_copy(update={"error": "it scored otherwise"})
-    plain.feed(html_page(search_record(trials=20, ranked=[refused, *search_record().ranked[1:]])))
+    ranked = [refused, *search_record().ranked[1:]]
+    plain.feed(html_page(search_record(trials=20, ranked=ranked, breakdown=breakdown())))
     assert hostile.seen - plain.seen == set()
 
 

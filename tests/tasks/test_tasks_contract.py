@@ -261,6 +261,19 @@ def test_perfect_predictions_score_the_best_and_the_majority_scores_less(
     assert all(best[name] > majority[name] for name in best if goals[name] == "max")
 
 
+def test_every_row_belongs_to_one_group_of_each_property(made: tuple[Task, RawSplits, TaskFacts]) -> None:
+    task, splits, facts = made
+    rows = splits.plain_rows("test")
+    found = task.groups(rows)
+    assert found
+    for groups in found.values():
+        assert len(groups) == len(splits["test"])
+    true = task.answers(rows, facts)
+    for answers in (true, task.perfect_predictions(true)):
+        said = task.classes_in(answers, facts)
+        assert said is None or len(said) == len(true)
+
+
 def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_pieces(
     made: tuple[Task, RawSplits, TaskFacts], tokenizer: Any, model_folder: str
 ) -> None:

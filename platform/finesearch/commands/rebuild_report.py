@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from finesearch.errors import InputError
-from finesearch.report import write_report
+from finesearch.report import write_index, write_report
 from finesearch.run.build_record import build_record
 from finesearch.run.final_scoring import load_final_scores
 from finesearch.run.identity.begun_plan import read_begun_plan, read_choices
@@ -61,4 +61,6 @@ def _rewrite(run_storage: RunStorage, reports: Path) -> Path:
     partial = not complete or controller.journals[SEARCH].counts()["running"] > 0
     command = f"finesearch report {run_storage.report_argument}"
     record = build_record(controller, preflight, final_scores, partial, command)
-    return write_report(record, reports / plan.name)
+    page = write_report(record, reports / plan.name)
+    write_index(reports)
+    return page

@@ -5,14 +5,29 @@
 ``ranking``        ranked, refused or not ranked, and why
 ``verdict``        the sentence on top
 ``figures``        Plotly JSON, one figure a file
-``page``           report.html, from ``page_sections``, ``ranking_table`` and ``html``, with ``assets``
+``page``           report.html, from ``page_sections``, ``tables`` and ``html``, with ``assets``
 ``markdown``, ``report_json``, ``trials_parquet``   report.md, report.json, trials.parquet
 ``report_files``   writes all four, each atomically
+``report_index``   index.html: all runs of a folder of reports
 ``number_format``  numbers in words, the same in every file
 """
 
 from finesearch.report.report_files import write_report
-from finesearch.report.run_record import Goal, ObjectiveRow, RunRecord, ScoredRow, State, StepRow, TrialRow
+from finesearch.report.report_index import write_index
+from finesearch.report.run_record import (
+    Breakdown,
+    ClassRow,
+    ClassScores,
+    Confusion,
+    Goal,
+    GroupRow,
+    ObjectiveRow,
+    RunRecord,
+    ScoredRow,
+    State,
+    StepRow,
+    TrialRow,
+)
 from finesearch.report.statistics import (
     pareto_front,
     percentile_interval,
@@ -24,7 +39,12 @@ from finesearch.report.statistics import (
 from finesearch.report.verdict import Verdict, verdict
 
 __all__ = [
+    "Breakdown",
+    "ClassRow",
+    "ClassScores",
+    "Confusion",
     "Goal",
+    "GroupRow",
     "ObjectiveRow",
     "RunRecord",
     "ScoredRow",
@@ -39,5 +59,6 @@ __all__ = [
     "resampled_scores",
     "resampled_sums",
     "verdict",
+    "write_index",
     "write_report",
 ]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from finesearch.report.number_format import count, format_duration, format_utc, parameter, score, scored, shorten_line
 from finesearch.report.page_sections import all_warnings, flatten, key_figures, partial_notice, reasons
 from finesearch.report.ranking import refused, remarks, ties, unranked, verified_rows
-from finesearch.report.ranking_table import ranking_rule, settings, validation
 from finesearch.report.run_record import RunRecord, ScoredRow
+from finesearch.report.tables.ranking_table import ranking_rule, settings, validation
 from finesearch.report.verdict import verdict
 
 MAX_ROWS = 100

@@ -7,6 +7,7 @@ their SHA-256; so text from a trial could not run or fetch anything even if esca
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
@@ -14,8 +15,9 @@ from finesearch.report.figures import Figure, all_figures
 from finesearch.report.figures.plotly_spec import trial_labels
 from finesearch.report.html import Html, tag
 from finesearch.report.page_sections import notes_and_warnings, page_opening, reproduction_section, unranked_section
-from finesearch.report.ranking_table import ranking
 from finesearch.report.run_record import RunRecord
+from finesearch.report.tables.breakdown_tables import breakdown_sections
+from finesearch.report.tables.ranking_table import ranking
 
 REFRESH_S = 30
 WIDE_FIGURES = frozenset({"parallel", "timeline"})
@@ -28,24 +30,12 @@ def html_page(record: RunRecord) -> str:
     # With an odd number, the last one takes the whole width, so that no gap is left beside it.
     wide = WIDE_FIGURES | set(narrow[-1:] if len(narrow) % 2 else [])
     scripts = [_plotly(), _asset("page.js")]
-    policy = (
-        f"default-src 'none'; script-src {' '.join(_hash(script) for script in scripts)}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; form-action 'none'; base-uri 'none'"
-    )
-    refresh = [tag("meta", http_equiv="refresh", content=str(REFRESH_S))] if record.partial else []
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        *refresh,
-        tag("title", f"{'Partial: ' if record.partial else ''}{record.name} · finesearch"),
-        tag("style", Html(_asset("page.css"))),
-    )
+    head = page_head(f"{'Partial: ' if record.partial else ''}{record.name} · finesearch", scripts, record.partial)
     main = tag(
         "main",
         page_opening(record),
         ranking(record),
+        breakdown_sections(record),
         tag("div", *(_place(figure, figure.key in wide) for figure in figures), class_="figures"),
         notes_and_warnings(record),
         unranked_section(record),
@@ -55,6 +45,25 @@ def html_page(record: RunRecord) -> str:
     data = tag("script", Html(_embedded(record, figures)), type="application/json", id="figures")
     body = tag("body", main, data, *(tag("script", Html(script)) for script in scripts))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def page_head(title: str, scripts: Sequence[str] = (), refreshes: bool = False) -> Html:
+    """The head of a page that runs the given scripts and no others, and loads nothing."""
+    allowed = " ".join(_hash(script) for script in scripts) or "'none'"
+    policy = (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "form-action 'none'; base-uri 'none'"
+    )
+    refresh = [tag("meta", http_equiv="refresh", content=str(REFRESH_S))] if refreshes else []
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        *refresh,
+        tag("title", title),
+        tag("style", Html(_asset("page.css"))),
+    )
 
 
 def _place(figure: Figure, is_wide: bool) -> Html:

@@ -36,6 +36,7 @@ def summary(record: RunRecord) -> dict[str, Any]:
             {"rank": place} | row.model_dump() | {"remarks": remarks(row, record)}
             for place, row in enumerate(verified_rows(record), start=1)
         ],
+        "breakdown": record.breakdown.model_dump(),
         "unranked": [_unranked(entry) for entry in unranked(record)],
         "front": list(record.front),
         "importances": dict(record.importances),

@@ -147,6 +147,57 @@ class ScoredRow(ReportModel):
         return self.validation if self.chosen_validation is None else self.chosen_validation
 
 
+class ClassScores(ReportModel):
+    """Precision, recall and F1 of one system on one class; 0 where it was never predicted, or never true."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+class ClassRow(ReportModel):
+    """One class, entity type or relation. ``rows``: how often it is true in test; ``scores`` by system."""
+
+    name: str
+    rows: int
+    scores: dict[str, ClassScores]
+
+
+class GroupRow(ReportModel):
+    """Rows of test that share a property ``by``, such as the length of the input.
+
+    ``scores`` and ``intervals`` (95 %, bootstrap) hold the quality metric by system. ``gain_interval`` is that of the
+    paired difference between the best checkpoint and the breakdown's ``before``, positive where the checkpoint is
+    better.
+    """
+
+    by: str
+    group: str
+    rows: int
+    scores: dict[str, FiniteOrNone]
+    intervals: dict[str, Interval] = {}
+    gain_interval: Interval | None = None
+
+
+class Confusion(ReportModel):
+    """How often the best checkpoint answered each class (column) where each class was true (row), in test."""
+
+    names: FrozenSequence[str]
+    counts: FrozenSequence[FrozenSequence[int]]
+
+
+class Breakdown(ReportModel):
+    """Scores on parts of test. ``systems``: the model before training, the ordinary recipe, and each ranked checkpoint,
+    as far as they have scores; ``winner``: the best checkpoint; ``before``: the one of them that gains are over."""
+
+    systems: FrozenSequence[str] = ()
+    winner: str | None = None
+    before: str | None = None
+    classes: FrozenSequence[ClassRow] = ()
+    groups: FrozenSequence[GroupRow] = ()
+    confusion: Confusion | None = None
+
+
 class RunRecord(ReportModel):
     """All content of the report of one search.
 
@@ -165,6 +216,7 @@ class RunRecord(ReportModel):
     trials: FrozenSequence[TrialRow] = ()
     ranked: FrozenSequence[ScoredRow] = ()
     baselines: FrozenSequence[ScoredRow] = ()
+    breakdown: Breakdown = Breakdown()
     front: FrozenSequence[int] = ()
     importances: dict[str, FiniteOrNone] = {}
     cost: JsonObject = {}

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from finesearch.plan import Plan
-from finesearch.report import ObjectiveRow, RunRecord, ScoredRow, StepRow, TrialRow
+from finesearch.report import Breakdown, ObjectiveRow, RunRecord, ScoredRow, StepRow, TrialRow
 from finesearch.report.number_format import listed, pluralize
 from finesearch.run.preflight import Preflight
 from finesearch.tuning.controller.search_controller import SearchController
@@ -43,6 +43,7 @@ class FinalScores:
 
     ranked: tuple[ScoredRow, ...] = ()
     baselines: tuple[ScoredRow, ...] = ()
+    breakdown: Breakdown = Breakdown()
 
 
 def build_record(
@@ -72,6 +73,7 @@ def build_record(
         trials=trials,
         ranked=final_scores.ranked,
         baselines=final_scores.baselines,
+        breakdown=final_scores.breakdown,
         front=journal.pareto_front() if several else [],
         importances=dict(parameter_importances(journal)),
         cost={

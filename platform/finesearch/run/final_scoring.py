@@ -10,6 +10,7 @@ from finesearch.errors import TrialError
 from finesearch.plan import Plan
 from finesearch.report import ScoredRow
 from finesearch.run.build_record import FinalScores
+from finesearch.run.comparison.compute_breakdown import compute_breakdown
 from finesearch.run.preflight import Preflight
 from finesearch.run.run_storage import SCORES, RunStorage
 from finesearch.run.score_cache import CheckpointScore, Intervals, ScoreCache, mismatch
@@ -19,7 +20,7 @@ from finesearch.tuning.study.checkpoint_retention import rankable_trials
 from finesearch.tuning.study.journaled_trial import JournaledTrial, Outcome, planned_evaluations, recipe_of
 from finesearch.tuning.workers.rescoring import RescoredCheckpoint, RescoringSettings, StandbyScorer, rescore_all
 
-MAJORITY, ORDINARY_ROW = "majority", "ordinary"
+MAJORITY, ORDINARY_ROW, ZERO_SHOT = "majority", "ordinary", "zero_shot"
 SHOWN = {
     "zero_shot": {"adaptation"},
     "ordinary": {"adaptation", "learning_rate", "schedule", "epochs", "batch_size"},
@@ -177,7 +178,10 @@ def _build_final_scores(
         else row_builder.baseline(name, controller, of_baselines[name])
         for name in plan.baselines
     ]
-    return FinalScores(tuple(ranked), tuple(row for row in baselines if row is not None))
+    verified = {row.name: scores[f"trial-{row.trial:04d}"] for row in ranked if row.error is None}
+    before = {name: usable[name] for name in (ZERO_SHOT, ORDINARY_ROW) if name in usable}
+    breakdown = compute_breakdown(plan, preflight, before, verified)
+    return FinalScores(tuple(ranked), tuple(row for row in baselines if row is not None), breakdown)
 
 
 def _place(row: ScoredRow, plan: Plan) -> float:

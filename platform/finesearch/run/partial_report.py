@@ -8,7 +8,7 @@ import time
 
 from finesearch.errors import StorageError
 from finesearch.redaction import redact
-from finesearch.report import RunRecord, write_report
+from finesearch.report import RunRecord, write_index, write_report
 from finesearch.run.build_record import FinalScores, build_record
 from finesearch.run.open_search import SearchRequest
 from finesearch.run.preflight import Preflight
@@ -48,6 +48,7 @@ class PartialReporter:
             command = redact(self._request.command)
             record = build_record(self._controller, self._preflight, final_scores, partial, command)
             write_report(record, self.path.parent)
+            write_index(self._request.reports)
             return record
 
     def close_on_signal(self, code: int, progress: Progress, run_storage: RunStorage) -> None:

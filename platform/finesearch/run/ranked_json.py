@@ -51,7 +51,7 @@ class RankedCheckpoint:
     generation: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunReport:
     """What report.json says of a run; see ``report_json``."""
 

@@ -52,6 +52,7 @@ from pydantic import BaseModel, ConfigDict
 
 from finesearch.tasks.encoding.padding import IGNORED, PAD_TO_MULTIPLE_OF
 from finesearch.tasks.raw_splits import RawSplits
+from finesearch.tasks.row_groups import by_quartile, lengths
 from finesearch.tasks.truncation import Truncation
 
 if TYPE_CHECKING:
@@ -317,6 +318,21 @@ class Task(ABC):
     ) -> tuple[list[Any], list[Any]]:
         """Predictions and references as a metric of the user's own takes them: names and texts, no numbers of ours."""
         return list(predictions), list(references)
+
+    def classes_in(self, answers: Sequence[Any], facts: TaskFacts) -> list[list[tuple[str, Any]]] | None:
+        """What each answer (prediction or reference) says of which class, as (class, what); None without classes.
+
+        A class is right in an answer where both prediction and reference say the same of it.
+        """
+        return None
+
+    def groups(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
+        """Properties by which rows are told apart in reports: name of the property -> the group of each row."""
+        columns = [rows[name] for name in self.identity_columns if name in rows]
+        if not columns:
+            return {}
+        unit = "characters" if all(isinstance(value, str) for column in columns for value in column[:1]) else "items"
+        return {f"length of the input in {unit}": by_quartile(lengths(columns))}
 
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         """A single metric of the task: bootstrap intervals call it a thousand times, without computing the others."""

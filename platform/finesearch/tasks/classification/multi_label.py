@@ -112,6 +112,9 @@ class MultiLabelClassification(TextClassification):
         given, true = ([[names[n] for n in numbers] for numbers in rows] for rows in (predictions, references))
         return given, true
 
+    def classes_in(self, answers: Sequence[Any], facts: TaskFacts) -> list[list[tuple[str, Any]]]:
+        return [[(facts.label_names[number], None) for number in numbers] for numbers in answers]
+
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         return MULTI_LABEL_METRICS[name]
 

@@ -119,6 +119,9 @@ class TextRegression(TextClassification):
     ) -> tuple[list[Any], list[Any]]:
         return list(predictions), list(references)
 
+    def classes_in(self, answers: Sequence[Any], facts: TaskFacts) -> None:
+        return None
+
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         return REGRESSION_METRICS[name]
 

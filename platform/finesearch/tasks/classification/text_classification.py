@@ -204,6 +204,10 @@ class TextClassification(SingleLabel):
         names = facts.label_names
         return [names[number] for number in predictions], [names[number] for number in references]
 
+    def classes_in(self, answers: Sequence[Any], facts: TaskFacts) -> list[list[tuple[str, Any]]] | None:
+        names = facts.label_names
+        return [[(names[int(np.argmax(each)) if isinstance(each, list) else each], None)] for each in answers]
+
     def with_facts(self, facts: TaskFacts) -> TextClassification:
         known = copy(self)
         known.facts = facts

@@ -21,6 +21,7 @@ from finesearch.tasks.extraction.squad_metrics import (
 from finesearch.tasks.extraction.squad_rows import check_rows, parse_answers, refuse_unanswered
 from finesearch.tasks.kl_divergence import symmetric_kl_divergence
 from finesearch.tasks.raw_splits import SPLITS, RawSplits
+from finesearch.tasks.row_groups import most_frequent_groups
 from finesearch.tasks.task import Task, TaskFacts, UnencodableRow
 
 if TYPE_CHECKING:
@@ -251,6 +252,11 @@ class QuestionAnswering(Task):
         self, predictions: Sequence[Any], references: Sequence[Any], facts: TaskFacts
     ) -> tuple[list[Any], list[Any]]:
         return [given["text"] for given in predictions], list(references)
+
+    def groups(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
+        questions = [str(question).split() for question in rows[self.plan.columns["question"]]]
+        first = [words[0].strip("¿¡?,.:").lower() if words else "" for words in questions]
+        return {"first word of the question": most_frequent_groups(first), **super().groups(rows)}
 
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         return lambda predictions, references: mean_score(name, predictions, references)

@@ -158,6 +158,9 @@ class TokenClassification(Task):
     def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
         return score_entities(predictions, references)
 
+    def classes_in(self, answers: Sequence[Any], facts: TaskFacts) -> list[list[tuple[str, Any]]]:
+        return [[(str(label), (start, end)) for start, end, label in spans] for spans in answers]
+
     def metric(self, name: str) -> Callable[[Sequence[Any], Sequence[Any]], float]:
         return METRICS[name]
 

@@ -1,0 +1,1 @@
+"""Tables of report.html: the ranking, and scores on parts of test."""

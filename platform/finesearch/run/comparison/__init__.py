@@ -1,0 +1,1 @@
+"""Ranked checkpoints compared: on parts of test, and across runs."""
