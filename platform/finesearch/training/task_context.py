@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,7 @@ class TaskContext:
     known_features: set[str] = field(default_factory=set)
     prompt_models: PromptModels = field(default_factory=PromptModels)
     prefix_session: PrefixCacheSession = field(default_factory=PrefixCacheSession)
+    precision: str = "fp32"
 
     @cached_property
     def tokenizer_files(self) -> dict[str, bytes]:
@@ -61,7 +62,8 @@ class TaskContext:
     @cached_property
     def bases(self) -> RecipeBases:
         """The base model with the head of each recipe."""
-        return RecipeBases(self.base)
+        load = partial(load_base_model, self.base.folder, self.task, self.facts, self.precision)
+        return RecipeBases(self.base, load, self.precision)
 
     @cached_property
     def base_reference(self) -> BaseReference:
@@ -95,11 +97,13 @@ def load_task_context(
     cache: Path,
     cache_depths: tuple[int, ...] = (),
     probe_layers: tuple[int | None, ...] = (),
+    *,
     precision: str = "fp32",
+    base_weights: str = "auto",
 ) -> TaskContext:
     """Read data and model of a plan; tokenized splits are found in ``cache`` or built there.
 
-    precision: see ``load_base_model``.
+    precision, base_weights: see ``load_base_model``; the latter for ``base``, others are read when a recipe wants them.
 
     Raises:
         DataError, ModelError, DiskFullError: see the functions called.
@@ -112,7 +116,7 @@ def load_task_context(
     task = task.with_facts(facts)
     if isinstance(task, GenerationTask):
         facts, _ = add_model_facts(task, facts, folder)
-    model = load_base_model(folder, task, facts, precision)
+    model = load_base_model(folder, task, facts, precision, base_weights)
     tokens = tokenize(splits, task, facts, model.tokenizer, tokenizer_sha256(folder), cache)
     # The metrics library is imported on first use. Use it here, so that the first trial's time excludes the import.
     references = task.references(tokens.validation.rows())
@@ -127,4 +131,5 @@ def load_task_context(
         cache=cache,
         cache_depths=cache_depths,
         probe_layers=probe_layers,
+        precision=precision,
     )

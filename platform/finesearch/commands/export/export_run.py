@@ -6,6 +6,7 @@ import os
 from functools import partial
 from pathlib import Path
 
+from finesearch.commands.export.merged_score import is_merged_from_quantized, merged_score
 from finesearch.commands.export.model_card import write_model_card
 from finesearch.errors import InputError
 from finesearch.run.ranked_json import find_ranked_checkpoint, read_report
@@ -36,8 +37,12 @@ def export_run(run: str, folder: Path, rank: int, adapter: bool) -> list[str]:
         )
 
     def add_card(checkpoint: Path, written: Path) -> None:
+        record, remarks = read_record(checkpoint), list[str]()
+        if is_merged_from_quantized(record, written):
+            remarks.append(merged_score(store, record, written))
+        notes.extend(remarks)
         if report is not None:
-            write_model_card(written, read_record(checkpoint), report, rank)
+            write_model_card(written, record, report, rank, remarks)
 
     copy = open_store(ranked.checkpoint).local_copy()
     with copy.errors_naming_store() as checkpoint:

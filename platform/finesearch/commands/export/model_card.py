@@ -8,7 +8,7 @@ data.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from finesearch.run.ranked_json import RunReport
 from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
 from finesearch.training.export.peft_adapter import address
 from finesearch.training.model.base_reference import BaseReference
+from finesearch.training.weights.quantization import base_weights_of
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, EvalResultEntry
@@ -29,7 +30,9 @@ PIPELINE_TAGS = {"relation-extraction": "text-classification", "dialogue": "text
 EVALUATIONS = Path(".eval_results") / "finesearch.yaml"
 
 
-def write_model_card(folder: Path, record: CheckpointRecord, report: RunReport, rank: int) -> None:
+def write_model_card(
+    folder: Path, record: CheckpointRecord, report: RunReport, rank: int, remarks: Sequence[str] = ()
+) -> None:
     """Write README.md, and ``.eval_results/`` where the hub can take it, into an export.
 
     A README.md that is there already says how to use the model; it becomes that part of the card.
@@ -39,6 +42,7 @@ def write_model_card(folder: Path, record: CheckpointRecord, report: RunReport, 
         record: of the checkpoint.
         report: the run's.
         rank: place of the checkpoint in it, from 1.
+        remarks: what is to be known of this export beside the checkpoint's scores.
     """
     from huggingface_hub import ModelCardData, eval_result_entries_to_yaml
 
@@ -58,8 +62,8 @@ def write_model_card(folder: Path, record: CheckpointRecord, report: RunReport, 
         f"---\n{data.to_yaml()}\n---\n",
         f"# {report.name}\n",
         f"{_first_words(record)} Trained and chosen by finesearch. {_claim(report, row, rank)}\n",
-        f"## Use\n\n{_usage(folder, plan['task'])}",
-        f"## Scores\n\n{_scores(report, row)}",
+        f"## Use\n\n{_usage(folder, plan['task'], base_weights_of(record.recipe))}",
+        f"## Scores\n\n{_scores(report, row, remarks)}",
         f"## How it was made\n\n{_making(record, plan, report, row)}",
         f"## Limits\n\n{_limits(record, plan, report, row)}",
         f"## Licence\n\n{licence_words(inherited)}\n",
@@ -88,14 +92,14 @@ def _claim(report: RunReport, row: Mapping[str, Any], rank: int) -> str:
     return sentence if rank == 1 else f"It is {row['name']}, rank {rank} of its search, which says: {sentence}"
 
 
-def _usage(folder: Path, task: dict[str, Any]) -> str:
+def _usage(folder: Path, task: dict[str, Any], base_weights: str) -> str:
     own = folder / "README.md"
     if own.exists():
         return re.sub(r"\A# .*\n+", "", own.read_text(encoding="utf-8"))
-    return f"```python\n{usage_code(folder, task)}```\n"
+    return f"```python\n{usage_code(folder, task, base_weights)}```\n"
 
 
-def _scores(report: RunReport, row: Mapping[str, Any]) -> str:
+def _scores(report: RunReport, row: Mapping[str, Any], remarks: Sequence[str]) -> str:
     metric, better = report.metric, "larger" if report.goal == "max" else "smaller"
     ours = [{**row, "name": "this model"}]
     scored = [each for each in (*ours, *report.baselines) if each["error"] is None]
@@ -113,8 +117,8 @@ def _scores(report: RunReport, row: Mapping[str, Any]) -> str:
         lines.append(
             f"\nOther scores on test: {', '.join(f'{name} {score(value)}' for name, value in others.items())}."
         )
-    if row["remarks"]:
-        lines.append(f"\nTo be known: {'; '.join(row['remarks'])}.")
+    if known := [*row["remarks"], *remarks]:
+        lines.append(f"\nTo be known: {'; '.join(known)}.")
     return "\n".join(lines) + "\n"
 
 

@@ -18,13 +18,22 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = {auto}.from_pretrained(folder).eval()
 """
 _LOAD_ADAPTER = """{torch}from peft import PeftModel
-from transformers import AutoConfig, {auto}, AutoTokenizer
+from transformers import AutoConfig, {auto}, AutoTokenizer{quantized}
 
 folder = "."
 tokenizer = AutoTokenizer.from_pretrained(folder)
-base = {auto}.from_pretrained({home}, config=AutoConfig.from_pretrained(folder))
+base = {auto}.from_pretrained({home}, config=AutoConfig.from_pretrained(folder){bits})
 model = PeftModel.from_pretrained(base, folder).eval()
 """
+# Layers outside of the blocks, which were not quantized.
+_SKIPPED = 'llm_int8_skip_modules=["classifier", "pooler", "score", "lm_head", "qa_outputs"]'
+_BITS = {
+    "int8": f", quantization_config=BitsAndBytesConfig(load_in_8bit=True, {_SKIPPED})",
+    "nf4": (
+        ', quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", '
+        f"bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16, {_SKIPPED})"
+    ),
+}
 _CLASSIFY = """tokens = tokenizer({texts}, truncation=True, max_length={max_length}, return_tensors="pt")
 with torch.no_grad():
     logits = model(**tokens).logits[0]
@@ -75,10 +84,10 @@ print(tokenizer.decode(written[0]{after}, skip_special_tokens=True))
 """
 
 
-def usage_code(folder: Path, task: dict[str, Any]) -> str:
+def usage_code(folder: Path, task: dict[str, Any], base_weights: str = "auto") -> str:
     """Python code that loads the export in a folder and answers one input.
 
-    task: the ``task`` section of the resolved plan.
+    task: the ``task`` section of the resolved plan. base_weights: what an adapter was trained over.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind, is_pair = task["kind"], bool(config.get("is_encoder_decoder"))
@@ -86,7 +95,8 @@ def usage_code(folder: Path, task: dict[str, Any]) -> str:
     adapter = folder / "adapter_config.json"
     if adapter.exists():
         home = json.dumps(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
-        load = _LOAD_ADAPTER.format(auto=auto, home=home, torch="import torch\n")
+        quantized, bits = (", BitsAndBytesConfig", _BITS[base_weights]) if base_weights in _BITS else ("", "")
+        load = _LOAD_ADAPTER.format(auto=auto, home=home, torch="import torch\n", quantized=quantized, bits=bits)
     else:
         load = _LOAD.format(auto=auto, torch="import torch\n")
     fields = {"max_length": task["max_length"], "is_pair": is_pair}

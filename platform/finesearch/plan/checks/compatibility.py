@@ -1,5 +1,6 @@
 """Checks that sampler, pruner, objectives and space of a plan are compatible."""
 
+from finesearch.plan.checks.base_weights_limits import check_base_weights
 from finesearch.plan.checks.checkpointing_limits import check_activation_checkpointing
 from finesearch.plan.checks.template_check import template_problem
 from finesearch.plan.checks.zero_limits import check_zero_stage
@@ -52,6 +53,7 @@ def plan_problems(
         _check_batch_sizes(space, training, problems)
         check_zero_stage(space, training, problems)
         check_activation_checkpointing(space, training, problems)
+        check_base_weights(space, training, problems)
 
 
 def _check_baselines(task: TaskPlan, report: ReportPlan, problems: Problems) -> None:

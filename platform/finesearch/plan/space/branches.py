@@ -36,6 +36,11 @@ class Branch:
 
 REQUIRED = "no default"
 
+BASE_WEIGHTS = "base_weights"
+"""Parameter of the branches under which no weight of the base trains."""
+QUANTIZED = ("int8", "nf4")
+"""Values of ``base_weights`` that hold matrices in fewer bits than can be trained."""
+
 
 def _branch(
     name: str,
@@ -74,8 +79,15 @@ _LORA_PLUS = "Learning rate of the second matrix as a factor on the first's: LoR
 _TARGETS = ParameterSpec(
     "targets",
     "names",
-    "Linear layers to adapt, by the end of their names; auto takes the usual ones, all_linear every one.",
-    words=("auto", "all_linear"),
+    "Linear layers to adapt, by the end of their names; auto takes the usual ones, all_linear (all-linear) every one.",
+    words=("auto", "all_linear", "all-linear"),
+)
+_BASE_WEIGHTS = ParameterSpec(
+    BASE_WEIGHTS,
+    "word",
+    "Type of the frozen matrices inside the layers; int8 and nf4 are quantized by bitsandbytes (Dettmers et al., "
+    "QLoRA, 2023). auto: bf16 where the folder has it and trials compute in it, else fp32.",
+    words=("auto", "fp32", "bf16", *QUANTIZED),
 )
 
 _PROMPT = (
@@ -213,11 +225,13 @@ ADAPTATIONS: dict[str, Branch] = {
             (ParameterSpec("dora", "boolean", "Weights' length and direction train apart (Liu et al., 2024)."), False),
             (ParameterSpec("rslora", "boolean", "alpha / root of rank instead (Kalajdzievski, 2023)."), False),
             (ParameterSpec("lora_plus", "float", _LORA_PLUS, low=1.0), 1.0),
+            (_BASE_WEIGHTS, "auto"),
             without_effect=NO_EFFECT_ON_FROZEN_WEIGHTS,
         ),
         _branch(
             "ia3",
             "Vectors that scale keys, values and feed-forwards train, and a task's output layer: (IA)³.",
+            (_BASE_WEIGHTS, "auto"),
             without_effect=NO_EFFECT_ON_FROZEN_WEIGHTS,
         ),
         _branch(
@@ -225,6 +239,7 @@ ADAPTATIONS: dict[str, Branch] = {
             "Embeddings before those of the text train, and a task's output layer (Lester et al., 2021).",
             (_VIRTUAL_TOKENS, 20),
             (_INIT, "vocabulary"),
+            (_BASE_WEIGHTS, "auto"),
             without_effect=NEED_TRAINED_LAYERS,
         ),
         _branch(
@@ -233,6 +248,7 @@ ADAPTATIONS: dict[str, Branch] = {
             (_VIRTUAL_TOKENS, 20),
             (ParameterSpec("encoder", "word", "The network that makes the prompt.", words=("mlp", "lstm")), "mlp"),
             (_HIDDEN_SIZE, None),
+            (_BASE_WEIGHTS, "auto"),
             without_effect=NEED_TRAINED_LAYERS,
         ),
         _branch(
@@ -241,6 +257,7 @@ ADAPTATIONS: dict[str, Branch] = {
             (_VIRTUAL_TOKENS, 20),
             (ParameterSpec("projection", "boolean", "A network makes them, and trains with its input."), False),
             (_HIDDEN_SIZE, None),
+            (_BASE_WEIGHTS, "auto"),
             without_effect=NEED_TRAINED_LAYERS,
         ),
         _branch(
@@ -278,6 +295,17 @@ OPTIMIZERS: dict[str, Branch] = {
         _branch(
             "adamw",
             "AdamW (Loshchilov and Hutter, 2019).",
+            (ParameterSpec("beta1", "float", "Decay of the mean of gradients.", 0.0, 1.0, open_high=True), 0.9),
+            (
+                ParameterSpec("beta2", "float", "Decay of the mean of squared gradients.", 0.0, 1.0, open_high=True),
+                0.999,
+            ),
+            (ParameterSpec("epsilon", "float", "Added to the divisor.", low=0.0, open_low=True), 1e-8),
+        ),
+        _branch(
+            "adamw_8bit",
+            "AdamW whose two means are kept in 8 bits by bitsandbytes (Dettmers et al., 2022): a quarter of their "
+            "memory.",
             (ParameterSpec("beta1", "float", "Decay of the mean of gradients.", 0.0, 1.0, open_high=True), 0.9),
             (
                 ParameterSpec("beta2", "float", "Decay of the mean of squared gradients.", 0.0, 1.0, open_high=True),

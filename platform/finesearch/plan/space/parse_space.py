@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finesearch.plan.problems import KeyPath, Problems, SourceLocations, did_you_mean, dotted, format_value
-from finesearch.plan.space.branches import DEFAULT_BRANCHES, SELECTORS, Branch
+from finesearch.plan.space.branches import ADAPTATIONS, BASE_WEIGHTS, DEFAULT_BRANCHES, SELECTORS, Branch
 from finesearch.plan.space.domains import Domain, Fixed
 from finesearch.plan.space.parameters import PARAMETERS
 from finesearch.plan.space.parse_domain import read_domain
@@ -128,6 +128,15 @@ def _read_branch(selector: str, branch: Branch, raw: Any, problems: Problems, pa
             )
         elif key in branch.without_effect:
             problems.add(below, f"'{key}' has no effect under {selector} {branch.name}", "Remove it from this branch.")
+        elif key == BASE_WEIGHTS and key not in branch.known:
+            takers = [name for name, each in ADAPTATIONS.items() if key in each.parameters]
+            does = "needs them as they are" if selector == "adaptation" else "is no adaptation"
+            problems.add(
+                below,
+                f"'{key}' belongs to adaptations that only add to frozen weights of the base, and "
+                f"'{branch.name}' {does}",
+                f"Write it under {', '.join(takers)}, or remove it.",
+            )
         elif key not in branch.known:
             problems.add(
                 below, f"unknown parameter '{key}' of the branch '{branch.name}'", did_you_mean(key, branch.known)

@@ -61,7 +61,7 @@ class LoRA(Adapter):
     def check(self, model: PreTrainedModel, parameters: Parameters) -> None:
         layers = linear_layers(model)
         for target in parameters["targets"].split():
-            if target not in ("auto", "all_linear") and not ending_in([target], layers):
+            if target not in ("auto", "all_linear", "all-linear") and not ending_in([target], layers):
                 known = sorted({name.rpartition(".")[2] for name in layers})
                 near = difflib.get_close_matches(target, known, n=1)
                 raise ModelError(
@@ -90,7 +90,7 @@ class LoRA(Adapter):
         if wanted == ["auto"]:
             usual = ending_in(usual_targets(model), layers)
             return usual or layers
-        return layers if wanted == ["all_linear"] else ending_in(wanted, layers)
+        return layers if wanted in (["all_linear"], ["all-linear"]) else ending_in(wanted, layers)
 
 
 class IA3(Adapter):

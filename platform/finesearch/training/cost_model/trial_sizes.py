@@ -9,6 +9,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from finesearch.plan import ADAPTATIONS, FIXED_RECIPES, Plan, Recipe
+from finesearch.plan.space.branches import BASE_WEIGHTS
 from finesearch.plan.space.domains import boundary_values
 from finesearch.training.cost_model.activation_sizes import FP32, Pass
 from finesearch.training.cost_model.memory_forecast import (
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from finesearch.training.model.dimensions import Dimensions
     from finesearch.training.model.model_facts import ModelFacts
 
-SIZED_BY = ("layers", "rank", "virtual_tokens", "targets", "dora", "encoder", "hidden_size", "projection")
+SIZED_BY = (BASE_WEIGHTS, "layers", "rank", "virtual_tokens", "targets", "dora", "encoder", "hidden_size", "projection")
 """Parameters of adaptations that decide how many weights train."""
 EVALUATED = {False: 1024, True: 16384}
 """Tokens of an evaluation's pass on CPUs and on GPUs; see ``data/token_budget.py``."""
@@ -92,19 +93,22 @@ def setting_of(plan: Plan, recipe: Recipe, tokens: int, sizes: Dimensions, is_bf
     """How a plan runs a recipe whose longest row has ``tokens`` tokens."""
     training, on_gpu = plan.training, plan.training.gpus_per_worker > 0
     in_bf16 = training.precision == "bf16" or (training.precision == "auto" and on_gpu)
+    stored = str(recipe.adaptation_parameters.get(BASE_WEIGHTS, "auto"))
+    if stored == "auto":
+        stored = "bf16" if in_bf16 and is_bf16 and training.zero_stage < 3 else "fp32"
     rows = ceil(recipe.batch_size / training.divisor)
     fitting = max(1, (training.max_tokens_per_pass or rows * tokens) // tokens)
     run = Pass(
         rows=min(rows, fitting),
         tokens=tokens,
-        compute=BF16 if in_bf16 else FP32,
+        compute=BF16 if in_bf16 or stored == "bf16" else FP32,
         on_gpu=on_gpu,
         dropout=sizes.dropout > 0,
         attention_dropout=sizes.attention_dropout > 0,
     )
     return Setting(
         run=run,
-        frozen="bf16" if in_bf16 and is_bf16 and training.zero_stage < 3 else "fp32",
+        frozen=stored,
         zero_stage=training.zero_stage,
         workers=training.workers_per_trial,
         accumulates=training.gradient_accumulation_steps > 1 or fitting < rows,

@@ -6,9 +6,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finesearch.errors import StorageError
+
+if TYPE_CHECKING:
+    from finesearch.plan import TaskPlan, TrainingPlan
+    from finesearch.training.checkpointing.checkpoint_record import CheckpointRecord
 
 
 def export_checkpoint(
@@ -22,6 +26,8 @@ def export_checkpoint(
     """Write the merged model (safetensors), its config with the label names, and its tokenizer to ``destination``.
 
     Where transformers has no class for the head (relations, pooled texts), a README.md beside them shows how to use it.
+    Base weights in 8 or 4 bits are merged as the values that they stood for in training, and written in bf16: the
+    adapter was trained to go with these values, errors of the quantization included.
     A soft prompt cannot be merged: it is written in peft's format, and the README.md says how to load it. For a
     prompting trial, which trained nothing, the export holds the model, the prompt, and a script that prompts the model.
 
@@ -36,6 +42,7 @@ def export_checkpoint(
         DiskFullError: the disk is full.
         CheckpointError, ModelError: see ``load_checkpoint_model``.
     """
+    from finesearch.plan.space.branches import QUANTIZED
     from finesearch.storage import checksummed_dirs
     from finesearch.storage.atomic_files import storage_errors
     from finesearch.tasks import TaskFacts
@@ -53,6 +60,7 @@ def export_checkpoint(
     from finesearch.training.heads.target_scale import fold_target_scale
     from finesearch.training.model.model_files import quiet_transformers
     from finesearch.training.prompting import is_prompted
+    from finesearch.training.weights.quantization import base_weights_of
 
     destination = Path(destination).absolute()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
@@ -63,12 +71,16 @@ def export_checkpoint(
     if adapter:
         check_has_adapter(record)
     model, tokenizer = (
-        load_prompt_checkpoint(Path(folder), record, base) if has_prompt else load_checkpoint_model(folder, base)[:2]
+        load_prompt_checkpoint(Path(folder), record, base)
+        if has_prompt
+        else load_checkpoint_model(folder, base, dequantizes=not adapter)[:2]
     )
     if generation:
         apply_generation_settings(model.generation_config, generation)
     if not (adapter or has_prompt or holds_prompt(record)):
         merge_adapter(model)
+        if base_weights_of(record.recipe) in QUANTIZED:
+            model.bfloat16()
     if not has_prompt:
         fold_target_scale(model, TaskFacts.model_validate(record.facts).target_scale)
     with storage_errors(destination):
@@ -120,3 +132,38 @@ def _share(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(rights)
+
+
+def score_export(
+    folder: Path, record: CheckpointRecord, task: TaskPlan, training: TrainingPlan, base: Path, cache: Path
+) -> Mapping[str, float]:
+    """Metrics on validation of a merged export, in the precision of the checkpoint in ``record``.
+
+    base, cache: see ``CheckpointScorer``.
+
+    Raises:
+        DataError, ModelError: data or base model cannot be read.
+    """
+    import torch
+
+    from finesearch.tasks import TaskFacts
+    from finesearch.training.heads.target_scale import unfold_target_scale
+    from finesearch.training.loop.score_checkpoint import CheckpointScorer
+    from finesearch.training.model.model_config import auto_class, read_config
+    from finesearch.training.model.model_files import quiet_transformers
+    from finesearch.training.runtime.precision import compute_in, move
+    from finesearch.training.steps.evaluate import ScoringOptions, evaluate
+
+    scorer = CheckpointScorer(task, training, base, cache)
+    with scorer.working(), quiet_transformers():
+        context, config = scorer.context, read_config(folder)
+        model = auto_class(record.kind, config).from_pretrained(folder, config=config, dtype=torch.float32)
+        unfold_target_scale(model, TaskFacts.model_validate(record.facts).target_scale)
+        model.train(False)
+        if context.base.generation is not None:
+            model.generation_config = context.base.generation
+        compute_in(model, record.precision, scorer.processes.device)
+        move(model, scorer.processes.device)
+        scoring = ScoringOptions(decision=record.evaluation.decision)
+        tokens = context.tokens["validation"]
+        return evaluate(model, context.task, context.base, tokens, scorer.processes, scoring=scoring).metrics

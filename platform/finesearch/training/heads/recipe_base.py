@@ -16,9 +16,10 @@ from finesearch.training.model.dropout import head_dropouts
 from finesearch.training.model.model_config import auto_class, read_config
 from finesearch.training.model.model_files import quiet_transformers
 from finesearch.training.model.module_structure import backbone_prefix, trace_structure
+from finesearch.training.weights.quantization import base_weights_of, install_quantized, is_quantized, stored_type
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from pathlib import Path
 
     from transformers import PretrainedConfig
@@ -32,10 +33,13 @@ POOLED_KIND = "text-classification"
 class RecipeBases:
     """The bases of a task's recipes, each made when a recipe first asks for it. ``own``: as the folder's config has it.
 
-    All of them share the tensors of ``own``.
+    Those with the same ``base_weights`` share their tensors; ``load`` reads the folder for others than those of
+    ``own``. precision: what trials compute in.
     """
 
     own: PretrainedBase
+    load: Callable[[str], PretrainedBase]
+    precision: str
     _made: dict[Hashable, PretrainedBase] = field(default_factory=dict)
 
     def of(self, recipe: Recipe) -> PretrainedBase:
@@ -45,21 +49,31 @@ class RecipeBases:
         """
         head = (recipe.pooling, recipe.head_hidden_size)
         layers = reinitialized_layers(recipe, len(self.own.structure.blocks))
-        if (head, layers) not in self._made:
-            base = self._with_head(*head) if self.own.kind == POOLED_KIND else self.own
-            self._made[head, layers] = with_reinitialized(base, layers)
-        return self._made[head, layers]
+        stored = stored_type(self.own.folder, self.precision, base_weights_of(recipe))
+        if (stored, head, layers) not in self._made:
+            plain = self._stored_as(stored)
+            base = _with_head(plain, *head) if plain.kind == POOLED_KIND else plain
+            self._made[stored, head, layers] = with_reinitialized(base, layers)
+        return self._made[stored, head, layers]
 
-    def _with_head(self, pooling: str, hidden_size: int | None) -> PretrainedBase:
-        needs_bias = self.own.facts.target_scale is not None
-        choice = choose_head(self.own.folder, self.own.config, pooling, hidden_size, needs_bias=needs_bias)
-        if not choice.config_fields:
+    def _stored_as(self, stored: str) -> PretrainedBase:
+        if stored == self.own.stored:
             return self.own
-        config = copy.deepcopy(self.own.config)
-        for name, value in choice.config_fields.items():
-            setattr(config, name, value)
-        # A class of transformers may pool by its config; then names and tensors are the same.
-        return with_pooled_head(self.own, config) if FIELD in choice.config_fields else replace(self.own, config=config)
+        if stored not in self._made:
+            self._made[stored] = self.load(stored)
+        return self._made[stored]
+
+
+def _with_head(base: PretrainedBase, pooling: str, hidden_size: int | None) -> PretrainedBase:
+    needs_bias = base.facts.target_scale is not None
+    choice = choose_head(base.folder, base.config, pooling, hidden_size, needs_bias=needs_bias)
+    if not choice.config_fields:
+        return base
+    config = copy.deepcopy(base.config)
+    for name, value in choice.config_fields.items():
+        setattr(config, name, value)
+    # A class of transformers may pool by its config; then names and tensors are the same.
+    return with_pooled_head(base, config) if FIELD in choice.config_fields else replace(base, config=config)
 
 
 def check_head(checkpoint: Path, base: PretrainedBase) -> None:
@@ -98,7 +112,8 @@ def with_pooled_head(base: PretrainedBase, config: PretrainedConfig) -> Pretrain
             f"task.pooling: {type(model).__name__} calls parts of the model otherwise than the weights in "
             f"{base.folder} do ({lost[0]}, say). Use own, or choose a model of another architecture."
         )
-    share(model, tensors)
+    install_quantized(model, tensors)
+    share(model, {name: tensor for name, tensor in tensors.items() if not is_quantized(tensor)})
     model.requires_grad_(False)
     base.place_weights(model)
     inputs = frozenset(inspect.signature(model.forward).parameters)

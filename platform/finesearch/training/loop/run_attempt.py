@@ -42,6 +42,7 @@ from finesearch.training.steps.optimizer_steps import OptimizerSteps
 from finesearch.training.steps.optimizers import build_optimizer
 from finesearch.training.steps.train_step import TrainStep
 from finesearch.training.trial_types import Evaluation, TrialResult
+from finesearch.training.weights.quantization import base_weights_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,7 +90,7 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
         start = solve_head_start(attempt) if starts_anew and recipe.head_init == "probe" else HeadStart()
         model, adapted, warnings = build_model(attempt, resume_point, start)
     regularizers = attach(model, attempt.base, recipe, attempt.spec.seed, processes.rank)
-    precision = choose_precision(training.precision, processes.device)
+    precision = choose_precision(_wanted_precision(attempt), processes.device)
     compute_in(model, precision.name, processes.device)
     parameters = count_parameters(model)
     move(model, processes.device)
@@ -138,6 +139,11 @@ def _train(attempt: Attempt, resume_point: ResumePoint) -> TrialResult:
             *run.warnings,
         )
         return _result(run, told, (*start.notes, *precision.notes, *prefix.notes), stopped=not ended)
+
+
+def _wanted_precision(attempt: Attempt) -> str:
+    """The run's; a trial whose base is to be in bf16 computes in it."""
+    return "bf16" if base_weights_of(attempt.recipe) == "bf16" else attempt.training.precision
 
 
 def _report_last(attempt: Attempt, result: TrialResult) -> TrialResult:

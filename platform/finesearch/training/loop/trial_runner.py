@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesearch.plan import TaskPlan, TrainingPlan
+from finesearch.plan.space.branches import BASE_WEIGHTS
 from finesearch.training.metric_history import RankingMetric
 from finesearch.training.runtime.heartbeat import heartbeat
 from finesearch.training.runtime.torch_threads import torch_threads
@@ -48,6 +49,7 @@ class TrialRunner:
         self.cache_depths = cache_depths
         self.probe_layers = probe_layers
         self._is_settled = False
+        self._first_base_weights = "auto"
 
     def run(
         self,
@@ -81,6 +83,9 @@ class TrialRunner:
         from finesearch.training.runtime.distributed import join_process_group
         from finesearch.training.runtime.seeding import isolated_rng_state
 
+        if "_context" not in vars(self):
+            # The first trial's weights are read, not those of the folder and then them.
+            self._first_base_weights = spec.recipe.adaptation_parameters.get(BASE_WEIGHTS, "auto")
         with heartbeat(beat):
             self._prepare()
             context = self._context
@@ -135,4 +140,5 @@ class TrialRunner:
             self.cache_depths,
             self.probe_layers,
             precision=self.training.precision,
+            base_weights=self._first_base_weights,
         )

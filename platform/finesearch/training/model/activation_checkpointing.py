@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from finesearch.errors import ModelError
 from finesearch.plan.checks.checkpointing_limits import excluding_part
 from finesearch.training.cost_model.memory_forecast import AUTO_FROM
+from finesearch.training.model.dimensions import count_parameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +29,7 @@ def checkpoint_activations(model: PreTrainedModel, recipe: Recipe, wanted: str) 
     Raises:
         ModelError: ``on``, and the architecture has no blocks that can be computed again.
     """
-    large = sum(parameter.numel() for parameter in model.parameters()) >= AUTO_FROM
+    large = count_parameters(model).total >= AUTO_FROM
     if wanted == "off" or (wanted == "auto" and (not large or excluding_part(recipe) is not None)):
         return False
     if not model.supports_gradient_checkpointing:

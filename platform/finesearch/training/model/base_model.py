@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finesearch.plan.space.branches import QUANTIZED
 from finesearch.tasks.generation.generation_task import GenerationTask
+from finesearch.training.adaptations.adapters import linear_layers
 from finesearch.training.heads.label_order import fit_output_layer
 from finesearch.training.heads.target_scale import unfold_target_scale
 from finesearch.training.model.added_tokens import task_tokenizer
@@ -21,6 +24,13 @@ from finesearch.training.model.model_files import quiet_transformers
 from finesearch.training.model.module_structure import HELD, ModuleStructure, trace_structure
 from finesearch.training.runtime.seeding import derived_seed
 from finesearch.training.weights.missing_tensors import load_model
+from finesearch.training.weights.quantization import (
+    alias,
+    install_quantized,
+    is_quantized,
+    quantize_layers,
+    stored_type,
+)
 from finesearch.training.weights.weight_files import holds_bf16_alone, weight_files
 
 if TYPE_CHECKING:
@@ -45,6 +55,7 @@ class PretrainedBase:
     reinitialized: those of them that the folder did have, in layers that start from random weights.
     facts: what the task learned from its rows, such as the labels; the head was built for them.
     generation: settings of text generation, for tasks whose predictions are generated.
+    stored: type of the matrices inside the blocks, see ``stored_type``; quantized ones are bitsandbytes' parameters.
     """
 
     folder: Path
@@ -59,6 +70,7 @@ class PretrainedBase:
     structure: ModuleStructure
     reinitialized: frozenset[str] = frozenset()
     generation: GenerationConfig | None = None
+    stored: str = "fp32"
 
     def build(self, recipe: Recipe, seed: int, shares: bool = False) -> tuple[PreTrainedModel, tuple[str, ...]]:
         """A model with the base's weights, the recipe's dropout and a head drawn from ``seed``; and warnings.
@@ -75,12 +87,14 @@ class PretrainedBase:
                 model = auto_class(self.kind, config).from_config(config, trust_remote_code=False, dtype=torch.float32)
         # Without initialisation transformers also skips tying the weights.
         model.tie_weights()
+        install_quantized(model, self.tensors)
+        plain = {name: tensor for name, tensor in self.tensors.items() if not is_quantized(tensor)}
         if shares:
-            share(model, self.tensors)
+            share(model, plain)
             if recipe.adaptation_parameters.get("dora"):  # starts from the lengths of the rows of the weights
-                overlay(model, self.tensors)
+                overlay(model, plain)
         else:
-            overlay(model, self.tensors)
+            overlay(model, plain)
         draw_fresh(model, self.fresh, seed)
         if self.generation is not None:
             model.generation_config = copy.deepcopy(self.generation)
@@ -108,11 +122,13 @@ def _in_fp32(_module: torch.nn.Module, _args: Any, output: torch.Tensor) -> torc
     return output.float()
 
 
-def load_base_model(folder: Path, task: Task, facts: TaskFacts, precision: str = "fp32") -> PretrainedBase:
+def load_base_model(
+    folder: Path, task: Task, facts: TaskFacts, precision: str = "fp32", base_weights: str = "auto"
+) -> PretrainedBase:
     """Read weights, config and tokenizer of ``folder``.
 
     precision: what trials compute in. Under bf16 autocast casts matrices to bf16 in each forward, so that those of a
-    folder in bf16 stay as they are: the same results from half of the memory.
+    folder in bf16 stay as they are: the same results from half of the memory. base_weights: see ``stored_type``.
 
     Raises:
         ModelError: see ``inspect_model``; or the weights are not those of the model that the config describes.
@@ -128,16 +144,22 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts, precision: str =
     # Reports an unsupported architecture before its weights are read.
     positions = task.positions(config.is_encoder_decoder)
     check_max_length(build_skeleton(config, task.kind, folder), positions)
-    stays_bf16 = precision == "bf16" and holds_bf16_alone(folder)
+    stored = stored_type(folder, precision, base_weights)
+    stays_bf16 = stored != "fp32" and holds_bf16_alone(folder)
     loaded = load_model(folder, config, task.kind, dtype=torch.bfloat16 if stays_bf16 else torch.float32)
     model = loaded.model
     fresh, _ = fit_output_layer(model, loaded.missing, folder, facts.label_names)
     unfold_target_scale(model, facts.target_scale, fresh)
     inputs = frozenset(inspect.signature(model.forward).parameters)
     example = short_example(tokenizer, inputs, config.is_encoder_decoder)
-    persistent = model.state_dict().keys() - dict(model.named_parameters()).keys()
+    persistent = set(model.state_dict()) - dict(model.named_parameters()).keys()
+    if stored in QUANTIZED:
+        quantize_layers(model, stored, fresh, is_mapped=True)
+    cast = {f"{name}.weight" for name in linear_layers(model)} if stored == "bf16" and not stays_bf16 else frozenset()
+    # Trials that compute in fp32 multiply with what is not quantized in fp32.
+    smallest = MATRIX if precision == "bf16" or stored == "bf16" else math.inf
     tensors = {
-        name: tensor.detach() if tensor.ndim >= MATRIX else _at_least_fp32(tensor.detach())
+        name: _held(tensor, name in cast, smallest)
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
         if name not in fresh and (isinstance(tensor, torch.nn.Parameter) or name in persistent)
     }
@@ -157,7 +179,18 @@ def load_base_model(folder: Path, task: Task, facts: TaskFacts, precision: str =
             if isinstance(task, GenerationTask)
             else None
         ),
+        stored=stored,
     )
+
+
+def _held(tensor: torch.Tensor, is_cast: bool, smallest: float) -> torch.Tensor:
+    """A tensor as the base keeps it: quantized ones, and from ``smallest`` dimensions on those in bf16, as they are."""
+    if is_quantized(tensor):
+        return alias(tensor)
+    tensor = tensor.detach()
+    if is_cast:
+        return tensor.to(torch.bfloat16)
+    return tensor if tensor.ndim >= smallest else _at_least_fp32(tensor)
 
 
 def _at_least_fp32(tensor: torch.Tensor) -> torch.Tensor:

@@ -71,10 +71,16 @@ class ParameterCounts(FrozenRecord):
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
     """The counts of a model that ZeRO-3 has not partitioned."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    sizes = [(_elements(parameter), parameter.requires_grad) for parameter in model.parameters()]
     return ParameterCounts(
         trainable=sum(size for size, trained in sizes if trained), total=sum(size for size, _ in sizes)
     )
+
+
+def _elements(parameter: nn.Parameter) -> int:
+    """Numbers in a parameter; bitsandbytes packs two of 4 bits into a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else int(state.shape.numel())
 
 
 def dimensions_of(model: PreTrainedModel) -> Dimensions:

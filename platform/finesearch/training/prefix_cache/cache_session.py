@@ -15,11 +15,11 @@ class PrefixCacheSession:
     """Written by trials and read by later ones.
 
     verified: self-test results by model structure, or why a model does not accept cached outputs; see ``injector_of``.
-    keys: of splits by name, precision and device type. memory: the in-memory store, once a trial has used one.
+    keys: of splits by name, precision, device, bits of weights. memory: the in-memory store, once a trial has used one.
     """
 
     verified: dict[Hashable, VerifiedBlocks | NotCacheable] = field(default_factory=dict)
-    keys: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    keys: dict[tuple[str, str, str, str], str] = field(default_factory=dict)
     memory: MemoryPrefixStore | None = None
 
     def memory_store(self, memory_bytes: int) -> MemoryPrefixStore:

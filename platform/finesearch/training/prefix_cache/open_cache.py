@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finesearch.data import EVALUATION_TOKENS_PER_PASS, token_budget_batches
+from finesearch.plan.space.branches import QUANTIZED
 from finesearch.plan.space.frozen_layers import num_frozen_blocks
 from finesearch.training.batching import inference_batches
 from finesearch.training.prefix_cache.block_outputs import NotCacheable, required_depths, stacks_of
@@ -177,10 +178,16 @@ class _Opening:
 
     def _key(self, split: str) -> str:
         """First 32 hex digits of the SHA-256 over all that the outputs depend on, except the depth; not of the head."""
-        known, place = self.context.prefix_session.keys, (split, self.precision, self.processes.device.type)
+        known, place = self.context.prefix_session.keys, (split, self.precision, self.processes.device.type, self._bits)
         if place not in known:
             known[place] = self._computed_key(split)
         return known[place]
+
+    @property
+    def _bits(self) -> str:
+        """The type of quantized weights; fp32 and bf16 give the same outputs in a precision."""
+        stored = self.attempt.base.stored
+        return stored if stored in QUANTIZED else ""
 
     def _computed_key(self, split: str) -> str:
         base = self.context.base
@@ -194,6 +201,8 @@ class _Opening:
             "device": self.processes.device.type,
             "libraries": [version("torch"), version("transformers")],
         }
+        if self._bits:
+            depends_on |= {"base_weights": self._bits, "bitsandbytes": version("bitsandbytes")}
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
     def _is_agreed(self, split: str, by_depth: Mapping[int, Rows], cache_depths: tuple[int, ...]) -> bool:

@@ -24,6 +24,7 @@ import torch
 from finesearch.training.runtime.distributed import Processes
 from finesearch.training.runtime.gradient_clipping import install_fast_clipping
 from finesearch.training.runtime.malloc import trim_heap
+from finesearch.training.weights.import_bitsandbytes import keep_bitsandbytes_offline
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -48,6 +49,7 @@ def prepare_imports(device: torch.device | None = None) -> None:
 
     Without a device (in a driver, which trains nothing) only the logs are silenced.
     """
+    keep_bitsandbytes_offline()
     os.environ.setdefault("DS_BUILD_OPS", "0")
     if device is not None and "deepspeed" not in sys.modules:
         os.environ["DS_ACCELERATOR"] = device.type

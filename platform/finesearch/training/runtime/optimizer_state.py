@@ -23,10 +23,10 @@ def optimizer_tensors(engine: DeepSpeedEngine, copy: bool = True) -> dict[str, t
     """
     state = _torch_optimizer(engine).state
     return {
-        f"{index}.{name}": value.detach().to("cpu", copy=copy).contiguous()
+        f"{index}.{name}": torch.as_tensor(value).detach().to("cpu", copy=copy).contiguous()
         for index, parameter in enumerate(_optimized(engine))
         for name, value in state.get(parameter, {}).items()
-        if isinstance(value, torch.Tensor)
+        if isinstance(value, torch.Tensor | int)
     }
 
 
@@ -39,8 +39,9 @@ def read_optimizer_state(engine: DeepSpeedEngine, path: Path) -> None:
     for key, value in load_file(path).items():
         index, _, name = key.partition(".")
         parameter = parameters[int(index)]
-        # Fused optimizers need the step counter on the parameter's device, like the moments.
-        state.setdefault(parameter, {})[name] = value.to(parameter.device)
+        # Fused optimizers need the step counter on the parameter's device, like the moments; bitsandbytes' is an int.
+        is_count = name == "step" and not value.is_floating_point()
+        state.setdefault(parameter, {})[name] = int(value) if is_count else value.to(parameter.device)
 
 
 def reset_optimizer_state(engine: DeepSpeedEngine, is_meant: Callable[[dict[str, Any]], bool]) -> None:

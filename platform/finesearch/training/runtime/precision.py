@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finesearch.training.weights.quantization import compute_quantized_in
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -56,6 +58,7 @@ def compute_in(model: PreTrainedModel, precision: str, device: torch.device) -> 
     """
     if precision == "fp32":
         return
+    compute_quantized_in(model, torch.bfloat16)
     forward = model.forward
 
     # Generation reads the signature.

@@ -1,4 +1,4 @@
-"""AdamW, SGD, Adafactor and Lion by library implementations, with decoupled weight decay that spares biases and norms.
+"""AdamW (also in 8 bits), SGD, Adafactor and Lion of libraries, with decoupled weight decay without biases and norms.
 
 All are torch optimizers, passed to DeepSpeed. Adafactor is torch's (maintained with torch, decoupled decay as in the
 others, no built-in schedule to disable); Lion is lion-pytorch's, since DeepSpeed's needs a CUDA compiler.
@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from finesearch.training.weights.import_bitsandbytes import import_bitsandbytes
 
 if TYPE_CHECKING:
     from finesearch.plan import Recipe
@@ -91,6 +93,12 @@ def build_optimizer(
     if recipe.optimizer == "adamw":
         betas = (own["beta1"], own["beta2"])
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, eps=own["epsilon"], fused=True)
+    if recipe.optimizer == "adamw_8bit":
+        betas = (own["beta1"], own["beta2"])
+        bits: torch.optim.Optimizer = import_bitsandbytes().optim.AdamW8bit(
+            groups, lr=recipe.learning_rate, betas=betas, eps=own["epsilon"]
+        )
+        return bits
     if recipe.optimizer == "adafactor":
         return torch.optim.Adafactor(
             groups,
