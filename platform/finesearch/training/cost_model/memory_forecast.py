@@ -23,9 +23,9 @@ PROCESS_BYTES = 800_000_000
 """Measured: a worker before any model, with torch, transformers, peft and DeepSpeed imported."""
 BUCKET = 50_000_000
 """Numbers in a bucket of gradients; see ``LARGEST_BUCKET`` of ``runtime/deepspeed_engine.py``."""
-STATE_BYTES = {"adamw": 8.0, "lion": 4.0, "sgd": 4.0, "adafactor": 0.02}
-"""Optimizer state of a trained number; Adafactor keeps rows and columns."""
-UPDATE_COPIES = {"adamw": 0, "sgd": 0, "lion": 1, "adafactor": 3}
+STATE_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0 + 8 / 256, "lion": 4.0, "sgd": 4.0, "adafactor": 0.02}
+"""Optimizer state of a trained number; Adafactor keeps rows and columns, 8-bit AdamW a scale a block of 256."""
+UPDATE_COPIES = {"adamw": 0, "adamw_8bit": 0, "sgd": 0, "lion": 1, "adafactor": 3}
 """Temporary copies of the largest matrix in an update; AdamW and SGD are fused."""
 AUTO_FROM = 1_000_000_000
 """Parameters from which blocks are computed again where the memory of the device is not known."""
