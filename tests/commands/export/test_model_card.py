@@ -151,6 +151,33 @@ def test_the_card_tells_scores_search_and_licence(export: Path, tmp_path: Path) 
     )
 
 
+def test_the_card_of_an_adapter_says_how_peft_loads_it(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    base = encoder(tmp_path, "AutoModelForSequenceClassification")
+    model = AutoModelForSequenceClassification.from_pretrained(base)
+    folder = tmp_path / "adapter"
+    get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["query"])).save_pretrained(folder)
+    model.config.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    assert (folder / "README.md").exists(), "peft writes one, with nothing in it"
+    write_model_card(folder, a_record(tmp_path / "base"), a_report(train="mine.csv"), 1)
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "peft"
+    assert "More Information Needed" not in card.text
+    code = card.text.split("```python\n")[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RUN_EACH, json.dumps({str(folder): code})],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={"HF_HUB_OFFLINE": "1", "PATH": "", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("LABEL_")
+
+
 def test_a_card_of_a_second_rank_says_so_and_names_what_is_unknown(export: Path, tmp_path: Path) -> None:
     (export / "README.md").write_text("# Text classification\n\nWritten by finesearch. Load it so.\n")
     write_model_card(export, a_record(tmp_path / "gone"), a_report(train="mine.csv"), 2)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult, EvalResultEntry
 
 PIPELINE_TAGS = {"relation-extraction": "text-classification", "dialogue": "text-generation"}
+WRITTEN_BY_US = "Written by finesearch"
+"""Stands in a README.md that an export has of its own; peft writes one without content."""
 EVALUATIONS = Path(".eval_results") / "finesearch.yaml"
 
 
@@ -35,7 +37,7 @@ def write_model_card(
 ) -> None:
     """Write README.md, and ``.eval_results/`` where the hub can take it, into an export.
 
-    A README.md that is there already says how to use the model; it becomes that part of the card.
+    A README.md of ours that is there already says how to use the model; it becomes that part of the card.
 
     Args:
         folder: the export.
@@ -94,8 +96,9 @@ def _claim(report: RunReport, row: Mapping[str, Any], rank: int) -> str:
 
 def _usage(folder: Path, task: dict[str, Any], base_weights: str) -> str:
     own = folder / "README.md"
-    if own.exists():
-        return re.sub(r"\A# .*\n+", "", own.read_text(encoding="utf-8"))
+    written = own.read_text(encoding="utf-8") if own.exists() else ""
+    if WRITTEN_BY_US in written:
+        return re.sub(r"\A# .*\n+", "", written)
     return f"```python\n{usage_code(folder, task, base_weights)}```\n"
 
 
