@@ -164,7 +164,7 @@ def test_the_smallest_change_that_makes_a_trial_fit_is_named() -> None:
     assert again.changes == ("activation_checkpointing: on",)
     four = fit(LORA, EIGHT_B, replace(alone, evaluated=1024), Devices(1, "", 18e9))
     assert four.changes is not None
-    assert four.changes[0] == "base weights in 4 bits (nf4)"
+    assert four.changes[0] == "base_weights: nf4"
     assert four.changed is not None
     assert four.changed.device < 18e9
     whole = fit(Recipe(), EIGHT_B, alone, Devices(8, "H100", 80e9))

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from finesearch.errors import ModelError
 from finesearch.training.checkpointing.load_checkpoint import load_checkpoint_model
 from finesearch.training.export.export_checkpoint import export_checkpoint
 from finesearch.training.loop.score_checkpoint import evaluate_checkpoint
-from finesearch.training.weights.quantization import is_quantized
+from finesearch.training.weights.quantization import give_back_pages, is_quantized
 from paths import PYTHONPATH, TRAINING_SUPPORT
 from tiny_models import write_tiny_model
 from training_cases import make_runner, run, trial, write_home
@@ -175,7 +176,7 @@ def test_a_model_without_linear_layers_is_refused(tmp_path: Path) -> None:
 
     model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=50))
     with pytest.raises(ModelError, match="base_weights: GPT2LMHeadModel has no linear layers.*auto, fp32 or bf16"):
-        quantize_layers(model, "nf4", (), is_mapped=False)
+        quantize_layers(model, "nf4", ())
 
 
 @pytest.mark.parametrize("stage", [0, 2])
@@ -189,3 +190,18 @@ def test_adamw_in_8_bits_learns_and_resumes_as_if_undisturbed(wide: Path, tmp_pa
     assert [each.train_loss for each in resumed.history] == losses
     plain, _ = run(make_runner(wide, zero_stage=stage), trial(tmp_path / "plain", **{**settings, "optimizer": "adamw"}))
     assert losses == pytest.approx([each.train_loss for each in plain.history], abs=0.05)
+
+
+def test_pages_of_a_file_are_given_back_and_others_keep_what_they_hold(tmp_path: Path) -> None:
+
+    written = torch.arange(300_000, dtype=torch.float32)
+    save_file({"a": written}, tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        mapped = file.get_tensor("a")
+    own = written.clone()
+    own_small = torch.arange(3_000, dtype=torch.float32)
+    for tensor in (mapped, own, own_small):
+        give_back_pages(tensor)
+    assert torch.equal(mapped, written), "read again from the file"
+    assert torch.equal(own, written)
+    assert torch.equal(own_small, torch.arange(3_000, dtype=torch.float32))

@@ -105,7 +105,7 @@ def _read_base(folder: Path, record: CheckpointRecord, home: Path) -> PreTrained
     # Where it did not train, the checkpoint has no output layer of its own.
     fit_output_layer(model, frozenset(record.trained), home, names)
     if stored in QUANTIZED:
-        quantize_layers(model, stored, frozenset(record.trained), is_mapped=True)
+        quantize_layers(model, stored, frozenset(record.trained))
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.dtype == torch.bfloat16:
                 tensor.data = tensor.data.float()

@@ -96,7 +96,7 @@ def _changes(recipe: Recipe, setting: Setting, devices: Devices) -> Iterator[tup
         yield from _divided(recipe, setting, devices.count, workers)
     if recipe.adaptation in ADAPTERS and setting.frozen not in ("nf4", "int8") and setting.zero_stage < 3:
         four = replace(setting, frozen="nf4")
-        base = (*workers, "base weights in 4 bits (nf4)")
+        base = (*workers, "base_weights: nf4")
         yield base, four
         yield from ((base + words, replace(other, frozen="nf4")) for words, other in slower)
     count = max(2, devices.count)

@@ -154,7 +154,7 @@ def load_base_model(
     example = short_example(tokenizer, inputs, config.is_encoder_decoder)
     persistent = set(model.state_dict()) - dict(model.named_parameters()).keys()
     if stored in QUANTIZED:
-        quantize_layers(model, stored, fresh, is_mapped=True)
+        quantize_layers(model, stored, fresh)
     cast = {f"{name}.weight" for name in linear_layers(model)} if stored == "bf16" and not stays_bf16 else frozenset()
     # Trials that compute in fp32 multiply with what is not quantized in fp32.
     smallest = MATRIX if precision == "bf16" or stored == "bf16" else math.inf

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import mmap
-import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,11 +43,11 @@ def stored_type(folder: Path, precision: str, wanted: str) -> str:
     return "bf16" if precision == "bf16" and holds_bf16_alone(folder) else "fp32"
 
 
-def quantize_layers(model: PreTrainedModel, how: str, fresh: Collection[str], is_mapped: bool) -> None:
+def quantize_layers(model: PreTrainedModel, how: str, fresh: Collection[str]) -> None:
     """Replace the linear layers inside the blocks by quantized ones, in place; layers with ``fresh`` parameters stay.
 
-    One layer after another. is_mapped: the weights lie in memory as their files have them; then the pages of each are
-    given back once it is quantized, so that the model is never in memory as a whole.
+    One layer after another. Pages of weights that are mapped from their files are given back once they are quantized,
+    so that the model is never in memory as a whole.
 
     Raises:
         ModelError: there is no such layer.
@@ -60,8 +59,7 @@ def quantize_layers(model: PreTrainedModel, how: str, fresh: Collection[str], is
         if not owns(name, fresh):
             weight = model.get_submodule(name).weight.detach()  # type: ignore[operator]
             _install(model, name, _quantized(weight, how))
-            if is_mapped:
-                _give_back(weight)
+            give_back_pages(weight)
     _tell_peft(model, how)
 
 
@@ -166,11 +164,27 @@ def _tell_peft(model: Any, how: str) -> None:
         part.is_loaded_in_4bit, part.is_loaded_in_8bit = how == NF4, how != NF4
 
 
-def _give_back(tensor: torch.Tensor) -> None:
-    """Drop the pages of a tensor that is mapped from a file; whoever reads it again reads the file again."""
-    if not sys.platform.startswith("linux"):
-        return
+def _is_file(start: int, end: int) -> bool:
+    """Whether addresses lie in one mapping of a file; False where the system does not tell."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        addresses, _, _, _, inode, *_ = line.split(maxsplit=5)
+        first, last = (int(each, 16) for each in addresses.split("-"))
+        if first <= start and end <= last:
+            return inode != "0"
+    return False
+
+
+def give_back_pages(tensor: torch.Tensor) -> None:
+    """Drop the whole pages of a tensor that is mapped from a file; whoever reads it again reads the file again.
+
+    One that is not, such as of a .bin file or cast to another type, stays: its pages would become zeros.
+    """
     start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    size = tensor.data_ptr() + tensor.numel() * tensor.element_size() - start
-    if size > 0:
+    end = (tensor.data_ptr() + tensor.numel() * tensor.element_size()) // mmap.PAGESIZE * mmap.PAGESIZE
+    size = end - start
+    if size > 0 and _is_file(start, end):
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
