@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from finesearch.errors import InputError
-from finesearch.plan import Recipe
+from finesearch.plan import ADAPTATIONS, Recipe
+from finesearch.plan.space.branches import BASE_WEIGHTS
 from finesearch.training.cost_model.memory_forecast import MemoryForecast, Model, Setting, can_checkpoint, forecast
 
 MOST_DEVICES = 64
 RESERVED_BYTES = 1e9
 """Memory of a device that no trial gets: the driver's context, and gaps between blocks."""
-ADAPTERS = frozenset({"lora", "ia3", "prompt_tuning", "p_tuning", "prefix_tuning", "norms_only", "biases_only"})
-"""Adaptations that leave every matrix of a block as it is, so that it may be quantized."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,11 @@ def _changes(recipe: Recipe, setting: Setting, devices: Devices) -> Iterator[tup
     yield from ((workers + words, other) for words, other in slower)
     if devices.count > 1:
         yield from _divided(recipe, setting, devices.count, workers)
-    if recipe.adaptation in ADAPTERS and setting.frozen not in ("nf4", "int8") and setting.zero_stage < 3:
+    if (
+        BASE_WEIGHTS in ADAPTATIONS[recipe.adaptation].parameters
+        and setting.frozen not in ("nf4", "int8")
+        and setting.zero_stage < 3
+    ):
         four = replace(setting, frozen="nf4")
         base = (*workers, "base_weights: nf4")
         yield base, four

@@ -17,8 +17,9 @@ from finesearch.training.cost_model.trained_parameters import WHOLE, adapted_lay
 from finesearch.training.model.dimensions import Dimensions
 
 BF16 = 2
-FROZEN_BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
-"""Bytes of a frozen number in a block's matrix, constants of its block of 64 included; int8 has one a row."""
+FROZEN_BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
+"""Bytes of a frozen number in a block's matrix. nf4 has a scale in 8 bits for each block of 64 numbers, and one in fp32
+for 256 of those; int8 has one a row."""
 PROCESS_BYTES = 800_000_000
 """Measured: a worker before any model, with torch, transformers, peft and DeepSpeed imported."""
 BUCKET = 50_000_000

@@ -120,7 +120,7 @@ is computed, none is measured. [Benchmarks](benchmarks.md#memory-of-models) has 
 
 A batch of {rows} rows of {tokens} tokens, divided among the GPUs, at least one row each; bf16, AdamW, activation
 checkpointing, an evaluation of 16,384 tokens a pass. LoRA adapts every linear layer with rank {rank}. 4-bit weights
-are nf4 in blocks of 64 with an fp32 constant each, embeddings in bf16.
+are nf4 with doubly quantized scales, embeddings in bf16.
 
 ## Shapes
 """
@@ -131,7 +131,7 @@ whole model in fp32: where that is the largest moment, more GPUs do not lower th
 """
 ARITHMETIC = {
     "weights": (
-        "frozen: 4 a parameter in fp32, 2 in bf16, 1 in int8, 0.5625 in nf4; trained: 4, in a copy of their "
+        "frozen: 4 a parameter in fp32, 2 in bf16, 1 in int8, 0.516 in nf4; trained: 4, in a copy of their "
         "own. ZeRO 3: 4 a parameter over the workers, and the largest layer"
     ),
     "gradients": ("4 a trained parameter; ZeRO 2 and 3: over the workers, and a bucket of 50 M numbers (two on a GPU)"),
