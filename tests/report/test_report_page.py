@@ -15,6 +15,7 @@ from finesearch.report import (
     ClassRow,
     ClassScores,
     Confusion,
+    ExampleRow,
     GroupRow,
     RunRecord,
     ScoredRow,
@@ -56,6 +57,9 @@ def breakdown() -> Breakdown:
             )
         ],
         confusion=Confusion(names=["ham", "spam"], counts=[[3, 1], [0, 4]]),
+        examples=[
+            ExampleRow(row=7, inputs={"text": "buy"}, true="spam", answers={"ordinary": "ham", "trial 3": "ham"})
+        ],
     )
 
 
@@ -102,6 +106,7 @@ def hostile_record() -> RunRecord:
             classes=[ClassRow(name=HOSTILE, rows=1, scores={HOSTILE: ClassScores(precision=1.0, recall=0.5, f1=0.6)})],
             groups=[GroupRow(by=HOSTILE, group=HOSTILE, rows=1, scores={HOSTILE: 0.5})],
             confusion=Confusion(names=[HOSTILE], counts=[[1]]),
+            examples=[ExampleRow(row=1, inputs={HOSTILE: HOSTILE}, true=HOSTILE, answers={HOSTILE: HOSTILE})],
         ),
         importances={HOSTILE: 0.5},
         notes=[HOSTILE],
@@ -125,6 +130,7 @@ def test_scores_on_parts_of_test_have_a_column_for_each_system():
     assert "class rows ordinary trial 3 spam 1,234 0.667 0.50 / 1.00 0.667 0.50 / 1.00" in text
     assert "true \\ answered ham spam ham 3 1 spam 4" in text
     assert "length rows ordinary trial 3 gain 1 to 9 20 0.50 (0.41 to 0.59) – +0.03 to +0.21" in text
+    assert "row input true ordinary trial 3 7 text buy spam ham ham" in text
     assert "By class" not in html_page(search_record())
 
 

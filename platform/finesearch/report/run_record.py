@@ -186,6 +186,16 @@ class Confusion(ReportModel):
     counts: FrozenSequence[FrozenSequence[int]]
 
 
+class ExampleRow(ReportModel):
+    """A row of test that the best checkpoint answers badly: its inputs by column, the truth, and the systems' answers,
+    each shortened."""
+
+    row: int
+    inputs: dict[str, str]
+    true: str
+    answers: dict[str, str]
+
+
 class Breakdown(ReportModel):
     """Scores on parts of test. ``systems``: the model before training, the ordinary recipe, and each ranked checkpoint,
     as far as they have scores; ``winner``: the best checkpoint; ``before``: the one of them that gains are over."""
@@ -196,6 +206,7 @@ class Breakdown(ReportModel):
     classes: FrozenSequence[ClassRow] = ()
     groups: FrozenSequence[GroupRow] = ()
     confusion: Confusion | None = None
+    examples: FrozenSequence[ExampleRow] = ()
 
 
 class RunRecord(ReportModel):

@@ -10,7 +10,14 @@ from nervaluate import Evaluator
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from finesearch.plan import Plan, TaskPlan
-from finesearch.run.comparison.compute_breakdown import LEAST_ROWS, class_rows, compute_breakdown, confusion
+from finesearch.run.comparison.compute_breakdown import (
+    LEAST_ROWS,
+    MOST_CHARACTERS,
+    _shown,
+    class_rows,
+    compute_breakdown,
+    confusion,
+)
 from finesearch.run.score_cache import CheckpointScore
 from finesearch.tasks import TaskFacts, make_task
 from plans import empty_plan
@@ -105,7 +112,8 @@ def test_questions_are_told_apart_by_their_first_word_and_all_rows_by_length() -
 
 
 def breakdown_of(plan: Plan, task: Any, texts: list[str], answers: dict[str, list[Any]], true: list[Any]) -> Any:
-    splits = SimpleNamespace(plain_rows=lambda split: {"text": texts, "label": true} if split == "test" else {})
+    rows = {"text": texts, "label": true}
+    splits = SimpleNamespace(plain_rows=lambda split: rows if split == "test" else {})
     preflight = cast(Any, SimpleNamespace(task=task, facts=FACTS, splits=splits))
     scores = {name: CheckpointScore(name, None, {}, {}, given, true) for name, given in answers.items()}
     before = {name: scores.pop(name) for name in ("zero_shot", "ordinary") if name in scores}
@@ -138,3 +146,35 @@ def test_small_groups_have_no_interval() -> None:
     found = breakdown_of(empty_plan(), of_kind("text-classification"), ["a"] * len(true), {"trial 1": true}, true)
     assert found.groups[0].intervals == {}
     assert json.loads(found.model_dump_json())["groups"][0]["scores"] == {"trial 1": 1.0}
+
+
+def test_the_worst_rows_are_those_that_all_answer_wrongly() -> None:
+    true, texts = [0, 1, 2, 0, 1], [f"text {place}" for place in range(5)]
+    answers = {"trial 1": [0, 2, 0, 1, 1], "trial 2": [0, 1, 0, 1, 1], "ordinary": [1, 1, 1, 0, 0]}
+    task = of_kind("text-classification")
+    found = breakdown_of(empty_plan(), task, texts, answers, true)
+    # Row 3 is wrong in all, row 4 in two, row 2 in one; trial 1 has rows 1 and 5 right.
+    assert [each.row for each in found.examples] == [3, 4, 2]
+    first = found.examples[0]
+    assert (first.inputs, first.true) == ({"text": "text 2"}, "good")
+    assert first.answers == {"ordinary": "fine", "trial 1": "bad", "trial 2": "bad"}
+    fewer = breakdown_of(empty_plan(report="{baselines: [], examples: 1}"), task, texts, answers, true)
+    assert [each.row for each in fewer.examples] == [3]
+    silent = breakdown_of(empty_plan(report="{baselines: [], examples: 0}"), task, texts, answers, true)
+    assert silent.examples == ()
+    likely = of_kind("text-classification", metric="log_loss")
+    plan = empty_plan().model_copy(update={"task": likely.plan})
+    sure = [[0.1, 0.8, 0.1, 0.0], [0.1, 0.8, 0.1, 0.0]]
+    (wrong,) = breakdown_of(plan, likely, texts[:2], {"trial 1": sure}, [0, 1]).examples
+    assert (wrong.row, wrong.true, wrong.answers) == (1, "bad", {"trial 1": "fine"})
+
+
+def test_long_and_nested_inputs_are_one_short_line() -> None:
+    assert _shown("a\n b") == "a b"
+    assert len(_shown("word " * 500)) == MOST_CHARACTERS
+    assert _shown(["Ada", "wrote"]) == "Ada wrote"
+    assert (
+        _shown([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]) == "user: Hi assistant: Ho"
+    )
+    assert _shown([[0, 2, "PER"], [3, 4, "LOC"]]) == "0 2 PER, 3 4 LOC"
+    assert _shown(0.123456) == "0.1235"

@@ -41,6 +41,10 @@ class ReportPlan(Section):
             "no neural network."
         ),
     ] = ("majority", "floors", "zero_shot", "strong", "ordinary")
+    examples: Annotated[
+        int,
+        Field(ge=0, le=100, description="Test rows with answers that the report shows, the worst first; 0: no text."),
+    ] = 5
     generation: Annotated[
         GenerationChoices | None,
         Field(description="Generation settings that are chosen on validation for each checkpoint that is ranked."),

@@ -14,6 +14,7 @@ def breakdown_sections(record: RunRecord) -> Html:
         *([_classes(parts)] if parts.classes else []),
         *([_confusion(parts.confusion, parts.winner)] if parts.confusion else []),
         *([_groups(record, parts)] if parts.groups else []),
+        *([_examples(parts)] if parts.examples else []),
     )
 
 
@@ -91,3 +92,24 @@ def _group_row(row: GroupRow, parts: Breakdown) -> Html:
         text = "" if gain is None else f"{gain[0]:+.{decimals}f} to {gain[1]:+.{decimals}f}"
         cells.append(tag("td", text, class_="number"))
     return tag("tr", tag("th", row.group, scope="row"), tag("td", f"{row.rows:,}", class_="number"), *cells)
+
+
+def _examples(parts: Breakdown) -> Html:
+    caption = tag(
+        "p",
+        f"Rows of test that {parts.winner} answers worst, those first that the others answer badly too. The plan's "
+        "report.examples says how many are shown.",
+        class_="caption",
+    )
+    rows = [
+        tag(
+            "tr",
+            tag("th", f"{each.row:,}", scope="row"),
+            tag("td", *(tag("p", tag("small", column), text) for column, text in each.inputs.items())),
+            tag("td", each.true),
+            *(tag("td", each.answers[system]) for system in parts.systems),
+        )
+        for each in parts.examples
+    ]
+    table = _table(["row", "input", "true", *parts.systems], rows)
+    return tag("section", tag("h2", "Worst answers"), caption, tag("div", table, class_="examples"), class_="long")

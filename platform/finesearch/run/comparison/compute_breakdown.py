@@ -10,12 +10,15 @@ from typing import Any
 
 from finesearch.errors import TrialError
 from finesearch.plan import Plan
-from finesearch.report import Breakdown, ClassRow, ClassScores, Confusion, GroupRow
+from finesearch.report import Breakdown, ClassRow, ClassScores, Confusion, ExampleRow, GroupRow
+from finesearch.report.number_format import shorten_line
 from finesearch.run.preflight import Preflight
 from finesearch.run.score_cache import CheckpointScore, Intervals
 
 MOST_CLASSES, MOST_CONFUSED = 200, 40
 """Classes in the table by class, the most frequent first, and classes up to which confusions are shown."""
+MOST_CHARACTERS = 300
+"""Of an input or an answer in an example."""
 LEAST_ROWS = 10
 """Rows of a group from which on its score has an interval."""
 
@@ -43,6 +46,7 @@ def compute_breakdown(
         classes=[] if true is None else class_rows(said, true),
         groups=_group_rows(plan, preflight, before, ranked),
         confusion=None if true is None else confusion(said[winner], true),
+        examples=worst_rows(plan, preflight, systems, winner),
     )
 
 
@@ -150,3 +154,59 @@ def _is_quick(plan: Plan, task: Any, part: CheckpointScore) -> bool:
         task.example_scores(plan.task.metric, given, true) is not None
         or task.statistics(plan.task.metric, given, true) is not None
     )
+
+
+def worst_rows(
+    plan: Plan, preflight: Preflight, systems: Mapping[str, CheckpointScore], winner: str
+) -> list[ExampleRow]:
+    """The rows of test that the winner answers worst, at most ``report.examples``; of equal ones, those that the other
+    systems answer worse. Rows that it answers rightly are not among them."""
+    if not plan.report.examples:
+        return []
+    task, facts = preflight.task, preflight.facts
+    rows = preflight.splits.plain_rows("test")
+    columns = [name for name in task.identity_columns if name in rows]
+    said = {name: task.readable(each.predictions, each.references, facts) for name, each in systems.items()}
+    quality = {name: _row_quality(plan, task, each, said[name]) for name, each in systems.items()}
+    references = systems[winner].references
+    perfect = replace(systems[winner], predictions=task.perfect_predictions(references))
+    most = _row_quality(plan, task, perfect, task.readable(perfect.predictions, references, facts))
+    is_right = [given == true for given, true in zip(*said[winner], strict=True)]
+    wrong = [place for place, value in enumerate(quality[winner]) if value < most[place] and not is_right[place]]
+    wrong.sort(key=lambda place: (quality[winner][place], sum(each[place] for each in quality.values()), place))
+    return [
+        ExampleRow(
+            row=place + 1,
+            inputs={name: _shown(rows[name][place]) for name in columns},
+            true=_shown(said[winner][1][place]),
+            answers={name: _shown(given[place]) for name, (given, _) in said.items()},
+        )
+        for place in wrong[: plan.report.examples]
+    ]
+
+
+def _row_quality(
+    plan: Plan, task: Any, score: CheckpointScore, readable: tuple[Sequence[Any], Sequence[Any]]
+) -> list[float]:
+    """How good each answer is, larger is better: by the metric where it is a mean over rows, else whether it is right;
+    of numbers, how near."""
+    values = task.example_scores(plan.task.metric, score.predictions, score.references)
+    if values is not None:
+        return [value if plan.objectives[0].goal == "max" else -value for value in values]
+    return [
+        -abs(given - true) if isinstance(given, float) else float(given == true)
+        for given, true in zip(*readable, strict=True)
+    ]
+
+
+def _shown(value: Any) -> str:
+    """An input or an answer as one short line: words of a list, turns of a conversation, spans as label and limits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        parts = [
+            f"{each.get('role', '')}: {each.get('content', '')}" if isinstance(each, dict) else each for each in value
+        ]
+        is_nested = any(isinstance(each, list | tuple) for each in parts)
+        value = ", ".join(" ".join(map(str, each)) for each in parts) if is_nested else " ".join(map(str, parts))
+    return shorten_line(str(value), MOST_CHARACTERS)

@@ -202,7 +202,7 @@ class TextClassification(SingleLabel):
         self, predictions: Sequence[Any], references: Sequence[Any], facts: TaskFacts
     ) -> tuple[list[Any], list[Any]]:
         names = facts.label_names
-        return [names[number] for number in predictions], [names[number] for number in references]
+        return [names[number] for number in self._classes(predictions)], [names[number] for number in references]
 
     def classes_in(self, answers: Sequence[Any], facts: TaskFacts) -> list[list[tuple[str, Any]]] | None:
         names = facts.label_names
