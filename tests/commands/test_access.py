@@ -69,9 +69,11 @@ class Head:
         name, end = json.loads(said)["submission_id"], time.monotonic() + JOB_S
         while True:
             told = json.loads(self.ask(f"/api/jobs/{name}")[1])
-            if told["status"] in ("SUCCEEDED", "FAILED", "STOPPED"):
-                return told | {"logs": json.loads(self.ask(f"/api/jobs/{name}/logs")[1])["logs"]}
-            assert time.monotonic() < end, told
+            is_late = time.monotonic() > end
+            if is_late or told["status"] in ("SUCCEEDED", "FAILED", "STOPPED"):
+                told["logs"] = json.loads(self.ask(f"/api/jobs/{name}/logs")[1])["logs"]
+                assert not is_late, told["logs"]
+                return dict(told)
             time.sleep(0.3)
 
     def written(self) -> Iterator[Path]:
