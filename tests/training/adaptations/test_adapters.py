@@ -316,7 +316,7 @@ def test_the_output_layer_that_a_language_model_came_with_stays_as_it_is(adaptat
 def test_words_for_targets_stand_alone() -> None:
     from finesearch.errors import PlanError
 
-    with pytest.raises(PlanError, match=r"expected auto, all_linear, or a list of names .* \('auto' stands alone\)"):
+    with pytest.raises(PlanError, match=r"expected auto, all_linear, all-linear, or a list .* \('auto' stands alone\)"):
         parse_space({"adaptation": {"one_of": {"lora": {"targets": ["auto", "query"]}}}})
 
 
